@@ -1,0 +1,247 @@
+//! The hinge between protocols and tables: a request, its response, when each end saw them, and whether the whole is
+//! known.
+//!
+//! A protocol says *which bytes* (stream positions) a request and its response cover and what they mean; it knows no
+//! clock and no process. The connection says *when* each observer saw those bytes. Neither needs the other's half.
+
+use std::collections::VecDeque;
+
+use super::protocol::{http::HttpMessage, mysql::MysqlMessage};
+
+/// The two ends of a connection by what they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    /// The other end.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// Why an exchange, or a part of it, could not be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Incomplete {
+    /// Bytes of it were lost (ring full, dropped packets).
+    Gap,
+    /// Its header or command was cut by the snaplen, or could not be read.
+    Truncated,
+    /// It began before the capture.
+    StartedBefore,
+    /// The connection, or the capture, ended before its response did.
+    NoResponse,
+    /// The connection ended in the middle of its response.
+    ResponseCut,
+    /// A response without a request.
+    NoRequest,
+    /// It breaks its protocol.
+    Malformed,
+    /// Too many requests were waiting on one connection.
+    TooMany,
+}
+
+impl Incomplete {
+    /// All reasons, in report order.
+    pub const ALL: [Incomplete; 8] = [
+        Incomplete::Gap,
+        Incomplete::Truncated,
+        Incomplete::StartedBefore,
+        Incomplete::NoResponse,
+        Incomplete::ResponseCut,
+        Incomplete::NoRequest,
+        Incomplete::Malformed,
+        Incomplete::TooMany,
+    ];
+
+    /// The word in `incomplete_reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Incomplete::Gap => "gap",
+            Incomplete::Truncated => "truncated",
+            Incomplete::StartedBefore => "started_before",
+            Incomplete::NoResponse => "no_response",
+            Incomplete::ResponseCut => "response_cut",
+            Incomplete::NoRequest => "no_request",
+            Incomplete::Malformed => "malformed",
+            Incomplete::TooMany => "too_many",
+        }
+    }
+}
+
+/// A range of stream positions: bytes from `start` up to, not including, `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    pub start: u64,
+    pub end: u64,
+    /// The first byte is known.
+    pub begun: bool,
+    /// The last byte is known.
+    pub ended: bool,
+}
+
+/// When one observer saw a span: Unix time, ns. 0 when not seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    pub first: u64,
+    pub last: u64,
+    /// Bytes of the span were missing from this observer's view.
+    pub hole: bool,
+}
+
+/// One observer's times of one exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct View {
+    pub request: Seen,
+    pub response: Seen,
+    /// Process and thread whose call carried the request at this end; 0 when unknown.
+    pub pid: u32,
+    pub tid: u32,
+}
+
+/// What the exchange says.
+#[derive(Debug, Clone)]
+pub enum Message {
+    Http(HttpMessage),
+    Mysql(MysqlMessage),
+}
+
+/// A request with its response.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    pub request: Span,
+    pub response: Span,
+    /// No response is to be expected (MySQL COM_STMT_CLOSE); finished with its request.
+    pub one_way: bool,
+    /// The first reason found why it cannot be measured in full.
+    pub incomplete: Option<Incomplete>,
+    pub message: Message,
+    /// Times by observer: client's socket, server's socket, wire.
+    pub views: [View; 3],
+}
+
+impl Exchange {
+    /// An exchange of which nothing is known but its message.
+    pub fn new(message: Message) -> Self {
+        Exchange {
+            request: Span::default(),
+            response: Span::default(),
+            one_way: false,
+            incomplete: None,
+            message,
+            views: Default::default(),
+        }
+    }
+
+    /// Notes why it is incomplete; the first reason stays.
+    pub fn mark(&mut self, reason: Incomplete) {
+        self.incomplete.get_or_insert(reason);
+    }
+
+    /// Nothing more is to come.
+    pub fn is_finished(&self) -> bool {
+        self.incomplete_and_closed() || (self.request.ended && (self.one_way || self.response.ended))
+    }
+
+    fn incomplete_and_closed(&self) -> bool {
+        self.incomplete.is_some() && self.response.ended
+    }
+}
+
+/// The exchanges of one connection, oldest first. Responses answer requests in order (RFC 9112, 9.3.2; the MySQL
+/// protocol is in order too), so this is a queue.
+///
+/// The protocol adds at the back and fills in from the front; the connection takes finished ones from the front, once
+/// every observer has seen their last byte. Spent exchanges are handed back and reused with their buffers.
+#[derive(Debug, Default)]
+pub struct Queue {
+    items: VecDeque<Exchange>,
+    spare: Vec<Exchange>,
+    /// How many at the front have a whole response (or expect none).
+    answered: usize,
+}
+
+/// Requests that may wait on one connection before the oldest is given up.
+pub const MAX_WAITING: usize = 4096;
+
+impl Queue {
+    /// A recycled exchange to fill, if there is one. Its message holds old content; the protocol overwrites every field.
+    pub fn recycled(&mut self) -> Option<Exchange> {
+        let mut exchange = self.spare.pop()?;
+        exchange.request = Span::default();
+        exchange.response = Span::default();
+        exchange.one_way = false;
+        exchange.incomplete = None;
+        exchange.views = Default::default();
+        Some(exchange)
+    }
+
+    /// Adds the newest exchange.
+    pub fn push(&mut self, exchange: Exchange) {
+        self.items.push_back(exchange);
+    }
+
+    /// The newest exchange: the one whose request is being read.
+    pub fn newest(&mut self) -> Option<&mut Exchange> {
+        self.items.back_mut()
+    }
+
+    /// The oldest exchange that waits for its response, or for the rest of it. One-way exchanges are passed over.
+    pub fn awaiting(&mut self) -> Option<&mut Exchange> {
+        while self.items.get(self.answered).is_some_and(|e| e.one_way && e.request.ended) {
+            self.answered += 1;
+        }
+        self.items.get_mut(self.answered)
+    }
+
+    /// The oldest awaiting exchange has its whole response now.
+    pub fn answer_ended(&mut self) {
+        if self.answered < self.items.len() {
+            self.answered += 1;
+        }
+    }
+
+    /// How many wait for a response.
+    pub fn waiting(&self) -> usize {
+        self.items.len() - self.answered.min(self.items.len())
+    }
+
+    /// All exchanges that are not taken yet, oldest first.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        self.items.iter_mut()
+    }
+
+    /// The oldest exchange.
+    pub fn oldest(&self) -> Option<&Exchange> {
+        self.items.front()
+    }
+
+    /// Takes the oldest exchange.
+    pub fn take(&mut self) -> Option<Exchange> {
+        let taken = self.items.pop_front()?;
+        self.answered = self.answered.saturating_sub(1);
+        Some(taken)
+    }
+
+    /// Gives a taken exchange back for reuse.
+    pub fn recycle(&mut self, exchange: Exchange) {
+        if self.spare.len() < 8 {
+            self.spare.push(exchange);
+        }
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// How many are held.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+}

@@ -1,0 +1,4 @@
+//! Reads captures and says what happened. Never: the kernel, bpf/, record/.
+
+pub mod exchange;
+pub mod protocol;

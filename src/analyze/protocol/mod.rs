@@ -1,0 +1,49 @@
+//! Protocols: bytes in, exchanges out. Nothing here knows a socket, a clock, a process or a file.
+//!
+//! Each protocol has message types, a parser (one of three answers: a whole item, not enough yet, wrong) and a stitcher
+//! (a named struct per connection that pairs requests with responses).
+
+pub mod detect;
+pub mod http;
+pub mod mysql;
+
+use super::exchange::{Queue, Side};
+
+/// Why bytes of a stream are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// They were lost: nobody captured them.
+    Lost,
+    /// Their number is known and their content is not (snaplen, kernel pages).
+    Unread,
+    /// They were sent before the capture began.
+    Before,
+}
+
+/// What a stitcher makes of what it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Continue,
+    /// From here on this connection speaks something else; the text says what, for the `why` column.
+    Leave(&'static str),
+}
+
+/// One connection's protocol state. Positions count bytes of one direction from the start of the connection; they
+/// only grow. Bytes and holes of one direction arrive in order and without overlap; the order *between* the two
+/// directions is only roughly right (events of two CPUs), so a stitcher must accept a response before its request was
+/// read, and hold it (bounded) until it comes, or until `settle`.
+pub trait Stitcher {
+    /// Bytes that `from` sent, beginning at stream position `pos`.
+    fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict;
+
+    /// `len` bytes of what `from` sent, beginning at `pos`, are not there.
+    fn missing(&mut self, from: Side, pos: u64, len: u64, why: Missing, queue: &mut Queue) -> Verdict;
+
+    /// Nothing older than what was given is still to come in either direction: what waits for the other direction
+    /// must decide now.
+    fn settle(&mut self, queue: &mut Queue) -> Verdict;
+
+    /// `from` will send nothing more. A response delimited by close ends here.
+    fn end(&mut self, from: Side, pos: u64, queue: &mut Queue);
+}

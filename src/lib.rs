@@ -1,0 +1,8 @@
+//! mdf (MasDeepFlow): records what programs of a host say over TCP, and analyses it later, anywhere.
+//!
+//! Three small programs that share a contract: `record` listens to the kernel and writes what it heard, `format` is
+//! the capture file, `analyze` reads it and says what happened.
+
+#[cfg(feature = "analyze")]
+pub mod analyze;
+pub mod format;
