@@ -363,6 +363,10 @@ pub struct Connect {
     pub error: u16,
     /// From connect to the outcome, ns.
     pub connect_ns: u64,
+    /// As in [`Socket::send_pos`], known when `error` is 0.
+    pub send_pos: u32,
+    /// As in [`Socket::receive_pos`], known when `error` is 0.
+    pub receive_pos: u32,
 }
 
 /// The end of a connection. Event.
