@@ -1,0 +1,287 @@
+//! Rows: what the engine knows of one exchange, connection, process or loss when it is finished, before it becomes a
+//! table, a report or a line.
+//!
+//! This is the seam between the engine, which fills rows, and everything that shows them. A row borrows; a sink keeps
+//! what it needs. All times are UTC, ns since 1970-01-01; all durations are ns. 0 stands for "time not known" where a
+//! time is not an `Option`.
+
+use std::ops::Deref;
+
+use super::exchange::Incomplete;
+use super::protocol::{http::HttpMessage, mysql::MysqlMessage};
+use crate::format::header::Header;
+use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Role};
+
+/// Who is behind one end of a connection. Resolved once for each connection end and shared by its rows.
+///
+/// Empty strings mean "not known" or "has none"; `pid` 0 means that the process is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Party {
+    pub pid: u32,
+    pub comm: String,
+    /// Path below the root of the cgroup hierarchy.
+    pub cgroup: String,
+    /// The container's name, else a short form of its id.
+    pub container: String,
+    /// The full container id.
+    pub container_id: String,
+    pub pod: String,
+    pub namespace: String,
+    /// What owns the pod (`Deployment/cart`), or a systemd unit.
+    pub workload: String,
+    /// What the address is called when it is not a process of this capture: a Service, a pod of another node, a host.
+    pub address_name: String,
+    /// The recording host at this end; empty when this end was not recorded.
+    pub hostname: String,
+}
+
+/// At which ends a connection was observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Observed {
+    /// At the client's socket.
+    Client,
+    /// At the server's socket.
+    Server,
+    /// At both sockets.
+    Both,
+    /// On the wire, in a packet capture.
+    #[default]
+    Wire,
+}
+
+impl Observed {
+    /// The word in the `side` column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Observed::Client => "client",
+            Observed::Server => "server",
+            Observed::Both => "both",
+            Observed::Wire => "wire",
+        }
+    }
+}
+
+/// The latency of one exchange as one end saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Latency {
+    /// First byte of the request until first byte of the response.
+    pub ttfb_ns: Option<u64>,
+    /// First byte of the request until last byte of the response.
+    pub total_ns: Option<u64>,
+}
+
+/// What the rows of all protocols say of an exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// When the first byte of the request was seen by the preferred observer (client, else server, else wire).
+    pub start: u64,
+    pub client: Endpoint,
+    pub server: Endpoint,
+    pub client_party: &'a Party,
+    pub server_party: &'a Party,
+    /// Who saw this exchange.
+    pub side: Observed,
+    /// Head and body as on the wire; `None` when its size is not known.
+    pub request_bytes: Option<u64>,
+    pub response_bytes: Option<u64>,
+    /// As the preferred observer saw it; `None` across a gap.
+    pub latency: Latency,
+    /// As the client's socket saw it, if it was captured.
+    pub client_latency: Latency,
+    /// As the server's socket saw it, if it was captured.
+    pub server_latency: Latency,
+    /// The client's view minus the server's; only when both ends were seen whole.
+    pub network_ns: Option<u64>,
+    pub incomplete: Option<Incomplete>,
+    /// The same for all rows of one connection, whatever the number of threads.
+    pub connection: u64,
+    /// Position of the exchange in its connection, from 0. `(start, connection, sequence)` orders all rows.
+    pub sequence: u64,
+}
+
+/// An HTTP exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpRow<'a> {
+    pub frame: Frame<'a>,
+    pub message: &'a HttpMessage,
+}
+
+/// A MySQL command with its response.
+#[derive(Debug, Clone, Copy)]
+pub struct MysqlRow<'a> {
+    pub frame: Frame<'a>,
+    pub message: &'a MysqlMessage,
+}
+
+impl<'a> Deref for HttpRow<'a> {
+    type Target = Frame<'a>;
+    fn deref(&self) -> &Frame<'a> {
+        &self.frame
+    }
+}
+
+impl<'a> Deref for MysqlRow<'a> {
+    type Target = Frame<'a>;
+    fn deref(&self) -> &Frame<'a> {
+        &self.frame
+    }
+}
+
+/// A connection; both of its ends are one row when both were recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionRow<'a> {
+    /// The end that opened the connection; when nobody knows, the end that was recorded.
+    pub client: Endpoint,
+    /// The other end. For a listener: its own address (and `client` is all zero).
+    pub server: Endpoint,
+    pub client_party: &'a Party,
+    pub server_party: &'a Party,
+    pub side: Observed,
+    /// When connect was called, or the connection was accepted; `None` when that was before the capture.
+    pub open: Option<u64>,
+    /// `None` when it was still open at the end of the capture.
+    pub close: Option<u64>,
+    /// The first and the last payload byte; 0 when there was none.
+    pub first_data: u64,
+    pub last_data: u64,
+    /// Whose view `bytes_sent`, `bytes_received`, `retransmits` and `srtt_us` are: the client's where it was recorded.
+    pub role: Role,
+    pub opened: Opened,
+    pub ending: Option<Ending>,
+    /// errno of connect; 0 when it did not fail.
+    pub connect_error: u16,
+    /// From connect to its outcome.
+    pub connect_ns: Option<u64>,
+    /// Payload bytes; as the kernel counted them where the close was seen, else as captured.
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub retransmits: Option<u32>,
+    pub srtt_us: Option<u32>,
+    /// `http`, `mysql`, or what else it was recognised as (`tls`, `http2`, …); empty when nothing is known.
+    pub protocol: &'a str,
+    /// Finished exchanges, incomplete ones included.
+    pub exchanges: u64,
+    /// Bytes that were lost, in both directions together.
+    pub lost_bytes: u64,
+    /// Bytes whose length is known and content is not (snaplen, kernel pages), in both directions together.
+    pub unread_bytes: u64,
+    /// Why there are no exchanges although there was data; empty otherwise.
+    pub why: &'a str,
+    /// As in [`Frame::connection`]. `(open or first data, connection)` orders all rows.
+    pub connection: u64,
+}
+
+impl ConnectionRow<'_> {
+    /// Whether it is a listening socket.
+    pub fn is_listener(&self) -> bool {
+        self.role == Role::Listener
+    }
+
+    /// What the connection is sorted by: the earliest time known of it.
+    pub fn time(&self) -> u64 {
+        self.open.unwrap_or(match self.first_data {
+            0 => self.close.unwrap_or(0),
+            first => first,
+        })
+    }
+}
+
+/// A process: one row for each program that it ran (execve makes a new row).
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessRow<'a> {
+    /// When the program began: execve where it was seen, else fork, else the start of the process.
+    pub start: u64,
+    /// When it exited, or ran another program; `None` when it was alive at the end.
+    pub exit: Option<u64>,
+    pub origin: Origin,
+    pub pid: u32,
+    pub ppid: u32,
+    pub pid_in_ns: u32,
+    pub uid: u32,
+    pub comm: &'a str,
+    pub exe: &'a str,
+    /// Arguments, each followed by NUL; maybe a prefix.
+    pub argv: &'a [u8],
+    /// Original length of the arguments.
+    pub argv_len: u32,
+    pub exit_code: Option<u8>,
+    /// The signal that ended it.
+    pub signal: Option<u8>,
+    /// Cgroup, container, pod, namespace, workload and host of the process.
+    pub party: &'a Party,
+}
+
+/// Something was lost.
+#[derive(Debug, Clone, Copy)]
+pub struct LossRow<'a> {
+    /// The interval in which it was lost.
+    pub since: u64,
+    pub until: u64,
+    pub reason: LossReason,
+    /// Events lost; for `Truncated` and `PageFault`, events shortened.
+    pub events: u64,
+    pub bytes: u64,
+    pub hostname: &'a str,
+    /// The file that says so.
+    pub file: &'a str,
+}
+
+/// What is known about one capture file after it was read.
+#[derive(Debug, Clone)]
+pub struct CaptureFacts {
+    pub path: String,
+    pub header: Header,
+    /// On disk, bytes.
+    pub file_bytes: u64,
+    /// All blocks inflated, bytes.
+    pub raw_bytes: u64,
+    pub blocks: u64,
+    /// Records in all blocks.
+    pub records: u64,
+    /// Payload bytes captured, and bytes that went over the sockets.
+    pub payload_bytes: u64,
+    pub data_bytes: u64,
+    /// Of the first and the last event.
+    pub first: u64,
+    pub last: u64,
+    pub closed_cleanly: bool,
+    /// What was found damaged, in words; empty when nothing was.
+    pub damage: Vec<String>,
+}
+
+impl CaptureFacts {
+    /// Whether anything of the file could not be read.
+    pub fn is_damaged(&self) -> bool {
+        !self.damage.is_empty() || !self.closed_cleanly
+    }
+}
+
+/// Takes finished rows. There is one sink for each shard, used by one thread at a time; rows come in the order in which
+/// they finish, the same for any number of threads.
+pub trait Sink: Send {
+    fn http(&mut self, row: &HttpRow<'_>);
+    fn mysql(&mut self, row: &MysqlRow<'_>);
+    fn connection(&mut self, row: &ConnectionRow<'_>);
+    /// Processes and losses belong to no shard: the engine gives all of them to the sink of shard 0.
+    fn process(&mut self, row: &ProcessRow<'_>) {
+        let _ = row;
+    }
+    fn loss(&mut self, row: &LossRow<'_>) {
+        let _ = row;
+    }
+}
+
+/// What becomes of the rows of a whole run: it makes the sinks, empties them between batches, and ends the work.
+pub trait Output {
+    type Sink: Sink;
+
+    /// The sink of one shard.
+    fn sink(&self, shard: usize) -> Self::Sink;
+
+    /// After a batch: takes out of the sinks what can be written, so that memory stays bounded. `horizon` is the time
+    /// before which no further row will start; rows at or after it may still get earlier neighbours. 0 when unknown.
+    fn drain(&mut self, sinks: &mut [&mut Self::Sink], horizon: u64) -> anyhow::Result<()>;
+
+    /// After the last batch. `captures` are in the order in which the files were named.
+    fn finish(self, sinks: Vec<Self::Sink>, captures: &[CaptureFacts]) -> anyhow::Result<()>;
+}
