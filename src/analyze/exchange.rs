@@ -193,7 +193,11 @@ impl Queue {
 
     /// The oldest exchange that waits for its response, or for the rest of it. One-way exchanges are passed over.
     pub fn awaiting(&mut self) -> Option<&mut Exchange> {
-        while self.items.get(self.answered).is_some_and(|e| e.one_way && e.request.ended) {
+        while self
+            .items
+            .get(self.answered)
+            .is_some_and(|e| e.one_way && e.request.ended)
+        {
             self.answered += 1;
         }
         self.items.get_mut(self.answered)
