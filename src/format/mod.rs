@@ -1,7 +1,26 @@
-//! The contract: the capture file. Knows bytes and time; never eBPF, sockets, HTTP, MySQL, rayon, polars.
-//!
-//! The layout of bytes is written once, in SPEC.md.
+#![doc = include_str!("SPEC.md")]
 #![forbid(unsafe_code)]
 
+pub mod block;
+pub mod bloom;
+pub mod codec;
+pub mod error;
+mod head;
 pub mod header;
+mod index;
+pub mod kind;
+pub mod layout;
+pub mod reader;
 pub mod record;
+pub mod writer;
+
+pub use block::{BlockBuilder, Class, LossTotal, RawBlock, Records, records};
+pub use error::Error;
+pub use header::Header;
+pub use kind::{Counts, Kind};
+pub use reader::{BlockRef, Damage, Reader, What};
+pub use record::Record;
+pub use writer::{Summary, Writer};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! The laws of the capture file.
+
+mod damage;
+mod roundtrip;
+mod sample;

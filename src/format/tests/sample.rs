@@ -1,0 +1,191 @@
+//! A small recording with every kind of record, in several blocks.
+
+use crate::format::record::*;
+use crate::format::{BlockBuilder, Class, Header, Record, Writer, records};
+
+/// A header with something in every field.
+pub fn header() -> Header {
+    Header {
+        tool_version: "0.1.0".into(),
+        command_line: "mdf record -o sample.mdf".into(),
+        hostname: "node-1".into(),
+        boot_id: "d9b6c1b5-1a7e-4a1e-8f0e-6a1b2c3d4e5f".into(),
+        kernel: "6.1.0-18-amd64".into(),
+        arch: "x86_64".into(),
+        backend: "socktp".into(),
+        filters: "port 80".into(),
+        snaplen: 4096,
+        cpus: 2,
+        clock: Clock {
+            boot: 1_000,
+            monotonic: 900,
+            realtime: 1_700_000_000_000_000_000,
+        },
+        recording: 0x1122_3344_5566_7788,
+        part: 0,
+    }
+}
+
+fn endpoint(last: u8, port: u16) -> Endpoint {
+    Endpoint::new([10, 0, 0, last].into(), port)
+}
+
+/// One block's worth of state: every kind of it.
+pub fn state() -> Vec<Record<'static>> {
+    vec![
+        Record::Process(Process {
+            time: 1_000,
+            origin: Origin::Exec,
+            pid: 41,
+            ppid: 1,
+            pid_in_ns: 7,
+            start: 990,
+            uid: 1000,
+            cgroup: 77,
+            netns: 0xf000_0001,
+            comm: b"curl",
+            exe: b"/usr/bin/curl",
+            argv: b"curl\0http://10.0.0.2/\0",
+            argv_len: 22,
+        }),
+        Record::Cgroup(Cgroup {
+            time: 1_001,
+            id: 77,
+            path: b"/kubepods/pod1/c1",
+        }),
+        Record::Workload(Workload {
+            time: 1_002,
+            cgroup: 77,
+            container_id: "0123456789abcdef",
+            runtime: "containerd",
+            container: "web",
+            pod_uid: "u-1",
+            pod: "web-0",
+            namespace: "shop",
+            workload: "StatefulSet/web",
+            labels: "app=web,tier=front",
+        }),
+        Record::Address(Address {
+            time: 1_003,
+            ip: endpoint(2, 0).ip,
+            kind: AddressKind::Service,
+            namespace: "shop",
+            name: "web",
+            workload: "",
+        }),
+        Record::Socket(Socket {
+            time: 1_004,
+            id: 0xaaaa_0001_0000_0001,
+            opened: Opened::Connect,
+            role: Role::Client,
+            local: endpoint(1, 40_000),
+            remote: endpoint(2, 80),
+            netns: 0xf000_0001,
+            pid: 41,
+            cgroup: 77,
+            send_pos: u32::MAX - 3,
+            receive_pos: 17,
+            positions: true,
+        }),
+        Record::Owner(Owner {
+            time: 1_005,
+            id: 0xaaaa_0001_0000_0001,
+            pid: 41,
+            cgroup: 77,
+        }),
+    ]
+}
+
+/// One block's worth of events: every kind of them.
+pub fn events() -> Vec<Record<'static>> {
+    let data = Data {
+        time: 1_010,
+        id: 0xaaaa_0001_0000_0001,
+        pos: u32::MAX - 3,
+        len: 18,
+        pid: 41,
+        tid: 42,
+        cgroup: 77,
+        direction: Direction::Sent,
+        cut: Cut::Whole,
+        payload: b"GET / HTTP/1.1\r\n\r\n",
+    };
+    vec![
+        Record::Clock(Clock {
+            boot: 1_006,
+            monotonic: 906,
+            realtime: 1_700_000_000_000_000_006,
+        }),
+        Record::Connect(Connect {
+            time: 1_007,
+            id: 0xaaaa_0001_0000_0001,
+            error: 0,
+            connect_ns: 3,
+            send_pos: u32::MAX - 3,
+            receive_pos: 17,
+        }),
+        Record::Data(data),
+        Record::Data(Data {
+            time: 1_020,
+            pos: 17,
+            len: 5_000,
+            direction: Direction::Received,
+            cut: Cut::Snaplen,
+            payload: b"HTTP/1.1 200 OK\r\n",
+            ..data
+        }),
+        Record::Loss(Loss {
+            time: 1_021,
+            since: 1_011,
+            reason: LossReason::RingFull,
+            events: 3,
+            bytes: 300,
+        }),
+        Record::Close(Close {
+            time: 1_022,
+            id: 0xaaaa_0001_0000_0001,
+            ending: Ending::Closed,
+            bytes_sent: 18,
+            bytes_received: 5_000,
+            retransmits: 1,
+            srtt_us: 250,
+        }),
+        Record::Exit(Exit {
+            time: 1_023,
+            pid: 41,
+            start: 990,
+            status: 0,
+        }),
+    ]
+}
+
+/// The sample's blocks: state, events, state, events.
+pub fn blocks() -> Vec<(Class, Vec<Record<'static>>)> {
+    vec![
+        (Class::State, state()),
+        (Class::Events, events()),
+        (Class::State, state()[4..].to_vec()),
+        (Class::Events, events()[2..].to_vec()),
+    ]
+}
+
+/// A file of these blocks.
+pub fn file_of(blocks: &[(Class, Vec<Record<'_>>)]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new(), &header(), 3).expect("memory");
+    for (class, records) in blocks {
+        let mut builder = BlockBuilder::new(*class);
+        records.iter().for_each(|record| builder.push(record));
+        writer.write(&builder.take()).expect("memory");
+    }
+    writer.finish().expect("memory").0
+}
+
+/// The sample as a file.
+pub fn file() -> Vec<u8> {
+    file_of(&blocks())
+}
+
+/// Every record of an inflated block; panics when one cannot be read.
+pub fn all(raw: &[u8]) -> Vec<Record<'_>> {
+    records(raw).collect::<Result<_, _>>().expect("well-formed records")
+}
