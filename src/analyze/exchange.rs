@@ -85,7 +85,7 @@ pub struct Span {
     pub ended: bool,
 }
 
-/// When one observer saw a span: Unix time, ns. 0 when not seen.
+/// When one observer saw a span: boot clock of its host, ns. 0 when not seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
     pub first: u64,
@@ -102,6 +102,7 @@ pub struct View {
     /// Process and thread whose call carried the request at this end; 0 when unknown.
     pub pid: u32,
     pub tid: u32,
+    pub cgroup: u64,
 }
 
 /// What the exchange says.

@@ -4,7 +4,7 @@ use super::bloom::Bloom;
 use super::codec;
 use super::error::Error;
 use super::kind::{Counts, Kind};
-use super::layout::{BLOCK_TARGET, FRAME_LEN, RAW_LIMIT, RECORD_LIMIT};
+use super::layout::{BLOCK_TARGET, FRAME_LEN, RAW_LIMIT, RECORD_LIMIT, u64_at};
 use super::record::{Cut, Data, LossReason, Process, Record};
 
 /// What a block holds. State and events never share a block.
@@ -285,15 +285,87 @@ fn shortened<'a>(record: &Record<'a>) -> Record<'a> {
 
 /// The records of an inflated block.
 pub fn records(raw: &[u8]) -> Records<'_> {
-    Records { raw, at: 0, unknown: 0 }
+    Records {
+        frames: frames(raw),
+        unknown: 0,
+    }
+}
+
+/// The frames of an inflated block: records that are found but not read.
+pub fn frames(raw: &[u8]) -> Frames<'_> {
+    Frames { raw, at: 0 }
+}
+
+/// A record that is not read yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// Where it begins in its block; [`records`] from there on begins with it.
+    pub at: usize,
+    /// Nothing for kinds of later versions.
+    pub kind: Option<Kind>,
+    pub body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The id of the socket that the record is about, for the kinds that are about one: their bodies begin with time
+    /// and id (SPEC.md), so that work can be shared out before anything is read.
+    #[inline]
+    pub fn socket_id(&self) -> Option<u64> {
+        let about_socket = matches!(
+            self.kind?,
+            Kind::Data | Kind::Socket | Kind::Owner | Kind::Connect | Kind::Close
+        );
+        (about_socket && self.body.len() >= 16).then(|| u64_at(self.body, 8))
+    }
+}
+
+/// Iterates over frames; one that does not fit is an error that ends the block.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    raw: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, Error>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.at;
+        let rest = self.raw.get(at..).unwrap_or_default();
+        let Some((frame, after)) = rest.split_first_chunk::<FRAME_LEN>() else {
+            self.at = self.raw.len();
+            let left = rest.len();
+            return (left > 0).then_some(Err(Error::Frame {
+                at,
+                len: FRAME_LEN,
+                left,
+            }));
+        };
+        let frame = u32::from_le_bytes(*frame);
+        let len = (frame >> 8) as usize;
+        let Some(body) = after.get(..len) else {
+            self.at = self.raw.len();
+            return Some(Err(Error::Frame {
+                at,
+                len,
+                left: after.len(),
+            }));
+        };
+        self.at = at + FRAME_LEN + len;
+        Some(Ok(Frame {
+            at,
+            kind: Kind::from_byte(frame as u8),
+            body,
+        }))
+    }
 }
 
 /// Iterates over the records of an inflated block. Kinds of later versions are stepped over and counted; a malformed
-/// record is an error, after which the next is tried; a frame that does not fit is an error that ends the block.
+/// record is an error, after which the next is tried.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
-    raw: &'a [u8],
-    at: usize,
+    frames: Frames<'a>,
     unknown: u64,
 }
 
@@ -310,32 +382,18 @@ impl<'a> Iterator for Records<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let at = self.at;
-            let rest = self.raw.get(at..).unwrap_or_default();
-            let Some((frame, after)) = rest.split_first_chunk::<FRAME_LEN>() else {
-                self.at = self.raw.len();
-                let left = rest.len();
-                return (left > 0).then_some(Err(Error::Frame {
-                    at,
-                    len: FRAME_LEN,
-                    left,
-                }));
+            let frame = match self.frames.next()? {
+                Ok(frame) => frame,
+                Err(error) => return Some(Err(error)),
             };
-            let frame = u32::from_le_bytes(*frame);
-            let len = (frame >> 8) as usize;
-            let Some(body) = after.get(..len) else {
-                self.at = self.raw.len();
-                return Some(Err(Error::Frame {
-                    at,
-                    len,
-                    left: after.len(),
-                }));
-            };
-            self.at = at + FRAME_LEN + len;
-            match Kind::from_byte(frame as u8) {
+            match frame.kind {
                 None => self.unknown += 1,
                 Some(kind) => {
-                    return Some(codec::decode(kind, body).map_err(|_| Error::Record { at, kind: kind.byte() }));
+                    let malformed = |_| Error::Record {
+                        at: frame.at,
+                        kind: kind.byte(),
+                    };
+                    return Some(codec::decode(kind, frame.body).map_err(malformed));
                 }
             }
         }

@@ -42,3 +42,29 @@ pub struct MysqlMessage {
     /// Something about the session was inferred from the traffic, not seen (joined in the middle).
     pub inferred: bool,
 }
+#[derive(Debug)]
+pub struct MysqlStitcher;
+pub fn command_name(_c: u8) -> &'static str {
+    ""
+}
+impl MysqlStitcher {
+    pub fn new(_joined: bool) -> Self {
+        MysqlStitcher
+    }
+}
+use crate::analyze::{
+    exchange::{Queue, Side},
+    protocol::{Missing, Stitcher, Verdict},
+};
+impl Stitcher for MysqlStitcher {
+    fn bytes(&mut self, _f: Side, _p: u64, _b: &[u8], _q: &mut Queue) -> Verdict {
+        Verdict::Continue
+    }
+    fn missing(&mut self, _f: Side, _p: u64, _l: u64, _w: Missing, _q: &mut Queue) -> Verdict {
+        Verdict::Continue
+    }
+    fn settle(&mut self, _q: &mut Queue) -> Verdict {
+        Verdict::Continue
+    }
+    fn end(&mut self, _f: Side, _p: u64, _q: &mut Queue) {}
+}

@@ -1,0 +1,340 @@
+//! The machine: batches of blocks in, rows out.
+//!
+//! Each batch goes through four steps: inflate (a task per block), split by shard (a task per block), learn names (one
+//! thread, little work), follow connections (a task per shard). The number of shards is fixed and each shard sees its
+//! records in file order, so the rows are the same for any number of threads.
+
+use rayon::prelude::*;
+
+use super::names::Host;
+use super::row::{LossRow, Party, ProcessRow, Sink};
+use super::shard::Shard;
+use crate::format::block::{self, RawBlock};
+use crate::format::header::Header;
+use crate::format::kind::Kind;
+use crate::format::reader::BlockRef;
+use crate::format::record::{LossReason, Record};
+
+/// Connections are split into this many parts, whatever the number of threads.
+pub const SHARDS: usize = 16;
+/// Inflated bytes of one batch, about.
+pub const BATCH_BYTES: usize = 32 << 20;
+/// Losses kept one by one; further ones are added to the last of their reason.
+const MAX_LOSSES: usize = 65_536;
+
+/// Where the records of a block are.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// In a file.
+    Stored(BlockRef<'a>),
+    /// In memory.
+    Raw(&'a RawBlock),
+}
+
+/// A block of one of the captures.
+#[derive(Clone, Copy)]
+pub struct Block<'a> {
+    pub source: Source<'a>,
+    /// As [`Engine::host`] gave it.
+    pub host: u16,
+    /// Number of the file, for losses.
+    pub file: usize,
+}
+
+/// What was read, over all batches.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    pub blocks: u64,
+    pub records: u64,
+    /// Inflated bytes.
+    pub raw_bytes: u64,
+    /// Blocks that could not be inflated, in words.
+    pub damage: Vec<(usize, String)>,
+    /// Records that could not be read.
+    pub malformed: u64,
+    /// Records of kinds of later versions.
+    pub unknown: u64,
+    /// Data of sockets that no state record names.
+    pub nameless: u64,
+}
+
+/// A loss as it is kept.
+#[derive(Debug, Clone, Copy)]
+struct KeptLoss {
+    since: u64,
+    until: u64,
+    reason: LossReason,
+    events: u64,
+    bytes: u64,
+    host: u16,
+    file: usize,
+}
+
+/// The offsets of one block's records, by who reads them.
+struct Split {
+    shards: [Vec<u32>; SHARDS],
+    general: Vec<u32>,
+    records: u64,
+    malformed: u64,
+    unknown: u64,
+}
+
+/// Follows any number of hosts at once.
+pub struct Engine<S> {
+    shards: Vec<Shard<S>>,
+    hosts: Vec<Host>,
+    recordings: Vec<u64>,
+    losses: Vec<KeptLoss>,
+    names_known: bool,
+    buffers: Vec<Vec<u8>>,
+    pub totals: Totals,
+}
+
+impl<S: Sink> Engine<S> {
+    /// An engine whose shards give their rows to the sinks that `make` makes.
+    pub fn new(mut make: impl FnMut(usize) -> S) -> Self {
+        Engine {
+            shards: (0..SHARDS).map(|shard| Shard::new(make(shard))).collect(),
+            hosts: Vec::new(),
+            recordings: Vec::new(),
+            losses: Vec::new(),
+            names_known: false,
+            buffers: Vec::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// The host of a capture. The parts of one recording have one host.
+    pub fn host(&mut self, header: &Header) -> u16 {
+        let place = self
+            .recordings
+            .iter()
+            .position(|known| *known == header.recording)
+            .unwrap_or_else(|| {
+                self.recordings.push(header.recording);
+                self.hosts.push(Host::new(&header.hostname, header.clock));
+                self.hosts.len() - 1
+            });
+        place as u16
+    }
+
+    /// What is known of the hosts.
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The sinks, in shard order.
+    pub fn sinks(&mut self) -> impl Iterator<Item = &mut S> {
+        self.shards.iter_mut().map(|shard| &mut shard.sink)
+    }
+
+    /// Learns all names before anything else, from state blocks. What was resolved late in the capture (the name of a
+    /// pod that was gone by then) then serves its beginning too. Afterwards `feed` does not learn names again.
+    pub fn learn_names(&mut self, state: &[Block<'_>]) {
+        self.names_known = true;
+        for batch in state.chunks(BATCH_BYTES >> 20) {
+            let raws = self.inflate(batch);
+            for (block, raw) in batch.iter().zip(&raws) {
+                let Ok(raw) = raw else { continue };
+                let host = &mut self.hosts[usize::from(block.host)];
+                for record in block::records(raw.bytes()).flatten() {
+                    host.learn(&record);
+                }
+            }
+            self.keep_buffers(raws);
+        }
+    }
+
+    /// Takes a batch of blocks, in the order of their files.
+    pub fn feed(&mut self, batch: &[Block<'_>]) {
+        let raws = self.inflate(batch);
+        let splits: Vec<Split> = raws
+            .par_iter()
+            .map(|raw| split(raw.as_ref().map_or(&[], Raw::bytes)))
+            .collect();
+        for ((block, raw), split) in batch.iter().zip(&raws).zip(&splits) {
+            self.totals.blocks += 1;
+            self.totals.records += split.records;
+            self.totals.malformed += split.malformed;
+            self.totals.unknown += split.unknown;
+            match raw {
+                Ok(raw) => {
+                    self.totals.raw_bytes += raw.bytes().len() as u64;
+                    self.learn(block, raw.bytes(), &split.general);
+                }
+                Err(why) => self.totals.damage.push((block.file, why.clone())),
+            }
+        }
+        let hosts = &self.hosts;
+        self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
+            for ((block, raw), split) in batch.iter().zip(&raws).zip(&splits) {
+                let Ok(raw) = raw else { continue };
+                let bytes = raw.bytes();
+                for at in &split.shards[number] {
+                    if let Some(record) = record_at(bytes, *at) {
+                        shard.record(block.host, &record, hosts);
+                    }
+                }
+            }
+            shard.end_batch(hosts);
+        });
+        self.keep_buffers(raws);
+    }
+
+    /// The captures are over: all that is open gets its row. Returns the sinks, in shard order. `files` are the names
+    /// of the files, by their numbers.
+    pub fn finish(mut self, files: &[String]) -> (Vec<S>, Totals) {
+        let hosts = &self.hosts;
+        self.shards.par_iter_mut().for_each(|shard| shard.finish(hosts));
+        self.totals.nameless = self.shards.iter().map(|shard| shard.nameless).sum();
+        if let Some(first) = self.shards.first_mut() {
+            for host in hosts {
+                processes(host, &mut first.sink);
+            }
+            for loss in &self.losses {
+                let Some(host) = hosts.get(usize::from(loss.host)) else {
+                    continue;
+                };
+                first.sink.loss(&LossRow {
+                    since: host.utc(loss.since),
+                    until: host.utc(loss.until),
+                    reason: loss.reason,
+                    events: loss.events,
+                    bytes: loss.bytes,
+                    hostname: &host.hostname,
+                    file: files.get(loss.file).map_or("", String::as_str),
+                });
+            }
+        }
+        (self.shards.into_iter().map(|shard| shard.sink).collect(), self.totals)
+    }
+
+    fn inflate<'a>(&mut self, batch: &[Block<'a>]) -> Vec<Result<Raw<'a>, String>> {
+        let mut buffers = std::mem::take(&mut self.buffers);
+        buffers.resize_with(batch.len(), Vec::new);
+        let inflate = |(block, mut buffer): (&Block<'a>, Vec<u8>)| match block.source {
+            Source::Raw(raw) => Ok(Raw::Borrowed(&raw.bytes)),
+            Source::Stored(stored) => match stored.inflate(&mut buffer) {
+                Ok(()) => Ok(Raw::Inflated(buffer)),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        batch.par_iter().zip(buffers).map(inflate).collect()
+    }
+
+    fn keep_buffers(&mut self, raws: Vec<Result<Raw<'_>, String>>) {
+        self.buffers.extend(raws.into_iter().filter_map(|raw| match raw {
+            Ok(Raw::Inflated(buffer)) => Some(buffer),
+            _ => None,
+        }));
+    }
+
+    fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
+        for record in general.iter().filter_map(|at| record_at(bytes, *at)) {
+            match &record {
+                Record::Loss(loss) => {
+                    let kept = KeptLoss {
+                        since: loss.since,
+                        until: loss.time,
+                        reason: loss.reason,
+                        events: loss.events,
+                        bytes: loss.bytes,
+                        host: block.host,
+                        file: block.file,
+                    };
+                    keep_loss(&mut self.losses, kept);
+                }
+                record if self.names_known && record.is_state() => {}
+                record => self.hosts[usize::from(block.host)].learn(record),
+            }
+        }
+    }
+}
+
+/// The bytes of a block.
+enum Raw<'a> {
+    Inflated(Vec<u8>),
+    Borrowed(&'a [u8]),
+}
+
+impl Raw<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Raw::Inflated(bytes) => bytes,
+            Raw::Borrowed(bytes) => bytes,
+        }
+    }
+}
+
+fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
+    block::records(bytes.get(at as usize..)?).next()?.ok()
+}
+
+fn split(bytes: &[u8]) -> Split {
+    let mut split = Split {
+        shards: Default::default(),
+        general: Vec::new(),
+        records: 0,
+        malformed: 0,
+        unknown: 0,
+    };
+    for frame in block::frames(bytes) {
+        let Ok(frame) = frame else {
+            split.malformed += 1;
+            break;
+        };
+        split.records += 1;
+        let at = frame.at as u32;
+        match frame.kind {
+            None => split.unknown += 1,
+            Some(kind) => {
+                if let Some(id) = frame.socket_id() {
+                    split.shards[(id >> 32) as usize % SHARDS].push(at);
+                }
+                if !matches!(kind, Kind::Data | Kind::Connect | Kind::Close | Kind::Owner) {
+                    split.general.push(at);
+                }
+            }
+        }
+    }
+    split
+}
+
+fn keep_loss(losses: &mut Vec<KeptLoss>, loss: KeptLoss) {
+    if losses.len() >= MAX_LOSSES
+        && let Some(last) = losses
+            .iter_mut()
+            .rev()
+            .find(|kept| kept.reason == loss.reason && kept.host == loss.host)
+    {
+        last.until = last.until.max(loss.until);
+        last.events += loss.events;
+        last.bytes += loss.bytes;
+        return;
+    }
+    losses.push(loss);
+}
+
+fn processes<S: Sink>(host: &Host, sink: &mut S) {
+    for program in host.programs() {
+        let party: Party = host.party(program.pid, program.cgroup, program.began);
+        let exited = program.status.filter(|status| status & 0x7f == 0);
+        let killed = program.status.filter(|status| status & 0x7f != 0);
+        sink.process(&ProcessRow {
+            start: host.utc(program.began),
+            exit: program.ended.map(|ended| host.utc(ended)),
+            origin: program.origin,
+            pid: program.pid,
+            ppid: program.ppid,
+            pid_in_ns: program.pid_in_ns,
+            uid: program.uid,
+            comm: &program.comm,
+            exe: &program.exe,
+            argv: &program.argv,
+            argv_len: program.argv_len,
+            exit_code: exited.map(|status| (status >> 8) as u8),
+            signal: killed.map(|status| (status & 0x7f) as u8),
+            party: &party,
+        });
+    }
+}

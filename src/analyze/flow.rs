@@ -1,0 +1,487 @@
+//! One connection as all its observers saw it: two streams, one protocol, one queue of exchanges.
+//!
+//! The client's socket and the server's socket carry the same bytes at the same positions. Whoever shows a byte first
+//! has it read; everybody who shows it adds the time at which it was seen there. So a connection is parsed once,
+//! what one end lost the other end may still have, and the two views of an exchange are joined by construction.
+
+use super::exchange::{Exchange, Incomplete, Message, Queue, Seen, Side, Span, View};
+use super::protocol::detect::{self, Guess};
+use super::protocol::http::HttpStitcher;
+use super::protocol::mysql::MysqlStitcher;
+use super::protocol::{Missing, Stitcher, Verdict};
+use super::stream::{Held, Offer, Segment, Stream};
+use crate::format::record::Endpoint;
+
+/// Observers of a connection: its two ends, and the wire between them.
+pub const OBSERVERS: usize = 3;
+/// The observer that is nobody's end.
+pub const WIRE: usize = 2;
+
+/// Segments kept until the protocol is known.
+const MAX_UNDETECTED: usize = 32;
+/// Segments of a connection joined in its middle that may pass before it counts as not understood.
+const MAX_JOIN_TRIES: u32 = 256;
+/// Segments remembered that belong to no exchange yet.
+const MAX_UNPLACED: usize = 8;
+/// Finished exchanges that may wait for an observer to catch up.
+const MAX_UNSEEN: usize = 1024;
+
+/// What one observer has shown so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Coverage {
+    attached: bool,
+    closed: bool,
+    /// Position after the last byte shown, by direction; 0 before the first.
+    until: [u64; 2],
+}
+
+#[derive(Debug)]
+enum Speaks {
+    Undetected,
+    Http(Box<HttpStitcher>),
+    Mysql(Box<MysqlStitcher>),
+    Other,
+}
+
+/// A connection. Index 0 and 1 stand for its two ends: of `ends`, of `streams` (by sender), of observers.
+#[derive(Debug)]
+pub struct Flow {
+    pub ends: [Endpoint; 2],
+    /// Which end is the client, once known.
+    client: Option<usize>,
+    /// Its beginning was not seen.
+    joined: bool,
+    join_tries: u32,
+    coverage: [Coverage; OBSERVERS],
+    streams: [Stream; 2],
+    ended: [bool; 2],
+    speaks: Speaks,
+    undetected: Vec<(usize, Held)>,
+    /// Segments (without their bytes) that were seen before the exchange they belong to was: a response whose request
+    /// another CPU reported later.
+    unplaced: Vec<(usize, Segment<'static>)>,
+    queue: Queue,
+    /// What it was recognised as; empty when nothing is known.
+    pub protocol: &'static str,
+    /// Why nothing (more) was read from it.
+    pub why: &'static str,
+    pub lost_bytes: u64,
+    pub unread_bytes: u64,
+    pub exchanges: u64,
+}
+
+impl Flow {
+    /// A connection of which nothing was seen yet.
+    pub fn new(ends: [Endpoint; 2], client: Option<usize>, joined: bool) -> Self {
+        Flow {
+            ends,
+            client,
+            joined,
+            join_tries: 0,
+            coverage: Default::default(),
+            streams: Default::default(),
+            ended: [false; 2],
+            speaks: Speaks::Undetected,
+            undetected: Vec::new(),
+            unplaced: Vec::new(),
+            queue: Queue::default(),
+            protocol: "",
+            why: "",
+            lost_bytes: 0,
+            unread_bytes: 0,
+            exchanges: 0,
+        }
+    }
+
+    /// Which end is the client; `None` while nobody knows.
+    pub fn client(&self) -> Option<usize> {
+        self.client
+    }
+
+    /// Whether this observer has no place here yet.
+    pub fn lacks(&self, observer: usize) -> bool {
+        !self.coverage[observer].attached
+    }
+
+    /// Gives an observer its place.
+    pub fn attach(&mut self, observer: usize) {
+        self.coverage[observer].attached = true;
+    }
+
+    /// Says who is the client, if that is not known.
+    pub fn set_client(&mut self, end: usize) {
+        self.client.get_or_insert(end);
+    }
+
+    /// Says where the stream that `sender` sends begins.
+    pub fn start(&mut self, sender: usize, sequence: u32) {
+        self.streams[sender].start(sequence);
+    }
+
+    /// The stream that `sender` sends.
+    pub fn stream(&self, sender: usize) -> &Stream {
+        &self.streams[sender]
+    }
+
+    /// Whether every observer that was attached is closed.
+    pub fn is_closed(&self) -> bool {
+        self.coverage
+            .iter()
+            .all(|coverage| !coverage.attached || coverage.closed)
+    }
+
+    /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
+    pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
+        match self.streams[sender].offer(&segment) {
+            Offer::Later => return,
+            Offer::Now => {}
+            Offer::Full => {
+                self.give_up(sender, Some(segment.pos));
+                self.release(sender);
+                if segment.pos > self.streams[sender].next() {
+                    self.give_up(sender, Some(segment.pos));
+                }
+            }
+        }
+        self.read(sender, &segment);
+        self.release(sender);
+    }
+
+    fn release(&mut self, sender: usize) {
+        while let Some(held) = self.streams[sender].ready() {
+            self.read(sender, &held.segment());
+        }
+    }
+
+    fn give_up(&mut self, sender: usize, upto: Option<u64>) {
+        if let Some((pos, len)) = self.streams[sender].give_up(upto) {
+            self.lost_bytes += len;
+            self.missing(sender, pos, len, Missing::Lost);
+        }
+    }
+
+    /// Reads the new part of a segment, then notes when its observer saw the whole of it.
+    fn read(&mut self, sender: usize, segment: &Segment<'_>) {
+        let seen = self.streams[sender].advance(segment);
+        if seen < segment.len {
+            let captured = segment.payload.len() as u64;
+            let fresh = segment.payload.get(seen as usize..).unwrap_or_default();
+            let unread = segment.len - seen.max(captured).min(segment.len);
+            self.unread_bytes += unread;
+            if matches!(self.speaks, Speaks::Undetected) {
+                self.undetected(sender, segment);
+            } else {
+                if !fresh.is_empty() {
+                    self.bytes(sender, segment.pos + seen, fresh);
+                }
+                if unread > 0 {
+                    self.missing(sender, segment.end() - unread, unread, Missing::Unread);
+                }
+            }
+        }
+        self.observe(sender, segment);
+    }
+
+    fn side(&self, sender: usize) -> Side {
+        match self.client {
+            Some(client) if client != sender => Side::Server,
+            _ => Side::Client,
+        }
+    }
+
+    fn bytes(&mut self, sender: usize, pos: u64, bytes: &[u8]) {
+        let side = self.side(sender);
+        let verdict = match &mut self.speaks {
+            Speaks::Http(stitcher) => stitcher.bytes(side, pos, bytes, &mut self.queue),
+            Speaks::Mysql(stitcher) => stitcher.bytes(side, pos, bytes, &mut self.queue),
+            Speaks::Undetected | Speaks::Other => return,
+        };
+        self.heed(verdict);
+    }
+
+    fn missing(&mut self, sender: usize, pos: u64, len: u64, why: Missing) {
+        let side = self.side(sender);
+        let verdict = match &mut self.speaks {
+            Speaks::Http(stitcher) => stitcher.missing(side, pos, len, why, &mut self.queue),
+            Speaks::Mysql(stitcher) => stitcher.missing(side, pos, len, why, &mut self.queue),
+            Speaks::Undetected => {
+                // What was kept stands before the gap; a beginning can only be found after it.
+                self.joined = true;
+                return;
+            }
+            Speaks::Other => return,
+        };
+        self.heed(verdict);
+    }
+
+    fn heed(&mut self, verdict: Verdict) {
+        if let Verdict::Leave(why) = verdict {
+            self.speaks = Speaks::Other;
+            self.why = why;
+        }
+    }
+
+    /// Tries to tell the protocol from what is there so far.
+    fn undetected(&mut self, sender: usize, segment: &Segment<'_>) {
+        let mut prefixes: [Vec<u8>; 2] = Default::default();
+        for (end, held) in &self.undetected {
+            prefixes[*end].extend_from_slice(held.segment().payload);
+        }
+        let guess = if self.undetected.is_empty() {
+            let mut ends: [&[u8]; 2] = [&[], &[]];
+            ends[sender] = segment.payload;
+            self.guess(ends)
+        } else {
+            prefixes[sender].extend_from_slice(segment.payload);
+            self.guess([&prefixes[0], &prefixes[1]])
+        };
+        match guess {
+            (_, Guess::More) if self.undetected.len() < MAX_UNDETECTED => {
+                self.undetected.push((sender, Held::new(segment)));
+            }
+            (client, Guess::Http) => {
+                self.speaks = Speaks::Http(Box::new(HttpStitcher::new(self.joined)));
+                self.settled_on(client, "http", sender, segment);
+            }
+            (client, Guess::Mysql) => {
+                self.speaks = Speaks::Mysql(Box::new(MysqlStitcher::new(self.joined)));
+                self.settled_on(client, "mysql", sender, segment);
+            }
+            (_, Guess::Other(_) | Guess::More) if self.joined && self.join_tries < MAX_JOIN_TRIES => {
+                self.join_tries += 1;
+                self.undetected.clear();
+                self.why = "started before capture";
+            }
+            (_, Guess::Other(why)) => self.not_understood(why),
+            (_, Guess::More) => self.not_understood("unknown protocol"),
+        }
+    }
+
+    fn not_understood(&mut self, why: &'static str) {
+        self.speaks = Speaks::Other;
+        self.why = why;
+        self.undetected = Vec::new();
+    }
+
+    /// What it looks like, and who would be the client then.
+    fn guess(&self, ends: [&[u8]; 2]) -> (usize, Guess) {
+        if let Some(client) = self.client {
+            return (client, detect::guess(ends[client], ends[1 - client], self.joined));
+        }
+        let first = detect::guess(ends[0], ends[1], self.joined);
+        match first {
+            Guess::Http | Guess::Mysql => (0, first),
+            _ => match detect::guess(ends[1], ends[0], self.joined) {
+                second @ (Guess::Http | Guess::Mysql) => (1, second),
+                Guess::More => (0, Guess::More),
+                Guess::Other(_) => (0, first),
+            },
+        }
+    }
+
+    fn settled_on(&mut self, client: usize, protocol: &'static str, sender: usize, segment: &Segment<'_>) {
+        self.client = Some(client);
+        self.protocol = protocol;
+        self.why = "";
+        for (end, held) in std::mem::take(&mut self.undetected) {
+            self.replay(end, &held.segment());
+        }
+        self.replay(sender, segment);
+    }
+
+    fn replay(&mut self, sender: usize, segment: &Segment<'_>) {
+        if !segment.payload.is_empty() {
+            self.bytes(sender, segment.pos, segment.payload);
+        }
+        let unread = segment.len - segment.payload.len() as u64;
+        if unread > 0 {
+            self.missing(sender, segment.end() - unread, unread, Missing::Unread);
+        }
+        self.observe(sender, segment);
+    }
+
+    /// Notes when an observer saw these bytes, in every exchange that they belong to.
+    fn observe(&mut self, sender: usize, segment: &Segment<'_>) {
+        let observer = usize::from(segment.observer).min(WIRE);
+        let until = &mut self.coverage[observer].until[sender];
+        let hole_from = if *until == 0 || *until > segment.pos {
+            segment.pos
+        } else {
+            *until
+        };
+        *until = (*until).max(segment.end());
+        if !self.unplaced.is_empty() {
+            let mut unplaced = std::mem::take(&mut self.unplaced);
+            unplaced.retain(|(sender, early)| !self.place(*sender, early, early.pos));
+            self.unplaced = unplaced;
+        }
+        if !self.place(sender, segment, hole_from) && self.unplaced.len() < MAX_UNPLACED {
+            self.unplaced.push((
+                sender,
+                Segment {
+                    payload: &[],
+                    ..*segment
+                },
+            ));
+        }
+    }
+
+    /// Whether the segment belongs to an exchange that is held.
+    fn place(&mut self, sender: usize, segment: &Segment<'_>, hole_from: u64) -> bool {
+        let observer = usize::from(segment.observer).min(WIRE);
+        let is_request = self.client == Some(sender);
+        let mut placed = false;
+        for exchange in self.queue.iter_mut() {
+            let span = if is_request {
+                exchange.request
+            } else {
+                exchange.response
+            };
+            if !span.begun || segment.end() <= span.start || (span.ended && hole_from >= span.end) {
+                continue;
+            }
+            placed = true;
+            let view = &mut exchange.views[observer];
+            note(
+                if is_request {
+                    &mut view.request
+                } else {
+                    &mut view.response
+                },
+                &span,
+                segment,
+                hole_from,
+            );
+            if view.pid == 0 {
+                view.pid = segment.pid;
+                view.tid = segment.tid;
+                view.cgroup = segment.cgroup;
+            }
+        }
+        placed
+    }
+
+    /// Takes the oldest exchange if it is finished and every observer has shown all of it. `flush` takes it anyway.
+    pub fn take(&mut self, flush: bool) -> Option<Exchange> {
+        let oldest = self.queue.oldest()?;
+        if !oldest.is_finished() && !flush {
+            return None;
+        }
+        if !flush && self.queue.len() < MAX_UNSEEN && !self.is_shown(oldest) {
+            return None;
+        }
+        self.exchanges += 1;
+        self.unplaced.clear();
+        self.queue.take()
+    }
+
+    fn is_shown(&self, exchange: &Exchange) -> bool {
+        let Some(client) = self.client else { return true };
+        self.coverage.iter().all(|coverage| {
+            let idle = coverage.until == [0, 0];
+            let shown = |span: &Span, sender: usize| !span.ended || coverage.until[sender] >= span.end;
+            !coverage.attached
+                || coverage.closed
+                || idle
+                || (shown(&exchange.request, client) && shown(&exchange.response, 1 - client))
+        })
+    }
+
+    /// Hands a spent exchange back for reuse.
+    pub fn recycle(&mut self, exchange: Exchange) {
+        self.queue.recycle(exchange);
+    }
+
+    /// Nothing earlier is still to come: gives up what is missing.
+    pub fn settle(&mut self) {
+        for sender in 0..2 {
+            while self.streams[sender].is_waiting() {
+                self.give_up(sender, None);
+                self.release(sender);
+            }
+        }
+        let verdict = match &mut self.speaks {
+            Speaks::Http(stitcher) => stitcher.settle(&mut self.queue),
+            Speaks::Mysql(stitcher) => stitcher.settle(&mut self.queue),
+            Speaks::Undetected | Speaks::Other => return,
+        };
+        self.heed(verdict);
+    }
+
+    /// An observer's socket was closed.
+    pub fn close(&mut self, observer: usize) {
+        self.coverage[observer].closed = true;
+        let others_open = self
+            .coverage
+            .iter()
+            .any(|coverage| coverage.attached && !coverage.closed);
+        if !others_open {
+            self.settle();
+            self.end(0);
+            self.end(1);
+        } else if observer < WIRE {
+            self.end(observer);
+        }
+    }
+
+    /// `sender` sends nothing more.
+    fn end(&mut self, sender: usize) {
+        if std::mem::replace(&mut self.ended[sender], true) {
+            return;
+        }
+        let side = self.side(sender);
+        let pos = self.streams[sender].next();
+        match &mut self.speaks {
+            Speaks::Http(stitcher) => stitcher.end(side, pos, &mut self.queue),
+            Speaks::Mysql(stitcher) => stitcher.end(side, pos, &mut self.queue),
+            Speaks::Undetected => {
+                if !self.undetected.is_empty() {
+                    self.why = "too little data";
+                }
+            }
+            Speaks::Other => {}
+        }
+    }
+
+    /// The capture ends here: settles, and says of what is unfinished that it is.
+    pub fn finish(&mut self) {
+        self.settle();
+        for exchange in self.queue.iter_mut() {
+            if !exchange.is_finished() {
+                let reason = if exchange.response.begun {
+                    Incomplete::ResponseCut
+                } else {
+                    Incomplete::NoResponse
+                };
+                exchange.mark(reason);
+            }
+        }
+    }
+}
+
+fn note(seen: &mut Seen, span: &Span, segment: &Segment<'_>, hole_from: u64) {
+    let covers_start = segment.pos <= span.start;
+    if covers_start && seen.first == 0 {
+        seen.first = segment.time;
+    }
+    let in_span = !span.ended || segment.pos < span.end;
+    if in_span {
+        seen.last = seen.last.max(segment.time);
+    }
+    if hole_from < segment.pos && segment.pos > span.start {
+        seen.hole = true;
+    }
+}
+
+/// The times of one exchange as one observer saw them, if it saw all of it.
+pub fn whole_view(exchange: &Exchange, observer: usize) -> Option<View> {
+    let view = exchange.views[observer];
+    let whole = |seen: &Seen, span: &Span| span.begun && span.ended && seen.first != 0 && !seen.hole;
+    let measured = whole(&view.request, &exchange.request) && whole(&view.response, &exchange.response);
+    (measured && exchange.incomplete.is_none()).then_some(view)
+}
+
+/// What protocol an exchange belongs to.
+pub fn is_http(exchange: &Exchange) -> bool {
+    matches!(exchange.message, Message::Http(_))
+}

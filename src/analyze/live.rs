@@ -1,0 +1,323 @@
+//! One line for each event, as tcpdump does: while recording, and when a capture is replayed. The same engine as
+//! offline, fed block by block.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use chrono::DateTime;
+
+use super::engine::{Block, Engine, Source};
+use super::exchange::Incomplete;
+use super::names::Host;
+use super::protocol::mysql::Status;
+use super::row::{ConnectionRow, Frame, HttpRow, MysqlRow, Party, Sink};
+use crate::format::block::{self, RawBlock};
+use crate::format::header::Header;
+use crate::format::record::{Direction, Endpoint, Opened, Origin, Process, Record, Role, Socket};
+
+/// Characters of SQL or of arguments in one line.
+const MAX_TEXT: usize = 200;
+
+/// A line and the time it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// UTC, ns.
+    pub time: u64,
+    pub text: String,
+}
+
+/// Turns blocks into lines.
+pub struct Live {
+    engine: Engine<Lines>,
+    sockets: HashMap<u64, Socket>,
+    host: u16,
+}
+
+/// The exchanges of a batch, as lines.
+#[derive(Debug, Default)]
+struct Lines(Vec<Line>);
+
+impl Live {
+    /// For the recording that this header describes.
+    pub fn new(header: &Header) -> Self {
+        let mut engine = Engine::new(|_| Lines::default());
+        let host = engine.host(header);
+        Live {
+            engine,
+            sockets: HashMap::new(),
+            host,
+        }
+    }
+
+    /// The lines of these blocks, in order of time.
+    pub fn lines(&mut self, sources: &[Source<'_>]) -> Vec<Line> {
+        let blocks: Vec<Block<'_>> = sources
+            .iter()
+            .map(|source| Block {
+                source: *source,
+                host: self.host,
+                file: 0,
+            })
+            .collect();
+        self.engine.feed(&blocks);
+        let mut lines = Vec::new();
+        let mut buffer = Vec::new();
+        for source in sources {
+            let bytes = match source {
+                Source::Raw(raw) => raw.bytes.as_slice(),
+                Source::Stored(stored) => match stored.inflate(&mut buffer) {
+                    Ok(()) => buffer.as_slice(),
+                    // The engine has counted it.
+                    Err(_) => continue,
+                },
+            };
+            for record in block::records(bytes).flatten() {
+                self.line(&record, &mut lines);
+            }
+        }
+        for sink in self.engine.sinks() {
+            lines.append(&mut sink.0);
+        }
+        lines.sort_by_key(|line| line.time);
+        lines
+    }
+
+    /// The recording is over: the lines of exchanges that were still waiting for something.
+    pub fn finish(self) -> Vec<Line> {
+        let (sinks, _) = self.engine.finish(&[]);
+        let mut lines: Vec<Line> = sinks.into_iter().flat_map(|sink| sink.0).collect();
+        lines.sort_by_key(|line| line.time);
+        lines
+    }
+
+    /// Prints the lines of these blocks.
+    pub fn feed(&mut self, blocks: &[RawBlock], out: &mut dyn Write) -> io::Result<()> {
+        let sources: Vec<Source<'_>> = blocks.iter().map(Source::Raw).collect();
+        print(&self.lines(&sources), out)
+    }
+
+    fn line(&mut self, record: &Record<'_>, lines: &mut Vec<Line>) {
+        let host = &self.engine.hosts()[usize::from(self.host)];
+        let text = match record {
+            Record::Process(process) => process_line(process),
+            Record::Exit(exit) => {
+                let comm = host
+                    .program(exit.pid, exit.time)
+                    .map_or("", |program| program.comm.as_str());
+                let how = match exit.status & 0x7f {
+                    0 => format!("exit code {}", (exit.status >> 8) & 0xff),
+                    signal => format!("killed by signal {signal}"),
+                };
+                Some(format!("EXIT    {comm}[{}] {how}", exit.pid))
+            }
+            Record::Socket(socket) => {
+                let text = socket_line(host, socket);
+                self.sockets.insert(socket.id, *socket);
+                text
+            }
+            Record::Owner(owner) => {
+                if let Some(socket) = self.sockets.get_mut(&owner.id)
+                    && socket.pid == 0
+                {
+                    (socket.pid, socket.cgroup) = (owner.pid, owner.cgroup);
+                }
+                None
+            }
+            Record::Connect(connect) => self.sockets.get(&connect.id).map(|socket| {
+                let outcome = match connect.error {
+                    0 => format!("connected in {}", milliseconds(connect.connect_ns)),
+                    error => format!("failed after {}: {}", milliseconds(connect.connect_ns), errno(error)),
+                };
+                format!("CONNECT {} {outcome}", ends(host, socket))
+            }),
+            Record::Close(close) => self.sockets.remove(&close.id).map(|socket| {
+                let age = match socket.opened {
+                    Opened::Connect | Opened::Accept => {
+                        format!(", open for {}", milliseconds(close.time.saturating_sub(socket.time)))
+                    }
+                    _ => String::new(),
+                };
+                format!(
+                    "CLOSE   {} {}: {} bytes sent, {} received{age}",
+                    ends(host, &socket),
+                    close.ending.name(),
+                    close.bytes_sent,
+                    close.bytes_received
+                )
+            }),
+            Record::Data(data) => self.sockets.get(&data.id).map(|socket| {
+                let way = if data.direction == Direction::Sent {
+                    "sent"
+                } else {
+                    "received"
+                };
+                format!("DATA    {} {way} {} bytes", ends(host, socket), data.len)
+            }),
+            Record::Loss(loss) => Some(format!(
+                "LOSS    {} events, {} bytes: {}",
+                loss.events,
+                loss.bytes,
+                loss.reason.name()
+            )),
+            Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) | Record::Clock(_) => None,
+        };
+        if let Some(text) = text {
+            lines.push(Line {
+                time: host.utc(record.time()),
+                text,
+            });
+        }
+    }
+}
+
+/// Prints lines, each behind its time of day (UTC).
+pub fn print(lines: &[Line], out: &mut dyn Write) -> io::Result<()> {
+    for line in lines {
+        let time = DateTime::from_timestamp_nanos(i64::try_from(line.time).unwrap_or(i64::MAX));
+        writeln!(out, "{} {}", time.format("%H:%M:%S%.6f"), line.text)?;
+    }
+    out.flush()
+}
+
+fn process_line(process: &Process<'_>) -> Option<String> {
+    if process.origin != Origin::Exec {
+        return None;
+    }
+    let argv: Vec<String> = process
+        .argv
+        .split(|byte| *byte == 0)
+        .filter(|argument| !argument.is_empty())
+        .map(|argument| String::from_utf8_lossy(argument).into_owned())
+        .collect();
+    let comm = String::from_utf8_lossy(process.comm);
+    let argv = shown(&argv.join(" "));
+    Some(format!("PROCESS {comm}[{}] ppid {} {argv}", process.pid, process.ppid))
+}
+
+fn socket_line(host: &Host, socket: &Socket) -> Option<String> {
+    match (socket.opened, socket.role) {
+        (Opened::Accept, _) => Some(format!("ACCEPT  {}", ends(host, socket))),
+        (Opened::Listen, _) => Some(format!(
+            "LISTEN  {} {}",
+            who(&host.party(socket.pid, socket.cgroup, socket.time)),
+            socket.local
+        )),
+        _ => None,
+    }
+}
+
+fn ends(host: &Host, socket: &Socket) -> String {
+    let party = host.party(socket.pid, socket.cgroup, socket.time);
+    let arrow = if socket.role == Role::Server { "<-" } else { "->" };
+    format!("{} {} {arrow} {}", who(&party), socket.local, socket.remote)
+}
+
+/// A process and where it lives, as far as known.
+fn who(party: &Party) -> String {
+    let mut text = String::new();
+    if !party.pod.is_empty() {
+        let _ = write!(text, "Pod: {}/{} ", party.namespace, party.pod);
+    } else if !party.container.is_empty() {
+        let _ = write!(text, "Container: {} ", party.container);
+    }
+    if party.pid != 0 {
+        let _ = write!(text, "{}[{}]", party.comm, party.pid);
+    } else if !party.address_name.is_empty() {
+        text.push_str(&party.address_name);
+    }
+    text.trim_end().to_owned()
+}
+
+fn exchange_ends(frame: &Frame<'_>) -> String {
+    let end = |party: &Party, endpoint: &Endpoint| match who(party) {
+        name if name.is_empty() => endpoint.to_string(),
+        name => format!("{name} {endpoint}"),
+    };
+    format!(
+        "{} -> {}",
+        end(frame.client_party, &frame.client),
+        end(frame.server_party, &frame.server)
+    )
+}
+
+fn outcome(frame: &Frame<'_>) -> String {
+    match (frame.latency.total_ns, frame.incomplete) {
+        (Some(total), _) => format!("({})", milliseconds(total)),
+        (None, Some(reason)) => format!("(not measured: {})", reason.name()),
+        (None, None) => String::new(),
+    }
+}
+
+impl Sink for Lines {
+    fn http(&mut self, row: &HttpRow<'_>) {
+        let message = row.message;
+        let status = match message.status {
+            0 => "no response".to_owned(),
+            status => status.to_string(),
+        };
+        let text = format!(
+            "HTTP    {} {} {}{} {status} {}",
+            exchange_ends(row),
+            message.method,
+            if message.target.starts_with('/') {
+                message.host.as_str()
+            } else {
+                ""
+            },
+            shown(&message.target),
+            outcome(row)
+        );
+        self.0.push(Line {
+            time: row.start + row.latency.total_ns.unwrap_or(0),
+            text,
+        });
+    }
+
+    fn mysql(&mut self, row: &MysqlRow<'_>) {
+        let message = row.message;
+        let status = match message.status {
+            Status::Ok => "ok".to_owned(),
+            Status::Error => format!("error {} {}", message.error_code, shown(&message.error_message)),
+            Status::NoResponse if row.incomplete == Some(Incomplete::NoResponse) => "no response".to_owned(),
+            Status::NoResponse => String::new(),
+        };
+        let rows = message.rows.map(|rows| format!(" {rows} rows")).unwrap_or_default();
+        let text = format!(
+            "MYSQL   {} {} {} {status}{rows} {}",
+            exchange_ends(row),
+            super::protocol::mysql::command_name(message.command),
+            shown(&message.statement),
+            outcome(row)
+        );
+        self.0.push(Line {
+            time: row.start + row.latency.total_ns.unwrap_or(0),
+            text,
+        });
+    }
+
+    fn connection(&mut self, _row: &ConnectionRow<'_>) {}
+}
+
+/// Text on one line, at most [`MAX_TEXT`] characters, without control characters (a terminal would obey them).
+fn shown(text: &str) -> String {
+    let mut short: String = text
+        .chars()
+        .take(MAX_TEXT)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if text.chars().nth(MAX_TEXT).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+fn milliseconds(ns: u64) -> String {
+    format!("{:.3} ms", ns as f64 / 1e6)
+}
+
+/// What connect says of its failure.
+fn errno(error: u16) -> String {
+    let text = io::Error::from_raw_os_error(i32::from(error)).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

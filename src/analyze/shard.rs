@@ -1,0 +1,672 @@
+//! One sixteenth of the connections: sockets by id, flows, and the rows that they yield.
+//!
+//! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints), so
+//! shards share nothing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use super::exchange::{Exchange, Message};
+use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
+use super::names::Host;
+use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink};
+use super::stream::Segment;
+use crate::format::record::{Close, Connect, Data, Direction, Ending, Endpoint, Opened, Owner, Record, Role, Socket};
+
+/// Sequence numbers of two views that are farther apart than this are not the same connection: the largest window
+/// that TCP can announce (RFC 7323, 2.3).
+const MAX_WINDOW: u64 = 1 << 30;
+/// Connections of the same endpoints that are tried for a match, newest first.
+const MAX_SAME_ENDS: usize = 4;
+
+/// Socket ids are spread already.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(u64::from(value));
+    }
+}
+
+/// A socket of a host: `(host, id)`.
+type Key = (u16, u64);
+
+#[derive(Debug)]
+struct SocketState {
+    socket: Socket,
+    /// Place of its flow, once it had data.
+    flow: Option<usize>,
+    observer: usize,
+    pid: u32,
+    cgroup: u64,
+    connect: Option<Connect>,
+    close: Option<Close>,
+    first_data: u64,
+    last_data: u64,
+    sent: u64,
+    received: u64,
+    party: Option<(u64, u32, Arc<Party>)>,
+}
+
+impl SocketState {
+    fn new(socket: Socket) -> Self {
+        SocketState {
+            pid: socket.pid,
+            cgroup: socket.cgroup,
+            socket,
+            flow: None,
+            observer: WIRE,
+            connect: None,
+            close: None,
+            first_data: 0,
+            last_data: 0,
+            sent: 0,
+            received: 0,
+            party: None,
+        }
+    }
+
+    /// Who uses it; looked up again when another process does, or more is known.
+    fn party(&mut self, hosts: &[Host], host: u16, pid: u32, cgroup: u64, time: u64) -> Arc<Party> {
+        if self.socket.role == Role::Wire {
+            return Arc::default();
+        }
+        let Some(known) = hosts.get(usize::from(host)) else {
+            return Arc::default();
+        };
+        let (pid, cgroup) = if pid == 0 {
+            (self.pid, self.cgroup)
+        } else {
+            (pid, cgroup)
+        };
+        match &self.party {
+            Some((edition, of, party)) if *edition == known.edition && *of == pid => Arc::clone(party),
+            _ => {
+                let party = Arc::new(known.party(pid, cgroup, time));
+                self.party = Some((known.edition, pid, Arc::clone(&party)));
+                party
+            }
+        }
+    }
+}
+
+/// A flow with the sockets that observe it.
+#[derive(Debug)]
+struct Slot {
+    flow: Flow,
+    /// The socket behind each observer.
+    sockets: [Option<Key>; OBSERVERS],
+    /// Batch of its last event.
+    touched: u64,
+    /// An older flow of the same endpoints.
+    previous: Option<usize>,
+}
+
+/// One shard.
+pub struct Shard<S> {
+    pub sink: S,
+    sockets: HashMap<Key, SocketState, BuildHasherDefault<IdHasher>>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    /// The newest flow of two endpoints, lower endpoint first.
+    by_ends: HashMap<[Endpoint; 2], usize>,
+    batch: u64,
+    touched: Vec<usize>,
+    touched_before: Vec<usize>,
+    closed: Vec<Key>,
+    /// Data of sockets that no state record names.
+    pub nameless: u64,
+}
+
+impl<S: Sink> Shard<S> {
+    /// A shard that gives its rows to this sink.
+    pub fn new(sink: S) -> Self {
+        Shard {
+            sink,
+            sockets: HashMap::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_ends: HashMap::new(),
+            batch: 0,
+            touched: Vec::new(),
+            touched_before: Vec::new(),
+            closed: Vec::new(),
+            nameless: 0,
+        }
+    }
+
+    /// Takes one record about a socket of a host.
+    pub fn record(&mut self, host: u16, record: &Record<'_>, hosts: &[Host]) {
+        match record {
+            Record::Data(data) => self.data(host, data, hosts),
+            Record::Socket(socket) => self.socket(host, socket),
+            Record::Owner(owner) => self.owner(host, owner),
+            Record::Connect(connect) => self.connect(host, connect),
+            Record::Close(close) => self.close(host, close, hosts),
+            _ => {}
+        }
+    }
+
+    fn socket(&mut self, host: u16, socket: &Socket) {
+        match self.sockets.get_mut(&(host, socket.id)) {
+            // The dump at the start of a rotated part repeats what is known.
+            Some(known) => {
+                if known.socket.role == Role::Undetermined {
+                    known.socket.role = socket.role;
+                }
+                if known.pid == 0 {
+                    known.pid = socket.pid;
+                    known.cgroup = socket.cgroup;
+                }
+            }
+            None => {
+                self.sockets.insert((host, socket.id), SocketState::new(*socket));
+            }
+        }
+    }
+
+    fn owner(&mut self, host: u16, owner: &Owner) {
+        if let Some(known) = self.sockets.get_mut(&(host, owner.id)) {
+            known.pid = owner.pid;
+            known.cgroup = owner.cgroup;
+        }
+    }
+
+    fn connect(&mut self, host: u16, connect: &Connect) {
+        if let Some(known) = self.sockets.get_mut(&(host, connect.id)) {
+            known.connect = Some(*connect);
+            if connect.error == 0 {
+                known.socket.send_pos = connect.send_pos;
+                known.socket.receive_pos = connect.receive_pos;
+                known.socket.positions = true;
+            }
+        }
+    }
+
+    fn close(&mut self, host: u16, close: &Close, hosts: &[Host]) {
+        let key = (host, close.id);
+        let Some(known) = self.sockets.get_mut(&key) else {
+            return;
+        };
+        known.close = Some(*close);
+        self.closed.push(key);
+        if let (Some(place), observer) = (known.flow, known.observer) {
+            if let Some(slot) = self.slots[place].as_mut() {
+                slot.flow.close(observer);
+            }
+            self.touch(place);
+            self.emit(place, hosts, false);
+        }
+    }
+
+    fn data(&mut self, host: u16, data: &Data<'_>, hosts: &[Host]) {
+        let key = (host, data.id);
+        let Some(known) = self.sockets.get_mut(&key) else {
+            self.nameless += 1;
+            return;
+        };
+        if known.first_data == 0 {
+            known.first_data = data.time;
+        }
+        known.last_data = known.last_data.max(data.time);
+        let sent = data.direction == Direction::Sent;
+        *(if sent { &mut known.sent } else { &mut known.received }) += u64::from(data.len);
+        let (place, observer) = match known.flow {
+            Some(place) => (place, known.observer),
+            None => self.join(key, data, hosts),
+        };
+        let Some(known) = self.sockets.get(&key) else { return };
+        let local = known.socket.local;
+        let Some(slot) = self.slots[place].as_mut() else { return };
+        let end = usize::from(slot.flow.ends[0] != local);
+        let sender = if sent { end } else { 1 - end };
+        slot.flow.start(sender, data.pos);
+        let segment = Segment {
+            pos: slot.flow.stream(sender).position(data.pos),
+            len: u64::from(data.len),
+            payload: data.payload,
+            observer: observer as u8,
+            time: data.time,
+            pid: data.pid,
+            tid: data.tid,
+            cgroup: data.cgroup,
+        };
+        slot.flow.segment(sender, segment);
+        self.touch(place);
+        self.emit(place, hosts, false);
+    }
+
+    /// Finds or makes the flow of a socket that has its first data.
+    fn join(&mut self, key: Key, data: &Data<'_>, hosts: &[Host]) -> (usize, usize) {
+        let Some(known) = self.sockets.get(&key) else {
+            return (0, WIRE);
+        };
+        let socket = known.socket;
+        let mut ends = [socket.local, socket.remote];
+        ends.sort_unstable();
+        let end = usize::from(ends[0] != socket.local);
+        let observer = if socket.role == Role::Wire { WIRE } else { end };
+        let sender = if data.direction == Direction::Sent {
+            end
+        } else {
+            1 - end
+        };
+        let found = self.find(&ends, observer, sender, data.pos);
+        let place = match found {
+            Some(place) => place,
+            None => self.make(ends, observer, &socket),
+        };
+        let client = match socket.role {
+            Role::Client => Some(end),
+            Role::Wire if socket.opened == Opened::Connect => Some(end),
+            Role::Server => Some(1 - end),
+            _ if hosts
+                .get(usize::from(key.0))
+                .is_some_and(|host| host.listens(socket.netns, socket.local.port)) =>
+            {
+                Some(1 - end)
+            }
+            _ => None,
+        };
+        if let Some(slot) = self.slots[place].as_mut() {
+            slot.flow.attach(observer);
+            slot.sockets[observer] = Some(key);
+            if let Some(client) = client {
+                slot.flow.set_client(client);
+            }
+            if socket.positions {
+                slot.flow.start(end, socket.send_pos);
+                slot.flow.start(1 - end, socket.receive_pos);
+            }
+        }
+        if let Some(known) = self.sockets.get_mut(&key) {
+            known.flow = Some(place);
+            known.observer = observer;
+        }
+        (place, observer)
+    }
+
+    /// A flow of these endpoints that lacks this observer and is at about this sequence number.
+    fn find(&self, ends: &[Endpoint; 2], observer: usize, sender: usize, sequence: u32) -> Option<usize> {
+        let mut candidate = self.by_ends.get(ends).copied();
+        for _ in 0..MAX_SAME_ENDS {
+            let place = candidate?;
+            let slot = self.slots.get(place)?.as_ref()?;
+            if slot.flow.ends != *ends {
+                return None;
+            }
+            let stream = slot.flow.stream(sender);
+            if slot.flow.lacks(observer) && (!stream.is_started() || stream.distance(sequence) < MAX_WINDOW) {
+                return Some(place);
+            }
+            candidate = slot.previous;
+        }
+        None
+    }
+
+    fn make(&mut self, ends: [Endpoint; 2], observer: usize, socket: &Socket) -> usize {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        let previous = self.by_ends.insert(ends, place);
+        let joined = !socket.positions && !matches!(socket.opened, Opened::Connect | Opened::Accept);
+        let mut sockets = [None; OBSERVERS];
+        sockets[observer] = None;
+        self.slots[place] = Some(Slot {
+            flow: Flow::new(ends, None, joined),
+            sockets,
+            touched: u64::MAX,
+            previous,
+        });
+        place
+    }
+
+    fn touch(&mut self, place: usize) {
+        if let Some(slot) = self.slots[place].as_mut()
+            && slot.touched != self.batch
+        {
+            slot.touched = self.batch;
+            self.touched.push(place);
+        }
+    }
+
+    /// Gives the finished exchanges of a flow to the sink; with `flush` the unfinished ones too.
+    fn emit(&mut self, place: usize, hosts: &[Host], flush: bool) {
+        let Some(slot) = self.slots[place].as_mut() else { return };
+        while let Some(exchange) = slot.flow.take(flush) {
+            emit_exchange(slot, &exchange, &mut self.sockets, hosts, &mut self.sink);
+            slot.flow.recycle(exchange);
+        }
+    }
+
+    /// The batch is over: what waited for a whole batch in vain waits no longer, and closed sockets go.
+    pub fn end_batch(&mut self, hosts: &[Host]) {
+        for place in std::mem::take(&mut self.touched_before) {
+            let Some(slot) = self.slots[place].as_mut() else {
+                continue;
+            };
+            if slot.touched != self.batch {
+                slot.flow.settle();
+                self.emit(place, hosts, false);
+            }
+        }
+        self.touched_before = std::mem::take(&mut self.touched);
+        for key in std::mem::take(&mut self.closed) {
+            self.retire(key, hosts);
+        }
+        self.batch += 1;
+    }
+
+    /// Removes a closed socket; with the last of its flow, the flow and its row go too.
+    fn retire(&mut self, key: Key, hosts: &[Host]) {
+        let Some(known) = self.sockets.get(&key) else { return };
+        match known.flow {
+            None => {
+                if let Some(state) = self.sockets.remove(&key) {
+                    self.lone_row(key, state, hosts);
+                }
+            }
+            Some(place) => {
+                if self.slots[place].as_ref().is_some_and(|slot| slot.flow.is_closed()) {
+                    self.retire_flow(place, hosts);
+                }
+            }
+        }
+    }
+
+    fn retire_flow(&mut self, place: usize, hosts: &[Host]) {
+        let Some(slot) = self.slots[place].as_mut() else { return };
+        slot.flow.finish();
+        self.emit(place, hosts, true);
+        let Some(slot) = self.slots[place].take() else { return };
+        if self.by_ends.get(&slot.flow.ends) == Some(&place) {
+            match slot
+                .previous
+                .filter(|older| self.slots.get(*older).is_some_and(|s| s.is_some()))
+            {
+                Some(older) => self.by_ends.insert(slot.flow.ends, older),
+                None => self.by_ends.remove(&slot.flow.ends),
+            };
+        }
+        self.free.push(place);
+        self.flow_row(slot, hosts);
+    }
+
+    /// The capture is over: everything that is open gets its row.
+    pub fn finish(&mut self, hosts: &[Host]) {
+        self.end_batch(hosts);
+        for place in 0..self.slots.len() {
+            self.retire_flow(place, hosts);
+        }
+        let mut lone: Vec<Key> = self.sockets.keys().copied().collect();
+        lone.sort_unstable();
+        for key in lone {
+            if let Some(state) = self.sockets.remove(&key) {
+                self.lone_row(key, state, hosts);
+            }
+        }
+    }
+
+    /// The row of a socket that never had data.
+    fn lone_row(&mut self, key: Key, mut state: SocketState, hosts: &[Host]) {
+        let party = state.party(hosts, key.0, 0, 0, state.socket.time);
+        let nobody = remote_party(hosts, key.0, &state.socket.remote);
+        let is_server = matches!(state.socket.role, Role::Server | Role::Listener);
+        let (client, server) = match is_server {
+            true => (state.socket.remote, state.socket.local),
+            false => (state.socket.local, state.socket.remote),
+        };
+        let (client_party, server_party) = if is_server {
+            (&nobody, &party)
+        } else {
+            (&party, &nobody)
+        };
+        let side = match state.socket.role {
+            Role::Wire => Observed::Wire,
+            _ if is_server => Observed::Server,
+            _ => Observed::Client,
+        };
+        let ends = RowEnds {
+            client,
+            server,
+            client_party,
+            server_party,
+            side,
+        };
+        let why = if state.sent + state.received > 0 {
+            "not followed"
+        } else {
+            ""
+        };
+        let row = connection_row(&ends, key, &state, hosts, None, why);
+        self.sink.connection(&row);
+    }
+
+    /// The row of a connection that had data.
+    fn flow_row(&mut self, slot: Slot, hosts: &[Host]) {
+        let client = slot.flow.client().unwrap_or_else(|| {
+            let shown = slot.sockets[WIRE].or(slot.sockets[0]).or(slot.sockets[1]);
+            let local = shown
+                .and_then(|key| self.sockets.get(&key))
+                .map(|state| state.socket.local);
+            usize::from(local.is_some_and(|local| local != slot.flow.ends[0]))
+        });
+        let order = [client, 1 - client, WIRE];
+        let states: [Option<(Key, SocketState)>; OBSERVERS] =
+            order.map(|observer| slot.sockets[observer].and_then(|key| Some((key, self.sockets.remove(&key)?))));
+        let [mut at_client, mut at_server, on_wire] = states;
+        let side = observed(at_client.is_some(), at_server.is_some());
+        let party = |state: &mut Option<(Key, SocketState)>, end: usize| match state {
+            Some((key, state)) => state.party(hosts, key.0, 0, 0, state.socket.time),
+            None => remote_party(hosts, 0, &slot.flow.ends[end]),
+        };
+        let client_party = party(&mut at_client, client);
+        let server_party = party(&mut at_server, 1 - client);
+        let ends = RowEnds {
+            client: slot.flow.ends[client],
+            server: slot.flow.ends[1 - client],
+            client_party: &client_party,
+            server_party: &server_party,
+            side,
+        };
+        let other_ending = at_server
+            .as_ref()
+            .and_then(|(_, state)| state.close)
+            .map(|close| close.ending);
+        let Some((key, state)) = at_client.or(at_server).or(on_wire) else {
+            return;
+        };
+        let mut row = connection_row(&ends, key, &state, hosts, Some(&slot.flow), "");
+        if row.ending == Some(Ending::Closed) && other_ending.is_some_and(|ending| ending != Ending::Closed) {
+            row.ending = other_ending;
+        }
+        self.sink.connection(&row);
+    }
+}
+
+fn observed(at_client: bool, at_server: bool) -> Observed {
+    match (at_client, at_server) {
+        (true, true) => Observed::Both,
+        (true, false) => Observed::Client,
+        (false, true) => Observed::Server,
+        (false, false) => Observed::Wire,
+    }
+}
+
+fn remote_party(hosts: &[Host], host: u16, endpoint: &Endpoint) -> Arc<Party> {
+    hosts
+        .get(usize::from(host))
+        .map(|host| Arc::new(host.party_at(endpoint)))
+        .unwrap_or_default()
+}
+
+struct RowEnds<'a> {
+    client: Endpoint,
+    server: Endpoint,
+    client_party: &'a Party,
+    server_party: &'a Party,
+    side: Observed,
+}
+
+fn connection_row<'a>(
+    ends: &RowEnds<'a>,
+    key: Key,
+    state: &SocketState,
+    hosts: &[Host],
+    flow: Option<&Flow>,
+    why: &'a str,
+) -> ConnectionRow<'a> {
+    let utc = |boot: u64| match hosts.get(usize::from(key.0)) {
+        Some(host) if boot != 0 => host.utc(boot),
+        _ => boot,
+    };
+    let socket = &state.socket;
+    let opened_here = matches!(socket.opened, Opened::Connect | Opened::Accept | Opened::Listen);
+    let failed = state.connect.filter(|connect| connect.error != 0);
+    let ending = match (&failed, &state.close) {
+        (Some(_), _) => Some(Ending::ConnectFailed),
+        (None, close) => close.map(|close| close.ending),
+    };
+    let close = state
+        .close
+        .map(|close| close.time)
+        .or(failed.map(|connect| connect.time));
+    let role = match (socket.role, ends.side) {
+        (Role::Undetermined, _) if flow.and_then(Flow::client).is_none() => Role::Undetermined,
+        (Role::Undetermined, Observed::Server) => Role::Server,
+        (Role::Undetermined, _) => Role::Client,
+        (role, _) => role,
+    };
+    let exchanges = flow.map_or(0, |flow| flow.exchanges);
+    let why = match flow {
+        Some(flow) if exchanges == 0 => match flow.why {
+            "" => "no whole exchange",
+            why => why,
+        },
+        Some(_) => "",
+        None => why,
+    };
+    ConnectionRow {
+        client: ends.client,
+        server: ends.server,
+        client_party: ends.client_party,
+        server_party: ends.server_party,
+        side: ends.side,
+        open: opened_here.then(|| utc(socket.time)),
+        close: close.map(utc),
+        first_data: utc(state.first_data),
+        last_data: utc(state.last_data),
+        role,
+        opened: socket.opened,
+        ending,
+        connect_error: failed.map_or(0, |connect| connect.error),
+        connect_ns: state.connect.map(|connect| connect.connect_ns),
+        bytes_sent: state.close.map_or(state.sent, |close| close.bytes_sent.max(state.sent)),
+        bytes_received: state
+            .close
+            .map_or(state.received, |close| close.bytes_received.max(state.received)),
+        retransmits: state.close.map(|close| close.retransmits),
+        srtt_us: state.close.map(|close| close.srtt_us).filter(|srtt| *srtt != 0),
+        protocol: flow.map_or("", |flow| flow.protocol),
+        exchanges,
+        lost_bytes: flow.map_or(0, |flow| flow.lost_bytes),
+        unread_bytes: flow.map_or(0, |flow| flow.unread_bytes),
+        why,
+        connection: row_key(key),
+    }
+}
+
+/// Ids of different hosts may be equal.
+fn row_key(key: Key) -> u64 {
+    key.1 ^ (u64::from(key.0) << 16)
+}
+
+fn emit_exchange<S: Sink>(
+    slot: &mut Slot,
+    exchange: &Exchange,
+    sockets: &mut HashMap<Key, SocketState, BuildHasherDefault<IdHasher>>,
+    hosts: &[Host],
+    sink: &mut S,
+) {
+    let client = slot.flow.client().unwrap_or(0);
+    let latency = |observer: usize| {
+        let Some(view) = whole_view(exchange, observer) else {
+            return Latency::default();
+        };
+        Latency {
+            ttfb_ns: view.response.first.checked_sub(view.request.first),
+            total_ns: view.response.last.checked_sub(view.request.first),
+        }
+    };
+    let client_latency = latency(client);
+    let server_latency = latency(1 - client);
+    let preferred = [client, 1 - client, WIRE].into_iter();
+    let best = preferred
+        .clone()
+        .map(latency)
+        .find(|latency| latency.total_ns.is_some())
+        .unwrap_or_default();
+    let seen = |observer: usize| {
+        let view = &exchange.views[observer];
+        [view.request.first, view.request.last, view.response.first]
+            .into_iter()
+            .find(|time| *time != 0)
+    };
+    let start = preferred.clone().find_map(|observer| {
+        let (time, key) = (seen(observer)?, slot.sockets[observer]?);
+        Some(hosts.get(usize::from(key.0)).map_or(time, |host| host.utc(time)))
+    });
+    let mut party = |observer: usize| {
+        let view = &exchange.views[observer];
+        let state = slot.sockets[observer].and_then(|key| Some((key, sockets.get_mut(&key)?)));
+        match state {
+            Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
+            None => remote_party(hosts, 0, &slot.flow.ends[observer]),
+        }
+    };
+    let client_party = party(client);
+    let server_party = party(1 - client);
+    let connection = preferred
+        .clone()
+        .find_map(|observer| slot.sockets[observer])
+        .map_or(0, row_key);
+    let size = |span: &super::exchange::Span| (span.begun && span.ended).then(|| span.end.saturating_sub(span.start));
+    let frame = Frame {
+        start: start.unwrap_or(0),
+        client: slot.flow.ends[client],
+        server: slot.flow.ends[1 - client],
+        client_party: &client_party,
+        server_party: &server_party,
+        side: observed(seen(client).is_some(), seen(1 - client).is_some()),
+        request_bytes: size(&exchange.request),
+        response_bytes: size(&exchange.response),
+        latency: best,
+        client_latency,
+        server_latency,
+        network_ns: client_latency
+            .total_ns
+            .zip(server_latency.total_ns)
+            .and_then(|(c, s)| c.checked_sub(s)),
+        incomplete: exchange.incomplete,
+        connection,
+        sequence: slot.flow.exchanges - 1,
+    };
+    match &exchange.message {
+        Message::Http(message) => sink.http(&HttpRow { frame, message }),
+        Message::Mysql(message) => sink.mysql(&MysqlRow { frame, message }),
+    }
+}

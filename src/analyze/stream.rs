@@ -1,0 +1,276 @@
+//! One direction of one connection: segments by position become bytes in order, each once, with gaps said.
+//!
+//! Segments come from the recorder (system calls of one or both ends), or from packets. They may be out of order
+//! (two CPUs, a network), repeated (the other end's view, a retransmission), overlapping, or missing.
+
+/// Where positions begin, so that bytes before the first one seen still have a position.
+const ORIGIN: u64 = 1 << 40;
+
+/// Segments that wait for an earlier one, per direction. Beyond this the earlier one is given up.
+const MAX_HELD: usize = 64;
+/// Captured bytes of those segments.
+const MAX_HELD_BYTES: usize = 512 * 1024;
+
+/// Bytes that one observer saw go one way, with the call that carried them.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'a> {
+    /// Position of the first byte; see [`Stream::position`].
+    pub pos: u64,
+    /// Original length.
+    pub len: u64,
+    /// Captured prefix.
+    pub payload: &'a [u8],
+    /// Which observer: 0 and 1 are the two ends, 2 is the wire.
+    pub observer: u8,
+    /// The observer's boot clock, ns.
+    pub time: u64,
+    pub pid: u32,
+    pub tid: u32,
+    pub cgroup: u64,
+}
+
+impl Segment<'_> {
+    /// Position after the last byte.
+    pub fn end(&self) -> u64 {
+        self.pos + self.len
+    }
+}
+
+/// A segment that waits, with its own copy of the bytes.
+#[derive(Debug)]
+pub struct Held {
+    segment: Segment<'static>,
+    payload: Box<[u8]>,
+}
+
+impl Held {
+    /// A copy of this segment.
+    pub fn new(segment: &Segment<'_>) -> Self {
+        Held {
+            segment: Segment {
+                payload: &[],
+                ..*segment
+            },
+            payload: segment.payload.into(),
+        }
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> Segment<'_> {
+        Segment {
+            payload: &self.payload,
+            ..self.segment
+        }
+    }
+}
+
+/// What to do with a segment that was offered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It begins at or before the next position: it can be read now.
+    Now,
+    /// It is kept until what is before it comes.
+    Later,
+    /// Too much waits: give up what is missing before going on.
+    Full,
+}
+
+/// The state of one direction.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// Sequence number of the byte at `ORIGIN`.
+    base: u32,
+    /// Position of the next byte to read.
+    next: u64,
+    started: bool,
+    held: Vec<Held>,
+    held_bytes: usize,
+}
+
+impl Stream {
+    /// Whether any position is known.
+    pub fn is_started(&self) -> bool {
+        self.started
+    }
+
+    /// The stream begins with this sequence number; earlier knowledge stays.
+    pub fn start(&mut self, sequence: u32) {
+        if !self.started {
+            *self = Stream {
+                base: sequence,
+                next: ORIGIN,
+                started: true,
+                ..Stream::default()
+            };
+        }
+    }
+
+    /// Position of the next byte to read.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The position of a sequence number, which wraps every 4 GiB: the nearest to what was read last (RFC 9293, 3.4).
+    pub fn position(&self, sequence: u32) -> u64 {
+        let expected = self.base.wrapping_add((self.next - ORIGIN) as u32);
+        let distance = sequence.wrapping_sub(expected) as i32;
+        self.next.saturating_add_signed(i64::from(distance))
+    }
+
+    /// How far a sequence number is from what comes next, in bytes.
+    pub fn distance(&self, sequence: u32) -> u64 {
+        self.position(sequence).abs_diff(self.next)
+    }
+
+    /// Whether this segment can be read now; keeps a copy of it when not.
+    pub fn offer(&mut self, segment: &Segment<'_>) -> Offer {
+        if segment.pos <= self.next {
+            return Offer::Now;
+        }
+        if self.held.len() >= MAX_HELD || self.held_bytes + segment.payload.len() > MAX_HELD_BYTES {
+            return Offer::Full;
+        }
+        let at = self.held.partition_point(|held| held.segment.pos <= segment.pos);
+        self.held_bytes += segment.payload.len();
+        self.held.insert(at, Held::new(segment));
+        Offer::Later
+    }
+
+    /// Marks everything before `end` as read. Returns how many bytes of the segment had been read before.
+    pub fn advance(&mut self, segment: &Segment<'_>) -> u64 {
+        let seen = self.next.saturating_sub(segment.pos).min(segment.len);
+        self.next = self.next.max(segment.end());
+        seen
+    }
+
+    /// A kept segment whose turn has come.
+    pub fn ready(&mut self) -> Option<Held> {
+        let first = self.held.first()?;
+        if first.segment.pos > self.next {
+            return None;
+        }
+        let held = self.held.remove(0);
+        self.held_bytes -= held.payload.len();
+        Some(held)
+    }
+
+    /// Whether anything waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Gives up the bytes before the first kept segment, or before `upto`. Returns the position and length of the gap.
+    pub fn give_up(&mut self, upto: Option<u64>) -> Option<(u64, u64)> {
+        let first = self.held.first().map(|held| held.segment.pos);
+        let target = match (first, upto) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b)?,
+        };
+        let gap = (target > self.next).then(|| (self.next, target - self.next))?;
+        self.next = target;
+        Some(gap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_wrap_without_a_gap() {
+        let mut stream = Stream::default();
+        stream.start(u32::MAX - 1);
+        let pos = stream.position(u32::MAX - 1);
+        let first = Segment {
+            pos,
+            len: 4,
+            payload: b"abcd",
+            observer: 0,
+            time: 0,
+            pid: 0,
+            tid: 0,
+            cgroup: 0,
+        };
+        assert_eq!(stream.offer(&first), Offer::Now);
+        assert_eq!(stream.advance(&first), 0);
+        assert_eq!(stream.position(2), stream.next());
+        assert_eq!(stream.position(1), stream.next() - 1);
+    }
+
+    #[test]
+    fn a_later_segment_waits_for_the_earlier() {
+        let mut stream = Stream::default();
+        stream.start(100);
+        let pos = stream.position(103);
+        let late = Segment {
+            pos,
+            len: 2,
+            payload: b"de",
+            observer: 0,
+            time: 0,
+            pid: 0,
+            tid: 0,
+            cgroup: 0,
+        };
+        assert_eq!(stream.offer(&late), Offer::Later);
+        assert!(stream.ready().is_none());
+        let early = Segment {
+            pos: stream.position(100),
+            len: 3,
+            payload: b"abc",
+            ..late
+        };
+        assert_eq!(stream.offer(&early), Offer::Now);
+        stream.advance(&early);
+        assert_eq!(
+            stream.ready().map(|held| held.segment().payload.to_vec()),
+            Some(b"de".to_vec())
+        );
+    }
+
+    #[test]
+    fn giving_up_tells_the_size_of_the_gap() {
+        let mut stream = Stream::default();
+        stream.start(0);
+        let pos = stream.position(10);
+        let late = Segment {
+            pos,
+            len: 2,
+            payload: b"xx",
+            observer: 0,
+            time: 0,
+            pid: 0,
+            tid: 0,
+            cgroup: 0,
+        };
+        stream.offer(&late);
+        assert_eq!(stream.give_up(None), Some((pos - 10, 10)));
+        assert!(stream.ready().is_some());
+        assert_eq!(stream.give_up(None), None);
+    }
+
+    #[test]
+    fn a_repeated_segment_is_read_once() {
+        let mut stream = Stream::default();
+        stream.start(0);
+        let pos = stream.position(0);
+        let once = Segment {
+            pos,
+            len: 4,
+            payload: b"abcd",
+            observer: 0,
+            time: 0,
+            pid: 0,
+            tid: 0,
+            cgroup: 0,
+        };
+        assert_eq!(stream.advance(&once), 0);
+        assert_eq!(stream.advance(&once), 4);
+        let longer = Segment {
+            len: 6,
+            payload: b"abcdef",
+            ..once
+        };
+        assert_eq!(stream.advance(&longer), 4);
+    }
+}
