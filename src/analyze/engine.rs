@@ -338,3 +338,6 @@ fn processes<S: Sink>(host: &Host, sink: &mut S) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,6 +83,11 @@ impl Live {
         lines
     }
 
+    /// Whether every block so far could be read.
+    pub fn is_whole(&self) -> bool {
+        self.engine.totals.damage.is_empty() && self.engine.totals.malformed == 0
+    }
+
     /// The recording is over: the lines of exchanges that were still waiting for something.
     pub fn finish(self) -> Vec<Line> {
         let (sinks, _) = self.engine.finish(&[]);

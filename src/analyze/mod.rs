@@ -7,6 +7,7 @@ pub mod input;
 pub mod live;
 pub mod names;
 pub mod protocol;
+pub mod replay;
 pub mod row;
 pub mod shard;
 pub mod stream;

@@ -1,0 +1,445 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow};
+use crate::format::block::{BlockBuilder, Class};
+use crate::format::record::{
+    Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Origin, Process, Role, Socket,
+};
+
+const CLIENT: u64 = (7 << 32) | 1;
+const SERVER: u64 = (7 << 32) | 2;
+const ISN: u32 = 1000;
+const SERVER_ISN: u32 = u32::MAX - 20;
+
+/// Rows as text, in the order in which the tests want them.
+#[derive(Default)]
+struct Texts(Vec<(u64, u64, u64, String)>);
+
+impl Sink for Texts {
+    fn http(&mut self, row: &HttpRow<'_>) {
+        let text = format!(
+            "{} {} {} {} total={:?} ttfb={:?} net={:?} {:?}/{:?} bytes pid {} -> {} {}",
+            row.message.method,
+            row.message.target,
+            row.message.status,
+            row.side.name(),
+            row.latency.total_ns,
+            row.latency.ttfb_ns,
+            row.network_ns,
+            row.request_bytes,
+            row.response_bytes,
+            row.client_party.pid,
+            row.server_party.pid,
+            row.incomplete.map_or("complete", |reason| reason.name()),
+        );
+        self.0.push((row.start, row.connection, row.sequence, text));
+    }
+    fn mysql(&mut self, _row: &MysqlRow<'_>) {}
+    fn connection(&mut self, row: &ConnectionRow<'_>) {
+        let text = format!(
+            "connection {} -> {} {} {} sent={} received={} exchanges={} lost={} why={}",
+            row.client,
+            row.server,
+            row.side.name(),
+            row.role.name(),
+            row.bytes_sent,
+            row.bytes_received,
+            row.exchanges,
+            row.lost_bytes,
+            row.why
+        );
+        self.0.push((u64::MAX, row.connection, 0, text));
+    }
+}
+
+fn end(port: u16) -> Endpoint {
+    Endpoint::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+fn header() -> Header {
+    Header {
+        tool_version: "test".into(),
+        command_line: String::new(),
+        hostname: "here".into(),
+        boot_id: String::new(),
+        kernel: String::new(),
+        arch: String::new(),
+        backend: String::new(),
+        filters: String::new(),
+        snaplen: 4096,
+        cpus: 2,
+        clock: Clock {
+            boot: 0,
+            monotonic: 0,
+            realtime: 1_000_000,
+        },
+        recording: 1,
+        part: 0,
+    }
+}
+
+fn client(id: u64, port: u16) -> Record<'static> {
+    Record::Socket(Socket {
+        time: 10,
+        id,
+        opened: Opened::Connect,
+        role: Role::Client,
+        local: end(port),
+        remote: end(80),
+        netns: 1,
+        pid: 100,
+        cgroup: 0,
+        send_pos: ISN,
+        receive_pos: SERVER_ISN,
+        positions: true,
+    })
+}
+
+fn server(id: u64, port: u16) -> Record<'static> {
+    Record::Socket(Socket {
+        time: 11,
+        id,
+        opened: Opened::Accept,
+        role: Role::Server,
+        local: end(80),
+        remote: end(port),
+        netns: 1,
+        pid: 200,
+        cgroup: 0,
+        send_pos: SERVER_ISN,
+        receive_pos: ISN,
+        positions: true,
+    })
+}
+
+/// Bytes of the client's stream from `offset` on, as its own socket sends or the server's receives them.
+fn up(id: u64, time: u64, offset: u32, payload: &'static [u8]) -> Record<'static> {
+    let direction = if id & 1 == 1 {
+        Direction::Sent
+    } else {
+        Direction::Received
+    };
+    data(id, time, ISN.wrapping_add(offset), direction, payload)
+}
+
+/// Bytes of the server's stream.
+fn down(id: u64, time: u64, offset: u32, payload: &'static [u8]) -> Record<'static> {
+    let direction = if id & 1 == 1 {
+        Direction::Received
+    } else {
+        Direction::Sent
+    };
+    data(id, time, SERVER_ISN.wrapping_add(offset), direction, payload)
+}
+
+fn data(id: u64, time: u64, pos: u32, direction: Direction, payload: &'static [u8]) -> Record<'static> {
+    let pid = if id & 1 == 1 { 100 } else { 200 };
+    Record::Data(Data {
+        time,
+        id,
+        pos,
+        len: payload.len() as u32,
+        pid,
+        tid: pid,
+        cgroup: 0,
+        direction,
+        cut: Cut::Whole,
+        payload,
+    })
+}
+
+fn close(id: u64, time: u64) -> Record<'static> {
+    Record::Close(Close {
+        time,
+        id,
+        ending: Ending::Closed,
+        bytes_sent: 0,
+        bytes_received: 0,
+        retransmits: 0,
+        srtt_us: 0,
+    })
+}
+
+/// The rows of these batches of records.
+fn rows(batches: &[&[Record<'_>]]) -> Vec<String> {
+    let mut engine = Engine::new(|_| Texts::default());
+    let host = engine.host(&header());
+    for batch in batches {
+        let mut state = BlockBuilder::new(Class::State);
+        let mut events = BlockBuilder::new(Class::Events);
+        for record in *batch {
+            if record.is_state() {
+                state.push(record)
+            } else {
+                events.push(record)
+            }
+        }
+        let (state, events) = (state.take(), events.take());
+        let block = |raw| Block {
+            source: Source::Raw(raw),
+            host,
+            file: 0,
+        };
+        engine.feed(&[block(&state), block(&events)]);
+    }
+    let (sinks, _) = engine.finish(&[]);
+    let mut all: Vec<_> = sinks.into_iter().flat_map(|sink| sink.0).collect();
+    all.sort();
+    all.into_iter().map(|(.., text)| text).collect()
+}
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+fn both(events: &[Record<'static>]) -> Vec<Record<'static>> {
+    let mut all = vec![client(CLIENT, 5000), server(SERVER, 5000)];
+    all.extend_from_slice(events);
+    all
+}
+
+#[test]
+fn both_ends_of_an_exchange_are_one_row_with_both_views() {
+    let records = both(&[
+        up(CLIENT, 1000, 0, GET),
+        up(SERVER, 1100, 0, GET),
+        down(SERVER, 5000, 0, OK),
+        down(CLIENT, 5200, 0, OK),
+        close(CLIENT, 6000),
+        close(SERVER, 6100),
+    ]);
+    assert_eq!(
+        rows(&[&records]),
+        [
+            "GET /a 200 both total=Some(4200) ttfb=Some(4200) net=Some(300) Some(28)/Some(43) bytes pid 100 -> 200 complete",
+            "connection 127.0.0.1:5000 -> 127.0.0.1:80 both client sent=28 received=43 exchanges=1 lost=0 why=",
+        ]
+    );
+}
+
+#[test]
+fn events_of_two_cpus_may_come_in_any_order() {
+    let in_order = [
+        up(CLIENT, 1000, 0, GET),
+        up(SERVER, 1100, 0, GET),
+        down(SERVER, 5000, 0, OK),
+        down(CLIENT, 5200, 0, OK),
+    ];
+    let expected = rows(&[&both(&in_order)]);
+    let orders = [
+        [1, 0, 2, 3],
+        [0, 1, 3, 2],
+        [1, 0, 3, 2],
+        [1, 2, 0, 3],
+        [2, 1, 0, 3],
+        [3, 2, 1, 0],
+    ];
+    for order in orders {
+        let shuffled: Vec<_> = order.iter().map(|at| in_order[*at]).collect();
+        assert_eq!(rows(&[&both(&shuffled)]), expected, "{order:?}");
+    }
+}
+
+#[test]
+fn what_one_end_lost_the_other_end_still_has() {
+    let records = both(&[
+        up(CLIENT, 1000, 0, GET),
+        down(SERVER, 5000, 0, OK),
+        down(CLIENT, 5200, 0, OK),
+        close(CLIENT, 6000),
+        close(SERVER, 6100),
+    ]);
+    let rows = rows(&[&records]);
+    assert!(
+        rows[0].starts_with("GET /a 200 both total=Some(4200) ttfb=Some(4200) net=None"),
+        "{rows:?}"
+    );
+    assert!(rows[0].ends_with("complete"), "{rows:?}");
+}
+
+#[test]
+fn no_latency_is_computed_across_a_gap() {
+    let second = GET.len() as u32;
+    let third = 2 * second;
+    let records = [
+        client(CLIENT, 5000),
+        up(CLIENT, 1000, 0, GET),
+        down(CLIENT, 1200, 0, OK),
+        // The second request is lost; its response is not.
+        down(CLIENT, 2200, OK.len() as u32, OK),
+        up(CLIENT, 3000, third, GET),
+        down(CLIENT, 3300, 2 * OK.len() as u32, OK),
+        close(CLIENT, 6000),
+    ];
+    let rows = rows(&[&records]);
+    assert!(rows[0].contains("total=Some(200)"), "{rows:?}");
+    let measured: Vec<_> = rows.iter().filter(|row| row.ends_with("complete")).collect();
+    assert!(
+        measured
+            .iter()
+            .all(|row| row.contains("total=Some(200)") || row.contains("total=Some(300)")),
+        "{rows:?}"
+    );
+    assert!(
+        rows.iter().any(|row| row.contains(&format!("lost={second}"))),
+        "{rows:?}"
+    );
+}
+
+#[test]
+fn a_port_that_is_used_again_is_another_connection() {
+    let (client_2, server_2) = ((7 << 32) | 3, (7 << 32) | 4);
+    let records = [
+        client(CLIENT, 5000),
+        server(SERVER, 5000),
+        client(client_2, 5000),
+        server(server_2, 5000),
+        up(CLIENT, 1000, 0, GET),
+        up(SERVER, 1100, 0, GET),
+        down(SERVER, 1200, 0, OK),
+        down(CLIENT, 1300, 0, OK),
+        close(CLIENT, 1400),
+        up(client_2, 2000, 0, GET),
+        up(server_2, 2100, 0, GET),
+        close(SERVER, 2150),
+        down(server_2, 2200, 0, OK),
+        down(client_2, 2300, 0, OK),
+    ];
+    let rows = rows(&[&records]);
+    let complete = rows
+        .iter()
+        .filter(|row| row.contains("both total=Some(300)") && row.ends_with("complete"))
+        .count();
+    assert_eq!((complete, rows.len()), (2, 4), "{rows:?}");
+}
+
+#[test]
+fn a_connection_from_before_the_capture_has_its_roles_from_its_bytes() {
+    let mut socket = match server(SERVER, 5000) {
+        Record::Socket(socket) => socket,
+        _ => unreachable!(),
+    };
+    socket.opened = Opened::FirstSeen;
+    socket.role = Role::Undetermined;
+    socket.positions = false;
+    let records = [
+        Record::Socket(socket),
+        up(SERVER, 1100, 77, GET),
+        down(SERVER, 1200, 99, OK),
+        up(SERVER, 1300, 77 + GET.len() as u32, GET),
+        down(SERVER, 1500, 99 + OK.len() as u32, OK),
+    ];
+    let rows = rows(&[&records]);
+    assert!(rows[0].starts_with("GET /a 200 server total=Some(100)"), "{rows:?}");
+    assert!(rows[1].starts_with("GET /a 200 server total=Some(200)"), "{rows:?}");
+    assert!(
+        rows[2].starts_with("connection 127.0.0.1:5000 -> 127.0.0.1:80 server server"),
+        "{rows:?}"
+    );
+}
+
+#[test]
+fn a_batch_may_end_anywhere() {
+    let records = both(&[
+        up(CLIENT, 1000, 0, &GET[..9]),
+        up(CLIENT, 1010, 9, &GET[9..]),
+        up(SERVER, 1100, 0, GET),
+        down(SERVER, 5000, 0, &OK[..30]),
+        down(SERVER, 5100, 30, &OK[30..]),
+        down(CLIENT, 5200, 0, OK),
+        close(CLIENT, 6000),
+        close(SERVER, 6100),
+    ]);
+    let expected = rows(&[&records]);
+    assert!(
+        expected[0].contains("total=Some(4200)") && expected[0].contains("net=Some(200)"),
+        "{expected:?}"
+    );
+    for cut in 1..records.len() {
+        assert_eq!(rows(&[&records[..cut], &records[cut..]]), expected, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_failed_connect_has_its_error() {
+    let connect = Connect {
+        time: 50,
+        id: CLIENT,
+        error: 111,
+        connect_ns: 40,
+        send_pos: 0,
+        receive_pos: 0,
+    };
+    let rows = rows(&[&[client(CLIENT, 5000), Record::Connect(connect), close(CLIENT, 60)]]);
+    assert_eq!(
+        rows,
+        ["connection 127.0.0.1:5000 -> 127.0.0.1:80 client client sent=0 received=0 exchanges=0 lost=0 why="]
+    );
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let mut records = Vec::new();
+    for connection in 0..300u64 {
+        let id = (connection.wrapping_mul(0x9e37_79b9) << 32) | (2 * connection + 1);
+        let port = 10_000 + connection as u16;
+        records.extend([
+            client(id, port),
+            server(id + 1, port),
+            up(id, 1000 + connection, 0, GET),
+            up(id + 1, 1100 + connection, 0, GET),
+            down(id + 1, 5000, 0, OK),
+            down(id, 5200, 0, OK),
+        ]);
+    }
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.map(|pool| pool.install(|| rows(&[&records]))).ok()
+    };
+    let one = with(1);
+    assert_eq!(one.as_ref().map(Vec::len), Some(600));
+    assert_eq!(one, with(2));
+    assert_eq!(one, with(64));
+}
+
+#[test]
+fn fork_and_exec_are_one_process_and_exec_again_is_another() {
+    let mut host = Host::new("here", header().clock);
+    let process = |time, origin, argv: &'static [u8]| {
+        Record::Process(Process {
+            time,
+            origin,
+            pid: 9,
+            ppid: 1,
+            pid_in_ns: 9,
+            start: 100,
+            uid: 0,
+            cgroup: 5,
+            netns: 0,
+            comm: b"sh",
+            exe: b"/bin/sh",
+            argv,
+            argv_len: argv.len() as u32,
+        })
+    };
+    host.learn(&process(100, Origin::Fork, b"parent\0"));
+    host.learn(&process(150, Origin::Exec, b"sh\0"));
+    host.learn(&process(200, Origin::Exec, b"ls\0"));
+    // A rotated part repeats the state.
+    host.learn(&process(200, Origin::Exec, b"ls\0"));
+    host.learn(&Record::Exit(crate::format::record::Exit {
+        time: 300,
+        pid: 9,
+        start: 100,
+        status: 0,
+    }));
+    let programs: Vec<_> = host
+        .programs()
+        .iter()
+        .map(|p| (p.began, p.ended, p.argv.clone()))
+        .collect();
+    assert_eq!(
+        programs,
+        [(100, Some(200), b"sh\0".to_vec()), (200, Some(300), b"ls\0".to_vec())]
+    );
+}
