@@ -6,3 +6,4 @@
 #[cfg(feature = "analyze")]
 pub mod analyze;
 pub mod format;
+pub mod info;

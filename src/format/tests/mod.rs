@@ -2,4 +2,4 @@
 
 mod damage;
 mod roundtrip;
-mod sample;
+pub mod sample;
