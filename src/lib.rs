@@ -7,3 +7,5 @@
 pub mod analyze;
 pub mod format;
 pub mod info;
+#[cfg(feature = "record")]
+pub mod record;

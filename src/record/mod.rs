@@ -1,0 +1,4 @@
+//! The recorder: knows the kernel and the disk. Never: protocols above TCP, polars.
+
+pub mod probe;
+pub mod wire;
