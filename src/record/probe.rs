@@ -6,6 +6,9 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use libbpf_rs::RingBuffer;
+
+use super::probe_object::Loaded;
 use crate::format::record::{LossReason, Socket};
 
 /// A way of hearing the kernel. In order of preference.
@@ -166,16 +169,38 @@ impl KernelLosses {
 pub struct Probe {
     backend: Backend,
     refused: Vec<(Backend, String)>,
+    loaded: Loaded,
+    dynamic_cgroups: bool,
 }
 
 impl Probe {
     /// Chooses a backend that works here, loads and attaches it. Events flow from now on.
     pub fn attach(config: &Config) -> Result<Probe, Refusal> {
-        let _ = config;
+        let mut refused = Vec::new();
+        let wanted = Backend::ALL
+            .into_iter()
+            .filter(|backend| config.backend.is_none_or(|only| only == *backend));
+        for backend in wanted {
+            if backend != Backend::Socktp {
+                refused.push((backend, "not built in yet".to_string()));
+                continue;
+            }
+            match Loaded::new(backend, config) {
+                Ok(loaded) => {
+                    return Ok(Probe {
+                        backend,
+                        refused,
+                        loaded,
+                        dynamic_cgroups: config.filter.dynamic,
+                    });
+                }
+                Err(error) => refused.push((backend, format!("{error:#}"))),
+            }
+        }
         Err(Refusal {
-            what: "not built yet".into(),
+            what: "no backend works here".into(),
             advice: String::new(),
-            refused: Vec::new(),
+            refused,
         })
     }
 
@@ -191,65 +216,100 @@ impl Probe {
 
     /// This process's thread group id in the initial pid namespace.
     pub fn own_tgid(&self) -> u32 {
-        0
+        self.loaded.own_tgid()
     }
 
     /// A reader of the ring; make one only. It may move to another thread and outlive the probe (the rest can
     /// still be read after detaching). `each` gets one ring record, for [`super::wire::decode`].
     pub fn ring<'cb>(&self, each: impl FnMut(&[u8]) + Send + 'cb) -> io::Result<Ring<'cb>> {
-        let _ = each;
-        Err(io::ErrorKind::Unsupported.into())
+        Ok(Ring {
+            ring: self.loaded.ring(each)?,
+        })
     }
 
     /// Detaches all programs: no new events. What is in the ring stays readable.
-    pub fn stop_new_events(&mut self) {}
+    pub fn stop_new_events(&mut self) {
+        self.loaded.detach();
+    }
 
     /// The loss counters, added up over all CPUs. Never falls.
     pub fn losses(&self) -> io::Result<KernelLosses> {
-        Ok(KernelLosses::default())
+        self.loaded.losses()
     }
 
     /// Tells the kernel side of a socket that existed before, so that its events carry `socket.id` and it is not
     /// announced again. The id comes from [`super::wire::snapshot_id`].
     pub fn seed_socket(&self, socket: &Socket) -> io::Result<()> {
-        let _ = socket;
-        Ok(())
+        // struct seed_key, struct seed
+        let mut key = Vec::with_capacity(40);
+        key.extend(socket.local.ip);
+        key.extend(socket.remote.ip);
+        key.extend(socket.local.port.to_ne_bytes());
+        key.extend(socket.remote.port.to_ne_bytes());
+        key.extend(socket.netns.to_ne_bytes());
+        let mut value = Vec::with_capacity(16);
+        value.extend(socket.id.to_ne_bytes());
+        value.extend(u32::from(socket.role.byte()).to_ne_bytes());
+        value.extend(socket.pid.to_ne_bytes());
+        self.loaded.put_io("seeds", &key, &value)
     }
 
     /// Adds a process (thread group id in the initial pid namespace) to the filter.
     pub fn follow(&self, pid: u32) -> io::Result<()> {
-        let _ = pid;
-        Ok(())
+        self.loaded.put_io("followed", &pid.to_ne_bytes(), &1u32.to_ne_bytes())
     }
 
-    /// Adds a cgroup and its subtree to the filter.
+    /// Adds a cgroup and its subtree to the filter. Needs [`Filter::dynamic`].
     pub fn add_cgroup(&self, id: u64) -> io::Result<()> {
-        let _ = id;
-        Ok(())
+        self.need_dynamic()?;
+        self.loaded
+            .put_io("wanted_cgroups", &id.to_ne_bytes(), &1u32.to_ne_bytes())?;
+        self.loaded.cgroups_changed()
     }
 
-    /// Takes a cgroup out of the filter again.
+    /// Takes a cgroup out of the filter again. Needs [`Filter::dynamic`].
     pub fn remove_cgroup(&self, id: u64) -> io::Result<()> {
-        let _ = id;
-        Ok(())
+        self.need_dynamic()?;
+        self.loaded.remove_io("wanted_cgroups", &id.to_ne_bytes())?;
+        self.loaded.cgroups_changed()
+    }
+
+    fn need_dynamic(&self) -> io::Result<()> {
+        if self.dynamic_cgroups {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the filter was not made to change",
+        ))
     }
 }
 
 /// The reading end of the ring. `Send`.
 pub struct Ring<'cb> {
-    each: Box<dyn FnMut(&[u8]) + Send + 'cb>,
+    ring: RingBuffer<'cb>,
 }
 
 impl Ring<'_> {
     /// Waits at most `timeout` for a wakeup (they come when the ring is a quarter full), then reads all there is.
     /// Call it again and again with 5 to 10 ms.
     pub fn poll(&mut self, timeout: Duration) -> io::Result<()> {
-        let _ = (timeout, &mut self.each);
-        Ok(())
+        check(self.ring.poll_raw(timeout))?;
+        self.consume()
     }
 
     /// Reads all there is without waiting.
     pub fn consume(&mut self) -> io::Result<()> {
+        check(self.ring.consume_raw())
+    }
+}
+
+/// libbpf gives a count, or a negative errno. A signal is no reason to stop reading.
+fn check(result: i32) -> io::Result<()> {
+    let error = io::Error::from_raw_os_error(result.wrapping_neg());
+    if result >= 0 || error.kind() == io::ErrorKind::Interrupted {
         Ok(())
+    } else {
+        Err(error)
     }
 }
