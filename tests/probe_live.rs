@@ -314,7 +314,7 @@ fn exchanges_are_recorded_exactly() {
         }
     }
 
-    let gone = value(&output, "gone");
+    let gone: u16 = value(&output, "gone");
     let failed = seen.socket(Role::Client, |s| s.remote.port == gone);
     let connect = seen.records().into_iter().find_map(|r| match r {
         Record::Connect(x) if x.id == failed.id => Some(x.error),
