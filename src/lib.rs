@@ -9,3 +9,4 @@ pub mod format;
 pub mod info;
 #[cfg(feature = "record")]
 pub mod record;
+pub mod units;
