@@ -6,4 +6,8 @@
 #[cfg(feature = "analyze")]
 pub mod analyze;
 pub mod format;
+pub mod info;
 pub mod pods;
+#[cfg(feature = "record")]
+pub mod record;
+pub mod units;

@@ -22,7 +22,7 @@ const SECURE_CONNECTION: u32 = 1 << 15;
 const MULTI_STATEMENTS: u32 = 1 << 16;
 const MULTI_RESULTS: u32 = 1 << 17;
 const PLUGIN_AUTH: u32 = 1 << 19;
-const DEPRECATE_EOF: u32 = 1 << 24;
+pub const DEPRECATE_EOF: u32 = 1 << 24;
 
 const COM_QUIT: u8 = 1;
 const COM_INIT_DB: u8 = 2;
@@ -134,19 +134,7 @@ impl Packets {
 
     /// Adds a payload to what the next flush sends.
     fn put(&mut self, payload: &[u8]) {
-        let mut rest = payload;
-        loop {
-            let len = rest.len().min(MAX_PACKET);
-            let (now, later) = rest.split_at(len);
-            self.outbox.extend_from_slice(&(len as u32).to_le_bytes()[..3]);
-            self.outbox.push(self.sequence);
-            self.outbox.extend_from_slice(now);
-            self.sequence = self.sequence.wrapping_add(1);
-            rest = later;
-            if len < MAX_PACKET {
-                return;
-            }
-        }
+        self.sequence = packet(&mut self.outbox, self.sequence, payload);
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -163,7 +151,24 @@ impl Packets {
     }
 }
 
-fn put_length(to: &mut Vec<u8>, n: u64) {
+/// Appends a payload in as many packets as it takes; the next sequence number.
+pub fn packet(to: &mut Vec<u8>, mut sequence: u8, payload: &[u8]) -> u8 {
+    let mut rest = payload;
+    loop {
+        let len = rest.len().min(MAX_PACKET);
+        let (now, later) = rest.split_at(len);
+        to.extend_from_slice(&(len as u32).to_le_bytes()[..3]);
+        to.push(sequence);
+        to.extend_from_slice(now);
+        sequence = sequence.wrapping_add(1);
+        rest = later;
+        if len < MAX_PACKET {
+            return sequence;
+        }
+    }
+}
+
+pub fn put_length(to: &mut Vec<u8>, n: u64) {
     match n {
         0..=250 => to.push(n as u8),
         251..=0xffff => {
@@ -200,7 +205,7 @@ fn length(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_le_bytes(number), &rest[width..]))
 }
 
-fn ok_packet(header: u8, affected: u64, status: u16) -> Vec<u8> {
+pub fn ok_packet(header: u8, affected: u64, status: u16) -> Vec<u8> {
     let mut packet = vec![header];
     put_length(&mut packet, affected);
     put_length(&mut packet, 0);
@@ -209,14 +214,14 @@ fn ok_packet(header: u8, affected: u64, status: u16) -> Vec<u8> {
     packet
 }
 
-fn error_packet() -> Vec<u8> {
+pub fn error_packet() -> Vec<u8> {
     let mut packet = vec![0xff];
     packet.extend_from_slice(&1146u16.to_le_bytes());
     packet.extend_from_slice(b"#42S02Table 'shop.missing' doesn't exist");
     packet
 }
 
-fn column(name: &str, kind: u8) -> Vec<u8> {
+pub fn column(name: &str, kind: u8) -> Vec<u8> {
     let mut packet = Vec::new();
     for text in ["def", "shop", "items", "items", name, name] {
         put_text(&mut packet, text.as_bytes());
@@ -242,21 +247,22 @@ fn wish(statement: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// One connection of the server.
-fn answer(wire: Wire, answered: &AtomicU64) -> Result<()> {
-    let mut packets = Packets::new(wire);
-    let offered = LONG_PASSWORD
-        | CONNECT_WITH_DB
-        | PROTOCOL_41
-        | TRANSACTIONS
-        | SECURE_CONNECTION
-        | MULTI_STATEMENTS
-        | MULTI_RESULTS
-        | PLUGIN_AUTH
-        | DEPRECATE_EOF;
+/// What server and client here can do, apart from DEPRECATE_EOF.
+pub const CAPABILITIES: u32 = LONG_PASSWORD
+    | CONNECT_WITH_DB
+    | PROTOCOL_41
+    | TRANSACTIONS
+    | SECURE_CONNECTION
+    | MULTI_STATEMENTS
+    | MULTI_RESULTS
+    | PLUGIN_AUTH;
+
+/// The first packet of a server (protocol version 10).
+pub fn greeting(thread: u32) -> Vec<u8> {
+    let offered = CAPABILITIES | DEPRECATE_EOF;
     let mut greeting = vec![10];
     greeting.extend_from_slice(b"8.0.0-traffic_gen\0");
-    greeting.extend_from_slice(&std::process::id().to_le_bytes());
+    greeting.extend_from_slice(&thread.to_le_bytes());
     greeting.extend_from_slice(b"abcdefgh\0");
     greeting.extend_from_slice(&(offered as u16).to_le_bytes());
     greeting.push(45);
@@ -265,7 +271,26 @@ fn answer(wire: Wire, answered: &AtomicU64) -> Result<()> {
     greeting.push(21);
     greeting.extend_from_slice(&[0; 10]);
     greeting.extend_from_slice(b"ijklmnopqrst\0mysql_native_password\0");
-    packets.put(&greeting);
+    greeting
+}
+
+/// The first packet of a client, with an empty password (HandshakeResponse41).
+pub fn login(user: &str, database: &str, wanted: u32) -> Vec<u8> {
+    let mut login = wanted.to_le_bytes().to_vec();
+    login.extend_from_slice(&0x100_0000u32.to_le_bytes());
+    login.push(45);
+    login.extend_from_slice(&[0; 23]);
+    login.extend_from_slice(user.as_bytes());
+    login.extend_from_slice(&[0, 0]); // the end of the name; no password
+    login.extend_from_slice(database.as_bytes());
+    login.extend_from_slice(b"\0mysql_native_password\0");
+    login
+}
+
+/// One connection of the server.
+fn answer(wire: Wire, answered: &AtomicU64) -> Result<()> {
+    let mut packets = Packets::new(wire);
+    packets.put(&greeting(std::process::id()));
     packets.flush()?;
     let Some(login) = packets.read()? else { return Ok(()) };
     let wanted = login
@@ -536,26 +561,12 @@ fn log_in(packets: &mut Packets, plan: &Plan) -> Result<bool> {
     let low = greeting.get(at..at + 2).context("a short greeting")?;
     let high = greeting.get(at + 5..at + 7).context("a short greeting")?;
     let offered = u32::from_le_bytes([low[0], low[1], high[0], high[1]]);
-    let mut wanted = LONG_PASSWORD
-        | CONNECT_WITH_DB
-        | PROTOCOL_41
-        | TRANSACTIONS
-        | SECURE_CONNECTION
-        | MULTI_STATEMENTS
-        | MULTI_RESULTS
-        | PLUGIN_AUTH;
-    if !plan.eof {
-        wanted |= DEPRECATE_EOF & offered;
-    }
-    let mut login = wanted.to_le_bytes().to_vec();
-    login.extend_from_slice(&0x100_0000u32.to_le_bytes());
-    login.push(45);
-    login.extend_from_slice(&[0; 23]);
-    login.extend_from_slice(plan.user.as_bytes());
-    login.extend_from_slice(&[0, 0]); // the end of the name; no password
-    login.extend_from_slice(plan.database.as_bytes());
-    login.extend_from_slice(b"\0mysql_native_password\0");
-    packets.put(&login);
+    let wanted = if plan.eof {
+        CAPABILITIES
+    } else {
+        CAPABILITIES | DEPRECATE_EOF & offered
+    };
+    packets.put(&login(&plan.user, &plan.database, wanted));
     packets.flush()?;
     match packets.expect()?.first() {
         Some(0) => Ok(wanted & DEPRECATE_EOF == 0),

@@ -270,18 +270,3 @@ pub trait Sink: Send {
         let _ = row;
     }
 }
-
-/// What becomes of the rows of a whole run: it makes the sinks, empties them between batches, and ends the work.
-pub trait Output {
-    type Sink: Sink;
-
-    /// The sink of one shard.
-    fn sink(&self, shard: usize) -> Self::Sink;
-
-    /// After a batch: takes out of the sinks what can be written, so that memory stays bounded. `horizon` is the time
-    /// before which no further row will start; rows at or after it may still get earlier neighbours. 0 when unknown.
-    fn drain(&mut self, sinks: &mut [&mut Self::Sink], horizon: u64) -> anyhow::Result<()>;
-
-    /// After the last batch. `captures` are in the order in which the files were named.
-    fn finish(self, sinks: Vec<Self::Sink>, captures: &[CaptureFacts]) -> anyhow::Result<()>;
-}

@@ -10,8 +10,8 @@ use bincode::error::EncodeError;
 
 use super::header::Header;
 use super::kind::Kind;
-use super::layout::RECORD_LIMIT;
-use super::record::Record;
+use super::layout::{RECORD_LIMIT, u32_at, u64_at};
+use super::record::{Cut, Data, Direction, Record};
 
 /// Little-endian, fixed width (decodes several times faster than variable width, and zstd evens out the size).
 const CONFIG: Configuration<LittleEndian, Fixint, Limit<RECORD_LIMIT>> = bincode::config::standard()
@@ -38,7 +38,10 @@ impl Writer for Append<'_> {
 pub fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
     let out = Append(out);
     let done = match record {
-        Record::Data(r) => bincode::encode_into_writer(r, out, CONFIG),
+        Record::Data(r) => {
+            encode_data(r, out.0);
+            Ok(())
+        }
         Record::Process(r) => bincode::encode_into_writer(r, out, CONFIG),
         Record::Cgroup(r) => bincode::encode_into_writer(r, out, CONFIG),
         Record::Workload(r) => bincode::encode_into_writer(r, out, CONFIG),
@@ -58,8 +61,11 @@ pub fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
 /// a later version and are passed over.
 #[inline]
 pub fn decode(kind: Kind, body: &[u8]) -> Result<Record<'_>, Malformed> {
+    if body.len() > RECORD_LIMIT {
+        return Err(Malformed);
+    }
     Ok(match kind {
-        Kind::Data => Record::Data(inside(body)?),
+        Kind::Data => Record::Data(decode_data(body).ok_or(Malformed)?),
         Kind::Process => Record::Process(inside(body)?),
         Kind::Cgroup => Record::Cgroup(inside(body)?),
         Kind::Workload => Record::Workload(inside(body)?),
@@ -82,6 +88,47 @@ fn inside<'a, T: bincode::BorrowDecode<'a, ()>>(body: &'a [u8]) -> Result<T, Mal
     }
 }
 
+/// Length of a data record's fixed fields, the length of its payload included.
+const DATA_FIXED: usize = 50;
+
+/// What bincode makes of [`Data`], in one copy: nearly all records are data, and this takes a third of the time.
+/// A test holds the two together.
+#[inline]
+fn encode_data(r: &Data<'_>, out: &mut Vec<u8>) {
+    let mut fixed = [0; DATA_FIXED];
+    fixed[0..8].copy_from_slice(&r.time.to_le_bytes());
+    fixed[8..16].copy_from_slice(&r.id.to_le_bytes());
+    fixed[16..20].copy_from_slice(&r.pos.to_le_bytes());
+    fixed[20..24].copy_from_slice(&r.len.to_le_bytes());
+    fixed[24..28].copy_from_slice(&r.pid.to_le_bytes());
+    fixed[28..32].copy_from_slice(&r.tid.to_le_bytes());
+    fixed[32..40].copy_from_slice(&r.cgroup.to_le_bytes());
+    fixed[40] = r.direction.byte();
+    fixed[41] = r.cut.byte();
+    fixed[42..50].copy_from_slice(&(r.payload.len() as u64).to_le_bytes());
+    out.extend_from_slice(&fixed);
+    out.extend_from_slice(r.payload);
+}
+
+/// The other way of [`encode_data`].
+#[inline]
+fn decode_data(body: &[u8]) -> Option<Data<'_>> {
+    let (fixed, rest) = body.split_first_chunk::<DATA_FIXED>()?;
+    let len = usize::try_from(u64_at(fixed, 42)).ok()?;
+    Some(Data {
+        time: u64_at(fixed, 0),
+        id: u64_at(fixed, 8),
+        pos: u32_at(fixed, 16),
+        len: u32_at(fixed, 20),
+        pid: u32_at(fixed, 24),
+        tid: u32_at(fixed, 28),
+        cgroup: u64_at(fixed, 32),
+        direction: Direction::from(fixed[40]),
+        cut: Cut::from(fixed[41]),
+        payload: rest.get(..len)?,
+    })
+}
+
 /// The body of a file header.
 pub fn encode_header(header: &Header) -> Vec<u8> {
     let mut out = Vec::new();
@@ -93,4 +140,38 @@ pub fn encode_header(header: &Header) -> Vec<u8> {
 /// Reads the body of a file header.
 pub fn decode_header(body: &[u8]) -> Result<Header, Malformed> {
     inside(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What bincode alone would read.
+    fn by_bincode(body: &[u8]) -> Option<Data<'_>> {
+        inside::<Data<'_>>(body).ok()
+    }
+
+    proptest! {
+        #[test]
+        fn data_by_hand_reads_what_bincode_reads(mut body in prop::collection::vec(any::<u8>(), 0..90), len in 0u64..60) {
+            if let Some(field) = body.get_mut(42..50) {
+                field.copy_from_slice(&len.to_le_bytes());
+            }
+            prop_assert_eq!(decode_data(&body), by_bincode(&body));
+        }
+
+        #[test]
+        fn data_by_hand_writes_what_bincode_writes(body in prop::collection::vec(any::<u8>(), 50..90)) {
+            let mut body = body;
+            let len = body.len() as u64 - 50;
+            body[42..50].copy_from_slice(&len.to_le_bytes());
+            let data = decode_data(&body).expect("whole");
+            let mut by_hand = Vec::new();
+            encode_data(&data, &mut by_hand);
+            prop_assert_eq!(&by_hand, &body);
+            prop_assert_eq!(bincode::encode_to_vec(data, CONFIG).expect("memory"), by_hand);
+        }
+    }
 }

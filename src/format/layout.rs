@@ -47,20 +47,24 @@ pub const KIND_SLOTS: usize = 24;
 pub const METHOD_ZSTD: u8 = 1;
 
 /// The integer at `at`; 0 beyond the end, so callers check lengths first.
+#[inline]
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(array_at(bytes, at))
 }
 
 /// As [`u16_at`].
+#[inline]
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, at))
 }
 
 /// As [`u16_at`].
+#[inline]
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, at))
 }
 
+#[inline]
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     if let Some(found) = at.checked_add(N).and_then(|end| bytes.get(at..end)) {

@@ -23,4 +23,4 @@ pub use record::Record;
 pub use writer::{Summary, Writer};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

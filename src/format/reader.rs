@@ -497,7 +497,7 @@ impl<'a> BlockRef<'a> {
                 found,
             });
         }
-        into.reserve(raw_len);
+        into.reserve_exact(raw_len);
         let inflated = INFLATER.with_borrow_mut(|inflater| {
             if inflater.is_none() {
                 *inflater = Some(Decompressor::new()?);

@@ -1,5 +1,9 @@
-//! The laws of the capture file.
+//! The laws of the capture file. Offsets are written as in SPEC.md, so that these tests check the text too.
 
 mod damage;
+mod future;
+mod hostile;
 mod roundtrip;
-mod sample;
+pub mod sample;
+mod versions;
+mod writing;

@@ -1,7 +1,7 @@
 //! A small recording with every kind of record, in several blocks.
 
 use crate::format::record::*;
-use crate::format::{BlockBuilder, Class, Header, Record, Writer, records};
+use crate::format::{BlockBuilder, Class, Error, Header, Reader, Record, Writer, records};
 
 /// A header with something in every field.
 pub fn header() -> Header {
@@ -188,4 +188,46 @@ pub fn file() -> Vec<u8> {
 /// Every record of an inflated block; panics when one cannot be read.
 pub fn all(raw: &[u8]) -> Vec<Record<'_>> {
     records(raw).collect::<Result<_, _>>().expect("well-formed records")
+}
+
+/// The sample without index and trailer, as after a crash: the front is all that there is.
+pub fn crashed_file() -> Vec<u8> {
+    let mut file = file();
+    let at = file.len() - 40;
+    let index = u64::from_le_bytes(file[at + 8..at + 16].try_into().expect("8 bytes"));
+    file.truncate(index as usize);
+    file
+}
+
+/// Where each block starts and ends.
+pub fn ranges(file: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let reader = Reader::open(file).expect("a good file");
+    reader
+        .blocks()
+        .iter()
+        .map(|b| b.offset() as usize..b.offset() as usize + 360 + b.compressed_len() as usize)
+        .collect()
+}
+
+/// Gives the block header at `at` the checksum that it should have.
+pub fn seal(file: &mut [u8], at: usize) {
+    let len = usize::from(u16::from_le_bytes([file[at + 12], file[at + 13]]));
+    let checksum = crc32fast::hash(&file[at + 12..at + len]);
+    file[at + 8..at + 12].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// What a reader gets out of a file: per block its records as text, or nothing when it cannot be inflated. Touches all
+/// that there is to touch.
+pub fn read(file: &[u8]) -> Result<Vec<Option<Vec<String>>>, Error> {
+    let reader = Reader::open(file)?;
+    reader
+        .damage()
+        .iter()
+        .for_each(|damage| assert!(!damage.to_string().is_empty()));
+    let mut raw = Vec::new();
+    let blocks = reader.blocks().iter().map(|block| {
+        block.inflate(&mut raw).ok()?;
+        Some(records(&raw).map(|record| format!("{record:?}")).collect())
+    });
+    Ok(blocks.collect())
 }

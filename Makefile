@@ -1,0 +1,76 @@
+# What there is to do here. `make demo` and `make test` set up a fresh Debian or Ubuntu machine by themselves.
+
+.DELETE_ON_ERROR:
+.PHONY: demo test test-kernels bench-record bench-analyze fuzz lint release fixtures analyze-only help
+
+TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+MULTIARCH := $(shell cc -print-multiarch 2>/dev/null)
+DEBUG := target/debug
+RELEASE := target/$(TRIPLE)/release/mdf
+# The size that the static release binary must stay below, bytes.
+SIZE_LIMIT := 20000000
+# How long each fuzz target runs, seconds.
+FUZZ_SECONDS ?= 600
+
+help:
+	@echo 'make demo           record a bundled workload live and analyse it (root), or analyse a fixture'
+	@echo 'make test           all tests; those that record live need root'
+	@echo 'make test-kernels   the recorder on Debian kernels from 5.10 to the newest, in virtual machines'
+	@echo 'make bench-record   what recording costs'
+	@echo 'make bench-analyze  how fast analysis is'
+	@echo 'make fuzz           every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))'
+	@echo 'make lint           rustfmt and clippy'
+	@echo 'make release        the static binary'
+	@echo 'make fixtures       record the fixtures again (root)'
+
+# The demonstration uses the development build: ready in a few minutes, where the release build takes a quarter of an hour.
+demo:
+	@.ci/packages build
+	cargo build --bin mdf --example traffic_gen
+	@.ci/demo
+
+test:
+	@.ci/packages build test
+	@.ci/test
+
+test-kernels:
+	@.ci/packages build kernels
+	@tests/kernels/run
+
+bench-record: release
+	@.ci/packages bench
+	@bench/record
+
+bench-analyze: release
+	@bench/analyze
+
+fuzz:
+	@cd fuzz && for target in $$(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | tail -n +2); do \
+		echo "== $$target"; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+# Without clang in the way: captures are read far from where they are made.
+analyze-only:
+	@mkdir -p target/no-clang
+	@printf '#!/bin/sh\necho "clang is not to be used here" >&2\nexit 1\n' >target/no-clang/clang
+	@chmod +x target/no-clang/clang
+	PATH="$(CURDIR)/target/no-clang:$$PATH" cargo build --no-default-features --features analyze
+
+# --target is given so that the flags do not reach procedural macros, which cannot be static.
+release:
+	@.ci/packages build
+	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(TRIPLE))=/usr/lib/$(MULTIARCH) RUSTFLAGS='-C target-feature=+crt-static' \
+		cargo build --release --target $(TRIPLE) --features libbpf-rs/static --bin mdf
+	@size=$$(stat -c %s $(RELEASE)); echo "$(RELEASE): $$size bytes"; \
+	if [ $$size -ge $(SIZE_LIMIT) ]; then echo "that is not below $(SIZE_LIMIT) bytes" >&2; exit 1; fi
+	@if ldd $(RELEASE) 2>/dev/null | grep -q '=>'; then echo "$(RELEASE) is not static" >&2; exit 1; fi
+
+fixtures:
+	@.ci/packages build test
+	cargo build --bin mdf --example traffic_gen
+	@fixtures/make.sh

@@ -1,0 +1,137 @@
+/* Who is recorded. The cheapest tests first: most calls end here. */
+#ifndef MDF_FILTER_H
+#define MDF_FILTER_H
+
+/* Depth of the cgroup tree that is walked. */
+#define MAX_CGROUP_LEVELS 24
+
+static __always_inline u64 cgroup_id(struct cgroup *cgroup)
+{
+	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
+}
+
+/* The id of the ancestor at this level; 0 when the cgroup is not that deep. */
+static __always_inline u64 ancestor_id(struct cgroup *cgroup, u32 level)
+{
+	u64 id = 0;
+
+	if (!cgroup || BPF_CORE_READ(cgroup, level) < (int)level)
+		return 0;
+	if (bpf_core_field_exists(((struct cgroup___ids *)0)->ancestor_ids)) {
+		u64 *ids = bpf_core_field_offset(((struct cgroup___ids *)0)->ancestor_ids) + (void *)cgroup;
+
+		bpf_probe_read_kernel(&id, sizeof(id), ids + level);
+	} else {
+		struct cgroup **ancestors = bpf_core_field_offset(((struct cgroup *)0)->ancestors) + (void *)cgroup;
+		struct cgroup *ancestor = NULL;
+
+		bpf_probe_read_kernel(&ancestor, sizeof(ancestor), ancestors + level);
+		id = cgroup_id(ancestor);
+	}
+	return id;
+}
+
+static __always_inline struct cgroup *task_cgroup(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, cgroups, dfl_cgrp);
+}
+
+/* Whether a cgroup lies below one in wanted_cgroups; remembered, because the walk is long. */
+static __noinline int wanted_cgroup(struct cgroup *cgroup)
+{
+	u64 own = cgroup_id(cgroup);
+	u32 generation = control.cgroup_generation;
+	u32 *known = bpf_map_lookup_elem(&cgroup_verdicts, &own);
+	u32 verdict = generation << 1;
+
+	if (known && *known >> 1 == (generation & 0x7fffffff))
+		return *known & 1;
+	for (u32 level = 0; level < MAX_CGROUP_LEVELS; level++) {
+		u64 id = ancestor_id(cgroup, level);
+
+		if (!id)
+			break;
+		if (bpf_map_lookup_elem(&wanted_cgroups, &id)) {
+			verdict |= 1;
+			break;
+		}
+	}
+	bpf_map_update_elem(&cgroup_verdicts, &own, &verdict, BPF_ANY);
+	return verdict & 1;
+}
+
+/* For cgroups that are not the current task's. */
+static __always_inline bool select_cgroup(struct cgroup *cgroup)
+{
+	if (config.cgroup_dynamic)
+		return wanted_cgroup(cgroup);
+	if (!config.cgroup_count)
+		return true;
+#pragma unroll
+	for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
+		if (i < config.cgroup_count && ancestor_id(cgroup, config.cgroup_levels[i]) == config.cgroups[i])
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool select_comm(struct task_struct *task)
+{
+	u64 comm[2] = {};
+	const volatile u64 *wanted = (const volatile u64 *)config.comm;
+
+	BPF_CORE_READ_INTO(&comm, task, group_leader, comm);
+	return comm[0] == wanted[0] && comm[1] == wanted[1];
+}
+
+/* Whether the current task is recorded. */
+static __always_inline bool select_current(u32 tgid)
+{
+	if (tgid == control.own_tgid)
+		return false;
+	if (config.cgroup_dynamic) {
+		if (!wanted_cgroup(task_cgroup((void *)bpf_get_current_task())))
+			return false;
+	} else if (config.cgroup_count) {
+		bool found = false;
+
+#pragma unroll
+		for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
+			if (i < config.cgroup_count &&
+			    bpf_get_current_ancestor_cgroup_id(config.cgroup_levels[i]) == config.cgroups[i])
+				found = true;
+		}
+		if (!found)
+			return false;
+	}
+	if (config.pid_filter && !bpf_map_lookup_elem(&followed, &tgid))
+		return false;
+	if (config.comm_filter && !select_comm((void *)bpf_get_current_task()))
+		return false;
+	return true;
+}
+
+/* Whether the filter can be answered without knowing the process. */
+static __always_inline bool filter_needs_process(void)
+{
+	return config.pid_filter || config.comm_filter;
+}
+
+static __always_inline bool select_ports(u16 local, u16 remote)
+{
+	if (!config.port_count)
+		return true;
+#pragma unroll
+	for (u32 i = 0; i < MDF_MAX_PORTS; i++) {
+		if (i < config.port_count && (config.ports[i] == local || config.ports[i] == remote))
+			return true;
+	}
+	return false;
+}
+
+static __always_inline u32 task_netns(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+}
+
+#endif

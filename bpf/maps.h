@@ -1,0 +1,154 @@
+/* Maps and settings. */
+#ifndef MDF_MAPS_H
+#define MDF_MAPS_H
+
+const volatile struct mdf_config config SEC(".rodata.config");
+
+/* What changes while programs run. Alone in its section, so that user space finds it without a name. */
+struct control {
+	u32 own_tgid; /* this recorder's own thread group: never recorded. Set by whoami */
+	u32 cgroup_generation; /* counts changes of wanted_cgroups: cached verdicts grow old. Set by user space */
+};
+volatile struct control control SEC(".data.control");
+/* Never written: a source of zeros for bpf_probe_read_kernel. */
+u8 zeros[MDF_MAX_SNAPLEN / 2];
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} ring SEC(".maps");
+
+/* A socket that is followed. */
+struct entry {
+	u64 id;
+	u64 time; /* connect called, handshake completed, or first seen */
+	u64 cgroup;
+	u64 send_time; /* when the send call in progress began; 0: none */
+	u64 many_base; /* sendmmsg, recvmmsg: their vector … */
+	u32 many_tid; /* … and thread … */
+	u32 many_next; /* … and the next message of it */
+	u32 send_pos; /* position of the first byte of the send call in progress */
+	u32 pid; /* owner; 0: not known yet */
+	u32 netns;
+	u8 opened;
+	u8 role;
+	u8 announced; /* its Socket record was written */
+	u8 pad;
+	struct mdf_endpoints ends;
+	u32 pad2;
+};
+
+/* struct sock * -> entry */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, u64);
+	__type(value, struct entry);
+} sockets SEC(".maps");
+
+/* Sockets that user space found by itself: what they are -> the id it gave them. */
+struct seed_key {
+	struct mdf_endpoints ends;
+	u32 netns;
+};
+struct seed {
+	u64 id;
+	u32 role;
+	u32 pid;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct seed_key);
+	__type(value, struct seed);
+} seeds SEC(".maps");
+
+/* Thread groups of the pid filter and their descendants. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, u32);
+	__type(value, u32);
+} followed SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, u32);
+} wanted_cgroups SEC(".maps");
+
+/* cgroup id -> generation << 1 | whether it lies below a wanted one */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, u32);
+} cgroup_verdicts SEC(".maps");
+
+/* Thread groups whose Exit record was written: two last threads may both see themselves as the last. */
+struct exit_key {
+	u64 start;
+	u32 pid;
+	u32 pad;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct exit_key);
+	__type(value, u32);
+} exited SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MDF_LOSSES);
+	__type(key, u32);
+	__type(value, struct mdf_count);
+} losses SEC(".maps");
+
+/* Programs that need memory or numbers of their own. Since 7.0 a tracepoint program can be preempted by another, but
+ * never by itself, so nothing per CPU is shared between two of them.
+ */
+enum slot {
+	SLOT_SEND,
+	SLOT_RECEIVE,
+	SLOT_STATE,
+	SLOT_EXEC,
+	SLOT_CGROUP,
+	SLOT_SPARE,
+	SLOTS,
+};
+
+/* Room to gather payload from several segments. 24 KiB behind the header: a chunk may start at any place below
+ * MDF_MAX_SNAPLEN, and the verifier adds the two bounds. Per-CPU values end at 32 KiB.
+ */
+#define CHUNK (MDF_MAX_SNAPLEN / 2)
+struct scratch {
+	/* What is left to gather: a user vector of count segments; the next chunk starts skip bytes into segment index and
+	 * goes to payload + off, as long as off < want.
+	 */
+	u64 vector;
+	u64 skip;
+	u32 count;
+	u32 index;
+	u64 want;
+	u64 off;
+	/* The record. */
+	struct mdf_data head;
+	u8 payload[MDF_MAX_SNAPLEN + CHUNK];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, u32);
+	__type(value, u64);
+} numbers SEC(".maps");
+
+#endif

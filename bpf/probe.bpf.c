@@ -1,0 +1,19 @@
+/* The kernel side of the recorder: copies and counts; never interprets. */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "event.h"
+#include "maps.h"
+#include "emit.h"
+#include "filter.h"
+#include "sock.h"
+#include "state.h"
+#include "process.h"
+#include "payload.h"
+#include "syscall.h"
+#include "socktp.h"
+
+/* Some of the helpers are only for programs under a GPL-compatible license. */
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,219 @@
+/* Sockets: what they are, and the entry that remembers it. */
+#ifndef MDF_SOCK_H
+#define MDF_SOCK_H
+
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_TCP 6
+
+static __always_inline bool is_tcp(struct sock *sk)
+{
+	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	return (family == AF_INET || family == AF_INET6) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+}
+
+static __always_inline void mapped(u8 *to, u32 ip)
+{
+	u32 *words = (u32 *)to;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = ip;
+}
+
+/* The local port comes from inet_sport: skc_num is 0 again after close. Only a listener has it the other way round
+ * (it is given its number before its port).
+ */
+static __always_inline void read_ends(struct sock *sk, struct mdf_endpoints *ends, bool listener)
+{
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET) {
+		mapped(ends->local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		mapped(ends->remote, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+	} else {
+		BPF_CORE_READ_INTO(&ends->local, sk, __sk_common.skc_v6_rcv_saddr);
+		BPF_CORE_READ_INTO(&ends->remote, sk, __sk_common.skc_v6_daddr);
+	}
+	if (listener) {
+		__builtin_memset(ends->remote, 0, sizeof(ends->remote));
+		ends->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+		ends->remote_port = 0;
+	} else {
+		ends->local_port = bpf_ntohs(BPF_CORE_READ((struct inet_sock *)sk, inet_sport));
+		ends->remote_port = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	}
+}
+
+static __always_inline u64 end_hash(const u8 *ip, u16 port)
+{
+	const u64 *words = (const u64 *)ip;
+	u64 mixed = ((words[0] ^ port) * 0xff51afd7ed558ccdULL ^ words[1]) * 0xc4ceb9fe1a85ec53ULL;
+
+	return mixed ^ mixed >> 32;
+}
+
+/* A hash of both ends that does not depend on their order (src/record/wire.rs: endpoints_hash), above a number that
+ * is counted per CPU and program: atomic fetch-and-add does not exist before 5.12. Bit 31 belongs to user space.
+ */
+static __always_inline u64 make_id(const struct mdf_endpoints *ends, u32 slot)
+{
+	u64 *number = bpf_map_lookup_elem(&numbers, &slot);
+	u64 hash = end_hash(ends->local, ends->local_port) + end_hash(ends->remote, ends->remote_port);
+	u32 low = 0;
+
+	if (number) {
+		*number += 1;
+		low = (*number * SLOTS + slot) * config.cpus + bpf_get_smp_processor_id();
+	}
+	return (hash * 0x9e3779b97f4a7c15ULL >> 32) << 32 | (low & 0x7fffffff);
+}
+
+static __always_inline u32 sock_netns(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+/* The cgroup in which the socket (or the listener that it was accepted from) was made. */
+static __always_inline struct cgroup *sock_cgroup(struct sock *sk)
+{
+	struct sock___val *old = (void *)sk;
+	u64 value;
+
+	if (!bpf_core_field_exists(old->sk_cgrp_data.val))
+		return BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
+	value = BPF_CORE_READ(old, sk_cgrp_data.val);
+	/* The lowest bit says that net_cls or net_prio took the place. */
+	return value & 1 ? NULL : (struct cgroup *)value;
+}
+
+static __always_inline struct entry *find_socket(struct sock *sk)
+{
+	u64 key = (u64)sk;
+
+	return bpf_map_lookup_elem(&sockets, &key);
+}
+
+static __always_inline void forget_socket(struct sock *sk)
+{
+	u64 key = (u64)sk;
+
+	bpf_map_delete_elem(&sockets, &key);
+}
+
+/* Writes the Socket record, now that the filter said yes. Gives the id. */
+static __noinline int announce(struct sock *sk, struct entry *entry, u32 slot)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+	struct mdf_socket *record;
+	bool positions = entry->role != MDF_ROLE_LISTENER && entry->opened != MDF_OPENED_FIRST_SEEN;
+
+	if (!entry->id)
+		entry->id = make_id(&entry->ends, slot);
+	entry->announced = 1;
+	record = RESERVE(struct mdf_socket);
+	if (!record)
+		return 0;
+	record->kind = MDF_SOCKET;
+	record->opened = entry->opened;
+	record->role = entry->role;
+	record->netns = entry->netns;
+	record->time = entry->time;
+	record->id = entry->id;
+	record->cgroup = entry->cgroup;
+	record->ends = entry->ends;
+	record->pid = entry->pid;
+	record->send_pos = entry->send_pos;
+	record->receive_pos = positions ? BPF_CORE_READ(tcp, copied_seq) : 0;
+	record->positions = positions;
+	record->pad = 0;
+	if (positions)
+		record->send_pos = BPF_CORE_READ(tcp, write_seq);
+	submit(record, sizeof(*record));
+	return 0;
+}
+
+/* A new entry; NULL when the map is full. */
+static __always_inline struct entry *remember(struct sock *sk, const struct entry *entry)
+{
+	u64 key = (u64)sk;
+
+	if (bpf_map_update_elem(&sockets, &key, entry, BPF_ANY)) {
+		count_loss(MDF_LOSS_MAP_FULL, 0);
+		return NULL;
+	}
+	return bpf_map_lookup_elem(&sockets, &key);
+}
+
+/* A socket whose opening was not seen. Fills the entry; 0 when the filter does not want it. */
+static __noinline int discover(struct sock *sk, struct entry *entry)
+{
+	__builtin_memset(entry, 0, sizeof(*entry));
+	if (!is_tcp(sk))
+		return 0;
+	read_ends(sk, &entry->ends, false);
+	if (!select_ports(entry->ends.local_port, entry->ends.remote_port))
+		return 0;
+	entry->netns = sock_netns(sk);
+	if (config.netns && entry->netns != config.netns)
+		return 0;
+	entry->opened = MDF_OPENED_FIRST_SEEN;
+	if (config.seeds) {
+		struct seed_key key = { .ends = entry->ends, .netns = entry->netns };
+		struct seed *seed = bpf_map_lookup_elem(&seeds, &key);
+
+		if (seed) {
+			entry->id = seed->id;
+			entry->role = seed->role;
+			entry->pid = seed->pid;
+			entry->opened = MDF_OPENED_SNAPSHOT;
+			entry->announced = 1;
+			bpf_map_delete_elem(&seeds, &key);
+		}
+	}
+	return 1;
+}
+
+/* The entry of a socket that a selected task uses now, with its Socket record written; NULL when it is not wanted.
+ */
+static __always_inline struct entry *use_socket(struct sock *sk, u32 tgid, u64 now, u32 slot)
+{
+	struct entry *entry = find_socket(sk);
+
+	if (!entry) {
+		struct entry fresh;
+
+		if (!discover(sk, &fresh))
+			return NULL;
+		fresh.time = now;
+		entry = remember(sk, &fresh);
+		if (!entry)
+			return NULL;
+	}
+	if (entry->announced && entry->pid)
+		return entry;
+	if (!select_ports(entry->ends.local_port, entry->ends.remote_port))
+		return NULL;
+	if (!entry->pid) {
+		entry->pid = tgid;
+		entry->cgroup = bpf_get_current_cgroup_id();
+		if (entry->announced) {
+			struct mdf_owner *record = RESERVE(struct mdf_owner);
+
+			if (record) {
+				record->kind = MDF_OWNER;
+				record->pad = 0;
+				record->pid = tgid;
+				record->time = now;
+				record->id = entry->id;
+				record->cgroup = entry->cgroup;
+				submit(record, sizeof(*record));
+			}
+		}
+	}
+	if (!entry->announced)
+		announce(sk, entry, slot);
+	return entry;
+}
+
+#endif

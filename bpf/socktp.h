@@ -1,0 +1,107 @@
+/* Backend socktp: the tracepoints that the socket layer fires at the end of each sendmsg and recvmsg (6.3 and later).
+ * They tell socket and length; where the bytes are is in the saved registers of the system call, if it is one.
+ *
+ * Cannot see: payload of io_uring and of splice and sendfile into a socket (lengths only, before 6.16), splice from a
+ * socket, MSG_ZEROCOPY receive by mmap, payload of 32-bit programs.
+ */
+#ifndef MDF_SOCKTP_H
+#define MDF_SOCKTP_H
+
+/* include/linux/socket.h */
+#define MSG_OOB 1
+#define MSG_PEEK 2
+#define MSG_TRUNC 0x20
+#define MSG_ERRQUEUE 0x2000
+
+/* Whether this task's file descriptor is this socket. An io_uring completion may run at the end of an unrelated write,
+ * and a kernel socket may send inside of one.
+ */
+static __always_inline bool fd_is(struct task_struct *task, u64 fd, struct sock *sk)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct socket *socket = BPF_CORE_READ(sk, sk_socket);
+	struct file *file = NULL;
+	struct file **files;
+
+	if (!socket || fd >= BPF_CORE_READ(table, max_fds))
+		return false;
+	files = BPF_CORE_READ(table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
+	return file && BPF_CORE_READ(socket, file) == file;
+}
+
+static __always_inline void read_call(struct task_struct *task, struct call *call)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+
+#if defined(__TARGET_ARCH_x86)
+	call->number = regs->orig_ax;
+	call->fd = (u32)regs->di;
+	call->second = regs->si;
+	call->third = regs->dx;
+	if (task->thread_info.status & TS_COMPAT)
+		call->number = ~0ULL;
+#elif defined(__TARGET_ARCH_arm64)
+	call->number = (u32)regs->syscallno;
+	call->fd = (u32)regs->orig_x0;
+	call->second = regs->regs[1];
+	call->third = regs->regs[2];
+	if (task->thread_info.flags & (1UL << TIF_32BIT))
+		call->number = ~0ULL;
+#endif
+}
+
+static __always_inline int moved(struct sock *sk, int len, u32 flags, u8 direction, u32 slot)
+{
+	u64 id = bpf_get_current_pid_tgid();
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+	struct task_struct *task;
+	struct entry *entry;
+	struct mdf_data head;
+	struct call call;
+	enum shape shape;
+	u64 now;
+	u32 pos;
+
+	if (len <= 0 || !select_current(id >> 32))
+		return 0;
+	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	entry = use_socket(sk, id >> 32, now, slot);
+	if (!entry)
+		return 0;
+	if (direction == MDF_SENT)
+		pos = BPF_CORE_READ(tcp, write_seq) - len;
+	else
+		pos = BPF_CORE_READ(tcp, copied_seq) - len;
+	fill_data(&head, entry, direction, now, id, pos, len);
+	if (head.cut == MDF_CUT_SNAPLEN)
+		count_loss(MDF_LOSS_TRUNCATED, len - head.captured);
+	task = bpf_get_current_task_btf();
+	read_call(task, &call);
+	shape = call_shape(call.number, direction);
+	if (shape == SHAPE_NONE || flags & MSG_TRUNC || !fd_is(task, call.fd, sk)) {
+		head.cut = MDF_CUT_NOT_VISIBLE;
+		emit_bare(&head);
+		return 0;
+	}
+	emit_call(&head, entry, &call, shape, slot);
+	return 0;
+}
+
+/* (sk, length or error, flags) */
+SEC("raw_tp/sock_send_length")
+int socktp_sent(struct bpf_raw_tracepoint_args *ctx)
+{
+	return moved((struct sock *)ctx->args[0], ctx->args[1], ctx->args[2], MDF_SENT, SLOT_SEND);
+}
+
+/* (sk, length or error, flags) */
+SEC("raw_tp/sock_recv_length")
+int socktp_received(struct bpf_raw_tracepoint_args *ctx)
+{
+	return moved((struct sock *)ctx->args[0], ctx->args[1], ctx->args[2], MDF_RECEIVED, SLOT_RECEIVE);
+}
+
+#endif

@@ -1,0 +1,125 @@
+/* The payload of a system call, found through its arguments. For the backends socktp and systp. */
+#ifndef MDF_SYSCALL_H
+#define MDF_SYSCALL_H
+
+#if defined(__TARGET_ARCH_x86)
+#define NR_READ 0
+#define NR_WRITE 1
+#define NR_READV 19
+#define NR_WRITEV 20
+#define NR_SENDTO 44
+#define NR_RECVFROM 45
+#define NR_SENDMSG 46
+#define NR_RECVMSG 47
+#define NR_RECVMMSG 299
+#define NR_SENDMMSG 307
+#define NR_PREADV2 327
+#define NR_PWRITEV2 328
+#define TS_COMPAT 2
+#elif defined(__TARGET_ARCH_arm64)
+#define NR_READ 63
+#define NR_WRITE 64
+#define NR_READV 65
+#define NR_WRITEV 66
+#define NR_SENDTO 206
+#define NR_RECVFROM 207
+#define NR_SENDMSG 211
+#define NR_RECVMSG 212
+#define NR_RECVMMSG 243
+#define NR_SENDMMSG 269
+#define NR_PREADV2 286
+#define NR_PWRITEV2 287
+#define TIF_32BIT 22
+#endif
+
+enum shape {
+	SHAPE_NONE, /* not a call that moves bytes this way */
+	SHAPE_FLAT, /* (fd, buffer, …) */
+	SHAPE_VECTOR, /* (fd, vector, count, …) */
+	SHAPE_MESSAGE, /* (fd, message, …) */
+	SHAPE_MANY, /* (fd, messages, count, …) */
+};
+
+struct call {
+	u64 number;
+	u64 fd;
+	u64 second;
+	u64 third;
+};
+
+static __always_inline enum shape call_shape(u64 number, u8 direction)
+{
+	if (direction == MDF_SENT) {
+		switch (number) {
+		case NR_WRITE:
+		case NR_SENDTO:
+			return SHAPE_FLAT;
+		case NR_WRITEV:
+		case NR_PWRITEV2:
+			return SHAPE_VECTOR;
+		case NR_SENDMSG:
+			return SHAPE_MESSAGE;
+		case NR_SENDMMSG:
+			return SHAPE_MANY;
+		}
+	} else {
+		switch (number) {
+		case NR_READ:
+		case NR_RECVFROM:
+			return SHAPE_FLAT;
+		case NR_READV:
+		case NR_PREADV2:
+			return SHAPE_VECTOR;
+		case NR_RECVMSG:
+			return SHAPE_MESSAGE;
+		case NR_RECVMMSG:
+			return SHAPE_MANY;
+		}
+	}
+	return SHAPE_NONE;
+}
+
+/* Which message of a sendmmsg or recvmmsg this is: counted in the socket's entry, from 0 whenever the call is another
+ * than last time. A message that was not moved whole ends the call.
+ */
+static __always_inline u32 next_of_many(struct entry *entry, const struct call *call, u32 tid)
+{
+	u32 index = 0;
+
+	if (entry->many_base == call->second && entry->many_tid == tid)
+		index = entry->many_next;
+	if (index >= call->third)
+		index = 0;
+	entry->many_base = call->second;
+	entry->many_tid = tid;
+	entry->many_next = index + 1;
+	return index;
+}
+
+/* The data record of a call whose arguments are known. */
+static __always_inline void emit_call(struct mdf_data *head, struct entry *entry, const struct call *call,
+				      enum shape shape, u32 slot)
+{
+	struct message message;
+	u64 at = call->second;
+
+	if (shape == SHAPE_FLAT) {
+		emit_user(head, (void *)call->second);
+		return;
+	}
+	if (shape == SHAPE_VECTOR) {
+		emit_vector(head, call->second, call->third, slot);
+		return;
+	}
+	if (shape == SHAPE_MANY)
+		at += next_of_many(entry, call, head->tid) * sizeof(struct many_message);
+	if (bpf_probe_read_user(&message, sizeof(message), (void *)at)) {
+		head->cut = MDF_CUT_PAGE_FAULT;
+		count_loss(MDF_LOSS_PAGE_FAULT, head->len);
+		emit_bare(head);
+		return;
+	}
+	emit_vector(head, message.vector, message.count, slot);
+}
+
+#endif

@@ -1,0 +1,243 @@
+/* The kernel types that the probe looks into, written by hand: only the fields that are read. Offsets come from the
+ * running kernel's BTF (preserve_access_index), so this file is the same for every kernel and architecture. A name
+ * with ___suffix is another shape of the same kernel type in another kernel version (CO-RE flavour).
+ */
+#ifndef __VMLINUX_H__
+#define __VMLINUX_H__
+
+typedef unsigned char __u8;
+typedef signed char __s8;
+typedef unsigned short __u16;
+typedef short __s16;
+typedef unsigned int __u32;
+typedef int __s32;
+typedef unsigned long long __u64;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __s32 s32;
+typedef __u64 u64;
+typedef __s64 s64;
+typedef _Bool bool;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+
+/* bpf(2) constants that are part of the user ABI. */
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+	BPF_EXIST = 2,
+};
+enum {
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
+};
+enum {
+	BPF_RB_AVAIL_DATA = 0,
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct bpf_raw_tracepoint_args {
+	__u64 args[0];
+};
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r10;
+	unsigned long r9;
+	unsigned long r8;
+	unsigned long ax;
+	unsigned long cx;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long di;
+	unsigned long orig_ax;
+	unsigned long ip;
+	unsigned long sp;
+	unsigned long bp;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs {
+	__u64 regs[31];
+	__u64 sp;
+	__u64 pc;
+	__u64 pstate;
+};
+struct pt_regs {
+	__u64 orig_x0;
+	__s32 syscallno;
+	__u64 regs[31];
+};
+#endif
+
+typedef struct {
+	int counter;
+} atomic_t;
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+struct ns_common {
+	unsigned int inum;
+};
+struct pid_namespace {
+	struct ns_common ns;
+};
+struct net {
+	struct ns_common ns;
+};
+typedef struct {
+	struct net *net;
+} possible_net_t;
+struct nsproxy {
+	struct net *net_ns;
+};
+struct upid {
+	int nr;
+};
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
+struct kernfs_node {
+	u64 id;
+};
+struct cgroup_root;
+struct cgroup {
+	int level;
+	struct cgroup_root *root;
+	struct kernfs_node *kn;
+	struct cgroup *ancestors[1];
+};
+/* Before 6.1 (commit 7f203bc89eb6). */
+struct cgroup___ids {
+	u64 ancestor_ids[1];
+};
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct cred {
+	kuid_t uid;
+};
+struct mm_struct {
+	unsigned long arg_start;
+	unsigned long arg_end;
+};
+struct signal_struct {
+	atomic_t live;
+	int group_exit_code;
+	unsigned int flags;
+};
+struct file {
+	void *private_data;
+};
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+struct files_struct {
+	struct fdtable *fdt;
+};
+struct thread_info {
+	unsigned long flags;
+	u32 status;
+};
+struct task_struct {
+	struct thread_info thread_info;
+	unsigned int flags;
+	int exit_code;
+	int pid;
+	int tgid;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct pid *thread_pid;
+	u64 start_boottime;
+	char comm[16];
+	struct signal_struct *signal;
+	const struct cred *real_cred;
+	struct nsproxy *nsproxy;
+	struct css_set *cgroups;
+	struct files_struct *files;
+	struct mm_struct *mm;
+};
+struct linux_binprm {
+	const char *filename;
+};
+
+struct in6_addr {
+	u8 s6_addr[16];
+};
+struct sock_common {
+	unsigned short skc_family;
+	unsigned char skc_state;
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	unsigned long skc_flags;
+};
+struct socket;
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+/* Before 5.15 (commit 8520e224f547). */
+struct sock_cgroup_data___val {
+	u64 val;
+};
+struct sock {
+	struct sock_common __sk_common;
+	struct socket *sk_socket;
+	int sk_err;
+	u16 sk_protocol;
+	u16 sk_type;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+struct sock___val {
+	struct sock_cgroup_data___val sk_cgrp_data;
+};
+struct socket {
+	struct file *file;
+	struct sock *sk;
+};
+struct inet_sock {
+	__be16 inet_sport;
+};
+struct inet_connection_sock {
+	const void *icsk_ulp_ops;
+};
+struct tcp_sock {
+	u32 write_seq;
+	u32 copied_seq;
+	u64 bytes_sent;
+	u64 bytes_retrans;
+	u64 bytes_received;
+	u32 total_retrans;
+	u32 srtt_us;
+};
+
+/* include/net/sock.h; the numbers are read from BTF. */
+enum sock_flags {
+	SOCK_DONE = 1,
+};
+
+#pragma clang attribute pop
+
+#endif

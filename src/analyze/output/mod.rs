@@ -1,0 +1,12 @@
+//! How columns leave: as text for people, JSON, CSV, Parquet, Arrow.
+
+pub mod csv;
+pub mod frame;
+pub mod human;
+pub mod json;
+pub mod rows;
+pub mod target;
+pub mod terminal;
+pub mod time;
+
+pub use rows::{Facts, Format, RowWriter};

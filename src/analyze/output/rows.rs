@@ -1,0 +1,119 @@
+//! The contract of all formats: columns arrive in batches, and leave in whatever the format calls a batch.
+
+use std::io::Write;
+
+use super::{csv::CsvWriter, json::JsonWriter, terminal::TerminalWriter};
+use crate::analyze::table::{Columns, Spec};
+
+/// Writes one table.
+pub trait RowWriter {
+    /// Writes rows; all batches have the specs that the writer was made for.
+    fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()>;
+
+    /// Ends the file. Without any batch before, it is an empty table.
+    fn finish(&mut self) -> anyhow::Result<()>;
+}
+
+/// A format of tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One array of objects.
+    Json,
+    /// One object on each line.
+    Ndjson,
+    Csv,
+    Parquet,
+    /// Arrow IPC file (Feather 2).
+    Arrow,
+}
+
+impl Format {
+    /// How its files end.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Table => "txt",
+            Format::Json => "json",
+            Format::Ndjson => "ndjson",
+            Format::Csv => "csv",
+            Format::Parquet => "parquet",
+            Format::Arrow => "arrow",
+        }
+    }
+
+    /// The format that a file name asks for.
+    pub fn from_extension(extension: &str) -> Option<Format> {
+        Some(match extension.to_ascii_lowercase().as_str() {
+            "txt" => Format::Table,
+            "json" => Format::Json,
+            "ndjson" | "jsonl" => Format::Ndjson,
+            "csv" => Format::Csv,
+            "parquet" => Format::Parquet,
+            "arrow" | "ipc" | "feather" => Format::Arrow,
+            _ => return None,
+        })
+    }
+
+    /// Whether it is unfit for a terminal.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Format::Parquet | Format::Arrow)
+    }
+
+    /// A writer of this format.
+    pub fn writer<'w>(
+        self,
+        to: impl Write + Send + 'w,
+        specs: &[Spec],
+        facts: &Facts,
+    ) -> anyhow::Result<Box<dyn RowWriter + 'w>> {
+        Ok(match self {
+            Format::Table => Box::new(TerminalWriter::new(to)),
+            Format::Json => Box::new(JsonWriter::array(to)),
+            Format::Ndjson => Box::new(JsonWriter::lines(to)),
+            Format::Csv => Box::new(CsvWriter::new(to, specs)?),
+            Format::Parquet => super::frame::parquet(to, specs, facts)?,
+            Format::Arrow => super::frame::arrow(to, specs)?,
+        })
+    }
+}
+
+/// What a file says about where its rows come from: keys and values for its metadata.
+#[derive(Debug, Clone, Default)]
+pub struct Facts(pub Vec<(String, String)>);
+
+impl Facts {
+    /// The facts of these captures, and what the columns mean.
+    pub fn new(captures: &[crate::analyze::row::CaptureFacts], specs: &[Spec]) -> Facts {
+        let mut facts = vec![("mdf.version".to_string(), env!("CARGO_PKG_VERSION").to_string())];
+        let captures: Vec<serde_json::Value> = captures
+            .iter()
+            .map(|capture| {
+                let header = &capture.header;
+                serde_json::json!({
+                    "file": capture.path,
+                    "host": header.hostname,
+                    "kernel": header.kernel,
+                    "arch": header.arch,
+                    "backend": header.backend,
+                    "filters": header.filters,
+                    "snaplen": header.snaplen,
+                    "recording": header.recording,
+                    "part": header.part,
+                    "tool_version": header.tool_version,
+                    "command_line": header.command_line,
+                })
+            })
+            .collect();
+        facts.push((
+            "mdf.captures".to_string(),
+            serde_json::Value::from(captures).to_string(),
+        ));
+        facts.extend(
+            specs
+                .iter()
+                .map(|spec| (format!("mdf.column.{}", spec.name), spec.doc.to_string())),
+        );
+        Facts(facts)
+    }
+}

@@ -1,0 +1,55 @@
+//! Where results go: standard output, a file, or a folder of files. Nothing is overwritten unasked, and a file has its
+//! name only when it is whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+/// Makes a file that did not exist. Captures hold people's payload, and so does what is made of them: mode 0600.
+pub fn create(path: &Path, force: bool) -> anyhow::Result<BufWriter<File>> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match force {
+        true => options.create(true).truncate(true),
+        false => options.create_new(true),
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    match options.open(path) {
+        Ok(file) => Ok(BufWriter::with_capacity(1 << 16, file)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            bail!("{} exists; --force overwrites it", path.display())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot create {}", path.display())),
+    }
+}
+
+/// A folder for one file of each table; made if it is not there.
+pub fn directory(path: &Path) -> anyhow::Result<PathBuf> {
+    if path.exists() && !path.is_dir() {
+        bail!(
+            "{} is not a folder; a file holds one table, so name it with --table",
+            path.display()
+        );
+    }
+    fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+    Ok(path.to_path_buf())
+}
+
+/// Standard output, buffered.
+pub fn standard_output() -> impl Write + Send {
+    BufWriter::with_capacity(1 << 16, io::stdout())
+}
+
+/// Whether an error is, at its root, that the reader of a pipe is gone.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref::<io::Error>() {
+        Some(error) => error.kind() == io::ErrorKind::BrokenPipe,
+        None => cause.to_string().contains("Broken pipe"),
+    })
+}

@@ -1,0 +1,266 @@
+//! `--group-by` and `--bucket`: rows counted up by the values of some columns, or by spans of time.
+
+use std::fmt::Write;
+
+use super::expression::unknown_column;
+use crate::analyze::protocol::mysql::Status;
+use crate::analyze::report::Histogram;
+use crate::analyze::report::keyed::{Keyed, Merge, OTHER};
+use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, ProcessRow};
+use crate::analyze::table::connections::Connections;
+use crate::analyze::table::exchanges::{Http, Mysql};
+use crate::analyze::table::processes::Processes;
+use crate::analyze::table::{Columns, Def, Kind, Scratch, Spec, Table, Value};
+
+/// Groups that one shard holds; the rest is counted together.
+const MAX_GROUPS: usize = 100_000;
+
+/// What is counted of one row.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Measure {
+    pub error: bool,
+    pub bytes: u64,
+    pub duration_ns: Option<u64>,
+}
+
+/// A table whose rows can be counted up.
+pub trait Measured: Table {
+    /// What is counted of a row.
+    fn measure(row: &Self::Row<'_>) -> Measure;
+}
+
+impl Measured for Http {
+    fn measure(row: &HttpRow<'_>) -> Measure {
+        Measure {
+            error: row.message.status >= 500,
+            bytes: row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
+            duration_ns: row.latency.total_ns,
+        }
+    }
+}
+
+impl Measured for Mysql {
+    fn measure(row: &MysqlRow<'_>) -> Measure {
+        Measure {
+            error: row.message.status == Status::Error,
+            bytes: row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
+            duration_ns: row.latency.total_ns,
+        }
+    }
+}
+
+impl Measured for Connections {
+    fn measure(row: &ConnectionRow<'_>) -> Measure {
+        Measure {
+            error: row.connect_error != 0,
+            bytes: row.bytes_sent + row.bytes_received,
+            duration_ns: row.connect_ns,
+        }
+    }
+}
+
+impl Measured for Processes {
+    fn measure(row: &ProcessRow<'_>) -> Measure {
+        Measure {
+            error: row.signal.is_some() || row.exit_code.is_some_and(|code| code != 0),
+            bytes: 0,
+            duration_ns: row.exit.map(|exit| exit.saturating_sub(row.start)),
+        }
+    }
+}
+
+/// What is counted of a group.
+#[derive(Debug, Clone, Default)]
+struct Group {
+    count: u64,
+    errors: u64,
+    bytes: u64,
+    duration: Histogram,
+}
+
+impl Merge for Group {
+    fn merge(&mut self, other: Group) {
+        self.count += other.count;
+        self.errors += other.errors;
+        self.bytes += other.bytes;
+        self.duration.merge(&other.duration);
+    }
+}
+
+/// What to group by.
+#[derive(Debug, Clone, Default)]
+pub struct GroupBy {
+    /// Numbers of columns.
+    pub columns: Vec<usize>,
+    /// Width of a span of time, ns; 0 for none.
+    pub bucket_ns: u64,
+}
+
+impl GroupBy {
+    /// Finds the columns. A name that is only known with `server_` before it (`pod`, `namespace`) means that one.
+    pub fn new(names: &[String], bucket_ns: u64, table: &str, specs: &[Spec]) -> Result<GroupBy, String> {
+        let find = |name: &String| {
+            let exact = specs.iter().position(|spec| spec.name == name);
+            let server = || {
+                specs
+                    .iter()
+                    .position(|spec| spec.name.strip_prefix("server_") == Some(name))
+            };
+            exact.or_else(server).ok_or_else(|| unknown_column(name, table, specs))
+        };
+        Ok(GroupBy {
+            columns: names.iter().map(find).collect::<Result<_, _>>()?,
+            bucket_ns,
+        })
+    }
+
+    /// The columns of the result.
+    pub fn specs(&self, table: &[Spec]) -> Vec<Spec> {
+        const fn spec(name: &'static str, kind: Kind, doc: &'static str) -> Spec {
+            Spec { name, kind, doc }
+        }
+        let mut specs = Vec::new();
+        if self.bucket_ns > 0 {
+            specs.push(spec("bucket", Kind::Time, "start of the span of time"));
+        }
+        specs.extend(self.columns.iter().map(|column| table[*column]));
+        specs.extend([
+            spec("count", Kind::Count, "rows"),
+            spec(
+                "errors",
+                Kind::Count,
+                "rows that are errors, as in the tables endpoints and digests",
+            ),
+            spec("error_rate", Kind::Ratio, "errors / count"),
+            spec("bytes", Kind::Bytes, "bytes, both ways"),
+            spec("p50_ns", Kind::Nanos, "median duration"),
+            spec("p90_ns", Kind::Nanos, "90th percentile"),
+            spec("p95_ns", Kind::Nanos, "95th percentile"),
+            spec("p99_ns", Kind::Nanos, "99th percentile"),
+            spec("max_ns", Kind::Nanos, "longest duration"),
+        ]);
+        specs
+    }
+}
+
+/// Groups of one shard.
+pub struct Groups<T: Measured> {
+    by: GroupBy,
+    defs: Vec<Def<T>>,
+    /// The values of each group, by its number.
+    values: Columns,
+    groups: Keyed<Group>,
+    key: String,
+}
+
+impl<T: Measured> Groups<T> {
+    /// None yet.
+    pub fn new(by: GroupBy) -> Groups<T> {
+        let defs: Vec<Def<T>> = by.columns.iter().map(|column| T::defs()[*column]).collect();
+        let bucket = Spec {
+            name: "bucket",
+            kind: Kind::Time,
+            doc: "",
+        };
+        let values = Columns::new(std::iter::once(bucket).chain(defs.iter().map(|def| def.spec)));
+        Groups {
+            by,
+            defs,
+            values,
+            groups: Keyed::new(MAX_GROUPS),
+            key: String::new(),
+        }
+    }
+
+    /// Counts a row.
+    pub fn push(&mut self, row: &T::Row<'_>, scratch: &mut Scratch) {
+        let time = T::key(row).0;
+        let bucket = time.checked_div(self.by.bucket_ns).map_or(0, |n| n * self.by.bucket_ns);
+        self.key.clear();
+        let _ = write!(self.key, "{bucket}");
+        for def in &self.defs {
+            self.key.push('\0');
+            write_key(&mut self.key, (def.get)(row, scratch));
+        }
+        let number = self.groups.number(&self.key);
+        if number as usize == self.values.rows() {
+            let other = self.groups.len() > MAX_GROUPS;
+            self.values.columns[0].push(if other { Value::Null } else { Value::Int(bucket) });
+            for (def, column) in self.defs.iter().zip(&mut self.values.columns[1..]) {
+                column.push(if other {
+                    Value::Text(OTHER)
+                } else {
+                    (def.get)(row, scratch)
+                });
+            }
+        }
+        let measure = T::measure(row);
+        if let Some(group) = self.groups.at(number) {
+            group.count += 1;
+            group.errors += u64::from(measure.error);
+            group.bytes += measure.bytes;
+            if let Some(duration) = measure.duration_ns {
+                group.duration.record(duration);
+            }
+        }
+    }
+
+    /// Adds the groups of another shard.
+    pub fn merge(&mut self, other: Groups<T>) {
+        let mut rows = Vec::new();
+        for (number, (key, _)) in other.groups.iter().enumerate() {
+            let before = self.groups.len();
+            self.groups.unlimit();
+            if self.groups.number(key) as usize == before {
+                rows.push(number as u32);
+            }
+        }
+        self.values.append(&other.values.gather(&rows));
+        self.groups.merge(other.groups);
+    }
+
+    /// The result: in order of time, then largest group first, then by values.
+    pub fn columns(&self) -> Columns {
+        let specs: Vec<Spec> = T::defs().iter().map(|def| def.spec).collect();
+        let mut out = Columns::new(self.by.specs(&specs));
+        let groups: Vec<(&str, &Group)> = self.groups.iter().collect();
+        let mut order: Vec<usize> = (0..groups.len()).collect();
+        let time = |row: usize| match self.values.columns[0].get(row) {
+            Value::Int(ns) => ns,
+            _ => u64::MAX,
+        };
+        order.sort_by_key(|row| (time(*row), std::cmp::Reverse(groups[*row].1.count), groups[*row].0));
+        for row in order {
+            let group = groups[row].1;
+            let mut values = Vec::with_capacity(out.columns.len());
+            if self.by.bucket_ns > 0 {
+                values.push(self.values.columns[0].get(row));
+            }
+            values.extend(self.values.columns[1..].iter().map(|column| column.get(row)));
+            let percentile = |share| Value::int(group.duration.percentile(share));
+            values.extend([
+                Value::Int(group.count),
+                Value::Int(group.errors),
+                Value::Float(group.errors as f64 / group.count.max(1) as f64),
+                Value::Int(group.bytes),
+                percentile(0.5),
+                percentile(0.9),
+                percentile(0.95),
+                percentile(0.99),
+                Value::int(group.duration.max()),
+            ]);
+            out.push_row(&values);
+        }
+        out
+    }
+}
+
+fn write_key(to: &mut String, value: Value<'_>) {
+    let _ = match value {
+        Value::Null => write!(to, "\u{1}"),
+        Value::Int(number) => write!(to, "{number}"),
+        Value::Float(number) => write!(to, "{number}"),
+        Value::Flag(flag) => write!(to, "{flag}"),
+        Value::Text(text) => write!(to, "{text}"),
+    };
+}

@@ -1,0 +1,8 @@
+//! Questions to tables: which rows (`--where`), which columns, in which order, and counted up by what.
+
+pub mod expression;
+pub mod group;
+pub mod order;
+pub mod test;
+
+pub use expression::{Expression, QueryError};

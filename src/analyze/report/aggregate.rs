@@ -1,0 +1,443 @@
+//! Counts rows up: one of these for each shard, merged at the end.
+
+use super::keyed::{Keyed, Merge};
+use super::label::{write_party, write_service};
+use super::slowest::{Slow, Slowest};
+use super::stats::{ConnectionStats, HttpStats, LossStats, MysqlStats, ProcessStats, ServiceStats, TalkerStats};
+use crate::analyze::exchange::Incomplete;
+use crate::analyze::protocol::mysql::Status;
+use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
+use crate::analyze::table::column::FastMap;
+use crate::analyze::table::connections::write_errno;
+use crate::analyze::table::define::Scratch;
+use crate::analyze::table::derive::path_and_query;
+use crate::analyze::table::exchanges::{command_name, status_name};
+use crate::format::record::Ending;
+
+/// Keys that one shard holds of each kind.
+const MAX_KEYS: usize = 10_000;
+/// Different raw requests whose endpoint is remembered.
+const MAX_REMEMBERED: usize = 16_384;
+/// Exchanges of each protocol shown as the slowest.
+const SLOWEST: usize = 10;
+/// Characters of a statement or target that are kept to show.
+const SHOWN: usize = 400;
+
+/// How much of what was seen could be measured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confidence {
+    pub exchanges: u64,
+    /// By the order of [`Incomplete::ALL`].
+    pub incomplete: [u64; Incomplete::ALL.len()],
+}
+
+impl Confidence {
+    /// Counts an exchange.
+    pub fn count(&mut self, incomplete: Option<Incomplete>) {
+        self.exchanges += 1;
+        if let Some(reason) = incomplete {
+            let at = Incomplete::ALL.iter().position(|known| *known == reason).unwrap_or(0);
+            self.incomplete[at] += 1;
+        }
+    }
+
+    /// Exchanges that were seen whole.
+    pub fn measured(&self) -> u64 {
+        self.exchanges - self.incomplete.iter().sum::<u64>()
+    }
+
+    /// Why the others were not, most frequent first.
+    pub fn reasons(&self) -> Vec<(Incomplete, u64)> {
+        let mut all: Vec<_> = Incomplete::ALL
+            .into_iter()
+            .zip(self.incomplete)
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        all.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
+        all
+    }
+}
+
+impl Merge for Confidence {
+    fn merge(&mut self, other: Confidence) {
+        self.exchanges += other.exchanges;
+        self.incomplete
+            .iter_mut()
+            .zip(other.incomplete)
+            .for_each(|(to, from)| *to += from);
+    }
+}
+
+/// Totals over all connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub connections: u64,
+    pub listeners: u64,
+    pub failed_connects: u64,
+    pub bytes: u64,
+    pub lost_bytes: u64,
+    pub unread_bytes: u64,
+    pub processes: u64,
+}
+
+/// Everything that the report counts.
+pub struct Aggregate {
+    pub http_confidence: Confidence,
+    pub mysql_confidence: Confidence,
+    pub totals: Totals,
+    /// Keys: method, path template, host.
+    pub endpoints: Keyed<HttpStats>,
+    /// Keys: command, fingerprint.
+    pub digests: Keyed<MysqlStats>,
+    /// Keys: caller, callee, protocol.
+    pub services: Keyed<ServiceStats>,
+    /// Keys: client, server, server's endpoint, protocol.
+    pub talkers: Keyed<TalkerStats>,
+    /// Keys: client, server's endpoint, error.
+    pub failed: Keyed<ConnectionStats>,
+    /// Keys: why, server, server's endpoint.
+    pub silent: Keyed<ConnectionStats>,
+    /// Keys: comm, container.
+    pub processes: Keyed<ProcessStats>,
+    /// Keys: reason.
+    pub losses: Keyed<LossStats>,
+    pub slow_http: Slowest,
+    pub slow_mysql: Slowest,
+    scratch: Scratch,
+    key: String,
+    endpoint_of: FastMap<Box<str>, u32>,
+    service_of: FastMap<u64, u32>,
+}
+
+impl Default for Aggregate {
+    fn default() -> Self {
+        Aggregate {
+            http_confidence: Confidence::default(),
+            mysql_confidence: Confidence::default(),
+            totals: Totals::default(),
+            endpoints: Keyed::new(MAX_KEYS),
+            digests: Keyed::new(MAX_KEYS),
+            services: Keyed::new(MAX_KEYS),
+            talkers: Keyed::new(MAX_KEYS),
+            failed: Keyed::new(MAX_KEYS),
+            silent: Keyed::new(MAX_KEYS),
+            processes: Keyed::new(MAX_KEYS),
+            losses: Keyed::new(MAX_KEYS),
+            slow_http: Slowest::new(SLOWEST),
+            slow_mysql: Slowest::new(SLOWEST),
+            scratch: Scratch::default(),
+            key: String::new(),
+            endpoint_of: FastMap::default(),
+            service_of: FastMap::default(),
+        }
+    }
+}
+
+impl Aggregate {
+    /// An empty one that derives values (path templates) with this scratch space.
+    pub fn new(scratch: Scratch) -> Aggregate {
+        Aggregate {
+            scratch,
+            ..Aggregate::default()
+        }
+    }
+
+    /// Adds what another shard counted.
+    pub fn merge(&mut self, other: Aggregate) {
+        self.http_confidence.merge(other.http_confidence);
+        self.mysql_confidence.merge(other.mysql_confidence);
+        self.totals.connections += other.totals.connections;
+        self.totals.listeners += other.totals.listeners;
+        self.totals.failed_connects += other.totals.failed_connects;
+        self.totals.bytes += other.totals.bytes;
+        self.totals.lost_bytes += other.totals.lost_bytes;
+        self.totals.unread_bytes += other.totals.unread_bytes;
+        self.totals.processes += other.totals.processes;
+        self.endpoints.merge(other.endpoints);
+        self.digests.merge(other.digests);
+        self.services.merge(other.services);
+        self.talkers.merge(other.talkers);
+        self.failed.merge(other.failed);
+        self.silent.merge(other.silent);
+        self.processes.merge(other.processes);
+        self.losses.merge(other.losses);
+        self.slow_http.merge(other.slow_http);
+        self.slow_mysql.merge(other.slow_mysql);
+    }
+
+    /// All exchanges together.
+    pub fn confidence(&self) -> Confidence {
+        let mut all = self.http_confidence.clone();
+        all.merge(self.mysql_confidence.clone());
+        all
+    }
+
+    /// The endpoint of a request: looked up by the request as it is, else by its template.
+    fn endpoint(&mut self, row: &HttpRow<'_>) -> u32 {
+        let message = row.message;
+        let (path, _) = path_and_query(&message.target);
+        let key = &mut self.key;
+        key.clear();
+        for part in [message.method.as_str(), "\0", path, "\0", &message.host] {
+            key.push_str(part);
+        }
+        if let Some(number) = self.endpoint_of.get(key.as_str()) {
+            return *number;
+        }
+        let raw: Box<str> = key.as_str().into();
+        key.clear();
+        for part in [
+            message.method.as_str(),
+            "\0",
+            self.scratch.templates.template(path),
+            "\0",
+            &message.host,
+        ] {
+            key.push_str(part);
+        }
+        let number = self.endpoints.number(key);
+        if self.endpoint_of.len() >= MAX_REMEMBERED {
+            self.endpoint_of.clear();
+        }
+        self.endpoint_of.insert(raw, number);
+        number
+    }
+
+    fn service(&mut self, frame: &Frame<'_>, protocol: &str, error: bool) {
+        let number = match self.service_of.get(&frame.connection) {
+            Some(number) => *number,
+            None => {
+                self.key.clear();
+                write_service(&mut self.key, frame.client_party, &frame.client);
+                self.key.push('\0');
+                write_service(&mut self.key, frame.server_party, &frame.server);
+                self.key.push('\0');
+                self.key.push_str(protocol);
+                if self.service_of.len() >= MAX_REMEMBERED {
+                    self.service_of.clear();
+                }
+                let number = self.services.number(&self.key);
+                self.service_of.insert(frame.connection, number);
+                number
+            }
+        };
+        if let Some(stats) = self.services.at(number) {
+            stats.requests += 1;
+            stats.errors += u64::from(error);
+            stats.bytes += frame.request_bytes.unwrap_or(0) + frame.response_bytes.unwrap_or(0);
+            if let Some(total) = frame.latency.total_ns {
+                stats.total.record(total);
+            }
+        }
+    }
+}
+
+/// A prefix of at most `limit` characters.
+fn prefix(text: &str, limit: usize) -> &str {
+    text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
+}
+
+fn slow(frame: &Frame<'_>, total_ns: u64, what: String, status: String) -> Slow {
+    let (mut client, mut server) = (String::new(), String::new());
+    write_party(&mut client, frame.client_party, &frame.client);
+    write_party(&mut server, frame.server_party, &frame.server);
+    Slow {
+        total_ns,
+        start: frame.start,
+        connection: frame.connection,
+        sequence: frame.sequence,
+        ttfb_ns: frame.latency.ttfb_ns,
+        client,
+        server,
+        what,
+        status,
+    }
+}
+
+impl Sink for Aggregate {
+    fn http(&mut self, row: &HttpRow<'_>) {
+        self.http_confidence.count(row.incomplete);
+        let status = row.message.status;
+        let number = self.endpoint(row);
+        if let Some(stats) = self.endpoints.at(number) {
+            stats.count += 1;
+            stats.incomplete += u64::from(row.incomplete.is_some());
+            stats.status[usize::from(status / 100).min(5)] += 1;
+            stats.request_bytes += row.request_bytes.unwrap_or(0);
+            stats.response_bytes += row.response_bytes.unwrap_or(0);
+            if let Some(ttfb) = row.latency.ttfb_ns {
+                stats.ttfb.record(ttfb);
+            }
+            if let Some(total) = row.latency.total_ns {
+                stats.total.record(total);
+            }
+        }
+        self.service(&row.frame, "http", status >= 500);
+        if let Some(total) = row.latency.total_ns
+            && self.slow_http.admits(total)
+        {
+            let what = format!("{} {}", row.message.method, prefix(&row.message.target, SHOWN));
+            let status = if status == 0 { String::new() } else { status.to_string() };
+            self.slow_http.push(slow(&row.frame, total, what, status));
+        }
+    }
+
+    fn mysql(&mut self, row: &MysqlRow<'_>) {
+        self.mysql_confidence.count(row.incomplete);
+        let message = row.message;
+        let error = message.status == Status::Error;
+        self.key.clear();
+        self.key.push_str(command_name(message.command).unwrap_or("unknown"));
+        self.key.push('\0');
+        let mut digest = "";
+        if !message.statement.is_empty() {
+            let known = self.scratch.fingerprints.of(&message.statement);
+            self.key.push_str(&known.fingerprint);
+            digest = &known.digest;
+        }
+        let stats = self.digests.get(&self.key);
+        if stats.count == 0 {
+            stats.digest = digest.to_string();
+        }
+        if let Some(total) = row.latency.total_ns {
+            if stats.total.max() < Some(total) {
+                stats.sample.clear();
+                stats.sample.push_str(prefix(&message.statement, SHOWN));
+            }
+            stats.total.record(total);
+        }
+        if let Some(ttfb) = row.latency.ttfb_ns {
+            stats.ttfb.record(ttfb);
+        }
+        stats.count += 1;
+        stats.incomplete += u64::from(row.incomplete.is_some());
+        stats.errors += u64::from(error);
+        stats.rows += message.rows.unwrap_or(0);
+        stats.affected_rows += message.affected_rows.unwrap_or(0);
+        stats.no_index_used += u64::from(message.no_index_used);
+        stats.request_bytes += row.request_bytes.unwrap_or(0);
+        stats.response_bytes += row.response_bytes.unwrap_or(0);
+        self.service(&row.frame, "mysql", error);
+        if let Some(total) = row.latency.total_ns
+            && self.slow_mysql.admits(total)
+        {
+            let what = match message.statement.as_str() {
+                "" => command_name(message.command).unwrap_or("unknown"),
+                statement => prefix(statement, SHOWN),
+            };
+            let slow = slow(
+                &row.frame,
+                total,
+                what.to_string(),
+                status_name(message.status).to_string(),
+            );
+            self.slow_mysql.push(slow);
+        }
+    }
+
+    fn connection(&mut self, row: &ConnectionRow<'_>) {
+        if row.is_listener() {
+            self.totals.listeners += 1;
+            return;
+        }
+        let bytes = row.bytes_sent + row.bytes_received;
+        self.totals.connections += 1;
+        self.totals.bytes += bytes;
+        self.totals.lost_bytes += row.lost_bytes;
+        self.totals.unread_bytes += row.unread_bytes;
+        let failed = row.connect_error != 0 || row.ending == Some(Ending::ConnectFailed);
+
+        let server = row.server.to_string();
+        self.key.clear();
+        write_party(&mut self.key, row.client_party, &row.client);
+        self.key.push('\0');
+        if failed {
+            self.totals.failed_connects += 1;
+            self.key.push_str(&server);
+            self.key.push('\0');
+            write_errno(&mut self.key, row.connect_error);
+            let stats = self.failed.get(&self.key);
+            stats.count += 1;
+            if let Some(connect) = row.connect_ns {
+                stats.connect.record(connect);
+            }
+        } else {
+            write_party(&mut self.key, row.server_party, &row.server);
+            for part in ["\0", &server, "\0", row.protocol] {
+                self.key.push_str(part);
+            }
+            let stats = self.talkers.get(&self.key);
+            stats.connections += 1;
+            stats.exchanges += row.exchanges;
+            // Seen from the server's socket, what was sent goes to the client.
+            let (to_server, to_client) = match row.role {
+                crate::format::record::Role::Server => (row.bytes_received, row.bytes_sent),
+                _ => (row.bytes_sent, row.bytes_received),
+            };
+            stats.to_server += to_server;
+            stats.to_client += to_client;
+        }
+        if !row.why.is_empty() {
+            self.key.clear();
+            for part in [row.why, "\0"] {
+                self.key.push_str(part);
+            }
+            write_party(&mut self.key, row.server_party, &row.server);
+            for part in ["\0", &server] {
+                self.key.push_str(part);
+            }
+            let stats = self.silent.get(&self.key);
+            stats.count += 1;
+            stats.bytes += bytes;
+        }
+        // The dependency map: exchanges were counted one by one; here the connection, and what has no exchanges.
+        self.key.clear();
+        write_service(&mut self.key, row.client_party, &row.client);
+        self.key.push('\0');
+        write_service(&mut self.key, row.server_party, &row.server);
+        self.key.push('\0');
+        self.key
+            .push_str(if row.protocol.is_empty() { "tcp" } else { row.protocol });
+        let stats = self.services.get(&self.key);
+        stats.connections += 1;
+        stats.errors += u64::from(failed);
+        if row.exchanges == 0 {
+            stats.bytes += bytes;
+        }
+        self.service_of.remove(&row.connection);
+    }
+
+    fn process(&mut self, row: &ProcessRow<'_>) {
+        self.totals.processes += 1;
+        self.key.clear();
+        self.key.push_str(row.comm);
+        self.key.push('\0');
+        match row.party.pod.is_empty() {
+            true => self.key.push_str(&row.party.container),
+            false => {
+                for part in [&row.party.namespace, "/", &row.party.pod] {
+                    self.key.push_str(part);
+                }
+            }
+        }
+        let stats = self.processes.get(&self.key);
+        stats.count += 1;
+        stats.alive += u64::from(row.exit.is_none());
+        stats.failed += u64::from(row.exit_code.is_some_and(|code| code != 0));
+        stats.signalled += u64::from(row.signal.is_some());
+        if let Some(exit) = row.exit {
+            stats.duration.record(exit.saturating_sub(row.start));
+        }
+    }
+
+    fn loss(&mut self, row: &LossRow<'_>) {
+        let stats = self.losses.get(row.reason.name());
+        stats.merge(LossStats {
+            intervals: 1,
+            events: row.events,
+            bytes: row.bytes,
+            first: row.since,
+            last: row.until,
+        });
+    }
+}

@@ -1,0 +1,157 @@
+//! Counters by key, with a limit on the number of keys.
+
+use std::collections::HashMap;
+
+use crate::analyze::table::column::FastMap;
+
+/// What is counted under one key.
+pub trait Merge: Default {
+    /// Adds what another counted.
+    fn merge(&mut self, other: Self);
+}
+
+/// The key of what came when all keys were given: its fields are all this.
+pub const OTHER: &str = "(other)";
+
+/// Counters by key. Keys are texts; several fields are joined by NUL.
+#[derive(Debug)]
+pub struct Keyed<S> {
+    index: FastMap<Box<str>, u32>,
+    entries: Vec<(Box<str>, S)>,
+    limit: usize,
+    other: Option<u32>,
+}
+
+impl<S: Merge> Keyed<S> {
+    /// None yet; at most `limit` keys, the rest is counted together.
+    pub fn new(limit: usize) -> Keyed<S> {
+        Keyed {
+            index: HashMap::default(),
+            entries: Vec::new(),
+            limit,
+            other: None,
+        }
+    }
+
+    /// The number of a key, for [`Keyed::at`].
+    pub fn number(&mut self, key: &str) -> u32 {
+        if let Some(number) = self.index.get(key) {
+            return *number;
+        }
+        if self.entries.len() >= self.limit {
+            let next = self.entries.len() as u32;
+            let number = *self.other.get_or_insert(next);
+            if number == next {
+                self.entries.push((OTHER.into(), S::default()));
+                self.index.insert(OTHER.into(), number);
+            }
+            return number;
+        }
+        let number = self.entries.len() as u32;
+        self.entries.push((key.into(), S::default()));
+        self.index.insert(key.into(), number);
+        number
+    }
+
+    /// The counters of a number.
+    pub fn at(&mut self, number: u32) -> Option<&mut S> {
+        self.entries.get_mut(number as usize).map(|entry| &mut entry.1)
+    }
+
+    /// The counters of a key.
+    pub fn get(&mut self, key: &str) -> &mut S {
+        let number = self.number(key) as usize;
+        &mut self.entries[number].1
+    }
+
+    /// Takes the limit away: that of one shard does not hold for the whole.
+    pub fn unlimit(&mut self) {
+        self.limit = usize::MAX;
+    }
+
+    /// Adds all counters of another, without a limit.
+    pub fn merge(&mut self, other: Keyed<S>) {
+        self.unlimit();
+        for (key, stats) in other.entries {
+            self.get(&key).merge(stats);
+        }
+    }
+
+    /// Keys and counters, in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &S)> {
+        self.entries.iter().map(|(key, stats)| (&**key, stats))
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Keys and counters, largest `rank` first, then by key.
+    pub fn ranked<R: Ord>(&self, rank: impl Fn(&S) -> R) -> Vec<(&str, &S)> {
+        let mut all: Vec<(&str, &S)> = self.iter().collect();
+        all.sort_by(|a, b| rank(b.1).cmp(&rank(a.1)).then_with(|| a.0.cmp(b.0)));
+        all
+    }
+}
+
+/// The fields of a key; missing ones are the last there is (so [`OTHER`] fills all).
+pub fn fields<const N: usize>(key: &str) -> [&str; N] {
+    let mut parts = key.splitn(N, '\0');
+    let mut last = "";
+    std::array::from_fn(|_| {
+        last = parts.next().unwrap_or(last);
+        last
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default, Debug, PartialEq)]
+    struct Count(u64);
+    impl Merge for Count {
+        fn merge(&mut self, other: Count) {
+            self.0 += other.0;
+        }
+    }
+
+    #[test]
+    fn keys_beyond_the_limit_are_counted_together() {
+        let mut keyed = Keyed::<Count>::new(2);
+        for key in ["a", "b", "c", "a", "d", "c"] {
+            keyed.get(key).0 += 1;
+        }
+        let all: Vec<_> = keyed.iter().map(|(key, count)| (key, count.0)).collect();
+        assert_eq!(all, [("a", 2), ("b", 1), (OTHER, 3)]);
+    }
+
+    #[test]
+    fn merged_shards_keep_their_sums() {
+        let mut one = Keyed::<Count>::new(2);
+        let mut two = Keyed::<Count>::new(2);
+        ["a", "b", "c"].iter().for_each(|key| one.get(key).0 += 1);
+        ["b", "d", "e"].iter().for_each(|key| two.get(key).0 += 1);
+        one.merge(two);
+        let all: Vec<_> = one
+            .ranked(|count| count.0)
+            .iter()
+            .map(|(key, count)| (key.to_string(), count.0))
+            .collect();
+        let all: Vec<_> = all.iter().map(|(key, count)| (key.as_str(), *count)).collect();
+        assert_eq!(all, [(OTHER, 2), ("b", 2), ("a", 1), ("d", 1)]);
+    }
+
+    #[test]
+    fn fields_of_a_key() {
+        assert_eq!(fields::<3>("GET\0/a\0h"), ["GET", "/a", "h"]);
+        assert_eq!(fields::<2>(OTHER), [OTHER, OTHER]);
+        assert_eq!(fields::<2>("COM_QUERY\0select\0x"), ["COM_QUERY", "select\0x"]);
+    }
+}

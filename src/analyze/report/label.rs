@@ -1,0 +1,102 @@
+//! What a connection end is called in reports and in the dependency map.
+
+use std::fmt::Write;
+
+use crate::analyze::row::Party;
+use crate::format::record::Endpoint;
+
+/// Writes what an end is called as a member of the dependency map: the owner of its pod with its namespace, else its
+/// pod, container, systemd service, process name, the name of its address, or the address.
+pub fn write_service(to: &mut String, party: &Party, endpoint: &Endpoint) {
+    if !party.pod.is_empty() {
+        if !party.namespace.is_empty() {
+            to.push_str(&party.namespace);
+            to.push('/');
+        }
+        match party.workload.rsplit('/').next() {
+            Some(owner) if !owner.is_empty() => to.push_str(owner),
+            _ => to.push_str(&party.pod),
+        }
+    } else if !party.container.is_empty() {
+        to.push_str(&party.container);
+    } else if party.workload.ends_with(".service") {
+        to.push_str(&party.workload);
+    } else if !party.comm.is_empty() {
+        to.push_str(&party.comm);
+    } else if !party.address_name.is_empty() {
+        to.push_str(&party.address_name);
+    } else {
+        let _ = write!(to, "{}", endpoint.ip());
+    }
+}
+
+/// Writes who an end is: pod or container with the process in brackets, else the process, else its address.
+pub fn write_party(to: &mut String, party: &Party, endpoint: &Endpoint) {
+    let named = to.len();
+    if !party.pod.is_empty() {
+        if !party.namespace.is_empty() {
+            to.push_str(&party.namespace);
+            to.push('/');
+        }
+        to.push_str(&party.pod);
+    } else if !party.container.is_empty() {
+        to.push_str(&party.container);
+    }
+    match (to.len() > named, party.comm.is_empty()) {
+        (true, false) => {
+            let _ = write!(to, " ({})", party.comm);
+        }
+        (true, true) => {}
+        (false, false) => to.push_str(&party.comm),
+        (false, true) if !party.address_name.is_empty() => to.push_str(&party.address_name),
+        (false, true) => {
+            let _ = write!(to, "{}", endpoint.ip());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn party(namespace: &str, pod: &str, container: &str, workload: &str, comm: &str) -> Party {
+        Party {
+            namespace: namespace.into(),
+            pod: pod.into(),
+            container: container.into(),
+            workload: workload.into(),
+            comm: comm.into(),
+            ..Party::default()
+        }
+    }
+
+    #[test]
+    fn the_most_telling_name_is_taken() {
+        let endpoint = Endpoint::new([10, 0, 0, 7].into(), 80);
+        let both = |party: &Party| {
+            let (mut service, mut who) = (String::new(), String::new());
+            write_service(&mut service, party, &endpoint);
+            write_party(&mut who, party, &endpoint);
+            (service, who)
+        };
+        let pair = |a: &str, b: &str| (a.to_string(), b.to_string());
+        assert_eq!(
+            both(&party("shop", "cart-0", "app", "StatefulSet/cart", "python")),
+            pair("shop/cart", "shop/cart-0 (python)")
+        );
+        assert_eq!(
+            both(&party("shop", "cart-0", "app", "", "")),
+            pair("shop/cart-0", "shop/cart-0")
+        );
+        assert_eq!(both(&party("", "", "db", "", "mariadbd")), pair("db", "db (mariadbd)"));
+        assert_eq!(
+            both(&party("", "", "", "nginx.service", "nginx")),
+            pair("nginx.service", "nginx")
+        );
+        assert_eq!(
+            both(&party("", "", "", "session-1.scope", "curl")),
+            pair("curl", "curl")
+        );
+        assert_eq!(both(&party("", "", "", "", "")), pair("10.0.0.7", "10.0.0.7"));
+    }
+}

@@ -1,0 +1,184 @@
+//! What is counted under one key: an endpoint, a digest, a service pair, a talker.
+
+use super::histogram::Histogram;
+use super::keyed::Merge;
+
+/// An HTTP endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct HttpStats {
+    pub count: u64,
+    /// Exchanges that were not seen whole.
+    pub incomplete: u64,
+    /// By class of status: 1xx to 5xx at 1 to 5; without a status at 0.
+    pub status: [u64; 6],
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub ttfb: Histogram,
+    pub total: Histogram,
+}
+
+impl HttpStats {
+    /// Responses with a status of 500 and above: the server's fault.
+    pub fn errors(&self) -> u64 {
+        self.status[5]
+    }
+
+    /// Responses with a status from 400 to 499: the client's fault.
+    pub fn client_errors(&self) -> u64 {
+        self.status[4]
+    }
+}
+
+impl Merge for HttpStats {
+    fn merge(&mut self, other: HttpStats) {
+        self.count += other.count;
+        self.incomplete += other.incomplete;
+        self.status
+            .iter_mut()
+            .zip(other.status)
+            .for_each(|(to, from)| *to += from);
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
+        self.ttfb.merge(&other.ttfb);
+        self.total.merge(&other.total);
+    }
+}
+
+/// A MySQL digest.
+#[derive(Debug, Clone, Default)]
+pub struct MysqlStats {
+    pub digest: String,
+    pub count: u64,
+    pub incomplete: u64,
+    pub errors: u64,
+    pub rows: u64,
+    pub affected_rows: u64,
+    pub no_index_used: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub ttfb: Histogram,
+    pub total: Histogram,
+    /// The slowest statement of this kind, cut to a readable length.
+    pub sample: String,
+}
+
+impl Merge for MysqlStats {
+    fn merge(&mut self, other: MysqlStats) {
+        if self.digest.is_empty() {
+            self.digest = other.digest;
+        }
+        if self.count == 0 || other.total.max() > self.total.max() {
+            self.sample = other.sample;
+        }
+        self.count += other.count;
+        self.incomplete += other.incomplete;
+        self.errors += other.errors;
+        self.rows += other.rows;
+        self.affected_rows += other.affected_rows;
+        self.no_index_used += other.no_index_used;
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
+        self.ttfb.merge(&other.ttfb);
+        self.total.merge(&other.total);
+    }
+}
+
+/// A pair of services.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceStats {
+    pub requests: u64,
+    /// HTTP status of 500 and above; MySQL error packets; failed connects where the protocol is not known.
+    pub errors: u64,
+    pub bytes: u64,
+    pub connections: u64,
+    pub total: Histogram,
+}
+
+impl Merge for ServiceStats {
+    fn merge(&mut self, other: ServiceStats) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.bytes += other.bytes;
+        self.connections += other.connections;
+        self.total.merge(&other.total);
+    }
+}
+
+/// Two ends that talk.
+#[derive(Debug, Clone, Default)]
+pub struct TalkerStats {
+    pub connections: u64,
+    pub exchanges: u64,
+    pub to_server: u64,
+    pub to_client: u64,
+}
+
+impl Merge for TalkerStats {
+    fn merge(&mut self, other: TalkerStats) {
+        self.connections += other.connections;
+        self.exchanges += other.exchanges;
+        self.to_server += other.to_server;
+        self.to_client += other.to_client;
+    }
+}
+
+/// Connections that failed, or that gave no exchanges.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionStats {
+    pub count: u64,
+    pub bytes: u64,
+    pub connect: Histogram,
+}
+
+impl Merge for ConnectionStats {
+    fn merge(&mut self, other: ConnectionStats) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+        self.connect.merge(&other.connect);
+    }
+}
+
+/// Programs of one name.
+#[derive(Debug, Clone, Default)]
+pub struct ProcessStats {
+    pub count: u64,
+    pub alive: u64,
+    /// Ended with an exit code other than 0.
+    pub failed: u64,
+    pub signalled: u64,
+    pub duration: Histogram,
+}
+
+impl Merge for ProcessStats {
+    fn merge(&mut self, other: ProcessStats) {
+        self.count += other.count;
+        self.alive += other.alive;
+        self.failed += other.failed;
+        self.signalled += other.signalled;
+        self.duration.merge(&other.duration);
+    }
+}
+
+/// Losses of one reason.
+#[derive(Debug, Clone, Default)]
+pub struct LossStats {
+    pub intervals: u64,
+    pub events: u64,
+    pub bytes: u64,
+    pub first: u64,
+    pub last: u64,
+}
+
+impl Merge for LossStats {
+    fn merge(&mut self, other: LossStats) {
+        self.first = if self.intervals == 0 {
+            other.first
+        } else {
+            self.first.min(other.first)
+        };
+        self.last = self.last.max(other.last);
+        self.intervals += other.intervals;
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
+}

@@ -1,0 +1,414 @@
+//! Columns in memory: typed values with a name, a kind and a sentence of documentation.
+//!
+//! Knows nothing of rows, files or polars. Text is kept as codes into a dictionary, because almost every text column
+//! (addresses, pods, methods) repeats a few values; a column of codes also sorts and groups cheaply.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+/// A map with a fast hash that is the same in each run.
+pub type FastMap<K, V> = HashMap<K, V, FixedState>;
+
+/// What a column's values mean; decides how they are stored in files and shown to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// UTC, ns since 1970-01-01.
+    Time,
+    /// A duration, ns.
+    Nanos,
+    /// A duration, µs.
+    Micros,
+    /// A size, bytes.
+    Bytes,
+    /// How many.
+    Count,
+    /// A number that names something (port, pid, status); fits 32 bits.
+    Number,
+    /// A number with a fraction.
+    Float,
+    /// A share of 1.
+    Ratio,
+    /// True or false.
+    Flag,
+    /// UTF-8.
+    Text,
+}
+
+impl Kind {
+    /// The type in words, as COLUMNS.md has it.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Kind::Time => "timestamp (ns, UTC)",
+            Kind::Nanos | Kind::Micros | Kind::Bytes | Kind::Count => "u64",
+            Kind::Number => "u32",
+            Kind::Float | Kind::Ratio => "f64",
+            Kind::Flag => "bool",
+            Kind::Text => "string",
+        }
+    }
+
+    /// Whether larger and smaller make sense.
+    pub fn is_numeric(self) -> bool {
+        !matches!(self, Kind::Flag | Kind::Text)
+    }
+}
+
+/// Name, kind and meaning of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spec {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub doc: &'static str,
+}
+
+/// One value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    Null,
+    Int(u64),
+    Float(f64),
+    Flag(bool),
+    Text(&'a str),
+}
+
+impl<'a> Value<'a> {
+    /// Text, or null when it is empty.
+    pub fn text(text: &'a str) -> Value<'a> {
+        if text.is_empty() {
+            Value::Null
+        } else {
+            Value::Text(text)
+        }
+    }
+
+    /// A number, or null.
+    pub fn int(number: Option<u64>) -> Value<'a> {
+        number.map_or(Value::Null, Value::Int)
+    }
+
+    /// A number, or null when it is 0.
+    pub fn nonzero(number: u64) -> Value<'a> {
+        if number == 0 { Value::Null } else { Value::Int(number) }
+    }
+}
+
+/// Each text once.
+#[derive(Debug, Clone, Default)]
+pub struct Dictionary {
+    texts: Vec<Arc<str>>,
+    codes: FastMap<Arc<str>, u32>,
+    last: u32,
+}
+
+impl Dictionary {
+    /// The code of this text.
+    pub fn code(&mut self, text: &str) -> u32 {
+        if self.texts.get(self.last as usize).is_some_and(|last| **last == *text) {
+            return self.last;
+        }
+        let code = match self.codes.get(text) {
+            Some(code) => *code,
+            None => {
+                let code = self.texts.len() as u32;
+                let text: Arc<str> = text.into();
+                self.texts.push(text.clone());
+                self.codes.insert(text, code);
+                code
+            }
+        };
+        self.last = code;
+        code
+    }
+
+    /// The text of a code that this dictionary gave.
+    pub fn get(&self, code: u32) -> &str {
+        self.texts.get(code as usize).map_or("", |text| text)
+    }
+
+    /// How many different texts there are.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+}
+
+/// The code of a null.
+const NO_TEXT: u32 = u32::MAX;
+
+#[derive(Debug, Clone)]
+enum Values {
+    Int(Vec<u64>),
+    Float(Vec<f64>),
+    Flag(Vec<bool>),
+    Text(Vec<u32>, Dictionary),
+}
+
+/// A column with its values.
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub spec: Spec,
+    values: Values,
+    /// One for each value; empty while there is no null. Text has its nulls among the codes.
+    valid: Vec<bool>,
+}
+
+impl Column {
+    /// An empty column.
+    pub fn new(spec: Spec) -> Column {
+        let values = match spec.kind {
+            Kind::Float | Kind::Ratio => Values::Float(Vec::new()),
+            Kind::Flag => Values::Flag(Vec::new()),
+            Kind::Text => Values::Text(Vec::new(), Dictionary::default()),
+            _ => Values::Int(Vec::new()),
+        };
+        Column {
+            spec,
+            values,
+            valid: Vec::new(),
+        }
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        match &self.values {
+            Values::Int(v) => v.len(),
+            Values::Float(v) => v.len(),
+            Values::Flag(v) => v.len(),
+            Values::Text(v, _) => v.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a value. One of another type than the column's becomes null.
+    pub fn push(&mut self, value: Value<'_>) {
+        let valid = match (&mut self.values, value) {
+            (Values::Text(codes, dictionary), Value::Text(text)) => {
+                codes.push(dictionary.code(text));
+                return;
+            }
+            (Values::Text(codes, _), _) => {
+                codes.push(NO_TEXT);
+                return;
+            }
+            (Values::Int(v), Value::Int(number)) => {
+                v.push(number);
+                true
+            }
+            (Values::Float(v), Value::Float(number)) => {
+                v.push(number);
+                true
+            }
+            (Values::Flag(v), Value::Flag(flag)) => {
+                v.push(flag);
+                true
+            }
+            (Values::Int(v), _) => {
+                v.push(0);
+                false
+            }
+            (Values::Float(v), _) => {
+                v.push(0.0);
+                false
+            }
+            (Values::Flag(v), _) => {
+                v.push(false);
+                false
+            }
+        };
+        if !valid && self.valid.is_empty() {
+            self.valid.resize(self.len() - 1, true);
+        }
+        if !valid || !self.valid.is_empty() {
+            self.valid.push(valid);
+        }
+    }
+
+    /// The value of a row; null beyond the end.
+    pub fn get(&self, row: usize) -> Value<'_> {
+        if self.valid.get(row) == Some(&false) {
+            return Value::Null;
+        }
+        match &self.values {
+            Values::Int(v) => v.get(row).map_or(Value::Null, |n| Value::Int(*n)),
+            Values::Float(v) => v.get(row).map_or(Value::Null, |n| Value::Float(*n)),
+            Values::Flag(v) => v.get(row).map_or(Value::Null, |f| Value::Flag(*f)),
+            Values::Text(codes, dictionary) => match codes.get(row) {
+                None | Some(&NO_TEXT) => Value::Null,
+                Some(code) => Value::Text(dictionary.get(*code)),
+            },
+        }
+    }
+
+    /// Adds all values of a column of the same kind.
+    pub fn append(&mut self, other: &Column) {
+        if self.valid.is_empty() && !other.valid.is_empty() {
+            self.valid.resize(self.len(), true);
+        }
+        if !self.valid.is_empty() {
+            match other.valid.is_empty() {
+                true => self.valid.resize(self.valid.len() + other.len(), true),
+                false => self.valid.extend_from_slice(&other.valid),
+            }
+        }
+        match (&mut self.values, &other.values) {
+            (Values::Int(to), Values::Int(from)) => to.extend_from_slice(from),
+            (Values::Float(to), Values::Float(from)) => to.extend_from_slice(from),
+            (Values::Flag(to), Values::Flag(from)) => to.extend_from_slice(from),
+            (Values::Text(to, dictionary), Values::Text(from, theirs)) => {
+                let codes: Vec<u32> = theirs.texts.iter().map(|text| dictionary.code(text)).collect();
+                to.extend(
+                    from.iter()
+                        .map(|code| codes.get(*code as usize).copied().unwrap_or(NO_TEXT)),
+                );
+            }
+            _ => debug_assert!(false, "columns of different kinds"),
+        }
+    }
+
+    /// The rows with these numbers, in this order.
+    pub fn gather(&self, rows: &[u32]) -> Column {
+        let mut out = Column::new(self.spec);
+        match (&mut out.values, &self.values) {
+            (Values::Int(to), Values::Int(from)) => to.extend(rows.iter().map(|row| from[*row as usize])),
+            (Values::Float(to), Values::Float(from)) => to.extend(rows.iter().map(|row| from[*row as usize])),
+            (Values::Flag(to), Values::Flag(from)) => to.extend(rows.iter().map(|row| from[*row as usize])),
+            (Values::Text(to, dictionary), Values::Text(from, ours)) => {
+                // Codes are given anew, so that no text stays that no row has.
+                let mut codes = vec![NO_TEXT; ours.len()];
+                to.reserve(rows.len());
+                for row in rows {
+                    let code = from[*row as usize];
+                    to.push(match codes.get_mut(code as usize) {
+                        None => NO_TEXT,
+                        Some(new) => {
+                            if *new == NO_TEXT {
+                                *new = dictionary.code(ours.get(code));
+                            }
+                            *new
+                        }
+                    });
+                }
+            }
+            _ => {}
+        }
+        if !self.valid.is_empty() {
+            out.valid.extend(rows.iter().map(|row| self.valid[*row as usize]));
+        }
+        out
+    }
+}
+
+/// Columns of the same length.
+#[derive(Debug, Clone, Default)]
+pub struct Columns {
+    pub columns: Vec<Column>,
+}
+
+impl Columns {
+    /// Empty columns.
+    pub fn new(specs: impl IntoIterator<Item = Spec>) -> Columns {
+        Columns {
+            columns: specs.into_iter().map(Column::new).collect(),
+        }
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.columns.first().map_or(0, Column::len)
+    }
+
+    /// Name, kind and meaning of each column.
+    pub fn specs(&self) -> impl Iterator<Item = Spec> + '_ {
+        self.columns.iter().map(|column| column.spec)
+    }
+
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.spec.name == name)
+    }
+
+    /// Adds all rows of columns of the same specs.
+    pub fn append(&mut self, other: &Columns) {
+        for (to, from) in self.columns.iter_mut().zip(&other.columns) {
+            to.append(from);
+        }
+    }
+
+    /// The rows with these numbers, in this order.
+    pub fn gather(&self, rows: &[u32]) -> Columns {
+        Columns {
+            columns: self.columns.iter().map(|column| column.gather(rows)).collect(),
+        }
+    }
+
+    /// Adds a row; there must be one value for each column.
+    pub fn push_row(&mut self, values: &[Value<'_>]) {
+        for (column, value) in self.columns.iter_mut().zip(values) {
+            column.push(*value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: Spec = Spec {
+        name: "name",
+        kind: Kind::Text,
+        doc: "",
+    };
+    const SIZE: Spec = Spec {
+        name: "size",
+        kind: Kind::Bytes,
+        doc: "",
+    };
+
+    fn sample() -> Columns {
+        let mut columns = Columns::new([NAME, SIZE]);
+        columns.push_row(&[Value::Text("a"), Value::Int(1)]);
+        columns.push_row(&[Value::Null, Value::Null]);
+        columns.push_row(&[Value::Text("b"), Value::Int(3)]);
+        columns
+    }
+
+    #[test]
+    fn nulls_and_texts_survive_appending_and_gathering() {
+        let mut columns = Columns::new([NAME, SIZE]);
+        columns.push_row(&[Value::Text("b"), Value::Int(9)]);
+        columns.append(&sample());
+        let picked = columns.gather(&[3, 2, 0]);
+        let rows: Vec<_> = (0..3)
+            .map(|row| (picked.columns[0].get(row), picked.columns[1].get(row)))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (Value::Text("b"), Value::Int(3)),
+                (Value::Null, Value::Null),
+                (Value::Text("b"), Value::Int(9))
+            ]
+        );
+    }
+
+    #[test]
+    fn appending_rows_without_nulls_keeps_earlier_nulls() {
+        let mut columns = sample();
+        let mut whole = Columns::new([NAME, SIZE]);
+        whole.push_row(&[Value::Text("c"), Value::Int(4)]);
+        columns.append(&whole);
+        assert_eq!(columns.columns[1].get(1), Value::Null);
+        assert_eq!(columns.columns[1].get(3), Value::Int(4));
+        assert_eq!(columns.columns[0].get(3), Value::Text("c"));
+    }
+}

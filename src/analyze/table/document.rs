@@ -1,0 +1,96 @@
+//! Makes COLUMNS.md from the tables, so that the one place that says what a column means is the place that fills it.
+
+use std::fmt::Write;
+
+use super::TableName;
+
+/// The text of COLUMNS.md.
+pub fn columns_md() -> String {
+    let mut text = String::from(
+        "# Tables and columns\n\n\
+         Made from the code (`cargo test columns_md` checks it; `MDF_UPDATE=1` writes it anew). Names are stable: later\n\
+         versions add columns, and neither rename nor drop them.\n\n\
+         Times are UTC with nanoseconds; durations are whole nanoseconds (`_ns`) or microseconds (`_us`); addresses are\n\
+         text. A value that is not known is null, never 0 or empty. In CSV null is an empty field; in JSON times are\n\
+         RFC 3339 text. A terminal shows the columns marked with a dot unless `--columns` says otherwise.\n",
+    );
+    for table in TableName::ALL {
+        let _ = write!(text, "\n## {}\n\n{}\n\n", table.name(), table.about());
+        text.push_str("| column | type | | meaning |\n|---|---|---|---|\n");
+        for (spec, brief) in table.specs_and_brief() {
+            let dot = if brief { "•" } else { "" };
+            let doc = spec.doc.replace('|', "\\|");
+            let _ = writeln!(text, "| `{}` | {} | {dot} | {doc} |", spec.name, spec.kind.describe());
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_md_says_what_the_code_does() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/analyze/table/COLUMNS.md");
+        if std::env::var_os("MDF_UPDATE").is_some() {
+            std::fs::write(path, columns_md()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(
+            written == columns_md(),
+            "COLUMNS.md is out of date: run MDF_UPDATE=1 cargo test columns_md"
+        );
+    }
+
+    /// The names that others rely on.
+    #[test]
+    fn promised_columns_exist() {
+        let promised = [
+            (
+                TableName::Http,
+                "start client_ip client_port server_ip server_port method path query host version status request_bytes \
+                 response_bytes ttfb_ns total_ns network_ns side client_pid client_comm client_cgroup client_container \
+                 client_pod client_namespace server_pid server_comm server_cgroup server_container server_pod \
+                 server_namespace complete incomplete_reason",
+            ),
+            (
+                TableName::Mysql,
+                "start client_ip client_port server_ip server_port request_bytes response_bytes ttfb_ns total_ns \
+                 network_ns side client_pid server_pid client_workload server_workload user database server_version \
+                 command statement fingerprint digest status error_code sqlstate error_message rows affected_rows \
+                 warnings no_index_used complete incomplete_reason",
+            ),
+            (
+                TableName::Connections,
+                "client_ip client_port server_ip server_port open close role state connect_ns bytes_sent \
+                 bytes_received retransmits srtt_us protocol why",
+            ),
+            (
+                TableName::Processes,
+                "start exit pid ppid uid comm exe argv exit_code signal cgroup container pod namespace",
+            ),
+        ];
+        for (table, names) in promised {
+            let specs = table.specs();
+            for name in names.split_whitespace() {
+                assert!(
+                    specs.iter().any(|spec| spec.name == name),
+                    "{} has no column {name}",
+                    table.name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn column_names_are_used_once() {
+        for table in TableName::ALL {
+            let mut names: Vec<_> = table.specs().iter().map(|spec| spec.name).collect();
+            names.sort_unstable();
+            let all = names.len();
+            names.dedup();
+            assert_eq!(names.len(), all, "{}", table.name());
+        }
+    }
+}

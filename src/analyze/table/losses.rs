@@ -1,0 +1,31 @@
+//! The table `losses`.
+
+use super::column::Kind::{Bytes, Count, Text, Time};
+use super::column::Value;
+use super::define::{Def, Key, Table, brief, column};
+use crate::analyze::row::LossRow;
+
+/// The table `losses`.
+pub struct Losses;
+
+impl Table for Losses {
+    type Row<'r> = LossRow<'r>;
+
+    #[rustfmt::skip]
+    fn defs() -> &'static [Def<Losses>] {
+        static DEFS: &[Def<Losses>] = &[
+            brief("since", Time, "start of the interval in which it was lost", |r, _| Value::Int(r.since)),
+            brief("until", Time, "end of that interval", |r, _| Value::Int(r.until)),
+            brief("reason", Text, "where it was lost: ring_full, map_full, missed, queue_full, disk_error, malformed, page_fault, truncated, capture_dropped, output_stalled, limit, overwritten, not_understood", |r, _| Value::text(r.reason.name())),
+            brief("events", Count, "events lost; for truncated and page_fault, events shortened", |r, _| Value::Int(r.events)),
+            brief("bytes", Bytes, "payload bytes lost, where known", |r, _| Value::Int(r.bytes)),
+            column("host", Text, "host that lost it", |r, _| Value::text(r.hostname)),
+            column("file", Text, "file that says so", |r, _| Value::text(r.file)),
+        ];
+        DEFS
+    }
+
+    fn key(row: &LossRow<'_>) -> Key {
+        (row.until, row.since, row.reason.byte().into())
+    }
+}

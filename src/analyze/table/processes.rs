@@ -1,0 +1,94 @@
+//! The table `processes`.
+
+use super::column::Kind::{Flag, Nanos, Number, Text, Time};
+use super::column::Value;
+use super::define::{Def, Key, Table, brief, column};
+use crate::analyze::row::ProcessRow;
+
+/// The table `processes`.
+pub struct Processes;
+
+/// Writes arguments as one would type them: apart by spaces, quoted where a shell would need it.
+pub fn write_argv(to: &mut String, argv: &[u8]) {
+    let argv = argv.strip_suffix(&[0]).unwrap_or(argv);
+    if argv.is_empty() {
+        return;
+    }
+    for (n, argument) in argv.split(|byte| *byte == 0).enumerate() {
+        if n > 0 {
+            to.push(' ');
+        }
+        let text = String::from_utf8_lossy(argument);
+        let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+^".contains(c);
+        if !text.is_empty() && text.chars().all(plain) {
+            to.push_str(&text);
+        } else {
+            to.push('\'');
+            for c in text.chars() {
+                match c {
+                    '\'' => to.push_str("'\\''"),
+                    c => to.push(c),
+                }
+            }
+            to.push('\'');
+        }
+    }
+}
+
+impl Table for Processes {
+    type Row<'r> = ProcessRow<'r>;
+
+    #[rustfmt::skip]
+    fn defs() -> &'static [Def<Processes>] {
+        static DEFS: &[Def<Processes>] = &[
+            brief("start", Time, "when the program began: execve where it was seen, else fork, else the start of the process", |r, _| Value::Int(r.start)),
+            column("exit", Time, "when it exited, or ran another program; null when it was alive at the end", |r, _| Value::int(r.exit)),
+            brief("pid", Number, "process id on the host", |r, _| Value::Int(r.pid.into())),
+            brief("ppid", Number, "its parent", |r, _| Value::Int(r.ppid.into())),
+            brief("uid", Number, "user id", |r, _| Value::Int(r.uid.into())),
+            brief("comm", Text, "name of the process", |r, _| Value::text(r.comm)),
+            column("exe", Text, "path of the program", |r, _| Value::text(r.exe)),
+            brief("argv", Text, "arguments, apart by spaces, quoted as for a shell", |r, s| {
+                s.text.clear();
+                write_argv(&mut s.text, r.argv);
+                Value::text(&s.text)
+            }),
+            column("argv_cut", Flag, "the arguments are only a prefix", |r, _| Value::Flag(r.argv_len as usize > r.argv.len())),
+            brief("duration_ns", Nanos, "from start to exit", |r, _| Value::int(r.exit.map(|exit| exit.saturating_sub(r.start)))),
+            brief("exit_code", Number, "0 to 255; null when it was alive, or ended by a signal", |r, _| Value::int(r.exit_code.map(u64::from))),
+            brief("signal", Number, "number of the signal that ended it", |r, _| Value::int(r.signal.map(u64::from))),
+            column("origin", Text, "how it became known: exec, fork, or snapshot when it ran before the capture", |r, _| Value::text(r.origin.name())),
+            column("pid_in_ns", Number, "process id in its own pid namespace", |r, _| Value::nonzero(r.pid_in_ns.into())),
+            column("cgroup", Text, "cgroup path", |r, _| Value::text(&r.party.cgroup)),
+            column("container", Text, "container: the name, else the short id", |r, _| Value::text(&r.party.container)),
+            column("container_id", Text, "full id of that container", |r, _| Value::text(&r.party.container_id)),
+            column("pod", Text, "pod", |r, _| Value::text(&r.party.pod)),
+            column("namespace", Text, "namespace of that pod", |r, _| Value::text(&r.party.namespace)),
+            column("workload", Text, "what owns the pod, or the systemd unit", |r, _| Value::text(&r.party.workload)),
+            column("host", Text, "host on which it ran", |r, _| Value::text(&r.party.hostname)),
+        ];
+        DEFS
+    }
+
+    fn key(row: &ProcessRow<'_>) -> Key {
+        (row.start, row.pid.into(), row.origin.byte().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_argv;
+
+    #[test]
+    fn arguments_are_written_as_one_would_type_them() {
+        let written = |argv: &[u8]| {
+            let mut text = String::new();
+            write_argv(&mut text, argv);
+            text
+        };
+        assert_eq!(written(b"ls\0-l\0/tmp\0"), "ls -l /tmp");
+        assert_eq!(written(b"sh\0-c\0echo 'x'\0\0"), r"sh -c 'echo '\''x'\''' ''");
+        assert_eq!(written(b""), "");
+        assert_eq!(written(b"cut\0pre"), "cut pre");
+    }
+}

@@ -1,0 +1,45 @@
+//! The table `services`: who called whom.
+
+use super::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
+use super::column::Value;
+use super::define::{Def, Key, Table, brief};
+use super::endpoints::ratio;
+use crate::analyze::report::stats::ServiceStats;
+
+/// The table `services`.
+pub struct Services;
+
+/// A row of it.
+pub struct ServiceRow<'r> {
+    pub caller: &'r str,
+    pub callee: &'r str,
+    pub protocol: &'r str,
+    pub stats: &'r ServiceStats,
+}
+
+impl Table for Services {
+    type Row<'r> = ServiceRow<'r>;
+
+    #[rustfmt::skip]
+    fn defs() -> &'static [Def<Services>] {
+        static DEFS: &[Def<Services>] = &[
+            brief("caller", Text, "the client: namespace/owner of its pod, else its container, systemd service, process name, or address", |r, _| Value::text(r.caller)),
+            brief("callee", Text, "the server, named in the same way", |r, _| Value::text(r.callee)),
+            brief("protocol", Text, "http, mysql, what else was recognised, or tcp", |r, _| Value::text(r.protocol)),
+            brief("requests", Count, "exchanges", |r, _| Value::Int(r.stats.requests)),
+            brief("errors", Count, "HTTP status of 500 and above, MySQL ERR packets, failed connects", |r, _| Value::Int(r.stats.errors)),
+            brief("error_rate", Ratio, "errors / requests", |r, _| ratio(r.stats.errors, r.stats.requests)),
+            brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.total.percentile(0.5))),
+            brief("p95_ns", Nanos, "95th percentile of total_ns", |r, _| Value::int(r.stats.total.percentile(0.95))),
+            brief("p99_ns", Nanos, "99th percentile of total_ns", |r, _| Value::int(r.stats.total.percentile(0.99))),
+            brief("max_ns", Nanos, "largest total_ns", |r, _| Value::int(r.stats.total.max())),
+            brief("bytes", Bytes, "bytes of the exchanges; where there are none, payload of the connections", |r, _| Value::Int(r.stats.bytes)),
+            brief("connections", Count, "connections", |r, _| Value::Int(r.stats.connections)),
+        ];
+        DEFS
+    }
+
+    fn key(row: &ServiceRow<'_>) -> Key {
+        (u64::MAX - row.stats.requests, u64::MAX - row.stats.bytes, 0)
+    }
+}

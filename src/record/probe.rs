@@ -1,0 +1,315 @@
+//! The kernel side as the recorder sees it: choose a backend, attach, read the ring, count what was lost.
+//!
+//! Knows nothing of files, queues or protocols. What comes out of the ring is bytes; [`super::wire`] reads them.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use libbpf_rs::RingBuffer;
+
+use super::probe_object::Loaded;
+use crate::format::record::{LossReason, Socket};
+
+/// A way of hearing the kernel. In order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Backend {
+    /// fexit programs on the socket functions: sees everything.
+    Fexit,
+    /// The tracepoints of the socket layer (Linux 6.3 and later).
+    Socktp,
+    /// kprobes on the socket functions.
+    Kprobe,
+    /// The exit tracepoint of all system calls.
+    Systp,
+}
+
+impl Backend {
+    /// All of them, best first.
+    pub const ALL: [Backend; 4] = [Backend::Fexit, Backend::Socktp, Backend::Kprobe, Backend::Systp];
+
+    /// The word for it on the command line and in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Fexit => "fexit",
+            Backend::Socktp => "socktp",
+            Backend::Kprobe => "kprobe",
+            Backend::Systp => "systp",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Backend {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Backend::ALL
+            .into_iter()
+            .find(|backend| backend.name() == text)
+            .ok_or_else(|| format!("unknown backend {text:?}: expected fexit, socktp, kprobe or systp"))
+    }
+}
+
+/// What to record. All given conditions must hold; inside one list any entry does. Empty means everything.
+///
+/// The recorder's own process is always left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Process (thread group) ids in the initial pid namespace. Children are followed from their fork.
+    pub pids: Vec<u32>,
+    /// Name of the program: the comm of the thread group's leader, at most 15 bytes.
+    pub comm: Option<String>,
+    /// cgroup v2 ids; each takes its subtree.
+    pub cgroups: Vec<u64>,
+    /// Local or remote TCP ports. Applies to sockets and data, never to processes and cgroups.
+    pub ports: Vec<u16>,
+    /// Inode number of a network namespace.
+    pub netns: Option<u32>,
+    /// Pids or cgroups come and go at run time ([`Probe::follow`], [`Probe::add_cgroup`]). With this set, empty
+    /// lists select nothing until something is added.
+    pub dynamic: bool,
+}
+
+/// How to record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub filter: Filter,
+    /// Payload bytes kept of each data event; at most [`MAX_SNAPLEN`].
+    pub snaplen: u32,
+    /// Bytes of the ring buffer; rounded up to a power of two.
+    pub buffer_size: usize,
+    /// Use this backend or none.
+    pub backend: Option<Backend>,
+    /// Sockets that can be followed at one time.
+    pub max_sockets: u32,
+}
+
+/// The largest [`Config::snaplen`].
+pub const MAX_SNAPLEN: u32 = 16384;
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            filter: Filter::default(),
+            snaplen: 4096,
+            buffer_size: 8 << 20,
+            backend: None,
+            max_sockets: 65536,
+        }
+    }
+}
+
+/// Recording is not possible: what is missing, what to do, and why each backend was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, in one sentence without a full stop.
+    pub what: String,
+    /// What to do about it.
+    pub advice: String,
+    pub refused: Vec<(Backend, String)>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)?;
+        for (backend, why) in &self.refused {
+            write!(f, "\n  {backend}: {why}")?;
+        }
+        if !self.advice.is_empty() {
+            write!(f, "\n  {}", self.advice)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// One loss counter. Only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    pub events: u64,
+    /// Payload bytes, where known.
+    pub bytes: u64,
+}
+
+/// What was lost in the kernel since attaching. Only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KernelLosses {
+    pub ring_full: Count,
+    pub map_full: Count,
+    /// Runs of programs that the kernel skipped.
+    pub missed: Count,
+    /// Payload that could not be read; the events themselves are there.
+    pub page_fault: Count,
+    /// Payload cut to the snaplen; the events themselves are there.
+    pub truncated: Count,
+}
+
+impl KernelLosses {
+    /// Each counter with its reason.
+    pub fn iter(&self) -> impl Iterator<Item = (LossReason, Count)> {
+        [
+            (LossReason::RingFull, self.ring_full),
+            (LossReason::MapFull, self.map_full),
+            (LossReason::Missed, self.missed),
+            (LossReason::PageFault, self.page_fault),
+            (LossReason::Truncated, self.truncated),
+        ]
+        .into_iter()
+    }
+}
+
+/// Attached programs. Dropping it detaches them.
+pub struct Probe {
+    backend: Backend,
+    refused: Vec<(Backend, String)>,
+    loaded: Loaded,
+    dynamic_cgroups: bool,
+}
+
+impl Probe {
+    /// Chooses a backend that works here, loads and attaches it. Events flow from now on.
+    pub fn attach(config: &Config) -> Result<Probe, Refusal> {
+        let mut refused = Vec::new();
+        let wanted = Backend::ALL
+            .into_iter()
+            .filter(|backend| config.backend.is_none_or(|only| only == *backend));
+        for backend in wanted {
+            if backend != Backend::Socktp {
+                refused.push((backend, "not built in yet".to_string()));
+                continue;
+            }
+            match Loaded::new(backend, config) {
+                Ok(loaded) => {
+                    return Ok(Probe {
+                        backend,
+                        refused,
+                        loaded,
+                        dynamic_cgroups: config.filter.dynamic,
+                    });
+                }
+                Err(error) => refused.push((backend, format!("{error:#}"))),
+            }
+        }
+        Err(Refusal {
+            what: "no backend works here".into(),
+            advice: String::new(),
+            refused,
+        })
+    }
+
+    /// The backend that was chosen.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The better backends that were tried, and why they were refused.
+    pub fn refused(&self) -> &[(Backend, String)] {
+        &self.refused
+    }
+
+    /// This process's thread group id in the initial pid namespace.
+    pub fn own_tgid(&self) -> u32 {
+        self.loaded.own_tgid()
+    }
+
+    /// A reader of the ring; make one only. It may move to another thread and outlive the probe (the rest can
+    /// still be read after detaching). `each` gets one ring record, for [`super::wire::decode`].
+    pub fn ring<'cb>(&self, each: impl FnMut(&[u8]) + Send + 'cb) -> io::Result<Ring<'cb>> {
+        Ok(Ring {
+            ring: self.loaded.ring(each)?,
+        })
+    }
+
+    /// Detaches all programs: no new events. What is in the ring stays readable.
+    pub fn stop_new_events(&mut self) {
+        self.loaded.detach();
+    }
+
+    /// The loss counters, added up over all CPUs. Never falls.
+    pub fn losses(&self) -> io::Result<KernelLosses> {
+        self.loaded.losses()
+    }
+
+    /// Tells the kernel side of a socket that existed before, so that its events carry `socket.id` and it is not
+    /// announced again. The id comes from [`super::wire::snapshot_id`].
+    pub fn seed_socket(&self, socket: &Socket) -> io::Result<()> {
+        // struct seed_key, struct seed
+        let mut key = Vec::with_capacity(40);
+        key.extend(socket.local.ip);
+        key.extend(socket.remote.ip);
+        key.extend(socket.local.port.to_ne_bytes());
+        key.extend(socket.remote.port.to_ne_bytes());
+        key.extend(socket.netns.to_ne_bytes());
+        let mut value = Vec::with_capacity(16);
+        value.extend(socket.id.to_ne_bytes());
+        value.extend(u32::from(socket.role.byte()).to_ne_bytes());
+        value.extend(socket.pid.to_ne_bytes());
+        self.loaded.put_io("seeds", &key, &value)
+    }
+
+    /// Adds a process (thread group id in the initial pid namespace) to the filter.
+    pub fn follow(&self, pid: u32) -> io::Result<()> {
+        self.loaded.put_io("followed", &pid.to_ne_bytes(), &1u32.to_ne_bytes())
+    }
+
+    /// Adds a cgroup and its subtree to the filter. Needs [`Filter::dynamic`].
+    pub fn add_cgroup(&self, id: u64) -> io::Result<()> {
+        self.need_dynamic()?;
+        self.loaded
+            .put_io("wanted_cgroups", &id.to_ne_bytes(), &1u32.to_ne_bytes())?;
+        self.loaded.cgroups_changed()
+    }
+
+    /// Takes a cgroup out of the filter again. Needs [`Filter::dynamic`].
+    pub fn remove_cgroup(&self, id: u64) -> io::Result<()> {
+        self.need_dynamic()?;
+        self.loaded.remove_io("wanted_cgroups", &id.to_ne_bytes())?;
+        self.loaded.cgroups_changed()
+    }
+
+    fn need_dynamic(&self) -> io::Result<()> {
+        if self.dynamic_cgroups {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the filter was not made to change",
+        ))
+    }
+}
+
+/// The reading end of the ring. `Send`.
+pub struct Ring<'cb> {
+    ring: RingBuffer<'cb>,
+}
+
+impl Ring<'_> {
+    /// Waits at most `timeout` for a wakeup (they come when the ring is a quarter full), then reads all there is.
+    /// Call it again and again with 5 to 10 ms.
+    pub fn poll(&mut self, timeout: Duration) -> io::Result<()> {
+        check(self.ring.poll_raw(timeout))?;
+        self.consume()
+    }
+
+    /// Reads all there is without waiting.
+    pub fn consume(&mut self) -> io::Result<()> {
+        check(self.ring.consume_raw())
+    }
+}
+
+/// libbpf gives a count, or a negative errno. A signal is no reason to stop reading.
+fn check(result: i32) -> io::Result<()> {
+    let error = io::Error::from_raw_os_error(result.wrapping_neg());
+    if result >= 0 || error.kind() == io::ErrorKind::Interrupted {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
