@@ -25,14 +25,24 @@ const MAX_JOIN_TRIES: u32 = 256;
 const MAX_UNPLACED: usize = 8;
 /// Finished exchanges that may wait for an observer to catch up.
 const MAX_UNSEEN: usize = 1024;
+/// The same for an observer that has not shown a single byte: it may be filtered away.
+const MAX_UNSEEN_BY_SILENT: usize = 16;
 
 /// What one observer has shown so far.
 #[derive(Debug, Clone, Copy, Default)]
 struct Coverage {
     attached: bool,
     closed: bool,
+    /// It has shown nothing for so long that nothing waits for it, until it does.
+    given_up: bool,
     /// Position after the last byte shown, by direction; 0 before the first.
     until: [u64; 2],
+}
+
+impl Coverage {
+    fn is_silent(&self) -> bool {
+        self.until == [0, 0]
+    }
 }
 
 #[derive(Debug)]
@@ -128,6 +138,14 @@ impl Flow {
         self.coverage
             .iter()
             .all(|coverage| !coverage.attached || coverage.closed)
+    }
+
+    /// Whether nobody who is still open has ever shown anything.
+    pub fn is_abandoned(&self) -> bool {
+        self.coverage
+            .iter()
+            .all(|coverage| !coverage.attached || coverage.closed || coverage.is_silent())
+            && self.coverage.iter().any(|coverage| coverage.closed)
     }
 
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
@@ -303,6 +321,7 @@ impl Flow {
     /// Notes when an observer saw these bytes, in every exchange that they belong to.
     fn observe(&mut self, sender: usize, segment: &Segment<'_>) {
         let observer = usize::from(segment.observer).min(WIRE);
+        self.coverage[observer].given_up = false;
         let until = &mut self.coverage[observer].until[sender];
         let hole_from = if *until == 0 || *until > segment.pos {
             segment.pos
@@ -375,15 +394,18 @@ impl Flow {
         self.queue.take()
     }
 
+    /// Whether every observer that is to be waited for has shown all of the exchange.
     fn is_shown(&self, exchange: &Exchange) -> bool {
         let Some(client) = self.client else { return true };
         self.coverage.iter().all(|coverage| {
-            let idle = coverage.until == [0, 0];
+            if !coverage.attached || coverage.closed || coverage.given_up {
+                return true;
+            }
+            if coverage.is_silent() {
+                return self.queue.len() > MAX_UNSEEN_BY_SILENT;
+            }
             let shown = |span: &Span, sender: usize| !span.ended || coverage.until[sender] >= span.end;
-            !coverage.attached
-                || coverage.closed
-                || idle
-                || (shown(&exchange.request, client) && shown(&exchange.response, 1 - client))
+            shown(&exchange.request, client) && shown(&exchange.response, 1 - client)
         })
     }
 
@@ -394,6 +416,9 @@ impl Flow {
 
     /// Nothing earlier is still to come: gives up what is missing.
     pub fn settle(&mut self) {
+        for coverage in &mut self.coverage {
+            coverage.given_up = true;
+        }
         for sender in 0..2 {
             while self.streams[sender].is_waiting() {
                 self.give_up(sender, None);

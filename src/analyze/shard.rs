@@ -14,9 +14,9 @@ use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Par
 use super::stream::Segment;
 use crate::format::record::{Close, Connect, Data, Direction, Ending, Endpoint, Opened, Owner, Record, Role, Socket};
 
-/// Sequence numbers of two views that are farther apart than this are not the same connection: the largest window
-/// that TCP can announce (RFC 7323, 2.3).
-const MAX_WINDOW: u64 = 1 << 30;
+/// Sequence numbers of two views that are farther apart than this are not the same connection: well above the socket
+/// buffers of any usual host (tcp_rmem, tcp_wmem).
+const MAX_APART: u32 = 64 << 20;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
 
@@ -123,6 +123,8 @@ pub struct Shard<S> {
     free: Vec<usize>,
     /// The newest flow of two endpoints, lower endpoint first.
     by_ends: HashMap<[Endpoint; 2], usize>,
+    /// Sockets without data so far, by their two endpoints, oldest first.
+    waiting: HashMap<[Endpoint; 2], Vec<Key>>,
     batch: u64,
     touched: Vec<usize>,
     touched_before: Vec<usize>,
@@ -140,6 +142,7 @@ impl<S: Sink> Shard<S> {
             slots: Vec::new(),
             free: Vec::new(),
             by_ends: HashMap::new(),
+            waiting: HashMap::new(),
             batch: 0,
             touched: Vec::new(),
             touched_before: Vec::new(),
@@ -174,6 +177,12 @@ impl<S: Sink> Shard<S> {
             }
             None => {
                 self.sockets.insert((host, socket.id), SocketState::new(*socket));
+                if socket.role != Role::Listener {
+                    self.waiting
+                        .entry(both_ends(socket))
+                        .or_default()
+                        .push((host, socket.id));
+                }
             }
         }
     }
@@ -255,48 +264,90 @@ impl<S: Sink> Shard<S> {
             return (0, WIRE);
         };
         let socket = known.socket;
-        let mut ends = [socket.local, socket.remote];
-        ends.sort_unstable();
+        let ends = both_ends(&socket);
         let end = usize::from(ends[0] != socket.local);
-        let observer = if socket.role == Role::Wire { WIRE } else { end };
         let sender = if data.direction == Direction::Sent {
             end
         } else {
             1 - end
         };
-        let found = self.find(&ends, observer, sender, data.pos);
-        let place = match found {
-            Some(place) => place,
-            None => self.make(ends, observer, &socket),
+        let observer = if socket.role == Role::Wire { WIRE } else { end };
+        match self.find(&ends, observer, sender, data.pos) {
+            Some(place) => {
+                self.observe(place, key, hosts);
+                (place, observer)
+            }
+            None => {
+                let place = self.make(ends, &socket);
+                self.observe(place, key, hosts);
+                if let Some(peer) = self.peer(&ends, &socket) {
+                    self.observe(place, peer, hosts);
+                }
+                (place, observer)
+            }
+        }
+    }
+
+    /// Makes a socket an observer of a flow, and tells the flow what the socket knows.
+    fn observe(&mut self, place: usize, key: Key, hosts: &[Host]) {
+        let Some(known) = self.sockets.get_mut(&key) else {
+            return;
         };
+        let Some(slot) = self.slots[place].as_mut() else { return };
+        let socket = &known.socket;
+        let end = usize::from(slot.flow.ends[0] != socket.local);
+        let observer = if socket.role == Role::Wire { WIRE } else { end };
+        let listens = |host: &Host| host.listens(socket.netns, socket.local.port);
         let client = match socket.role {
             Role::Client => Some(end),
             Role::Wire if socket.opened == Opened::Connect => Some(end),
             Role::Server => Some(1 - end),
-            _ if hosts
-                .get(usize::from(key.0))
-                .is_some_and(|host| host.listens(socket.netns, socket.local.port)) =>
-            {
-                Some(1 - end)
-            }
+            Role::Undetermined if hosts.get(usize::from(key.0)).is_some_and(listens) => Some(1 - end),
             _ => None,
         };
-        if let Some(slot) = self.slots[place].as_mut() {
-            slot.flow.attach(observer);
-            slot.sockets[observer] = Some(key);
-            if let Some(client) = client {
-                slot.flow.set_client(client);
-            }
-            if socket.positions {
-                slot.flow.start(end, socket.send_pos);
-                slot.flow.start(1 - end, socket.receive_pos);
+        if let Some(client) = client {
+            slot.flow.set_client(client);
+        }
+        if socket.positions {
+            slot.flow.start(end, socket.send_pos);
+            slot.flow.start(1 - end, socket.receive_pos);
+        }
+        slot.flow.attach(observer);
+        slot.sockets[observer] = Some(key);
+        known.flow = Some(place);
+        known.observer = observer;
+        let ends = slot.flow.ends;
+        self.forget_waiting(key, &ends);
+    }
+
+    /// The other end of a connection, if it is recorded too and has shown nothing yet.
+    fn peer(&self, ends: &[Endpoint; 2], socket: &Socket) -> Option<Key> {
+        let is_peer = |key: &&Key| {
+            self.sockets.get(key).is_some_and(|other| {
+                let other = &other.socket;
+                let handshake = |socket: &Socket| matches!(socket.opened, Opened::Connect | Opened::Accept);
+                let limit = if handshake(socket) && handshake(other) {
+                    0
+                } else {
+                    MAX_APART
+                };
+                let near = |a: u32, b: u32| (a.wrapping_sub(b) as i32).unsigned_abs() <= limit;
+                let known = socket.positions && other.positions;
+                other.local == socket.remote
+                    && (!known
+                        || (near(socket.send_pos, other.receive_pos) && near(socket.receive_pos, other.send_pos)))
+            })
+        };
+        self.waiting.get(ends)?.iter().find(is_peer).copied()
+    }
+
+    fn forget_waiting(&mut self, key: Key, ends: &[Endpoint; 2]) {
+        if let Some(waiting) = self.waiting.get_mut(ends) {
+            waiting.retain(|other| *other != key);
+            if waiting.is_empty() {
+                self.waiting.remove(ends);
             }
         }
-        if let Some(known) = self.sockets.get_mut(&key) {
-            known.flow = Some(place);
-            known.observer = observer;
-        }
-        (place, observer)
     }
 
     /// A flow of these endpoints that lacks this observer and is at about this sequence number.
@@ -309,7 +360,7 @@ impl<S: Sink> Shard<S> {
                 return None;
             }
             let stream = slot.flow.stream(sender);
-            if slot.flow.lacks(observer) && (!stream.is_started() || stream.distance(sequence) < MAX_WINDOW) {
+            if slot.flow.lacks(observer) && (!stream.is_started() || stream.distance(sequence) < u64::from(MAX_APART)) {
                 return Some(place);
             }
             candidate = slot.previous;
@@ -317,15 +368,14 @@ impl<S: Sink> Shard<S> {
         None
     }
 
-    fn make(&mut self, ends: [Endpoint; 2], observer: usize, socket: &Socket) -> usize {
+    fn make(&mut self, ends: [Endpoint; 2], socket: &Socket) -> usize {
         let place = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
         let previous = self.by_ends.insert(ends, place);
         let joined = !socket.positions && !matches!(socket.opened, Opened::Connect | Opened::Accept);
-        let mut sockets = [None; OBSERVERS];
-        sockets[observer] = None;
+        let sockets = [None; OBSERVERS];
         self.slots[place] = Some(Slot {
             flow: Flow::new(ends, None, joined),
             sockets,
@@ -361,7 +411,11 @@ impl<S: Sink> Shard<S> {
             };
             if slot.touched != self.batch {
                 slot.flow.settle();
+                let abandoned = slot.flow.is_abandoned();
                 self.emit(place, hosts, false);
+                if abandoned {
+                    self.retire_flow(place, hosts);
+                }
             }
         }
         self.touched_before = std::mem::take(&mut self.touched);
@@ -377,6 +431,7 @@ impl<S: Sink> Shard<S> {
         match known.flow {
             None => {
                 if let Some(state) = self.sockets.remove(&key) {
+                    self.forget_waiting(key, &both_ends(&state.socket));
                     self.lone_row(key, state, hosts);
                 }
             }
@@ -496,6 +551,13 @@ impl<S: Sink> Shard<S> {
         }
         self.sink.connection(&row);
     }
+}
+
+/// The two endpoints of a connection, the lower first.
+fn both_ends(socket: &Socket) -> [Endpoint; 2] {
+    let mut ends = [socket.local, socket.remote];
+    ends.sort_unstable();
+    ends
 }
 
 fn observed(at_client: bool, at_server: bool) -> Observed {
