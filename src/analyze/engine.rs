@@ -17,8 +17,10 @@ use crate::format::record::{LossReason, Record};
 
 /// Connections are split into this many parts, whatever the number of threads.
 pub const SHARDS: usize = 16;
-/// Inflated bytes of one batch, about.
-pub const BATCH_BYTES: usize = 32 << 20;
+/// Inflated bytes of one batch, about: what is inflated should still be in the cache when the shards read it.
+pub const BATCH_BYTES: usize = 4 << 20;
+/// State blocks that are read together.
+const STATE_BLOCKS: usize = 32;
 /// Losses kept one by one; further ones are added to the last of their reason.
 const MAX_LOSSES: usize = 65_536;
 
@@ -132,7 +134,7 @@ impl<S: Sink> Engine<S> {
     /// pod that was gone by then) then serves its beginning too. Afterwards `feed` does not learn names again.
     pub fn learn_names(&mut self, state: &[Block<'_>]) {
         self.names_known = true;
-        for batch in state.chunks(BATCH_BYTES >> 20) {
+        for batch in state.chunks(STATE_BLOCKS) {
             let raws = self.inflate(batch);
             for (block, raw) in batch.iter().zip(&raws) {
                 let Ok(raw) = raw else { continue };

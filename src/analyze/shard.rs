@@ -3,7 +3,7 @@
 //! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints), so
 //! shards share nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ use crate::format::record::{Close, Connect, Data, Direction, Ending, Endpoint, O
 /// Sequence numbers of two views that are farther apart than this are not the same connection: well above the socket
 /// buffers of any usual host (tcp_rmem, tcp_wmem).
 const MAX_APART: u32 = 64 << 20;
+/// A flow that waits for something settles after so many batches without an event.
+const PATIENCE: usize = 8;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
 
@@ -126,8 +128,9 @@ pub struct Shard<S> {
     /// Sockets without data so far, by their two endpoints, oldest first.
     waiting: HashMap<[Endpoint; 2], Vec<Key>>,
     batch: u64,
+    /// Flows with events in this batch, and in the batches before it, newest last.
     touched: Vec<usize>,
-    touched_before: Vec<usize>,
+    touched_before: VecDeque<Vec<usize>>,
     closed: Vec<Key>,
     /// Data of sockets that no state record names.
     pub nameless: u64,
@@ -145,7 +148,7 @@ impl<S: Sink> Shard<S> {
             waiting: HashMap::new(),
             batch: 0,
             touched: Vec::new(),
-            touched_before: Vec::new(),
+            touched_before: VecDeque::new(),
             closed: Vec::new(),
             nameless: 0,
         }
@@ -403,26 +406,31 @@ impl<S: Sink> Shard<S> {
         }
     }
 
-    /// The batch is over: what waited for a whole batch in vain waits no longer, and closed sockets go.
+    /// The batch is over: what waited in vain for long enough waits no longer, and closed sockets go.
     pub fn end_batch(&mut self, hosts: &[Host]) {
-        for place in std::mem::take(&mut self.touched_before) {
-            let Some(slot) = self.slots[place].as_mut() else {
-                continue;
-            };
-            if slot.touched != self.batch {
-                slot.flow.settle();
-                let abandoned = slot.flow.is_abandoned();
-                self.emit(place, hosts, false);
-                if abandoned {
-                    self.retire_flow(place, hosts);
-                }
+        self.touched_before.push_back(std::mem::take(&mut self.touched));
+        if self.touched_before.len() > PATIENCE {
+            for place in self.touched_before.pop_front().unwrap_or_default() {
+                self.settle_if_quiet(place, hosts);
             }
         }
-        self.touched_before = std::mem::take(&mut self.touched);
         for key in std::mem::take(&mut self.closed) {
             self.retire(key, hosts);
         }
         self.batch += 1;
+    }
+
+    fn settle_if_quiet(&mut self, place: usize, hosts: &[Host]) {
+        let Some(slot) = self.slots[place].as_mut() else { return };
+        if self.batch - slot.touched < PATIENCE as u64 {
+            return;
+        }
+        slot.flow.settle();
+        let abandoned = slot.flow.is_abandoned();
+        self.emit(place, hosts, false);
+        if abandoned {
+            self.retire_flow(place, hosts);
+        }
     }
 
     /// Removes a closed socket; with the last of its flow, the flow and its row go too.
