@@ -381,7 +381,12 @@ fn next_landmark(bytes: &[u8], file: u32) -> usize {
 
 /// Whether an index of this file starts here and ends with `bytes`, with or without a trailer.
 fn index_ends(bytes: &[u8], file: u32) -> bool {
-    index::looks_like_index(bytes, file).is_some_and(|len| len == bytes.len() || len + TRAILER_LEN == bytes.len())
+    index::looks_like_index(bytes, file).is_some_and(|len| {
+        bytes
+            .len()
+            .checked_sub(len)
+            .is_some_and(|after| after == 0 || after == TRAILER_LEN)
+    })
 }
 
 thread_local! {
