@@ -7,6 +7,7 @@
 pub mod analyze;
 pub mod format;
 pub mod info;
+pub mod outcome;
 #[cfg(feature = "record")]
 pub mod record;
 pub mod units;

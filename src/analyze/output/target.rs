@@ -53,3 +53,11 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
         None => cause.to_string().contains("Broken pipe"),
     })
 }
+
+/// Refuses early what [`create`] would refuse.
+pub fn check_free(path: &Path, force: bool) -> anyhow::Result<()> {
+    if !force && path.exists() {
+        bail!("{} exists; --force overwrites it", path.display());
+    }
+    Ok(())
+}
