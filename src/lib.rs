@@ -7,6 +7,7 @@
 pub mod analyze;
 pub mod format;
 pub mod info;
+pub mod mapped;
 pub mod outcome;
 #[cfg(feature = "record")]
 pub mod record;

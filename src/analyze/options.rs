@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::output::Format;
+use super::query::diff::Condition;
 use super::query::order::SortBy;
 use super::table::TableName;
 
@@ -68,4 +69,16 @@ pub struct ResultOptions {
     pub bucket_ns: Option<u64>,
     /// Colours: standard output is a terminal and nobody forbids them.
     pub colour: bool,
+}
+
+/// `mdf diff`.
+#[derive(Debug, Clone)]
+pub struct DiffOptions {
+    pub before: PathBuf,
+    pub after: PathBuf,
+    pub fail_if: Vec<Condition>,
+    /// What occurs less often on both sides is left out.
+    pub min_count: u64,
+    pub format: Format,
+    pub engine: EngineOptions,
 }

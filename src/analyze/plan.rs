@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-use super::options::ResultOptions;
+use super::options::{Moment, ResultOptions, Selection};
 use super::output::Format;
+use super::output::time::write_rfc3339;
 use super::query::expression::{Expression, QueryError};
 use super::query::group::GroupBy;
 use super::query::order::column_number;
@@ -148,6 +149,107 @@ impl Plan {
             colour: options.colour && options.output.is_none(),
         })
     }
+}
+
+impl Plan {
+    /// Takes in only rows of this part of the capture, which starts at `start` (UTC, ns).
+    pub fn select(&mut self, selection: &Selection, start: u64) {
+        if *selection == Selection::default() {
+            return;
+        }
+        for table in [
+            TableName::Http,
+            TableName::Mysql,
+            TableName::Connections,
+            TableName::Processes,
+        ] {
+            let text = selection_text(selection, table, start);
+            // Made here of checked parts; the test below reads all of them.
+            if let Ok(expression) = Expression::parse(&text, table.name(), &table.specs())
+                && let Some(slot) = self.filters.slot(table)
+            {
+                *slot = match std::mem::take(slot) {
+                    RowFilter::None => RowFilter::None,
+                    RowFilter::All => RowFilter::Where(expression),
+                    RowFilter::Where(other) => RowFilter::Where(expression.and(other)),
+                };
+            }
+        }
+    }
+}
+
+/// A selection as an expression over a table's columns.
+fn selection_text(selection: &Selection, table: TableName, start: u64) -> String {
+    let moment = |moment: Moment| {
+        let mut text = String::new();
+        let ns = match moment {
+            Moment::Utc(ns) => ns,
+            Moment::AfterStart(ns) => start.saturating_add(ns),
+        };
+        write_rfc3339(&mut text, ns);
+        text
+    };
+    let process = table == TableName::Processes;
+    let (begin, end) = match table {
+        TableName::Http | TableName::Mysql => ("start", "start"),
+        TableName::Connections => ("open", "close"),
+        _ => ("start", "exit"),
+    };
+    let mut parts = vec!["(".to_string()];
+    // Null, an open end, is outside of nothing.
+    if let Some(from) = selection.from {
+        parts.push(format!("not {end} < {} and ", moment(from)));
+    }
+    if let Some(to) = selection.to {
+        parts.push(format!("not {begin} >= {} and ", moment(to)));
+    }
+    let list = |numbers: &mut dyn Iterator<Item = String>| numbers.collect::<Vec<_>>().join(",");
+    if !selection.ports.is_empty() && !process {
+        let ports = list(&mut selection.ports.iter().map(u16::to_string));
+        parts.push(format!("(client_port in ({ports}) or server_port in ({ports})) and "));
+    }
+    if !selection.pids.is_empty() {
+        let pids = list(&mut selection.pids.iter().map(u32::to_string));
+        parts.push(match process {
+            true => format!("pid in ({pids}) and "),
+            false => format!("(client_pid in ({pids}) or server_pid in ({pids})) and "),
+        });
+    }
+    if !selection.pods.is_empty() {
+        let sides: &[&str] = if process { &[""] } else { &["client_", "server_"] };
+        let mut any = Vec::new();
+        for pod in &selection.pods {
+            let (namespace, name) = pod
+                .split_once('/')
+                .map_or((None, pod.as_str()), |(ns, name)| (Some(ns), name));
+            for side in sides {
+                let namespace =
+                    namespace.map_or(String::new(), |ns| format!(" and {side}namespace ~ \"{}\"", glob(ns)));
+                any.push(format!("({side}pod ~ \"{}\"{namespace})", glob(name)));
+            }
+        }
+        parts.push(format!("({}) and ", any.join(" or ")));
+    }
+    let text = parts.concat();
+    match text.strip_suffix(" and ") {
+        Some(text) => format!("{text})"),
+        // Nothing of it concerns this table.
+        None => format!("{begin} is null or {begin} is not null"),
+    }
+}
+
+/// A glob as a regular expression: `*` stands for any characters, all else for itself.
+fn glob(glob: &str) -> String {
+    let mut text = String::from("^");
+    for c in glob.chars() {
+        match c {
+            '*' => text.push_str(".*"),
+            c if c.is_ascii_alphanumeric() || c == '-' || c == '_' => text.push(c),
+            // No quotation marks and backslashes of the user's in our expression.
+            c => text.push_str(&format!("\\x{{{:x}}}", c as u32)),
+        }
+    }
+    text + "$"
 }
 
 fn where_error(error: QueryError) -> Usage {
@@ -349,6 +451,53 @@ mod tests {
             wrong.starts_with("--where: table http has no column flavour"),
             "{wrong}"
         );
+    }
+
+    #[test]
+    fn every_selection_is_an_expression_over_every_table() {
+        let selection = Selection {
+            from: Some(Moment::AfterStart(5)),
+            to: Some(Moment::Utc(1_769_860_800_000_000_000)),
+            ports: vec![80, 443],
+            pids: vec![1, 2],
+            pods: vec!["shop/cart-*".into(), "a\"b\\.c".into()],
+        };
+        let single = [
+            selection.clone(),
+            Selection {
+                from: selection.from,
+                ..Selection::default()
+            },
+            Selection {
+                to: selection.to,
+                ..Selection::default()
+            },
+            Selection {
+                ports: selection.ports.clone(),
+                ..Selection::default()
+            },
+            Selection {
+                pids: selection.pids.clone(),
+                ..Selection::default()
+            },
+            Selection {
+                pods: selection.pods.clone(),
+                ..Selection::default()
+            },
+        ];
+        for selection in single {
+            for table in [
+                TableName::Http,
+                TableName::Mysql,
+                TableName::Connections,
+                TableName::Processes,
+            ] {
+                let text = selection_text(&selection, table, 7);
+                if let Err(error) = Expression::parse(&text, table.name(), &table.specs()) {
+                    panic!("{error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -282,6 +282,17 @@ impl Results {
         ShardSink::new(plan)
     }
 
+    /// Everything counted together, and whether data was lost.
+    pub fn aggregate(sinks: Vec<ShardSink>) -> (Aggregate, bool) {
+        let lost = sinks.iter().any(|sink| sink.lost);
+        let mut all = Aggregate::default();
+        sinks
+            .into_iter()
+            .filter_map(|sink| sink.aggregate)
+            .for_each(|one| all.merge(*one));
+        (all, lost)
+    }
+
     /// Takes out of the sinks what can be written. No row before `horizon` (UTC, ns) is still to come; 0 when that is
     /// not known.
     pub fn drain<'s>(&mut self, sinks: impl Iterator<Item = &'s mut ShardSink>, horizon: u64) -> Result<()> {
