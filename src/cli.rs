@@ -182,7 +182,7 @@ pub struct AnalyzeArgs {
     pub force: bool,
 
     /// Only rows for which this holds: 'status >= 500 and path ~ "/api" and total_ns > 10ms'
-    #[arg(short, long = "where", value_name = "EXPR", help_heading = "Rows and columns")]
+    #[arg(short = 'w', long = "where", value_name = "EXPR", help_heading = "Rows and columns")]
     pub filter: Option<String>,
     /// Only these columns, in this order; * for all
     #[arg(
