@@ -1,8 +1,50 @@
 //! Compiles bpf/ for the target's architecture; only with the feature `record`.
 
+use std::path::Path;
+use std::process::Command;
+
 fn main() {
     #[cfg(feature = "record")]
     probe::build();
+    version();
+}
+
+/// What `--version` says behind the number: the commit, if this is a checkout, and what is built in.
+fn version() {
+    let mut parts = Vec::new();
+    if let Some(commit) = commit() {
+        parts.push(commit);
+    }
+    if cfg!(feature = "record") {
+        parts.push("record: fexit socktp kprobe systp".to_string());
+    }
+    if cfg!(feature = "analyze") {
+        parts.push("analyze".to_string());
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=MDF_BUILD= ({})", parts.join(", "));
+}
+
+/// The commit of this checkout; nothing in a source archive, also in one that lies inside another checkout.
+fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_string())
+    };
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    let here = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR")?)
+        .canonicalize()
+        .ok()?;
+    if Path::new(&top).canonicalize().ok()? != here {
+        return None;
+    }
+    // Changes with each commit and checkout.
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    if Path::new(&log).exists() {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
 }
 
 #[cfg(feature = "record")]

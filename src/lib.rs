@@ -7,6 +7,8 @@
 pub mod analyze;
 pub mod format;
 pub mod info;
+pub mod mapped;
+pub mod outcome;
 pub mod pods;
 #[cfg(feature = "record")]
 pub mod record;

@@ -1,1 +1,177 @@
-fn main() {}
+//! The program: reads the command line, calls one function, turns its outcome into an exit code.
+
+mod cli;
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{CommandFactory, Parser};
+use masdeepflow::format::reader::Reader;
+use masdeepflow::info::Info;
+use masdeepflow::mapped::Mapped;
+use masdeepflow::outcome::{Outcome, Usage};
+
+use cli::{Cli, Command, ManArgs};
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::Negative) => ExitCode::from(1),
+        Ok(Outcome::Losses) => ExitCode::from(3),
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "mdf: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Outcome> {
+    match command {
+        Command::Record(arguments) => record(*arguments),
+        Command::Analyze(arguments) => analyze(*arguments),
+        Command::Diff(arguments) => diff(arguments),
+        Command::Replay(arguments) => replay(arguments),
+        Command::Info(arguments) => info(&arguments),
+        Command::Import(arguments) => import(arguments),
+        Command::Doctor(arguments) => doctor(arguments),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "mdf", &mut text);
+            print(&text)
+        }
+        Command::Man(arguments) => man(&arguments),
+    }
+}
+
+/// The reader of a pipe is gone.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+            // polars wraps the error and keeps only its text.
+            || cause.to_string().contains("Broken pipe (os error 32)")
+    })
+}
+
+fn print(bytes: &[u8]) -> Result<Outcome> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(Outcome::Clean)
+}
+
+fn not_built_in<T>(feature: &str) -> Result<T> {
+    bail!("this mdf was built without {feature}")
+}
+
+fn record(_arguments: cli::RecordArgs) -> Result<Outcome> {
+    not_built_in("the recorder")
+}
+
+fn doctor(_arguments: cli::DoctorArgs) -> Result<Outcome> {
+    not_built_in("the recorder")
+}
+
+#[cfg(feature = "analyze")]
+fn analyze(arguments: cli::AnalyzeArgs) -> Result<Outcome> {
+    if arguments.list_columns {
+        return print(masdeepflow::analyze::table::document::columns_text().as_bytes());
+    }
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    masdeepflow::analyze::run::run(&arguments.options(colour)?)
+}
+
+#[cfg(feature = "analyze")]
+fn diff(arguments: cli::DiffArgs) -> Result<Outcome> {
+    masdeepflow::analyze::run::diff(&arguments.options()?)
+}
+
+#[cfg(feature = "analyze")]
+fn replay(_arguments: cli::ReplayArgs) -> Result<Outcome> {
+    not_built_in("replay")
+}
+
+#[cfg(feature = "analyze")]
+fn import(_arguments: cli::ImportArgs) -> Result<Outcome> {
+    not_built_in("import")
+}
+
+#[cfg(not(feature = "analyze"))]
+fn analyze(_: cli::AnalyzeArgs) -> Result<Outcome> {
+    not_built_in("the analyzer")
+}
+
+#[cfg(not(feature = "analyze"))]
+fn diff(_: cli::DiffArgs) -> Result<Outcome> {
+    not_built_in("the analyzer")
+}
+
+#[cfg(not(feature = "analyze"))]
+fn replay(_: cli::ReplayArgs) -> Result<Outcome> {
+    not_built_in("the analyzer")
+}
+
+#[cfg(not(feature = "analyze"))]
+fn import(_: cli::ImportArgs) -> Result<Outcome> {
+    not_built_in("the analyzer")
+}
+
+/// Needs neither recorder nor analyzer.
+fn info(arguments: &cli::InfoArgs) -> Result<Outcome> {
+    let mut lossy = false;
+    for (n, path) in arguments.files.iter().enumerate() {
+        let mapped = Mapped::open(path)?;
+        let reader = Reader::open(mapped.bytes()).with_context(|| format!("cannot read {}", path.display()))?;
+        let info = Info::gather(&reader);
+        lossy |= info.lossy();
+        let mut text = match arguments.json {
+            true => info.to_json()? + "\n",
+            false => info.to_text(),
+        };
+        if arguments.files.len() > 1 && !arguments.json {
+            text = format!("{}{}\n{text}", if n > 0 { "\n" } else { "" }, path.display());
+        }
+        print(text.as_bytes())?;
+    }
+    Ok(Outcome::from_losses(lossy))
+}
+
+/// The manual page of a command, or the pages of all.
+fn man(arguments: &ManArgs) -> Result<Outcome> {
+    let mut mdf = Cli::command();
+    // Gives the commands below their full names.
+    mdf.build();
+    let page = |command: &clap::Command, name: &str| -> Result<Vec<u8>> {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command.clone())
+            .title(name.to_uppercase())
+            .render(&mut page)?;
+        Ok(page)
+    };
+    let below: Vec<clap::Command> = mdf.get_subcommands().cloned().collect();
+    if let Some(folder) = &arguments.output {
+        write_page(folder, "mdf", &page(&mdf, "mdf")?)?;
+        for command in &below {
+            let name = format!("mdf-{}", command.get_name());
+            write_page(folder, &name, &page(command, &name)?)?;
+        }
+        return Ok(Outcome::Clean);
+    }
+    match &arguments.command {
+        None => print(&page(&mdf, "mdf")?),
+        Some(name) => match below.iter().find(|command| command.get_name() == name) {
+            Some(command) => print(&page(command, &format!("mdf-{name}"))?),
+            None => Err(Usage(format!("mdf has no command {name:?}")).into()),
+        },
+    }
+}
+
+fn write_page(folder: &Path, name: &str, page: &[u8]) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let path = folder.join(format!("{name}.1"));
+    std::fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,7 +1,7 @@
 //! Any bytes as a capture file: a result or an error, never a panic, and no memory beyond the stated limits.
 //!
 //! Checksums would keep a fuzzer at the door, so the same bytes are also taken as the records of a block, and as a file
-//! whose block headers get the checksums that they should have.
+//! whose block headers get the checksums that they should have, alone and after the header of a good file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,10 +11,15 @@ use masdeepflow::format::layout::{
 use masdeepflow::format::{Reader, records};
 use masdeepflow::info::Info;
 
+/// A good file, up to its first block.
+const FRONT: &[u8] = include_bytes!("../../fixtures/format/v1.mdf").split_at(FRONT_LEN).0;
+const FRONT_LEN: usize = 232;
+
 fuzz_target!(|bytes: &[u8]| {
     count(bytes);
     read(bytes);
     read(&sealed(bytes));
+    read(&sealed(&[FRONT, bytes].concat()));
 });
 
 fn count(raw: &[u8]) {

@@ -1,51 +1,13 @@
 //! Opens captures and feeds their blocks to the engine in time order: files of one host, rotated parts, files of
 //! several hosts, packet captures.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result, ensure};
-use memmap2::Mmap;
+use anyhow::{Context, Result};
 
 use super::engine::{BATCH_BYTES, Block, Engine, Source};
 use super::row::{CaptureFacts, Sink};
 use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
-
-/// A file, mapped.
-pub struct Mapped {
-    pub path: PathBuf,
-    map: Mmap,
-}
-
-impl Mapped {
-    /// Maps a file.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let length = file
-            .metadata()
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        ensure!(length.is_file(), "{} is not a regular file", path.display());
-        ensure!(length.len() > 0, "{} is empty", path.display());
-        // SAFETY: the map is only read. Another process that shortens the file meanwhile would end this one with
-        // SIGBUS; captures are only ever appended to, and `record` never shortens one.
-        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
-        Ok(Mapped {
-            path: path.to_owned(),
-            map,
-        })
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.map
-    }
-
-    /// For messages.
-    pub fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-}
+pub use crate::mapped::Mapped;
 
 /// What is told after each batch.
 #[derive(Debug, Clone, Copy, Default)]

@@ -226,6 +226,14 @@ pub struct LossRow<'a> {
     pub file: &'a str,
 }
 
+impl LossRow<'_> {
+    /// Whether something is gone that should be there. Payload beyond the snaplen and events beyond the user's limits
+    /// were left out on purpose.
+    pub fn is_lost(&self) -> bool {
+        self.events > 0 && !matches!(self.reason, LossReason::Truncated | LossReason::Limit)
+    }
+}
+
 /// What is known about one capture file after it was read.
 #[derive(Debug, Clone)]
 pub struct CaptureFacts {

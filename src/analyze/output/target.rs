@@ -46,10 +46,10 @@ pub fn standard_output() -> impl Write + Send {
     BufWriter::with_capacity(1 << 16, io::stdout())
 }
 
-/// Whether an error is, at its root, that the reader of a pipe is gone.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| match cause.downcast_ref::<io::Error>() {
-        Some(error) => error.kind() == io::ErrorKind::BrokenPipe,
-        None => cause.to_string().contains("Broken pipe"),
-    })
+/// Refuses early what [`create`] would refuse.
+pub fn check_free(path: &Path, force: bool) -> anyhow::Result<()> {
+    if !force && path.exists() {
+        bail!("{} exists; --force overwrites it", path.display());
+    }
+    Ok(())
 }

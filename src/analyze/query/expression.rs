@@ -165,6 +165,13 @@ impl Expression {
         }
     }
 
+    /// What passes both.
+    pub fn and(self, other: Expression) -> Expression {
+        Expression {
+            root: Node::And(vec![self.root, other.root]),
+        }
+    }
+
     /// Whether a row passes; `holds` applies a test to the column of a number.
     pub fn matches(&self, holds: &mut impl FnMut(usize, &Test) -> bool) -> bool {
         fn matches(node: &Node, holds: &mut impl FnMut(usize, &Test) -> bool) -> bool {

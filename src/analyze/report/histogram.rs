@@ -47,6 +47,16 @@ fn middle(power: u32, part: usize) -> u64 {
 }
 
 impl Histogram {
+    /// Without any value.
+    pub const EMPTY: Histogram = Histogram {
+        counts: Vec::new(),
+        low: 0,
+        count: 0,
+        sum: 0,
+        min: 0,
+        max: 0,
+    };
+
     /// Counts a value.
     pub fn record(&mut self, value: u64) {
         let (power, part) = place(value);

@@ -7,6 +7,8 @@ pub mod aggregate;
 pub mod histogram;
 pub mod keyed;
 pub mod label;
+pub mod render;
+pub mod sections;
 pub mod slowest;
 pub mod stats;
 

@@ -26,6 +26,19 @@ pub fn columns_md() -> String {
     text
 }
 
+/// The same for a terminal.
+pub fn columns_text() -> String {
+    let mut text = String::new();
+    for table in TableName::ALL {
+        let _ = writeln!(text, "{}: {}", table.name(), table.about());
+        for spec in table.specs() {
+            let _ = writeln!(text, "  {:<20} {:<20} {}", spec.name, spec.kind.describe(), spec.doc);
+        }
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

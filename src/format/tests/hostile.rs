@@ -115,6 +115,27 @@ fn an_index_whose_blocks_overlap_is_not_believed() {
 }
 
 #[test]
+fn an_index_after_damage_that_claims_to_be_as_long_as_memory_is_passed_over() {
+    for len in [u64::MAX, u64::MAX - 39, 41] {
+        let mut file = sample::crashed_file();
+        let tag = file[16..20].to_vec();
+        file.extend_from_slice(b"damage");
+        file.extend_from_slice(b"\xf5MDFIDX\n\0\0\0\0");
+        file.extend_from_slice(&tag);
+        file.extend_from_slice(&[0; 16]);
+        file.extend_from_slice(&len.to_le_bytes());
+        let reader = Reader::open(&file).expect("the front is good");
+        assert_eq!(reader.blocks().len(), 4);
+        assert!(
+            reader
+                .damage()
+                .iter()
+                .any(|damage| damage.what == What::NotABlock && damage.len == 46)
+        );
+    }
+}
+
+#[test]
 fn a_record_longer_than_its_block_ends_the_block() {
     let mut raw = vec![10, 255, 255, 255];
     raw.extend_from_slice(&[0; 60]);

@@ -1,0 +1,84 @@
+//! What `mdf analyze` and its relatives are asked for.
+
+use std::path::PathBuf;
+
+use super::output::Format;
+use super::query::diff::Condition;
+use super::query::order::SortBy;
+use super::table::TableName;
+
+/// `mdf analyze`.
+#[derive(Debug, Clone, Default)]
+pub struct AnalyzeOptions {
+    pub inputs: Vec<PathBuf>,
+    pub selection: Selection,
+    pub engine: EngineOptions,
+    pub result: ResultOptions,
+}
+
+/// How the work is done; it does not change the answer.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// `None` for all processors.
+    pub threads: Option<usize>,
+    /// Show progress on standard error; only when that is a terminal.
+    pub progress: bool,
+    /// A pod list (`kubectl get pods -A -o json`) that names what the capture does not.
+    pub pods: Option<PathBuf>,
+    /// Further path templates of the user's, such as `/shop/{name}/cart`.
+    pub path_templates: Vec<String>,
+}
+
+/// A moment: absolute, or counted from the start of the capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// UTC, ns.
+    Utc(u64),
+    /// ns after the first event.
+    AfterStart(u64),
+}
+
+/// Which part of the captures is read. Blocks that cannot match are not inflated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub from: Option<Moment>,
+    pub to: Option<Moment>,
+    /// Either end of a connection; any of them.
+    pub ports: Vec<u16>,
+    pub pids: Vec<u32>,
+    /// `namespace/name`, or a name; `*` stands for any characters.
+    pub pods: Vec<String>,
+}
+
+/// What is shown, how, and where to.
+#[derive(Debug, Clone, Default)]
+pub struct ResultOptions {
+    pub table: Option<TableName>,
+    pub format: Option<Format>,
+    pub output: Option<PathBuf>,
+    /// Overwrite what exists.
+    pub force: bool,
+    /// `--where`.
+    pub filter: Option<String>,
+    /// Empty for the usual ones; `*` for all.
+    pub columns: Vec<String>,
+    pub sort: Vec<SortBy>,
+    pub limit: Option<usize>,
+    pub group_by: Vec<String>,
+    /// Width of a span of time, ns.
+    pub bucket_ns: Option<u64>,
+    /// Colours: standard output is a terminal and nobody forbids them.
+    pub colour: bool,
+}
+
+/// `mdf diff`.
+#[derive(Debug, Clone)]
+pub struct DiffOptions {
+    pub before: PathBuf,
+    pub after: PathBuf,
+    pub fail_if: Vec<Condition>,
+    /// What occurs less often on both sides is left out.
+    pub min_count: u64,
+    pub format: Format,
+    pub engine: EngineOptions,
+}

@@ -1,0 +1,523 @@
+//! What was asked for, checked before any file is read: which tables, which columns, which rows, in what form, and
+//! where to.
+
+use std::path::PathBuf;
+
+use super::options::{Moment, ResultOptions, Selection};
+use super::output::Format;
+use super::output::time::write_rfc3339;
+use super::query::expression::{Expression, QueryError};
+use super::query::group::GroupBy;
+use super::query::order::column_number;
+use super::table::buffer::Arrangement;
+use super::table::{Spec, TableName};
+use crate::outcome::Usage;
+
+/// What becomes of the rows.
+#[derive(Debug, Clone)]
+pub enum Shape {
+    /// The report, for people or as one JSON object.
+    Report { json: bool },
+    /// One table.
+    One(TablePlan),
+    /// All tables, one file each, in a folder.
+    All(PathBuf),
+    /// One table, counted up.
+    Groups {
+        table: TableName,
+        by: GroupBy,
+        plan: TablePlan,
+    },
+}
+
+/// Columns and order of one table.
+#[derive(Debug, Clone)]
+pub struct TablePlan {
+    pub table: TableName,
+    /// Numbers of the columns that are taken; those after `arrangement.visible` only to sort by.
+    pub columns: Vec<usize>,
+    pub arrangement: Arrangement,
+    /// Applies to the rows of this table as they leave (tables that are counted up).
+    pub filter: Option<Expression>,
+}
+
+/// Which rows of a table are taken in.
+#[derive(Debug, Clone, Default)]
+pub enum RowFilter {
+    #[default]
+    All,
+    None,
+    Where(Expression),
+}
+
+/// The row filters by table.
+#[derive(Debug, Clone, Default)]
+pub struct RowFilters {
+    pub http: RowFilter,
+    pub mysql: RowFilter,
+    pub connections: RowFilter,
+    pub processes: RowFilter,
+    pub losses: RowFilter,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub shape: Shape,
+    pub filters: RowFilters,
+    pub format: Format,
+    pub output: Option<PathBuf>,
+    pub force: bool,
+    pub colour: bool,
+}
+
+impl Plan {
+    /// Checks the options.
+    pub fn new(options: &ResultOptions) -> Result<Plan, Usage> {
+        let grouped = !options.group_by.is_empty() || options.bucket_ns.is_some();
+        let format = format(options)?;
+        let filter = options.filter.as_deref();
+        let mut filters = RowFilters::default();
+        let shape = match (options.table, grouped) {
+            (table, true) => {
+                let table = table.unwrap_or(TableName::Http);
+                if !matches!(
+                    table,
+                    TableName::Http | TableName::Mysql | TableName::Connections | TableName::Processes
+                ) {
+                    return Err(Usage(format!(
+                        "--group-by and --bucket are for http, mysql, connections and processes; {} is counted up already",
+                        table.name()
+                    )));
+                }
+                let specs = table.specs();
+                let by = GroupBy::new(&options.group_by, options.bucket_ns.unwrap_or(0), table.name(), &specs)
+                    .map_err(Usage)?;
+                if let Some(text) = filter {
+                    let expression = Expression::parse(text, table.name(), &specs).map_err(where_error)?;
+                    filters = RowFilters::only(table, expression);
+                }
+                let plan = table_plan(table, &by.specs(&specs), &options.columns, true, options)?;
+                Shape::Groups { table, by, plan }
+            }
+            (Some(table), false) => {
+                let all = format != Format::Table;
+                let mut plan = table_plan(table, &table.specs(), &options.columns, all, options)?;
+                if let Some(text) = filter {
+                    match Expression::parse(text, table.name(), &table.specs()) {
+                        Ok(expression) if table.is_aggregate() || table == TableName::Capture => {
+                            plan.filter = Some(expression);
+                        }
+                        Ok(expression) => filters = RowFilters::only(table, expression),
+                        // `--table endpoints --where "status >= 500"` is about the exchanges that are counted.
+                        Err(error) if error.unknown_column && table.is_aggregate() => {
+                            filters = RowFilters::parse(text).map_err(|_| where_error(error))?;
+                        }
+                        Err(error) => return Err(where_error(error)),
+                    }
+                }
+                Shape::One(plan)
+            }
+            (None, false) => {
+                if !options.columns.is_empty() || !options.sort.is_empty() || options.limit.is_some() {
+                    return Err(Usage(
+                        "--columns, --sort and --limit need --table or --group-by".to_string(),
+                    ));
+                }
+                if let Some(text) = filter {
+                    filters = RowFilters::parse(text).map_err(where_error)?;
+                }
+                match (format, &options.output) {
+                    (Format::Table, _) => Shape::Report { json: false },
+                    (Format::Json, _) => Shape::Report { json: true },
+                    (_, Some(folder)) => Shape::All(folder.clone()),
+                    (format, None) => {
+                        return Err(Usage(format!(
+                            "{} holds one table: name it with --table, or give a folder for all tables with -o",
+                            format.extension()
+                        )));
+                    }
+                }
+            }
+        };
+        Ok(Plan {
+            shape,
+            filters,
+            format,
+            output: options.output.clone(),
+            force: options.force,
+            colour: options.colour && options.output.is_none(),
+        })
+    }
+}
+
+impl Plan {
+    /// Takes in only rows of this part of the capture, which starts at `start` (UTC, ns).
+    pub fn select(&mut self, selection: &Selection, start: u64) {
+        if *selection == Selection::default() {
+            return;
+        }
+        for table in [
+            TableName::Http,
+            TableName::Mysql,
+            TableName::Connections,
+            TableName::Processes,
+        ] {
+            let text = selection_text(selection, table, start);
+            // Made here of checked parts; the test below reads all of them.
+            if let Ok(expression) = Expression::parse(&text, table.name(), &table.specs())
+                && let Some(slot) = self.filters.slot(table)
+            {
+                *slot = match std::mem::take(slot) {
+                    RowFilter::None => RowFilter::None,
+                    RowFilter::All => RowFilter::Where(expression),
+                    RowFilter::Where(other) => RowFilter::Where(expression.and(other)),
+                };
+            }
+        }
+    }
+}
+
+/// A selection as an expression over a table's columns.
+fn selection_text(selection: &Selection, table: TableName, start: u64) -> String {
+    let moment = |moment: Moment| {
+        let mut text = String::new();
+        let ns = match moment {
+            Moment::Utc(ns) => ns,
+            Moment::AfterStart(ns) => start.saturating_add(ns),
+        };
+        write_rfc3339(&mut text, ns);
+        text
+    };
+    let process = table == TableName::Processes;
+    let (begin, end) = match table {
+        TableName::Http | TableName::Mysql => ("start", "start"),
+        TableName::Connections => ("open", "close"),
+        _ => ("start", "exit"),
+    };
+    let mut parts = vec!["(".to_string()];
+    // Null, an open end, is outside of nothing.
+    if let Some(from) = selection.from {
+        parts.push(format!("not {end} < {} and ", moment(from)));
+    }
+    if let Some(to) = selection.to {
+        parts.push(format!("not {begin} >= {} and ", moment(to)));
+    }
+    let list = |numbers: &mut dyn Iterator<Item = String>| numbers.collect::<Vec<_>>().join(",");
+    if !selection.ports.is_empty() && !process {
+        let ports = list(&mut selection.ports.iter().map(u16::to_string));
+        parts.push(format!("(client_port in ({ports}) or server_port in ({ports})) and "));
+    }
+    if !selection.pids.is_empty() {
+        let pids = list(&mut selection.pids.iter().map(u32::to_string));
+        parts.push(match process {
+            true => format!("pid in ({pids}) and "),
+            false => format!("(client_pid in ({pids}) or server_pid in ({pids})) and "),
+        });
+    }
+    if !selection.pods.is_empty() {
+        let sides: &[&str] = if process { &[""] } else { &["client_", "server_"] };
+        let mut any = Vec::new();
+        for pod in &selection.pods {
+            let (namespace, name) = pod
+                .split_once('/')
+                .map_or((None, pod.as_str()), |(ns, name)| (Some(ns), name));
+            for side in sides {
+                let namespace =
+                    namespace.map_or(String::new(), |ns| format!(" and {side}namespace ~ \"{}\"", glob(ns)));
+                any.push(format!("({side}pod ~ \"{}\"{namespace})", glob(name)));
+            }
+        }
+        parts.push(format!("({}) and ", any.join(" or ")));
+    }
+    let text = parts.concat();
+    match text.strip_suffix(" and ") {
+        Some(text) => format!("{text})"),
+        // Nothing of it concerns this table.
+        None => format!("{begin} is null or {begin} is not null"),
+    }
+}
+
+/// A glob as a regular expression: `*` stands for any characters, all else for itself.
+fn glob(glob: &str) -> String {
+    let mut text = String::from("^");
+    for c in glob.chars() {
+        match c {
+            '*' => text.push_str(".*"),
+            c if c.is_ascii_alphanumeric() || c == '-' || c == '_' => text.push(c),
+            // No quotation marks and backslashes of the user's in our expression.
+            c => text.push_str(&format!("\\x{{{:x}}}", c as u32)),
+        }
+    }
+    text + "$"
+}
+
+fn where_error(error: QueryError) -> Usage {
+    Usage(format!("--where: {error}"))
+}
+
+/// The format that was asked for, by name or by the name of the file.
+fn format(options: &ResultOptions) -> Result<Format, Usage> {
+    let by_name = options
+        .output
+        .as_ref()
+        .and_then(|path| path.extension())
+        .and_then(|extension| Format::from_extension(&extension.to_string_lossy()));
+    let format = match (options.format, by_name, &options.output) {
+        (Some(format), _, _) => format,
+        (None, Some(format), _) => format,
+        (None, None, None) => Format::Table,
+        // A folder.
+        (None, None, Some(_)) if options.table.is_none() => Format::Parquet,
+        (None, None, Some(path)) => {
+            return Err(Usage(format!(
+                "the name {} does not say a format; give --format, or end it in .csv, .parquet, .arrow, .json, .ndjson",
+                path.display()
+            )));
+        }
+    };
+    if format.is_binary() && options.output.is_none() {
+        use std::io::IsTerminal;
+        if std::io::stdout().is_terminal() {
+            return Err(Usage(format!(
+                "{} is not for terminals; give -o FILE",
+                format.extension()
+            )));
+        }
+    }
+    Ok(format)
+}
+
+/// Which columns, in which order; `all` says whether all are taken when none are named.
+fn table_plan(
+    table: TableName,
+    specs: &[Spec],
+    names: &[String],
+    all: bool,
+    options: &ResultOptions,
+) -> Result<TablePlan, Usage> {
+    let number = |name: &str| column_number(name, table.name(), specs).map_err(Usage);
+    let mut columns: Vec<usize> = Vec::new();
+    if names.is_empty() {
+        let brief = table.specs_and_brief();
+        let shown = |n: &usize| all || brief.get(*n).is_some_and(|(_, brief)| *brief);
+        columns.extend((0..specs.len()).filter(shown));
+    }
+    for name in names {
+        match name.as_str() {
+            "*" | "all" => columns.extend(0..specs.len()),
+            name => columns.push(number(name)?),
+        }
+    }
+    let mut seen = vec![false; specs.len()];
+    columns.retain(|column| !std::mem::replace(&mut seen[*column], true));
+    let visible = columns.len();
+    let mut sort = Vec::new();
+    for by in &options.sort {
+        let column = number(&by.column)?;
+        let place = columns.iter().position(|taken| *taken == column).unwrap_or_else(|| {
+            columns.push(column);
+            columns.len() - 1
+        });
+        sort.push((place, by.descending));
+    }
+    let arrangement = Arrangement {
+        sort,
+        limit: options.limit,
+        visible,
+    };
+    Ok(TablePlan {
+        table,
+        columns,
+        arrangement,
+        filter: None,
+    })
+}
+
+impl RowFilters {
+    fn nothing() -> RowFilters {
+        RowFilters {
+            http: RowFilter::None,
+            mysql: RowFilter::None,
+            connections: RowFilter::None,
+            processes: RowFilter::None,
+            // What was lost is said whatever was asked.
+            losses: RowFilter::All,
+        }
+    }
+
+    fn slot(&mut self, table: TableName) -> Option<&mut RowFilter> {
+        Some(match table {
+            TableName::Http => &mut self.http,
+            TableName::Mysql => &mut self.mysql,
+            TableName::Connections => &mut self.connections,
+            TableName::Processes => &mut self.processes,
+            TableName::Losses => &mut self.losses,
+            _ => return None,
+        })
+    }
+
+    /// Rows of one table only.
+    fn only(table: TableName, expression: Expression) -> RowFilters {
+        let mut filters = RowFilters::nothing();
+        if let Some(slot) = filters.slot(table) {
+            *slot = RowFilter::Where(expression);
+        }
+        filters
+    }
+
+    /// One expression for all tables that have its columns; rows of the others are left out.
+    fn parse(text: &str) -> Result<RowFilters, QueryError> {
+        let mut filters = RowFilters::nothing();
+        let mut first_error = None;
+        let mut understood = false;
+        for table in [
+            TableName::Http,
+            TableName::Mysql,
+            TableName::Connections,
+            TableName::Processes,
+        ] {
+            match Expression::parse(text, table.name(), &table.specs()) {
+                Ok(expression) => {
+                    understood = true;
+                    if let Some(slot) = filters.slot(table) {
+                        *slot = RowFilter::Where(expression);
+                    }
+                }
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match first_error {
+            Some(error) if !understood => Err(error),
+            _ => Ok(filters),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(change: impl FnOnce(&mut ResultOptions)) -> Result<Plan, String> {
+        let mut options = ResultOptions::default();
+        change(&mut options);
+        Plan::new(&options).map_err(|usage| usage.0)
+    }
+
+    #[test]
+    fn the_report_is_the_default() {
+        assert!(matches!(plan(|_| {}).unwrap().shape, Shape::Report { json: false }));
+        let json = plan(|o| o.format = Some(Format::Json)).unwrap();
+        assert!(matches!(json.shape, Shape::Report { json: true }));
+    }
+
+    #[test]
+    fn a_folder_takes_all_tables_and_a_file_one() {
+        let all = plan(|o| o.output = Some("out".into())).unwrap();
+        assert!(matches!((&all.shape, all.format), (Shape::All(_), Format::Parquet)));
+        let one = plan(|o| {
+            o.output = Some("x.csv".into());
+            o.table = Some(TableName::Http);
+        });
+        assert_eq!(one.unwrap().format, Format::Csv);
+        let nameless = plan(|o| {
+            o.output = Some("x.dat".into());
+            o.table = Some(TableName::Http);
+        });
+        assert!(nameless.unwrap_err().contains("does not say a format"));
+        assert!(plan(|o| o.format = Some(Format::Csv)).unwrap_err().contains("--table"));
+    }
+
+    #[test]
+    fn filters_reach_the_tables_that_have_their_columns() {
+        let report = plan(|o| o.filter = Some("method = GET".into())).unwrap();
+        assert!(matches!(report.filters.http, RowFilter::Where(_)));
+        assert!(matches!(report.filters.mysql, RowFilter::None));
+        assert!(matches!(report.filters.losses, RowFilter::All));
+        let both = plan(|o| o.filter = Some("total_ns > 10ms".into())).unwrap();
+        assert!(matches!(
+            (both.filters.http, both.filters.mysql),
+            (RowFilter::Where(_), RowFilter::Where(_))
+        ));
+        let endpoints = plan(|o| {
+            o.table = Some(TableName::Endpoints);
+            o.filter = Some("status >= 500".into());
+        });
+        assert!(matches!(endpoints.unwrap().filters.http, RowFilter::Where(_)));
+        let wrong = plan(|o| o.filter = Some("flavour = 1".into())).unwrap_err();
+        assert!(
+            wrong.starts_with("--where: table http has no column flavour"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
+    fn every_selection_is_an_expression_over_every_table() {
+        let selection = Selection {
+            from: Some(Moment::AfterStart(5)),
+            to: Some(Moment::Utc(1_769_860_800_000_000_000)),
+            ports: vec![80, 443],
+            pids: vec![1, 2],
+            pods: vec!["shop/cart-*".into(), "a\"b\\.c".into()],
+        };
+        let single = [
+            selection.clone(),
+            Selection {
+                from: selection.from,
+                ..Selection::default()
+            },
+            Selection {
+                to: selection.to,
+                ..Selection::default()
+            },
+            Selection {
+                ports: selection.ports.clone(),
+                ..Selection::default()
+            },
+            Selection {
+                pids: selection.pids.clone(),
+                ..Selection::default()
+            },
+            Selection {
+                pods: selection.pods.clone(),
+                ..Selection::default()
+            },
+        ];
+        for selection in single {
+            for table in [
+                TableName::Http,
+                TableName::Mysql,
+                TableName::Connections,
+                TableName::Processes,
+            ] {
+                let text = selection_text(&selection, table, 7);
+                if let Err(error) = Expression::parse(&text, table.name(), &table.specs()) {
+                    panic!("{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_that_are_only_sorted_by_are_not_shown() {
+        let plan = plan(|o| {
+            o.table = Some(TableName::Http);
+            o.columns = vec!["path".into(), "status".into()];
+            o.sort = vec!["-total_ns".parse().unwrap()];
+        });
+        let Shape::One(plan) = plan.unwrap().shape else {
+            panic!()
+        };
+        assert_eq!((plan.columns.len(), plan.arrangement.visible), (3, 2));
+        assert_eq!(plan.arrangement.sort, [(2, true)]);
+    }
+
+    #[test]
+    fn groups_take_the_server_when_the_side_is_left_open() {
+        let plan = plan(|o| o.group_by = vec!["pod".into()]).unwrap();
+        let Shape::Groups { by, .. } = plan.shape else { panic!() };
+        assert_eq!(TableName::Http.specs()[by.columns[0]].name, "server_pod");
+    }
+}

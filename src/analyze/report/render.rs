@@ -1,0 +1,227 @@
+//! The report as text for people, and as one JSON object.
+
+use std::fmt::Write as _;
+use std::io::Write;
+
+use super::aggregate::Confidence;
+use super::sections::{Report, Section};
+use crate::analyze::exchange::Incomplete;
+use crate::analyze::output::human::{bytes, count, duration, safe};
+use crate::analyze::output::{json as rows, terminal, time};
+use crate::analyze::row::CaptureFacts;
+use crate::analyze::table::Columns;
+
+/// Rows of a section that people see.
+const SHOWN: usize = 20;
+/// Characters of a cell.
+const CELL: usize = 100;
+
+fn bold(text: &str) -> String {
+    format!("\x1b[1m{text}\x1b[0m")
+}
+
+fn dim(text: &str) -> String {
+    format!("\x1b[2m{text}\x1b[0m")
+}
+
+/// Why exchanges were not measured, in words.
+fn in_words(reason: Incomplete) -> &'static str {
+    match reason {
+        Incomplete::Gap => "gap",
+        Incomplete::Truncated => "truncated",
+        Incomplete::StartedBefore => "started before capture",
+        Incomplete::NoResponse => "without response",
+        Incomplete::ResponseCut => "response cut off",
+        Incomplete::NoRequest => "without request",
+        Incomplete::Malformed => "malformed",
+        Incomplete::TooMany => "too many waiting",
+    }
+}
+
+/// `41,192 of 41,233 exchanges measured; 9 gap, 30 truncated, 2 started before capture`.
+pub fn confidence(confidence: &Confidence) -> String {
+    if confidence.exchanges == 0 {
+        return "no exchanges".to_string();
+    }
+    let mut text = format!(
+        "{} of {} exchanges measured",
+        count(confidence.measured()),
+        count(confidence.exchanges)
+    );
+    for (n, (reason, number)) in confidence.reasons().into_iter().enumerate() {
+        let _ = write!(
+            text,
+            "{} {} {}",
+            if n == 0 { ";" } else { "," },
+            count(number),
+            in_words(reason)
+        );
+    }
+    text
+}
+
+fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
+    let header = &capture.header;
+    let mut first = safe(&capture.path);
+    for (before, text) in [
+        (": host ", &header.hostname),
+        (", kernel ", &header.kernel),
+        (", backend ", &header.backend),
+    ] {
+        if !text.is_empty() {
+            let _ = write!(first, "{before}{}", safe(text));
+        }
+    }
+    let filters = if header.filters.is_empty() {
+        "everything".to_string()
+    } else {
+        safe(&header.filters)
+    };
+    let _ = write!(first, ", recorded: {filters}");
+    let mut second = String::new();
+    time::write_readable(&mut second, capture.first);
+    let ratio = capture.raw_bytes as f64 / capture.file_bytes.max(1) as f64;
+    let _ = write!(
+        second,
+        " UTC, {} long, {} events, {} on disk ({ratio:.1}:1), {}",
+        duration(capture.last.saturating_sub(capture.first)),
+        count(capture.records),
+        bytes(capture.file_bytes),
+        if capture.closed_cleanly {
+            "closed cleanly"
+        } else {
+            "not closed: the recorder was cut off"
+        }
+    );
+    let mut lines = vec![first, second];
+    lines.extend(capture.damage.iter().map(|damage| format!("damaged: {}", safe(damage))));
+    lines
+}
+
+/// A heading word and its lines, the first beside it.
+fn paragraph(to: &mut String, heading: &str, lines: &[String], colour: bool) {
+    for (n, line) in lines.iter().enumerate() {
+        let heading = format!("{:<12}", if n == 0 { heading } else { "" });
+        let heading = if colour && n == 0 { bold(&heading) } else { heading };
+        let _ = writeln!(to, "{heading}{line}");
+    }
+}
+
+fn write_section(to: &mut String, section: &Section, colour: bool) {
+    let rows = section.columns.rows();
+    if rows == 0 {
+        return;
+    }
+    let title = format!("{} ({})", section.title, count(rows as u64));
+    let _ = writeln!(to, "\n{}", if colour { bold(&title) } else { title });
+    let shown = Columns {
+        columns: section
+            .brief
+            .iter()
+            .map(|n| section.columns.columns[*n].clone())
+            .collect(),
+    };
+    to.push_str(&terminal::lay_out(
+        &shown,
+        0..rows.min(SHOWN),
+        CELL,
+        colour.then_some(dim),
+    ));
+    if rows > SHOWN {
+        let _ = writeln!(to, "  … and {} more: {}", count((rows - SHOWN) as u64), section.more);
+    }
+}
+
+/// Writes the report for people.
+pub fn text(report: &Report, colour: bool, to: &mut dyn Write) -> std::io::Result<()> {
+    let mut text = String::new();
+    let lines: Vec<String> = report.captures.iter().flat_map(capture_lines).collect();
+    paragraph(&mut text, "Capture", &lines, colour);
+    paragraph(&mut text, "Confidence", &[confidence(&report.confidence)], colour);
+    let totals = &report.totals;
+    let mut traffic = format!(
+        "{} connections ({} failed), {} listeners, {} payload, {} processes",
+        count(totals.connections),
+        count(totals.failed_connects),
+        count(totals.listeners),
+        bytes(totals.bytes),
+        count(totals.processes)
+    );
+    if totals.lost_bytes > 0 {
+        let _ = write!(traffic, "; {} of the payload lost", bytes(totals.lost_bytes));
+    }
+    if totals.unread_bytes > 0 {
+        let _ = write!(
+            traffic,
+            "; {} counted and not read (beyond the snaplen)",
+            bytes(totals.unread_bytes)
+        );
+    }
+    paragraph(&mut text, "Traffic", &[traffic], colour);
+    let lost = report
+        .sections
+        .iter()
+        .any(|section| section.name == "losses" && section.columns.rows() > 0);
+    if !lost {
+        paragraph(&mut text, "Losses", &["none".to_string()], colour);
+    }
+    for section in &report.sections {
+        write_section(&mut text, section, colour);
+    }
+    to.write_all(text.as_bytes())
+}
+
+fn confidence_json(confidence: &Confidence) -> serde_json::Value {
+    let reasons: serde_json::Map<String, serde_json::Value> = confidence
+        .reasons()
+        .into_iter()
+        .map(|(reason, count)| (reason.name().to_string(), count.into()))
+        .collect();
+    serde_json::json!({
+        "exchanges": confidence.exchanges,
+        "measured": confidence.measured(),
+        "incomplete": reasons,
+    })
+}
+
+/// Writes the report as one JSON object.
+pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
+    let mut text = String::from("{\n\"capture\": ");
+    write_rows(
+        &mut text,
+        &super::sections::rows::<crate::analyze::table::capture::Capture>(report.captures.iter()),
+    );
+    let _ = write!(
+        text,
+        ",\n\"confidence\": {},\n\"confidence_http\": {},\n\"confidence_mysql\": {}",
+        confidence_json(&report.confidence),
+        confidence_json(&report.http_confidence),
+        confidence_json(&report.mysql_confidence)
+    );
+    let totals = &report.totals;
+    let totals = serde_json::json!({
+        "connections": totals.connections,
+        "failed_connects": totals.failed_connects,
+        "listeners": totals.listeners,
+        "bytes": totals.bytes,
+        "lost_bytes": totals.lost_bytes,
+        "unread_bytes": totals.unread_bytes,
+        "processes": totals.processes,
+    });
+    let _ = write!(text, ",\n\"totals\": {totals}");
+    for section in &report.sections {
+        let _ = write!(text, ",\n\"{}\": ", section.name);
+        write_rows(&mut text, &section.columns);
+    }
+    text.push_str("\n}\n");
+    to.write_all(text.as_bytes())
+}
+
+fn write_rows(to: &mut String, columns: &Columns) {
+    to.push('[');
+    for row in 0..columns.rows() {
+        to.push_str(if row == 0 { "\n  " } else { ",\n  " });
+        rows::write_object(to, columns, row);
+    }
+    to.push_str(if columns.rows() == 0 { "]" } else { "\n]" });
+}

@@ -1,0 +1,304 @@
+//! The report as data: sections with columns and rows, the same for people and for JSON.
+
+use super::aggregate::{Aggregate, Confidence, Totals};
+use super::keyed::fields;
+use super::slowest::Slowest;
+use crate::analyze::row::CaptureFacts;
+use crate::analyze::table::column::Kind::{Bytes, Count, Nanos, Text, Time};
+use crate::analyze::table::digests::{DigestRow, Digests};
+use crate::analyze::table::endpoints::{EndpointRow, Endpoints};
+use crate::analyze::table::services::{ServiceRow, Services};
+use crate::analyze::table::{Columns, Kind, Scratch, Spec, Table, Value};
+
+/// One part of the report.
+pub struct Section {
+    /// Its name in JSON.
+    pub name: &'static str,
+    pub title: &'static str,
+    /// What to type for all of it.
+    pub more: &'static str,
+    /// Columns that people see first; JSON has all.
+    pub brief: Vec<usize>,
+    pub columns: Columns,
+}
+
+/// All of it.
+pub struct Report {
+    pub captures: Vec<CaptureFacts>,
+    pub confidence: Confidence,
+    pub http_confidence: Confidence,
+    pub mysql_confidence: Confidence,
+    pub totals: Totals,
+    pub sections: Vec<Section>,
+}
+
+/// Rows of a table as columns, in the order of their keys.
+pub fn rows<'r, T: Table>(rows: impl Iterator<Item = T::Row<'r>>) -> Columns {
+    let mut rows: Vec<T::Row<'r>> = rows.collect();
+    rows.sort_by_key(|row| T::key(row));
+    let mut scratch = Scratch::default();
+    let mut columns = Columns::new(T::defs().iter().map(|def| def.spec));
+    for row in &rows {
+        for (def, column) in T::defs().iter().zip(&mut columns.columns) {
+            column.push((def.get)(row, &mut scratch));
+        }
+    }
+    columns
+}
+
+/// The table `endpoints`.
+pub fn endpoints(aggregate: &Aggregate) -> Columns {
+    // Ranked by key first, so that rows of the same count keep one order.
+    rows::<Endpoints>(aggregate.endpoints.ranked(|_| 0).into_iter().map(|(key, stats)| {
+        let [method, endpoint, host] = fields(key);
+        EndpointRow {
+            method,
+            endpoint,
+            host,
+            stats,
+        }
+    }))
+}
+
+/// The table `digests`.
+pub fn digests(aggregate: &Aggregate) -> Columns {
+    rows::<Digests>(aggregate.digests.ranked(|_| 0).into_iter().map(|(key, stats)| {
+        let [command, fingerprint] = fields(key);
+        DigestRow {
+            command,
+            fingerprint,
+            stats,
+        }
+    }))
+}
+
+/// The table `services`.
+pub fn services(aggregate: &Aggregate) -> Columns {
+    rows::<Services>(aggregate.services.ranked(|_| 0).into_iter().map(|(key, stats)| {
+        let [caller, callee, protocol] = fields(key);
+        ServiceRow {
+            caller,
+            callee,
+            protocol,
+            stats,
+        }
+    }))
+}
+
+fn brief<T: Table>() -> Vec<usize> {
+    T::defs()
+        .iter()
+        .enumerate()
+        .filter(|(_, def)| def.brief)
+        .map(|(n, _)| n)
+        .collect()
+}
+
+const fn spec(name: &'static str, kind: Kind) -> Spec {
+    Spec { name, kind, doc: "" }
+}
+
+fn section(name: &'static str, title: &'static str, more: &'static str, columns: Columns) -> Section {
+    let brief = (0..columns.columns.len()).collect();
+    Section {
+        name,
+        title,
+        more,
+        brief,
+        columns,
+    }
+}
+
+fn processes(aggregate: &Aggregate) -> Columns {
+    let mut columns = Columns::new([
+        spec("comm", Text),
+        spec("container", Text),
+        spec("count", Count),
+        spec("alive", Count),
+        spec("failed", Count),
+        spec("signalled", Count),
+        spec("p50_ns", Nanos),
+        spec("max_ns", Nanos),
+    ]);
+    for (key, stats) in aggregate.processes.ranked(|stats| stats.count) {
+        let [comm, container] = fields(key);
+        columns.push_row(&[
+            Value::text(comm),
+            Value::text(container),
+            Value::Int(stats.count),
+            Value::Int(stats.alive),
+            Value::Int(stats.failed),
+            Value::Int(stats.signalled),
+            Value::int(stats.duration.percentile(0.5)),
+            Value::int(stats.duration.max()),
+        ]);
+    }
+    columns
+}
+
+fn talkers(aggregate: &Aggregate) -> Columns {
+    let mut columns = Columns::new([
+        spec("client", Text),
+        spec("server", Text),
+        spec("endpoint", Text),
+        spec("protocol", Text),
+        spec("connections", Count),
+        spec("exchanges", Count),
+        spec("to_server", Bytes),
+        spec("to_client", Bytes),
+    ]);
+    for (key, stats) in aggregate.talkers.ranked(|stats| stats.to_server + stats.to_client) {
+        let [client, server, endpoint, protocol] = fields(key);
+        columns.push_row(&[
+            Value::text(client),
+            Value::text(server),
+            Value::text(endpoint),
+            Value::text(protocol),
+            Value::Int(stats.connections),
+            Value::Int(stats.exchanges),
+            Value::Int(stats.to_server),
+            Value::Int(stats.to_client),
+        ]);
+    }
+    columns
+}
+
+fn slowest(slowest: &Slowest, what: &'static str) -> Columns {
+    let mut columns = Columns::new([
+        spec("total_ns", Nanos),
+        spec("ttfb_ns", Nanos),
+        spec("start", Time),
+        spec("client", Text),
+        spec("server", Text),
+        spec("status", Text),
+        spec(what, Text),
+    ]);
+    for slow in slowest.iter() {
+        columns.push_row(&[
+            Value::Int(slow.total_ns),
+            Value::int(slow.ttfb_ns),
+            Value::Int(slow.start),
+            Value::text(&slow.client),
+            Value::text(&slow.server),
+            Value::text(&slow.status),
+            Value::text(&slow.what),
+        ]);
+    }
+    columns
+}
+
+fn failed(aggregate: &Aggregate) -> Columns {
+    let mut columns = Columns::new([
+        spec("client", Text),
+        spec("server", Text),
+        spec("error", Text),
+        spec("count", Count),
+        spec("p50_ns", Nanos),
+        spec("max_ns", Nanos),
+    ]);
+    for (key, stats) in aggregate.failed.ranked(|stats| stats.count) {
+        let [client, server, error] = fields(key);
+        columns.push_row(&[
+            Value::text(client),
+            Value::text(server),
+            Value::text(error),
+            Value::Int(stats.count),
+            Value::int(stats.connect.percentile(0.5)),
+            Value::int(stats.connect.max()),
+        ]);
+    }
+    columns
+}
+
+fn silent(aggregate: &Aggregate) -> Columns {
+    let mut columns = Columns::new([
+        spec("why", Text),
+        spec("server", Text),
+        spec("endpoint", Text),
+        spec("connections", Count),
+        spec("bytes", Bytes),
+    ]);
+    for (key, stats) in aggregate.silent.ranked(|stats| stats.count) {
+        let [why, server, endpoint] = fields(key);
+        columns.push_row(&[
+            Value::text(why),
+            Value::text(server),
+            Value::text(endpoint),
+            Value::Int(stats.count),
+            Value::Int(stats.bytes),
+        ]);
+    }
+    columns
+}
+
+fn losses(aggregate: &Aggregate) -> Columns {
+    let mut columns = Columns::new([
+        spec("reason", Text),
+        spec("events", Count),
+        spec("bytes", Bytes),
+        spec("first", Time),
+        spec("last", Time),
+    ]);
+    for (reason, stats) in aggregate.losses.ranked(|stats| stats.events) {
+        columns.push_row(&[
+            Value::text(reason),
+            Value::Int(stats.events),
+            Value::Int(stats.bytes),
+            Value::Int(stats.first),
+            Value::Int(stats.last),
+        ]);
+    }
+    columns
+}
+
+/// Makes the report.
+pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
+    let mut sections = vec![
+        section("losses", "Losses", "--table losses", losses(aggregate)),
+        section("processes", "Processes", "--table processes", processes(aggregate)),
+        section("services", "Services", "--table services", services(aggregate)),
+        section("talkers", "Top talkers", "--table connections", talkers(aggregate)),
+    ];
+    let mut endpoints = section("endpoints", "HTTP endpoints", "--table endpoints", endpoints(aggregate));
+    endpoints.brief = brief::<Endpoints>();
+    sections.push(endpoints);
+    sections.push(section(
+        "slowest_http",
+        "Slowest HTTP exchanges",
+        "--table http --sort -total_ns",
+        slowest(&aggregate.slow_http, "request"),
+    ));
+    let mut digests = section("digests", "MySQL digests", "--table digests", digests(aggregate));
+    digests.brief = brief::<Digests>();
+    // The statement last: it is as long as it likes.
+    digests
+        .brief
+        .sort_by_key(|n| digests.columns.columns[*n].spec.name == "fingerprint");
+    sections.push(digests);
+    sections.push(section(
+        "slowest_mysql",
+        "Slowest MySQL commands",
+        "--table mysql --sort -total_ns",
+        slowest(&aggregate.slow_mysql, "statement"),
+    ));
+    sections.push(section(
+        "failed_connects",
+        "Failed connects",
+        "--table connections --where \"connect_error is not null\"",
+        failed(aggregate),
+    ));
+    sections.push(section(
+        "no_exchanges",
+        "Connections with data and no exchanges",
+        "--table connections --where \"why is not null\"",
+        silent(aggregate),
+    ));
+    Report {
+        captures: captures.to_vec(),
+        confidence: aggregate.confidence(),
+        http_confidence: aggregate.http_confidence.clone(),
+        mysql_confidence: aggregate.mysql_confidence.clone(),
+        totals: aggregate.totals.clone(),
+        sections,
+    }
+}

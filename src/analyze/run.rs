@@ -1,0 +1,120 @@
+//! `mdf analyze`, from files to results.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::engine::Engine;
+use super::input::{self, Mapped};
+use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
+use super::output::human::safe;
+use super::output::{Facts, Format, target};
+use super::plan::Plan;
+use super::query::diff;
+use super::report::Aggregate;
+use super::results::{Results, ShardSink};
+use super::row::CaptureFacts;
+use crate::outcome::{Outcome, Usage};
+
+/// Reads captures and says what happened.
+pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
+    let plan = Plan::new(&options.result)?;
+    in_pool(&options.engine, || {
+        let files = open(&options.inputs)?;
+        let mut plan = plan;
+        plan.select(&options.selection, start_of(&files)?);
+        let mut engine = Engine::new(|_| Results::sink(&plan));
+        let captures = input::captures(&files, &mut engine)?;
+        let facts = |damage: &[(usize, String)]| -> Vec<CaptureFacts> {
+            captures
+                .iter()
+                .map(|capture| input::facts(capture, &files[capture.file], damage))
+                .collect()
+        };
+        let mut results = Results::new(plan.clone(), &facts(&[]))?;
+        input::feed(&captures, &mut engine, |engine, _| results.drain(engine.sinks(), 0))?;
+        let names: Vec<String> = files.iter().map(Mapped::name).collect();
+        let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
+        let lost = results.finish(sinks, &facts(&totals.damage))?;
+        Ok(Outcome::from_losses(lost || totals.malformed > 0))
+    })
+}
+
+/// The first event of all files, UTC, ns.
+fn start_of(files: &[Mapped]) -> Result<u64> {
+    let mut engine = Engine::new(|_| Aggregate::default());
+    let captures = input::captures(files, &mut engine)?;
+    let first = |capture: &input::Capture<'_>| input::facts(capture, &files[capture.file], &[]).first;
+    Ok(captures.iter().map(first).min().unwrap_or(0))
+}
+
+/// Compares two captures.
+pub fn diff(options: &DiffOptions) -> Result<Outcome> {
+    if options.format.is_binary() {
+        return Err(Usage("a comparison is table, json, ndjson or csv".to_string()).into());
+    }
+    let (before, lost_before) = in_pool(&options.engine, || aggregate(&options.before))?;
+    let (after, lost_after) = in_pool(&options.engine, || aggregate(&options.after))?;
+    let changes = diff::compare(&before, &after, options.min_count);
+    let columns = match options.format {
+        Format::Table => diff::readable(&changes),
+        _ => diff::columns(&changes),
+    };
+    let specs: Vec<_> = columns.specs().collect();
+    let mut writer = options
+        .format
+        .writer(target::standard_output(), &specs, &Facts::default())?;
+    writer.write_batch(&columns)?;
+    writer.finish()?;
+    let mut failed = false;
+    for condition in &options.fail_if {
+        for change in changes.iter().filter(|change| condition.fails(change)) {
+            failed = true;
+            let what = safe(&change.what);
+            let _ = writeln!(
+                std::io::stderr(),
+                "mdf: {}: {} {what}",
+                condition.text(),
+                change.protocol
+            );
+        }
+    }
+    Ok(if failed {
+        Outcome::Negative
+    } else {
+        Outcome::from_losses(lost_before || lost_after)
+    })
+}
+
+/// Counts one capture up; also returns whether data was lost or damaged.
+fn aggregate(path: &Path) -> Result<(Aggregate, bool)> {
+    let plan = Plan::new(&ResultOptions::default())?;
+    let files = open(&[path.to_path_buf()])?;
+    let mut engine = Engine::new(|_| Results::sink(&plan));
+    let captures = input::captures(&files, &mut engine)?;
+    input::feed(&captures, &mut engine, |_, _| Ok(()))?;
+    let names: Vec<String> = files.iter().map(Mapped::name).collect();
+    let (sinks, totals) = engine.finish(&names);
+    let damaged = captures
+        .iter()
+        .any(|capture| input::facts(capture, &files[capture.file], &totals.damage).is_damaged());
+    let (aggregate, lost) = Results::aggregate(sinks);
+    Ok((aggregate, lost || damaged || totals.malformed > 0))
+}
+
+fn open(paths: &[PathBuf]) -> Result<Vec<Mapped>> {
+    paths.iter().map(|path| Mapped::open(path)).collect()
+}
+
+/// Does the work with as many threads as were asked for.
+fn in_pool<R: Send>(options: &EngineOptions, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    match options.threads {
+        None => work(),
+        Some(threads) => rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .context("cannot start threads")?
+            .install(work),
+    }
+}

@@ -1,0 +1,568 @@
+//! What the user typed, and what it means. No files, no kernel: only words.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use masdeepflow::units::{parse_count, parse_duration, parse_size};
+
+/// Version, commit, and what is built in.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("MDF_BUILD"));
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo mdf record                               live lines of the whole host
+  sudo mdf record -o cap.mdf -- curl localhost  record a program and its children into a file
+  mdf analyze cap.mdf                           the report
+  mdf analyze cap.mdf --table http --where 'status >= 500 and total_ns > 10ms'
+  mdf analyze cap.mdf -o tables/                all tables as Parquet files
+  mdf diff before.mdf after.mdf --fail-if 'p95>+10%'
+  mdf doctor                                    what this machine allows
+
+Exit codes: 0 clean, 1 failed, 2 wrong usage, 3 finished but data was lost or damaged.";
+
+/// Record what programs say over TCP with eBPF; replay and analyse it later, anywhere.
+#[derive(Debug, Parser)]
+#[command(name = "mdf", version = VERSION, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record this host's processes, connections and their data
+    Record(Box<RecordArgs>),
+    /// Say what happened: a report, or tables
+    Analyze(Box<AnalyzeArgs>),
+    /// Compare two captures: endpoints and digests that became slower, faster, or fail more
+    Diff(DiffArgs),
+    /// Print the live lines of a capture again
+    Replay(ReplayArgs),
+    /// Print what a capture file says about itself
+    Info(InfoArgs),
+    /// Turn a packet capture (pcap, pcapng) into a capture file
+    Import(ImportArgs),
+    /// Print what this machine allows, which backend recording would use, and why not the others
+    Doctor(DoctorArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man(ManArgs),
+}
+
+const RECORD_EXAMPLES: &str = "\
+Examples:
+  sudo mdf record                                     the whole host, live
+  sudo mdf record -o cap.mdf --duration 30s           half a minute, into a file
+  sudo mdf record -o cap.mdf --pid 4242 --print       a process and its children, into a file and live
+  sudo mdf record --port 3306                         MySQL only, live
+  sudo mdf record -o cap.mdf -- ./run-tests --all     a command with all of its children, until it ends
+  sudo mdf record -o ring.mdf --rotate-size 100MiB --keep 10
+                                                      for weeks, in the last gigabyte
+
+Without any filter the whole host is recorded. Filters of different kinds must all match; of one kind, any.
+Captures hold what programs said: files are made with mode 0600, and never overwritten without --force.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RECORD_EXAMPLES)]
+pub struct RecordArgs {
+    /// Write a capture file; without it, print live lines
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Print live lines although there is a file
+    #[arg(long)]
+    pub print: bool,
+    /// Overwrite existing files
+    #[arg(long)]
+    pub force: bool,
+
+    /// Record this process and its children (repeatable)
+    #[arg(long, value_name = "PID", help_heading = "Filters")]
+    pub pid: Vec<u32>,
+    /// Record processes of this name (at most 15 bytes, as in /proc/PID/comm)
+    #[arg(long, value_name = "NAME", help_heading = "Filters")]
+    pub comm: Option<String>,
+    /// Record this cgroup and those below it: a path or an id (repeatable)
+    #[arg(long, value_name = "PATH|ID", help_heading = "Filters")]
+    pub cgroup: Vec<String>,
+    /// Record connections with this local or remote port (repeatable)
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Filters")]
+    pub port: Vec<u16>,
+    /// Record this network namespace: an inode number, a path, or a name of ip-netns(8)
+    #[arg(long, value_name = "NETNS", help_heading = "Filters")]
+    pub netns: Option<String>,
+
+    /// Stop after this time (30s, 5m, 1h30m)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Limits")]
+    pub duration: Option<Duration>,
+    /// Stop when the files have this size together (512MiB, 10GB)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Limits")]
+    pub max_size: Option<u64>,
+    /// Stop after this many events (5000, 2M)
+    #[arg(long, value_name = "N", value_parser = parse_count, help_heading = "Limits")]
+    pub max_events: Option<u64>,
+    /// Payload bytes kept of each event; the length beyond is still counted
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Limits")]
+    pub snaplen: Option<u64>,
+    /// Size of the kernel's ring buffer
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Limits")]
+    pub buffer_size: Option<u64>,
+
+    /// Begin a new file when one has this size
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "output", help_heading = "Flight recorder")]
+    pub rotate_size: Option<u64>,
+    /// Begin a new file after this time
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "output", help_heading = "Flight recorder")]
+    pub rotate_time: Option<Duration>,
+    /// Keep only the last N files
+    #[arg(long, value_name = "N", requires = "output", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Flight recorder")]
+    pub keep: Option<u32>,
+    /// Keep only the last moments, in memory; write them on SIGUSR1 and at the end
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "output", help_heading = "Flight recorder")]
+    pub ring: Option<Duration>,
+    /// Memory for --ring
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "ring", help_heading = "Flight recorder")]
+    pub ring_size: Option<u64>,
+
+    /// Use this way of hearing the kernel: fexit, socktp, kprobe, systp (chosen by itself otherwise)
+    #[arg(long, value_name = "BACKEND", value_parser = ["fexit", "socktp", "kprobe", "systp"])]
+    pub backend: Option<String>,
+
+    /// Run this command in a cgroup of its own and record its whole tree until it ends
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+const ANALYZE_EXAMPLES: &str = "\
+Examples:
+  mdf analyze cap.mdf                            the report
+  mdf analyze cap-*.mdf                          rotated parts, or several hosts, as one capture
+  mdf analyze trace.pcapng                       an ordinary packet capture
+  mdf analyze cap.mdf --format json              the report as one JSON object
+  mdf analyze cap.mdf --table http --sort -total_ns --limit 20
+  mdf analyze cap.mdf --table mysql --where 'status = error' --columns start,user,statement,error_message
+  mdf analyze cap.mdf --group-by server_comm,status
+  mdf analyze cap.mdf --table mysql --bucket 1s --format csv
+  mdf analyze cap.mdf -o tables/                 all tables as Parquet, one file each
+  mdf analyze cap.mdf --table http -o http.csv
+
+Expressions (--where): columns compared by = != < <= > >=, ~ and !~ (regular expression found anywhere), in (a, b),
+is null, is not null; joined by and, or, not and brackets. Durations, sizes and times carry their units: 10ms, 4KiB,
+2026-01-31T12:00:00Z. Without --table they choose the exchanges, connections and processes that the report counts.
+Columns of all tables: mdf analyze --list-columns.";
+
+#[derive(Debug, Args)]
+#[command(after_help = ANALYZE_EXAMPLES)]
+pub struct AnalyzeArgs {
+    /// Captures: rotated parts of one host, files of several hosts, packet captures
+    #[arg(required_unless_present = "list_columns", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// Print all tables with their columns
+    #[arg(long)]
+    pub list_columns: bool,
+
+    /// One table instead of the report
+    #[arg(short, long, value_name = "NAME", value_parser = ["processes", "connections", "http", "mysql", "endpoints", "digests", "services", "losses", "capture"], help_heading = "Output")]
+    pub table: Option<String>,
+    /// Form of the output; otherwise by the name of the file, or for people
+    #[arg(short, long, value_enum, help_heading = "Output")]
+    pub format: Option<FormatArg>,
+    /// Write here: a file with --table, a folder of one file per table without
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Overwrite existing files
+    #[arg(long, help_heading = "Output")]
+    pub force: bool,
+
+    /// Only rows for which this holds: 'status >= 500 and path ~ "/api" and total_ns > 10ms'
+    #[arg(short = 'w', long = "where", value_name = "EXPR", help_heading = "Rows and columns")]
+    pub filter: Option<String>,
+    /// Only these columns, in this order; * for all
+    #[arg(
+        short,
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        help_heading = "Rows and columns"
+    )]
+    pub columns: Vec<String>,
+    /// Sort by these columns; -NAME for descending
+    #[arg(
+        short,
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        help_heading = "Rows and columns"
+    )]
+    pub sort: Vec<String>,
+    /// At most this many rows
+    #[arg(short = 'n', long, value_name = "N", help_heading = "Rows and columns")]
+    pub limit: Option<usize>,
+    /// Count rows by the values of these columns: count, error rate, bytes, percentiles
+    #[arg(
+        short,
+        long,
+        value_name = "NAME,…",
+        value_delimiter = ',',
+        help_heading = "Rows and columns"
+    )]
+    pub group_by: Vec<String>,
+    /// Count rows by spans of time (1s, 500ms)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Rows and columns")]
+    pub bucket: Option<Duration>,
+
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// Which part of a capture.
+#[derive(Debug, Args)]
+pub struct SelectionArgs {
+    /// From this time on: 2026-01-31T12:00:00Z, or +30s after the start
+    #[arg(long, value_name = "TIME", help_heading = "Part of the capture")]
+    pub from: Option<String>,
+    /// Until before this time
+    #[arg(long, value_name = "TIME", help_heading = "Part of the capture")]
+    pub to: Option<String>,
+    /// Only connections with this port at either end (repeatable)
+    #[arg(
+        long,
+        value_name = "PORT",
+        value_delimiter = ',',
+        help_heading = "Part of the capture"
+    )]
+    pub port: Vec<u16>,
+    /// Only this process (repeatable)
+    #[arg(
+        long,
+        value_name = "PID",
+        value_delimiter = ',',
+        help_heading = "Part of the capture"
+    )]
+    pub pid: Vec<u32>,
+    /// Only this pod, at either end: name or namespace/name, * for any characters (repeatable)
+    #[arg(
+        long,
+        value_name = "POD",
+        value_delimiter = ',',
+        help_heading = "Part of the capture"
+    )]
+    pub pod: Vec<String>,
+}
+
+/// How the work is done.
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    /// Threads; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Work")]
+    pub threads: Option<u16>,
+    /// Name pods by this list (kubectl get pods -A -o json)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Work")]
+    pub pods: Option<PathBuf>,
+    /// A further path template, such as /shop/{name}/cart (repeatable)
+    #[arg(long, value_name = "TEMPLATE", help_heading = "Work")]
+    pub path_template: Vec<String>,
+    /// No progress bar
+    #[arg(long, help_heading = "Work")]
+    pub no_progress: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// For people
+    Table,
+    /// One array; without --table, the report as one object
+    Json,
+    /// One object on each line
+    Ndjson,
+    Csv,
+    Parquet,
+    /// Arrow IPC file
+    Arrow,
+}
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  mdf diff before.mdf after.mdf
+  mdf diff before.mdf after.mdf --fail-if 'p95>+10%' --fail-if 'error_rate>+1%'
+
+A condition names count, error_rate, mean, p50, p90, p95, p99 or max, then > or <, then a change: +10% is relative
+(for error_rate in points), +5ms is absolute. Only changes that are more than chance fail: exit code 1.
+* marks a change that is more than chance (95 %), ** one that surely is (99.9 %).";
+
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub struct DiffArgs {
+    /// The capture to compare with
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub before: PathBuf,
+    /// The capture to judge
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub after: PathBuf,
+    /// Fail when an endpoint or digest changed so: 'p95>+10%' (repeatable)
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<String>,
+    /// Leave out what came less often than this on either side
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub min_count: u64,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub format: FormatArg,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The capture
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// How many times as fast as it happened (1, 0.5, 10), or max for without waiting
+    #[arg(long, value_name = "N|max", default_value = "max", value_parser = parse_speed)]
+    pub speed: Speed,
+}
+
+/// How fast lines come again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    Times(f64),
+    Max,
+}
+
+fn parse_speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    match text.trim_end_matches('x').parse::<f64>() {
+        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+        _ => Err("a number above 0, or max".to_string()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// The captures
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// As one JSON object for each file
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The packet capture: pcap or pcapng, plain or compressed by gzip or zstd
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The capture file to make
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The page of a command; without it, the page of mdf
+    pub command: Option<String>,
+    /// Write the pages of all commands into this folder
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "command")]
+    pub output: Option<PathBuf>,
+}
+
+#[cfg(feature = "analyze")]
+mod analyze {
+    use super::{AnalyzeArgs, DiffArgs, EngineArgs, FormatArg, SelectionArgs};
+    use masdeepflow::analyze::options::{AnalyzeOptions, DiffOptions, EngineOptions, Moment, ResultOptions, Selection};
+    use masdeepflow::analyze::output::Format;
+    use masdeepflow::outcome::Usage;
+    use masdeepflow::units::{parse_duration, parse_time};
+
+    impl From<FormatArg> for Format {
+        fn from(format: FormatArg) -> Format {
+            match format {
+                FormatArg::Table => Format::Table,
+                FormatArg::Json => Format::Json,
+                FormatArg::Ndjson => Format::Ndjson,
+                FormatArg::Csv => Format::Csv,
+                FormatArg::Parquet => Format::Parquet,
+                FormatArg::Arrow => Format::Arrow,
+            }
+        }
+    }
+
+    impl AnalyzeArgs {
+        /// What is asked for; `colour` says whether standard output takes colours.
+        pub fn options(self, colour: bool) -> Result<AnalyzeOptions, Usage> {
+            let table = self.table.as_deref().map(str::parse).transpose().map_err(Usage)?;
+            let sort = self
+                .sort
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<_, _>>()
+                .map_err(Usage)?;
+            let bucket_ns = match self.bucket {
+                Some(bucket) if bucket.is_zero() => return Err(Usage("--bucket 0 has no width".to_string())),
+                bucket => bucket.map(|bucket| u64::try_from(bucket.as_nanos()).unwrap_or(u64::MAX)),
+            };
+            Ok(AnalyzeOptions {
+                inputs: self.files,
+                selection: self.selection.selection()?,
+                engine: self.engine.options(),
+                result: ResultOptions {
+                    table,
+                    format: self.format.map(Format::from),
+                    output: self.output,
+                    force: self.force,
+                    filter: self.filter,
+                    columns: self.columns,
+                    sort,
+                    limit: self.limit,
+                    group_by: self.group_by,
+                    bucket_ns,
+                    colour,
+                },
+            })
+        }
+    }
+
+    impl SelectionArgs {
+        fn selection(self) -> Result<Selection, Usage> {
+            Ok(Selection {
+                from: self.from.as_deref().map(moment).transpose().map_err(Usage)?,
+                to: self.to.as_deref().map(moment).transpose().map_err(Usage)?,
+                ports: self.port,
+                pids: self.pid,
+                pods: self.pod,
+            })
+        }
+    }
+
+    fn moment(text: &str) -> Result<Moment, String> {
+        match text.strip_prefix('+') {
+            Some(after) => {
+                let after = parse_duration(after)?.as_nanos();
+                Ok(Moment::AfterStart(u64::try_from(after).unwrap_or(u64::MAX)))
+            }
+            None => parse_time(text).map(Moment::Utc),
+        }
+    }
+
+    impl DiffArgs {
+        /// What is compared.
+        pub fn options(self) -> Result<DiffOptions, Usage> {
+            let fail_if = self
+                .fail_if
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<_, _>>()
+                .map_err(Usage)?;
+            Ok(DiffOptions {
+                before: self.before,
+                after: self.after,
+                fail_if,
+                min_count: self.min_count,
+                format: self.format.into(),
+                engine: self.engine.options(),
+            })
+        }
+    }
+
+    impl EngineArgs {
+        /// How the work is to be done.
+        pub fn options(self) -> EngineOptions {
+            EngineOptions {
+                threads: self.threads.map(usize::from),
+                progress: !self.no_progress,
+                pods: self.pods,
+                path_templates: self.path_template,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_says_what_it_is_for() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
+            }
+            for below in command.get_subcommands() {
+                assert!(below.get_about().is_some(), "{}", below.get_name());
+                check(below);
+            }
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn a_command_to_record_keeps_its_own_options() {
+        let cli = Cli::try_parse_from(["mdf", "record", "-o", "x", "--", "ls", "-o", "y"]).unwrap();
+        let Command::Record(record) = cli.command else { panic!() };
+        assert_eq!(record.command, ["ls", "-o", "y"]);
+        assert_eq!(record.output, Some("x".into()));
+    }
+
+    #[test]
+    fn descending_columns_are_not_options() {
+        let cli = Cli::try_parse_from(["mdf", "analyze", "x", "--sort", "-total_ns,path"]).unwrap();
+        let Command::Analyze(analyze) = cli.command else {
+            panic!()
+        };
+        assert_eq!(analyze.sort, ["-total_ns", "path"]);
+    }
+
+    #[test]
+    fn sizes_durations_and_speeds_are_read() {
+        let cli = Cli::try_parse_from(["mdf", "record", "--duration", "1m30s", "--max-size", "2GiB"]).unwrap();
+        let Command::Record(record) = cli.command else { panic!() };
+        assert_eq!(record.duration, Some(Duration::from_secs(90)));
+        assert_eq!(record.max_size, Some(2 << 30));
+        assert_eq!(parse_speed("2.5x"), Ok(Speed::Times(2.5)));
+        assert_eq!(parse_speed("max"), Ok(Speed::Max));
+        assert!(parse_speed("0").is_err());
+        for wrong in [
+            &["mdf", "record", "--port", "0"][..],
+            &["mdf", "record", "--keep", "3"],
+            &["mdf", "analyze"],
+            &["mdf", "analyze", "x", "--table", "nothing"],
+            &["mdf", "replay", "x", "--speed", "-1"],
+        ] {
+            let error = Cli::try_parse_from(wrong).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Files in memory, without reading them: one of the two places that need unsafe.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use memmap2::Mmap;
+
+/// A file, mapped.
+pub struct Mapped {
+    pub path: PathBuf,
+    map: Mmap,
+}
+
+impl Mapped {
+    /// Maps a file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let length = file
+            .metadata()
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(length.is_file(), "{} is not a regular file", path.display());
+        ensure!(length.len() > 0, "{} is empty", path.display());
+        // SAFETY: the map is only read. Another process that shortens the file meanwhile would end this one with
+        // SIGBUS; captures are only ever appended to, and `record` never shortens one.
+        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))?;
+        Ok(Mapped {
+            path: path.to_owned(),
+            map,
+        })
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// For messages.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
