@@ -119,6 +119,9 @@ pub struct Exchange {
     pub response: Span,
     /// No response is to be expected (MySQL COM_STMT_CLOSE); finished with its request.
     pub one_way: bool,
+    /// Nothing more will be known of it, although an end of it is not (given up after a gap, cut by the end of the
+    /// connection).
+    pub closed: bool,
     /// The first reason found why it cannot be measured in full.
     pub incomplete: Option<Incomplete>,
     pub message: Message,
@@ -133,6 +136,7 @@ impl Exchange {
             request: Span::default(),
             response: Span::default(),
             one_way: false,
+            closed: false,
             incomplete: None,
             message,
             views: Default::default(),
@@ -146,7 +150,7 @@ impl Exchange {
 
     /// Nothing more is to come.
     pub fn is_finished(&self) -> bool {
-        self.incomplete_and_closed() || (self.request.ended && (self.one_way || self.response.ended))
+        self.closed || self.incomplete_and_closed() || (self.request.ended && (self.one_way || self.response.ended))
     }
 
     fn incomplete_and_closed(&self) -> bool {
@@ -177,6 +181,7 @@ impl Queue {
         exchange.request = Span::default();
         exchange.response = Span::default();
         exchange.one_way = false;
+        exchange.closed = false;
         exchange.incomplete = None;
         exchange.views = Default::default();
         Some(exchange)

@@ -1,0 +1,48 @@
+//! What an HTTP exchange says, as the tables need it.
+
+/// A request and what its response says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HttpMessage {
+    /// As sent; empty when only a response was seen.
+    pub method: String,
+    /// The request target as sent (origin, absolute, authority or asterisk form; RFC 9112, 3.2).
+    pub target: String,
+    /// The Host field, or the authority of an absolute target.
+    pub host: String,
+    /// Major * 10 + minor: 9, 10 or 11; 0 when unknown.
+    pub version: u8,
+    /// 0 when no final response was seen.
+    pub status: u16,
+    /// Content-Type of the response, as sent.
+    pub content_type: String,
+    /// The protocol that a 101 answer switched to.
+    pub upgrade: String,
+    /// Status of the last interim response (100, 103); 0 when there was none.
+    pub interim: u16,
+    /// What was wrong with it; empty when nothing was.
+    pub problem: &'static str,
+}
+
+impl HttpMessage {
+    /// Empties every field and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.method.clear();
+        self.target.clear();
+        self.host.clear();
+        self.version = 0;
+        self.status = 0;
+        self.content_type.clear();
+        self.upgrade.clear();
+        self.interim = 0;
+        self.problem = "";
+    }
+}
+
+/// Replaces `text` by `bytes`; bytes that are not UTF-8 become U+FFFD.
+pub(super) fn set(text: &mut String, bytes: &[u8]) {
+    text.clear();
+    match std::str::from_utf8(bytes) {
+        Ok(valid) => text.push_str(valid),
+        Err(_) => text.push_str(&String::from_utf8_lossy(bytes)),
+    }
+}
