@@ -18,3 +18,4 @@ pub mod run;
 pub mod shard;
 pub mod stream;
 pub mod table;
+pub mod template;
