@@ -19,3 +19,4 @@ pub mod run;
 pub mod shard;
 pub mod stream;
 pub mod table;
+pub mod template;

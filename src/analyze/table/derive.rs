@@ -4,6 +4,7 @@
 //! again and again.
 
 use super::column::FastMap;
+use crate::analyze::template;
 
 /// The path and the query of a request target (RFC 9112, 3.2).
 ///
@@ -96,7 +97,7 @@ impl Fingerprints {
 }
 
 fn template_of(path: &str) -> String {
-    path.to_string()
+    template::of(path).into_owned()
 }
 
 fn digest_of(statement: &str) -> Digest {

@@ -150,17 +150,15 @@ pub struct HttpStitcher {
 }
 
 impl HttpStitcher {
-    /// A connection from its first byte on.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The capture began in the middle of this connection: both directions look for the next believable start.
-    pub fn joined() -> Self {
+    /// A connection from its first byte on; or, `joined`, from somewhere in its middle: then both directions look for
+    /// the next believable start.
+    pub fn new(joined: bool) -> Self {
         let mut stitcher = Self::default();
-        stitcher.client.lose(Incomplete::StartedBefore, true);
-        stitcher.server.lose(Incomplete::StartedBefore, true);
-        stitcher.doubt = Some(Incomplete::StartedBefore);
+        if joined {
+            stitcher.client.lose(Incomplete::StartedBefore, true);
+            stitcher.server.lose(Incomplete::StartedBefore, true);
+            stitcher.doubt = Some(Incomplete::StartedBefore);
+        }
         stitcher
     }
 
@@ -312,11 +310,7 @@ impl HttpStitcher {
                 let left = *left;
                 match parse::request(rest) {
                     Parsed::Whole(..) if parse::may_begin_request(rest) => self.request_ended(here, queue),
-                    Parsed::Partial
-                        if parse::may_begin_request(rest) && (rest.len() as u64) < left.min(MAX_HEAD as u64) =>
-                    {
-                        return Step::More;
-                    }
+                    Parsed::Partial if parse::may_begin_request(rest) && may_grow(rest, left, 5) => return Step::More,
                     _ => self.client.state = State::Length(left),
                 }
                 Step::Used(0)
@@ -526,7 +520,7 @@ impl HttpStitcher {
                 let left = *left;
                 match parse::response(rest) {
                     Parsed::Whole(_, used) if parse::is_believable(&rest[..used]) => self.response_ended(here, queue),
-                    Parsed::Partial if (rest.len() as u64) < left.min(MAX_HEAD as u64) => return Step::More,
+                    Parsed::Partial if may_grow(rest, left, 13) => return Step::More,
                     _ => self.server.state = State::Length(left),
                 }
                 Step::Used(0)
@@ -565,11 +559,8 @@ impl HttpStitcher {
     fn response_found(&mut self, here: u64, lost: Lost, queue: &mut Queue) -> Step {
         let inside = queue.awaiting().is_some_and(|exchange| exchange.response.begun);
         if inside && queue.waiting() < 2 {
-            if !self.force {
-                return Step::Hold;
-            }
-            self.server.state = State::Lost(Lost { at_line: false, ..lost });
-            return Step::Used(0);
+            self.skipped += 1;
+            return Step::Used(1);
         }
         if inside {
             self.response_lost(here, lost, queue);
@@ -1107,6 +1098,12 @@ fn spoil(exchange: &mut Exchange, why: Incomplete, problem: &'static str) {
     {
         message.problem = problem;
     }
+}
+
+/// Whether the beginning of a head, where a body of `left` bytes may stand instead, is worth waiting for the rest of.
+/// `sure` bytes of a head do not come by chance.
+fn may_grow(rest: &[u8], left: u64, sure: usize) -> bool {
+    rest.len() < MAX_HEAD && (rest.len() >= sure || (rest.len() as u64) < left)
 }
 
 fn version(exchange: &Exchange) -> u8 {

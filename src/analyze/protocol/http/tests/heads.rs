@@ -1,0 +1,154 @@
+//! The head parser against httparse, and its three answers.
+
+use super::super::parse::{self, Coding, Length, Parsed, Wrong};
+
+const REQUESTS: [&str; 6] = [
+    "GET / HTTP/1.1\r\n\r\n",
+    "GET /w?q=1&x HTTP/1.1\r\nHost: a.example\r\nUser-Agent: curl/8.5\r\nAccept: */*\r\n\r\n",
+    "POST /form HTTP/1.0\r\nContent-Length: 11\r\nHOST:  b \r\n\r\nhello world",
+    "PROPFIND http://h/x HTTP/1.1\nTransfer-Encoding: gzip, chunked\nExpect: 100-Continue\n\n",
+    "OPTIONS * HTTP/1.1\r\nHost:\r\nX-Empty:\r\n\r\n",
+    "M-SEARCH * HTTP/1.1\r\nHost: 239.255.255.250:1900\r\n\r\n",
+];
+
+const RESPONSES: [&str; 5] = [
+    "HTTP/1.1 200 OK\r\nServer: nginx/1.22\r\nContent-Type: text/html\r\nContent-Length: 615\r\nConnection: keep-alive\r\n\r\n<",
+    "HTTP/1.0 404 Not Found\r\n\r\n",
+    "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    "HTTP/1.1 299 \n\n",
+];
+
+#[test]
+fn agrees_with_httparse() {
+    for text in REQUESTS {
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut theirs = httparse::Request::new(&mut fields);
+        let used = theirs.parse(text.as_bytes()).unwrap().unwrap();
+        let Parsed::Whole(ours, our_used) = parse::request(text.as_bytes()) else {
+            panic!("{text}")
+        };
+        assert_eq!(our_used, used, "{text}");
+        assert_eq!(
+            (Some(ours.method), Some(ours.target)),
+            (theirs.method.map(str::as_bytes), theirs.path.map(str::as_bytes))
+        );
+        assert_eq!(Some(ours.version), theirs.version.map(|minor| 10 + minor));
+        let host = theirs
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case("host"));
+        assert_eq!(ours.host, host.map_or(&b""[..], |field| field.value.trim_ascii()));
+    }
+    for text in RESPONSES {
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut theirs = httparse::Response::new(&mut fields);
+        let used = theirs.parse(text.as_bytes()).unwrap().unwrap();
+        let Parsed::Whole(ours, our_used) = parse::response(text.as_bytes()) else {
+            panic!("{text}")
+        };
+        assert_eq!((our_used, Some(ours.status)), (used, theirs.code), "{text}");
+        let kind = theirs
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case("content-type"));
+        assert_eq!(ours.content_type, kind.map_or(&b""[..], |field| field.value));
+    }
+}
+
+#[test]
+fn every_prefix_is_partial() {
+    for text in REQUESTS {
+        let Parsed::Whole(_, used) = parse::request(text.as_bytes()) else {
+            panic!("{text}")
+        };
+        for cut in 0..used {
+            assert_eq!(
+                parse::request(&text.as_bytes()[..cut]),
+                Parsed::Partial,
+                "{text:?} at {cut}"
+            );
+        }
+        assert_eq!(parse::head_end(text.as_bytes(), 0), Some(used));
+    }
+    for text in RESPONSES {
+        let Parsed::Whole(_, used) = parse::response(text.as_bytes()) else {
+            panic!("{text}")
+        };
+        for cut in 0..used {
+            assert_eq!(
+                parse::response(&text.as_bytes()[..cut]),
+                Parsed::Partial,
+                "{text:?} at {cut}"
+            );
+        }
+        assert_eq!(parse::head_end(text.as_bytes(), 0), Some(used));
+    }
+}
+
+#[test]
+fn fields_of_interest() {
+    let Parsed::Whole(head, _) = parse::request(REQUESTS[3].as_bytes()) else {
+        panic!()
+    };
+    assert_eq!((head.framing.coding, head.expects), (Coding::Chunked, true));
+    let Parsed::Whole(head, _) = parse::request(REQUESTS[2].as_bytes()) else {
+        panic!()
+    };
+    assert_eq!(
+        (head.framing.length, head.host, head.version),
+        (Length::Known(11), &b"b"[..], 10)
+    );
+    let Parsed::Whole(head, _) = parse::response(RESPONSES[3].as_bytes()) else {
+        panic!()
+    };
+    assert_eq!(head.upgrade, b"websocket");
+}
+
+#[test]
+fn wrong_start_lines() {
+    let wrong = |text: &str| match parse::request(text.as_bytes()) {
+        Parsed::Wrong(wrong) => wrong,
+        other => panic!("{text:?}: {other:?}"),
+    };
+    for text in [
+        "\x16\x03\x01",
+        " GET / HTTP/1.1",
+        "GET\t/ HTTP/1.1",
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    ] {
+        assert_eq!(wrong(text), Wrong::Foreign, "{text:?}");
+    }
+    assert_eq!(wrong("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Wrong::Http2);
+    assert_eq!(wrong("GET / HTTP/2.0\r\n"), Wrong::Line("version is not HTTP/1.x"));
+    assert_eq!(wrong("GET  HTTP/1.1\r\n"), Wrong::Line("empty request target"));
+    assert_eq!(wrong("POST /x\r\n"), Wrong::Line("request line without a version"));
+    for text in [
+        "HTTP/2 200",
+        "HTTP/1.1 099 X",
+        "HTTP/1.1 2000 X",
+        "HTTP/1.1  200",
+        "http/1.1 200 OK",
+        "ICY 200 OK",
+    ] {
+        assert_eq!(
+            parse::response(text.as_bytes()),
+            Parsed::Wrong(Wrong::Foreign),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn believable_heads() {
+    assert!(parse::is_believable(
+        b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\nX-y:z\r\n\r\n"
+    ));
+    for head in [
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\n: x\r\n\r\n",
+        "GET / HTTP/1.1\r\n<a href=\"x:\">\r\n\r\n",
+    ] {
+        assert!(!parse::is_believable(head.as_bytes()), "{head:?}");
+    }
+}

@@ -1,0 +1,295 @@
+//! Streams with holes, and connections joined in the middle.
+
+use super::*;
+
+const OK2: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+#[test]
+fn body_of_declared_length_is_skipped() {
+    for why in [Missing::Lost, Missing::Unread] {
+        let mut talk = Talk::new();
+        talk.say(Client, "PUT / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nabc")
+            .lose(Client, 997, why);
+        talk.say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nabc")
+            .lose(Server, 90_000, why)
+            .lose(Server, 9_990, why)
+            .say(Server, "tail567");
+        talk.say(Client, get("/2")).say(Server, OK2);
+        assert_eq!(
+            talk.rows(),
+            [whole("PUT /", 200, 1040, 100_043), whole("GET /2", 200, 28, 40)]
+        );
+    }
+}
+
+#[test]
+fn hole_inside_one_chunk_costs_nothing() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/"))
+        .say(Server, CHUNKED)
+        .say(Server, "1000\r\nabc")
+        .lose(Server, 0x1000 - 3, Missing::Unread)
+        .say(Server, "\r\n0\r\n\r\n");
+    assert_eq!(talk.rows(), [whole("GET /", 200, 27, CHUNKED.len() + 6 + 0x1000 + 7)]);
+}
+
+#[test]
+fn lost_chunk_header_leaves_the_size_unknown() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/"))
+        .say(Server, CHUNKED)
+        .say(Server, "10\r\nabc")
+        .lose(Server, 500, Missing::Lost)
+        .say(Server, "abc\r\nHTTP/1.1 200 quoted\r\n\r\n");
+    talk.say(Client, get("/2")).say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(
+        (rows[0].status, rows[0].response, rows[0].incomplete),
+        (200, None, Some(Incomplete::Gap))
+    );
+    assert_eq!(rows[1], whole("GET /2", 200, 28, 40), "the next exchange is whole");
+}
+
+#[test]
+fn lost_chunk_header_with_the_last_chunk_in_sight() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/"))
+        .say(Server, CHUNKED)
+        .say(Server, "10\r\nabc")
+        .lose(Server, 500, Missing::Unread)
+        .say(Server, "\r\n0\r")
+        .say(Server, "\n\r\n");
+    talk.say(Client, get("/2")).say(Server, OK2);
+    assert_eq!(
+        talk.rows(),
+        [
+            whole("GET /", 200, 27, CHUNKED.len() + 7 + 500 + 7),
+            whole("GET /2", 200, 28, 40)
+        ]
+    );
+}
+
+#[test]
+fn lost_chunk_header_in_a_request() {
+    let mut talk = Talk::new();
+    talk.say(
+        Client,
+        "POST /up HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nabc",
+    )
+    .lose(Client, 500, Missing::Lost)
+    .say(Client, "abc\r\n0\r\n\r\n");
+    talk.say(Server, OK2).say(Client, get("/2")).say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(
+        (rows[0].what.as_str(), rows[0].status, rows[0].incomplete),
+        ("POST /up", 200, Some(Incomplete::Gap))
+    );
+    assert_eq!(rows[1], whole("GET /2", 200, 28, 40));
+}
+
+#[test]
+fn request_head_cut_by_the_snaplen() {
+    let mut talk = Talk::new();
+    talk.say(Client, "GET /long HTTP/1.1\r\nHost: h\r\nCookie: abcdef")
+        .lose(Client, 5000, Missing::Unread)
+        .say(Server, OK2);
+    talk.say(Client, get("/2")).say(Server, OK2);
+    let exchanges = talk.exchanges();
+    assert_eq!(message(&exchanges[0]).host, "h");
+    let rows: Vec<_> = exchanges.iter().map(row).collect();
+    assert_eq!(
+        (rows[0].what.as_str(), rows[0].status, rows[0].incomplete),
+        ("GET /long", 200, Some(Incomplete::Truncated))
+    );
+    assert_eq!(rows[1], whole("GET /2", 200, 28, 40));
+}
+
+#[test]
+fn response_head_cut_by_the_snaplen() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1"))
+        .say(Server, "HTTP/1.1 302 Found\r\nContent-Type: a/b\r\nSet-Cookie: ab")
+        .lose(Server, 5000, Missing::Unread)
+        .say(Server, "xyz\r\nbody");
+    talk.say(Client, get("/2")).say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(
+        (rows[0].status, rows[0].response, rows[0].incomplete),
+        (302, None, Some(Incomplete::Truncated))
+    );
+    assert_eq!(rows[1], whole("GET /2", 200, 28, 40));
+}
+
+#[test]
+fn lost_request_keeps_its_row_and_does_not_shift_pairs() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1"))
+        .say(Server, OK2)
+        .lose(Client, 28, Missing::Lost)
+        .say(Server, OK2)
+        .say(Client, get("/3"))
+        .say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(rows[0], whole("GET /1", 200, 28, 40));
+    assert_eq!(
+        (rows[1].what.as_str(), rows[1].status, rows[1].incomplete),
+        (" ", 200, Some(Incomplete::Gap))
+    );
+    assert_eq!(rows[2], whole("GET /3", 200, 28, 40));
+}
+
+#[test]
+fn lost_requests_found_out_after_their_responses() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1"))
+        .say(Server, OK2)
+        .say(Server, OK2)
+        .say(Server, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    talk.lose(Client, 56, Missing::Lost)
+        .say(Client, get("/4"))
+        .say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(
+        rows.iter().map(|r| (r.status, r.incomplete)).collect::<Vec<_>>(),
+        [
+            (200, None),
+            (200, Some(Incomplete::Gap)),
+            (404, Some(Incomplete::Gap)),
+            (200, None)
+        ]
+    );
+    assert_eq!(rows[3], whole("GET /4", 200, 28, 40));
+}
+
+#[test]
+fn lost_response_does_not_shift_pairs() {
+    // The hole is known before the next request, or only with the next bytes after it.
+    for late in [false, true] {
+        let mut talk = Talk::new();
+        talk.say(Client, get("/1")).say(Server, OK2).say(Client, get("/2"));
+        if late {
+            talk.say(Client, get("/3")).lose(Server, 40, Missing::Lost);
+        } else {
+            talk.lose(Server, 40, Missing::Lost).say(Client, get("/3"));
+        }
+        talk.say(Server, OK2).say(Client, get("/4")).say(Server, OK2);
+        let rows = talk.rows();
+        assert_eq!(rows[0], whole("GET /1", 200, 28, 40));
+        assert_eq!(
+            (rows[1].what.as_str(), rows[1].incomplete),
+            ("GET /2", Some(Incomplete::Gap))
+        );
+        assert_eq!(rows[2], whole("GET /3", 200, 28, 40));
+        assert_eq!(rows[3], whole("GET /4", 200, 28, 40));
+    }
+}
+
+#[test]
+fn hole_over_the_end_of_a_body_and_the_next_head() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1"))
+        .say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
+        .say(Client, get("/2"));
+    talk.lose(Server, 25, Missing::Lost)
+        .say(Server, "th: 2\r\n\r\nhi")
+        .say(Client, get("/3"))
+        .say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(rows[0], whole("GET /1", 200, 28, 49));
+    assert_eq!((rows[1].status, rows[1].incomplete), (0, Some(Incomplete::Gap)));
+    assert_eq!(rows[2], whole("GET /3", 200, 28, 40));
+}
+
+#[test]
+fn pairs_of_a_pipelining_client_are_marked_after_a_hole() {
+    let mut talk = Talk::new();
+    talk.say(Client, [get("/1"), get("/2"), get("/3")].concat())
+        .say(Server, OK2)
+        .lose(Server, 40, Missing::Lost)
+        .say(Server, OK2);
+    talk.say(Client, get("/4"))
+        .say(Server, OK2)
+        .say(Client, get("/5"))
+        .say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(rows[0], whole("GET /1", 200, 28, 40));
+    assert!(
+        rows[1..4].iter().all(|row| row.incomplete == Some(Incomplete::Gap)),
+        "{rows:?}"
+    );
+    assert_eq!(rows[4].what, "GET /5");
+}
+
+#[test]
+fn joined_inside_a_response() {
+    let mut talk = Talk::joined();
+    talk.lose(Server, 1, Missing::Before)
+        .say(Server, "rest of some body\r\n")
+        .say(Client, get("/1"))
+        .say(Server, OK2);
+    assert_eq!(talk.rows(), [whole("GET /1", 200, 28, 40)]);
+    assert_eq!(talk.stitcher.skipped(), 19);
+}
+
+#[test]
+fn joined_before_a_response() {
+    let mut talk = Talk::joined();
+    talk.say(Server, OK2).say(Client, get("/1")).say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(
+        (rows[0].what.as_str(), rows[0].status, rows[0].incomplete),
+        (" ", 200, Some(Incomplete::StartedBefore))
+    );
+    assert_eq!(rows[1], whole("GET /1", 200, 28, 40));
+}
+
+#[test]
+fn joined_inside_a_request_body() {
+    let mut talk = Talk::joined();
+    talk.say(Client, "of a form\nfield=1")
+        .say(Server, OK2)
+        .say(Client, get("/1"))
+        .say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(rows[0].incomplete, Some(Incomplete::StartedBefore));
+    assert_eq!(rows[1], whole("GET /1", 200, 28, 40));
+}
+
+#[test]
+fn missing_before_means_joined() {
+    let mut talk = Talk::new();
+    talk.lose(Client, 1, Missing::Before)
+        .lose(Server, 1, Missing::Before)
+        .say(Server, OK2)
+        .say(Client, get("/1"))
+        .say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(
+        rows.iter().map(|r| r.incomplete).collect::<Vec<_>>(),
+        [Some(Incomplete::StartedBefore), None]
+    );
+}
+
+#[test]
+fn unknown_method_may_have_been_head() {
+    let mut talk = Talk::joined();
+    talk.say(Server, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+        .say(Client, get("/1"))
+        .say(Server, OK2)
+        .say(Client, get("/2"))
+        .say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!(
+        rows.iter().map(|r| (r.response, r.incomplete)).collect::<Vec<_>>(),
+        [
+            (Some(41), Some(Incomplete::StartedBefore)),
+            (Some(40), None),
+            (Some(40), None)
+        ]
+    );
+}

@@ -1,0 +1,142 @@
+//! Each rule with the bytes that show it.
+
+mod heads;
+mod holes;
+mod laws;
+mod rules;
+
+use super::super::{Missing, Stitcher, Verdict};
+use super::{HttpMessage, HttpStitcher};
+use crate::analyze::exchange::{Exchange, Incomplete, Message, Queue, Side};
+
+pub(super) use Side::{Client, Server};
+
+/// A conversation under test: positions are counted here.
+pub(super) struct Talk {
+    pub stitcher: HttpStitcher,
+    pub queue: Queue,
+    pub sent: [u64; 2],
+    pub left: Option<&'static str>,
+}
+
+/// What a row says, shortly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    pub what: String,
+    pub status: u16,
+    /// Bytes on the wire, where both ends are known.
+    pub request: Option<u64>,
+    pub response: Option<u64>,
+    pub incomplete: Option<Incomplete>,
+}
+
+impl Talk {
+    pub fn new() -> Self {
+        Talk {
+            stitcher: HttpStitcher::new(false),
+            queue: Queue::default(),
+            sent: [0, 0],
+            left: None,
+        }
+    }
+
+    pub fn joined() -> Self {
+        Talk {
+            stitcher: HttpStitcher::new(true),
+            ..Talk::new()
+        }
+    }
+
+    fn note(&mut self, verdict: Verdict) {
+        if let Verdict::Leave(why) = verdict {
+            self.left = Some(why);
+        }
+    }
+
+    pub fn say(&mut self, from: Side, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let bytes = bytes.as_ref();
+        let pos = &mut self.sent[from as usize];
+        let verdict = self.stitcher.bytes(from, *pos, bytes, &mut self.queue);
+        *pos += bytes.len() as u64;
+        self.note(verdict);
+        self
+    }
+
+    pub fn lose(&mut self, from: Side, len: u64, why: Missing) -> &mut Self {
+        let pos = &mut self.sent[from as usize];
+        let verdict = self.stitcher.missing(from, *pos, len, why, &mut self.queue);
+        *pos += len;
+        self.note(verdict);
+        self
+    }
+
+    pub fn settle(&mut self) -> &mut Self {
+        let verdict = self.stitcher.settle(&mut self.queue);
+        self.note(verdict);
+        self
+    }
+
+    pub fn end(&mut self, from: Side) -> &mut Self {
+        self.stitcher.end(from, self.sent[from as usize], &mut self.queue);
+        self
+    }
+
+    /// Finished exchanges, as the engine takes them.
+    pub fn exchanges(&mut self) -> Vec<Exchange> {
+        let mut taken = Vec::new();
+        while self.queue.oldest().is_some_and(Exchange::is_finished) {
+            taken.extend(self.queue.take());
+        }
+        taken
+    }
+
+    pub fn rows(&mut self) -> Vec<Row> {
+        self.exchanges().iter().map(row).collect()
+    }
+
+    /// Rows after both ends.
+    pub fn all(&mut self) -> Vec<Row> {
+        self.end(Client).end(Server);
+        let rows = self.rows();
+        assert!(
+            self.queue.is_empty(),
+            "an end finishes every exchange: {:?}",
+            self.queue
+        );
+        rows
+    }
+
+    pub fn messages(&mut self) -> Vec<HttpMessage> {
+        self.exchanges().iter().map(message).collect()
+    }
+}
+
+pub(super) fn message(exchange: &Exchange) -> HttpMessage {
+    match &exchange.message {
+        Message::Http(message) => message.clone(),
+        Message::Mysql(_) => unreachable!(),
+    }
+}
+
+pub(super) fn row(exchange: &Exchange) -> Row {
+    let message = message(exchange);
+    let len = |span: crate::analyze::exchange::Span| (span.begun && span.ended).then(|| span.end - span.start);
+    Row {
+        what: format!("{} {}", message.method, message.target),
+        status: message.status,
+        request: len(exchange.request),
+        response: len(exchange.response),
+        incomplete: exchange.incomplete,
+    }
+}
+
+/// A whole, measured row.
+pub(super) fn whole(what: &str, status: u16, request: usize, response: usize) -> Row {
+    Row {
+        what: what.into(),
+        status,
+        request: Some(request as u64),
+        response: Some(response as u64),
+        incomplete: None,
+    }
+}

@@ -1,0 +1,335 @@
+//! Path templates: `/users/42` and `/users/77` are one endpoint, `/users/{id}`.
+//!
+//! A segment that names one thing among many becomes a placeholder: numbers `{id}`, UUIDs `{uuid}`, hex hashes
+//! `{hash}`, dates `{date}`, long random tokens `{token}`. Each of these holds a digit, so a path without digits is its
+//! own template at the cost of looking for one. Patterns of the user come first; a limit on the number of templates
+//! per host and method catches what no rule foresaw.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+/// What the endpoint of everything beyond the limit is called.
+pub const OTHER: &str = "{*}";
+
+/// The template of a path (no query, no authority).
+pub fn of(path: &str) -> Cow<'_, str> {
+    if !path.bytes().any(|byte| byte.is_ascii_digit()) && !path.contains(';') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::new();
+    // How much of `path` is in `out`, or would be if anything had changed.
+    let mut copied = 0;
+    let mut at = 0;
+    for segment in path.split('/') {
+        let (name, rest) = match segment.split_once(';') {
+            // Matrix parameters (`;jsessionid=…`) belong to the request, not to the endpoint.
+            Some((name, _)) => (name, ""),
+            None => split_extension(segment),
+        };
+        // A token with dots in it (JWT) has no extension.
+        let whole = if name.contains('.') { placeholder(segment) } else { None };
+        let (kept, rest) = match (whole, placeholder(name)) {
+            (Some(text), _) => (text, ""),
+            (None, Some(text)) => (text, rest),
+            (None, None) => (name, rest),
+        };
+        if kept.len() + rest.len() != segment.len() || kept != name {
+            out.push_str(&path[copied..at]);
+            out.push_str(kept);
+            out.push_str(rest);
+            copied = at + segment.len();
+        }
+        at += segment.len() + 1;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(path);
+    }
+    out.push_str(path.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
+}
+
+/// Splits `42.json` before its extension: one to five letters or digits, beginning with a letter.
+fn split_extension(segment: &str) -> (&str, &str) {
+    match segment.rfind('.') {
+        Some(dot) if dot > 0 => {
+            let extension = &segment.as_bytes()[dot + 1..];
+            let looks = (1..=5).contains(&extension.len())
+                && extension[0].is_ascii_alphabetic()
+                && extension.iter().all(u8::is_ascii_alphanumeric);
+            if looks { segment.split_at(dot) } else { (segment, "") }
+        }
+        _ => (segment, ""),
+    }
+}
+
+/// What stands for this segment, if it names one thing among many.
+fn placeholder(segment: &str) -> Option<&'static str> {
+    let bytes = segment.as_bytes();
+    let (mut digits, mut hex, mut lower, mut upper, mut others) = (0, 0, 0, 0, 0);
+    for byte in bytes {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b'a'..=b'z' => {
+                lower += 1;
+                hex += usize::from(*byte <= b'f');
+            }
+            b'A'..=b'Z' => {
+                upper += 1;
+                hex += usize::from(*byte <= b'F');
+            }
+            b'-' | b'_' | b'.' | b'~' | b'=' | b'+' | b'%' => others += 1,
+            b':' => others += 1,
+            _ => return None,
+        }
+    }
+    let len = bytes.len();
+    if digits == 0 {
+        return None;
+    }
+    if digits == len || (digits + 1 == len && bytes[0] == b'-') {
+        return Some("{id}");
+    }
+    if len == 36 && digits + hex == 32 && [8, 13, 18, 23].iter().all(|at| bytes[*at] == b'-') {
+        return Some("{uuid}");
+    }
+    if digits + hex == len && len >= 8 && digits >= 2 && (lower == 0 || upper == 0) {
+        return Some("{hash}");
+    }
+    if is_date(bytes) {
+        return Some("{date}");
+    }
+    // Random: all three sorts of characters, or many digits and no word separators.
+    let token = len >= 20 && ((lower > 0 && upper > 0 && digits >= 2) || (digits >= 4 && others == 0));
+    token.then_some("{token}")
+}
+
+/// `2024-01`, `2024-01-31`, and with a time behind it (RFC 3339).
+fn is_date(bytes: &[u8]) -> bool {
+    let number = |range: std::ops::Range<usize>, limits: std::ops::RangeInclusive<u32>| {
+        bytes.get(range).is_some_and(|digits| {
+            digits.iter().all(u8::is_ascii_digit)
+                && limits.contains(&digits.iter().fold(0, |n, digit| n * 10 + u32::from(digit - b'0')))
+        })
+    };
+    let month = number(0..4, 1000..=2999) && bytes.get(4) == Some(&b'-') && number(5..7, 1..=12);
+    let day = || bytes.get(7) == Some(&b'-') && number(8..10, 1..=31);
+    match bytes.len() {
+        7 => month,
+        10 => month && day(),
+        11.. => month && day() && matches!(bytes[10], b'T' | b't' | b'_') && number(11..13, 0..=23),
+        _ => false,
+    }
+}
+
+/// Patterns of the user (`--path-template`): segments are literal, `{name}` matches one segment, a last `{*}` or `**`
+/// any number of them. The first that matches wins, and is the template.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patterns(Vec<Box<str>>);
+
+/// A pattern that can match nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPattern {
+    #[error("path template {0:?} does not begin with /")]
+    NoSlash(String),
+    #[error("path template {0:?} has {{*}} or ** before its end")]
+    RestNotLast(String),
+}
+
+impl Patterns {
+    /// Reads patterns as the user wrote them.
+    pub fn new<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>) -> Result<Self, BadPattern> {
+        let mut all = Vec::new();
+        for pattern in patterns {
+            let pattern = pattern.as_ref();
+            let Some(segments) = pattern.strip_prefix('/') else {
+                return Err(BadPattern::NoSlash(pattern.into()));
+            };
+            let before_last = segments.rsplit_once('/').map_or("", |(before, _)| before);
+            if before_last.split('/').any(is_rest) {
+                return Err(BadPattern::RestNotLast(pattern.into()));
+            }
+            all.push(pattern.into());
+        }
+        Ok(Patterns(all))
+    }
+
+    /// The first pattern that matches.
+    pub fn find(&self, path: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .map(|pattern| &**pattern)
+            .find(|pattern| matches(pattern, path))
+    }
+
+    /// The template of a path: the first pattern that matches, else by the rules.
+    pub fn template<'a>(&'a self, path: &'a str) -> Cow<'a, str> {
+        match self.find(path) {
+            Some(pattern) => Cow::Borrowed(pattern),
+            None => of(path),
+        }
+    }
+}
+
+fn is_rest(segment: &str) -> bool {
+    segment == "{*}" || segment == "**"
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    let mut path = path.split('/');
+    for segment in pattern.split('/') {
+        if is_rest(segment) {
+            return true;
+        }
+        let Some(part) = path.next() else { return false };
+        let any = segment.len() > 2 && segment.starts_with('{') && segment.ends_with('}');
+        if !(segment == part || any && !part.is_empty()) {
+            return false;
+        }
+    }
+    path.next().is_none()
+}
+
+/// Limits how many templates one host and method may have: the first `limit` are kept, the others are [`OTHER`].
+#[derive(Debug, Clone)]
+pub struct Limit {
+    limit: usize,
+    seen: HashMap<(String, String), HashSet<String>>,
+}
+
+/// Templates per host and method; more is a rule that is missing, not an interface.
+pub const DEFAULT_LIMIT: usize = 500;
+/// Pairs of host and method that are told apart. Beyond, every template counts as beyond the limit: hosts are
+/// whatever a client says.
+const MAX_HOSTS: usize = 10_000;
+
+impl Default for Limit {
+    fn default() -> Self {
+        Limit::new(DEFAULT_LIMIT)
+    }
+}
+
+impl Limit {
+    /// Keeps `limit` templates for each host and method.
+    pub fn new(limit: usize) -> Self {
+        Limit {
+            limit,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// The template, or [`OTHER`]. To be asked once for each new key of a table, not for each row.
+    pub fn admit<'a>(&mut self, method: &str, host: &str, template: &'a str) -> &'a str {
+        let key = (method.to_string(), host.to_string());
+        if !self.seen.contains_key(&key) && self.seen.len() >= MAX_HOSTS {
+            return OTHER;
+        }
+        let templates = self.seen.entry(key).or_default();
+        if templates.contains(template) {
+            return template;
+        }
+        if templates.len() >= self.limit {
+            return OTHER;
+        }
+        templates.insert(template.to_string());
+        template
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_among_many_become_placeholders() {
+        for (path, template) in [
+            ("/users/42", "/users/{id}"),
+            ("/users/42/orders/7/", "/users/{id}/orders/{id}/"),
+            ("/u/-17", "/u/{id}"),
+            ("/o/3f2504e0-4f89-11d3-9a0c-0305e82c3301/x", "/o/{uuid}/x"),
+            ("/o/3F2504E0-4F89-11D3-9A0C-0305E82C3301", "/o/{uuid}"),
+            ("/blob/d41d8cd98f00b204e9800998ecf8427e", "/blob/{hash}"),
+            ("/containers/cc4fc8e49cad/json", "/containers/{hash}/json"),
+            ("/logs/2024-01-31", "/logs/{date}"),
+            ("/logs/2024-01", "/logs/{date}"),
+            ("/logs/2024-01-31T10:20:30Z/tail", "/logs/{date}/tail"),
+            ("/img/12345.jpg", "/img/{id}.jpg"),
+            ("/s/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc", "/s/{token}"),
+            ("/ulid/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/ulid/{token}"),
+            ("/cart;jsessionid=1A2B3C/view", "/cart/view"),
+            ("42", "{id}"),
+        ] {
+            assert_eq!(of(path), template, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_stay() {
+        for path in [
+            "/",
+            "",
+            "*",
+            "/index.html",
+            "/v1/users",
+            "/api/v1.41/info",
+            "/img/logo2x.png",
+            "/css/bootstrap-4.5.min.css",
+            "/sha256",
+            "/posts/how-to-write-a-book-in-30-days",
+            "/feedface/cafe",
+            "/h2/p3",
+            "db:3306",
+            "/файл/7x",
+            "/.well-known/acme",
+            "/2024-13",
+            "//",
+        ] {
+            assert!(
+                matches!(of(path), Cow::Borrowed(same) if same == path),
+                "{path}: {}",
+                of(path)
+            );
+        }
+    }
+
+    #[test]
+    fn patterns_come_first() {
+        let patterns = Patterns::new(["/shop/{category}/item", "/static/{*}", "/a/**"]).unwrap();
+        assert_eq!(patterns.template("/shop/shoes/item"), "/shop/{category}/item");
+        assert_eq!(patterns.template("/shop/shoes/item/7"), "/shop/shoes/item/{id}");
+        assert_eq!(patterns.template("/shop//item"), "/shop//item");
+        assert_eq!(patterns.template("/static/js/app.8f3a.js"), "/static/{*}");
+        assert_eq!(patterns.template("/a/b/c"), "/a/**");
+        assert_eq!(patterns.template("/b/1"), "/b/{id}");
+    }
+
+    #[test]
+    fn patterns_that_match_nothing_are_refused() {
+        assert_eq!(
+            Patterns::new(["users/{id}"]),
+            Err(BadPattern::NoSlash("users/{id}".into()))
+        );
+        assert_eq!(
+            Patterns::new(["/a/{*}/b"]),
+            Err(BadPattern::RestNotLast("/a/{*}/b".into()))
+        );
+    }
+
+    #[test]
+    fn templates_are_limited_by_host_and_method() {
+        let mut limit = Limit::new(2);
+        assert_eq!(limit.admit("GET", "a", "/1x"), "/1x");
+        assert_eq!(limit.admit("GET", "a", "/2x"), "/2x");
+        assert_eq!(limit.admit("GET", "a", "/3x"), OTHER);
+        assert_eq!(limit.admit("GET", "a", "/1x"), "/1x");
+        assert_eq!(limit.admit("PUT", "a", "/3x"), "/3x");
+        assert_eq!(limit.admit("GET", "b", "/3x"), "/3x");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_has_a_template_that_is_its_own(path: String) {
+            let once = of(&path).into_owned();
+            proptest::prop_assert_eq!(of(&once), once.as_str());
+        }
+    }
+}
