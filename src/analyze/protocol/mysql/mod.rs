@@ -2,6 +2,7 @@
 
 mod command;
 mod compress;
+mod fingerprint;
 mod handshake;
 mod message;
 mod packet;
@@ -9,6 +10,7 @@ mod result;
 mod stitch;
 
 pub use command::looks_like_command;
+pub use fingerprint::{digest, fingerprint};
 pub use handshake::looks_like_greeting;
 pub use message::{MysqlMessage, Status, command_name};
 pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};

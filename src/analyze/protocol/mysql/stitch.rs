@@ -183,6 +183,14 @@ impl Session {
     }
 }
 
+/// Whether what is probed has the header of a compressed frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framed {
+    No,
+    Yes,
+    Perhaps,
+}
+
 /// The first bytes of a piece, until there are enough to judge them.
 #[derive(Debug, Default)]
 struct Probe {
@@ -191,14 +199,23 @@ struct Probe {
 }
 
 impl Probe {
-    /// Takes bytes until `PROBE` are there, or all of what may be one short packet. True when there are enough.
-    fn gather(&mut self, place: &Place, bytes: &[u8], used: &mut usize) -> bool {
+    /// Takes bytes until `PROBE` are there, or all of what may be one short packet. True when there are enough. A client
+    /// has no packet that begins with 0: that is the longer header of a compressed frame.
+    fn gather(&mut self, place: &Place, bytes: &[u8], used: &mut usize, framed: Framed) -> bool {
         if self.bytes.is_empty() {
             self.place = Some(place.from(*used));
         }
         loop {
             let whole = match self.bytes.first_chunk::<HEADER>() {
-                Some(header) => (HEADER + length(header)).clamp(HEADER + 1, PROBE),
+                Some(header) if length(header) == 0 => HEADER,
+                Some(header) => {
+                    let longer = match framed {
+                        Framed::No => false,
+                        Framed::Yes => true,
+                        Framed::Perhaps => self.bytes.get(HEADER) == Some(&0),
+                    };
+                    (HEADER + length(header) + if longer { 3 } else { 0 }).clamp(HEADER + 1, PROBE)
+                }
                 None => HEADER,
             };
             if self.bytes.len() >= HEADER && self.bytes.len() >= whole {
@@ -211,6 +228,11 @@ impl Probe {
             self.bytes.extend_from_slice(&bytes[*used..*used + n]);
             *used += n;
         }
+    }
+
+    /// Bytes of an earlier piece are kept.
+    fn has_begun(&self) -> bool {
+        !self.bytes.is_empty()
     }
 
     fn take(&mut self) -> (Vec<u8>, Place) {
@@ -354,12 +376,18 @@ impl MysqlStitcher {
     fn outer_bytes(&mut self, outer: &mut Outer, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Step {
         let mut used = 0;
         if outer.lost {
-            if !outer.probe.gather(&Place::linear(pos), bytes, &mut used) {
+            let older = outer.probe.has_begun();
+            if !outer.probe.gather(&Place::linear(pos), bytes, &mut used, Framed::Yes) {
                 return Step::Go;
             }
             let (probe, place) = outer.probe.take();
             if !compress::looks_like_frame(from, &probe) {
-                return Step::Go;
+                // What was kept of the piece before is not the beginning of anything; this piece may be one.
+                return if older {
+                    self.outer_bytes(outer, from, pos, bytes, queue)
+                } else {
+                    Step::Go
+                };
             }
             outer.lost = false;
             let step = self.frames(outer, from, place.begin(0), &probe, queue);
@@ -482,13 +510,23 @@ impl MysqlStitcher {
     fn client_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
         let mut used = 0;
         if matches!(self.client, ClientState::Start | ClientState::Lost) {
-            if !self.client_probe.gather(&place, bytes, &mut used) {
+            let older = self.client == ClientState::Lost && self.client_probe.has_begun();
+            let framed = if place.is_linear() { Framed::Perhaps } else { Framed::No };
+            if !self.client_probe.gather(&place, bytes, &mut used, framed) {
+                if self.client == ClientState::Lost && self.client_probe.bytes.get(3).is_some_and(|seq| *seq != 0) {
+                    // The end of something; what comes next may be a command.
+                    self.client_probe.clear();
+                }
                 return Step::Go;
             }
             let (probe, at) = self.client_probe.take();
             let step = self.client_found(at, &probe, queue);
             if self.client == ClientState::Lost {
-                return Step::Go;
+                return if older {
+                    self.client_bytes(place, bytes, queue)
+                } else {
+                    Step::Go
+                };
             }
             if step != Step::Go {
                 return step;
@@ -542,7 +580,7 @@ impl MysqlStitcher {
         loop {
             if self.client == ClientState::Login && framer.at_boundary() && self.session.compressed() {
                 // The first frame after the login has sequence id 0, at the same place as a packet.
-                if !self.client_probe.gather(place, bytes, &mut used) {
+                if !self.client_probe.gather(place, bytes, &mut used, Framed::No) {
                     break;
                 }
                 let (probe, at) = self.client_probe.take();
@@ -842,7 +880,7 @@ impl MysqlStitcher {
         let mut used = 0;
         match self.server {
             ServerState::Start if self.server_framer.at_boundary() => {
-                if !self.server_probe.gather(&place, bytes, &mut used) {
+                if !self.server_probe.gather(&place, bytes, &mut used, Framed::No) {
                     return Step::Go;
                 }
                 let (probe, at) = self.server_probe.take();
@@ -879,7 +917,8 @@ impl MysqlStitcher {
     fn lost_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
         let mut used = 0;
         if self.pending > self.touched {
-            if !self.server_probe.gather(&place, bytes, &mut used) {
+            let older = self.server_probe.has_begun();
+            if !self.server_probe.gather(&place, bytes, &mut used, Framed::No) {
                 return Step::Go;
             }
             let (probe, at) = self.server_probe.take();
@@ -898,6 +937,9 @@ impl MysqlStitcher {
                 return self.server_bytes_from(place, bytes, used, queue);
             }
             self.extend(at.begin(0), at.end(probe.len()), queue);
+            if older {
+                return self.lost_bytes(place, bytes, queue);
+            }
         }
         self.extend(place.begin(0), place.end(bytes.len()), queue);
         self.heard = self.pending;

@@ -1,8 +1,8 @@
 //! The rules of the protocol, each on bytes of real clients and servers (fixtures/mysql).
 
-mod holes;
+mod fingerprints;
+
 mod real;
-mod wire;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -86,16 +86,11 @@ pub fn connections(bytes: &[u8]) -> Vec<Vec<Event>> {
 }
 
 pub struct Run {
-    pub stitcher: MysqlStitcher,
     pub exchanges: Vec<Exchange>,
     pub verdict: Verdict,
 }
 
 impl Run {
-    pub fn messages(&self) -> Vec<&MysqlMessage> {
-        self.exchanges.iter().map(message).collect()
-    }
-
     /// Command, statement, status, rows, affected, error code: one line each.
     pub fn lines(&self) -> Vec<String> {
         self.exchanges
@@ -124,13 +119,6 @@ impl Run {
                 line
             })
             .collect()
-    }
-
-    pub fn find(&self, statement: &str) -> &MysqlMessage {
-        self.messages()
-            .into_iter()
-            .find(|m| m.statement == statement)
-            .expect(statement)
     }
 }
 
@@ -177,11 +165,7 @@ pub fn run_open(events: &[Event], close: bool) -> Run {
         stitcher.end(Side::Server, ends[1], &mut queue);
     }
     exchanges.extend(std::iter::from_fn(|| queue.take()));
-    Run {
-        stitcher,
-        exchanges,
-        verdict,
-    }
+    Run { exchanges, verdict }
 }
 
 /// Cuts every event into pieces of `n` bytes.
