@@ -4,6 +4,7 @@
 //! again and again.
 
 use super::column::FastMap;
+use crate::analyze::protocol::mysql;
 use crate::analyze::template;
 
 /// The path and the query of a request target (RFC 9112, 3.2).
@@ -101,10 +102,9 @@ fn template_of(path: &str) -> String {
 }
 
 fn digest_of(statement: &str) -> Digest {
-    Digest {
-        fingerprint: statement.to_string(),
-        digest: String::new(),
-    }
+    let fingerprint = mysql::fingerprint(statement);
+    let digest = mysql::digest(&fingerprint);
+    Digest { fingerprint, digest }
 }
 
 #[cfg(test)]

@@ -1,0 +1,187 @@
+//! What a command and its response say. Plain data; who fills it is `stitch`.
+
+use std::sync::Arc;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Status {
+    /// OK, or a whole result.
+    Ok,
+    /// An ERR packet.
+    Error,
+    /// No response was seen, or none is ever sent.
+    #[default]
+    NoResponse,
+}
+
+impl Status {
+    /// The word in the `status` column.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Error => "error",
+            Status::NoResponse => "no_response",
+        }
+    }
+}
+
+/// A command and what its response says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MysqlMessage {
+    /// The command byte (`COM_QUERY` = 3, …). A refused login is reported as `COM_CONNECT` = 11.
+    pub command: u8,
+    /// SQL text: of `COM_QUERY` and `COM_STMT_PREPARE` as sent, of `COM_STMT_EXECUTE`, `COM_STMT_BULK_EXECUTE` and
+    /// `COM_STMT_FETCH` the text that was prepared (empty when the prepare was not seen). The argument of
+    /// `COM_INIT_DB` and `COM_FIELD_LIST`. Invalid UTF-8 is replaced.
+    pub statement: String,
+    /// The statement is only a prefix.
+    pub statement_cut: bool,
+    /// For prepared statements: the server's statement id.
+    pub statement_id: Option<u32>,
+    pub user: Arc<str>,
+    pub database: Arc<str>,
+    pub server_version: Arc<str>,
+    pub status: Status,
+    pub error_code: u16,
+    pub sqlstate: String,
+    pub error_message: String,
+    /// Rows of all result sets; `None` when they could not be counted.
+    pub rows: Option<u64>,
+    /// Sum over all OK packets; `None` when there was none (result sets only).
+    pub affected_rows: Option<u64>,
+    /// The last one that is not 0.
+    pub last_insert_id: Option<u64>,
+    /// Of the last result.
+    pub warnings: Option<u16>,
+    /// SERVER_STATUS_NO_INDEX_USED or SERVER_STATUS_NO_GOOD_INDEX_USED was set.
+    pub no_index_used: bool,
+    /// All server status flags of all results (`SERVER_QUERY_WAS_SLOW`, `SERVER_STATUS_IN_TRANS`, …).
+    pub status_flags: u16,
+    /// Something about the session was inferred from the traffic, not seen (joined in the middle).
+    pub inferred: bool,
+}
+
+impl MysqlMessage {
+    /// The command ran the SQL text in `statement`: what a digest counts.
+    pub fn runs_sql(&self) -> bool {
+        matches!(self.command, COM_QUERY | COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE)
+    }
+
+    /// `statement` is SQL text.
+    pub fn has_sql(&self) -> bool {
+        self.runs_sql() || matches!(self.command, COM_STMT_PREPARE | COM_STMT_FETCH)
+    }
+
+    /// The manual's name of the command.
+    pub fn command_name(&self) -> &'static str {
+        command_name(self.command)
+    }
+
+    /// The transaction was open when the command ended.
+    pub fn in_transaction(&self) -> bool {
+        self.status_flags & SERVER_STATUS_IN_TRANS != 0
+    }
+
+    /// The server counted it as slow (its `long_query_time`).
+    pub fn was_slow(&self) -> bool {
+        self.status_flags & SERVER_QUERY_WAS_SLOW != 0
+    }
+
+    /// Forgets everything, keeps (small) buffers.
+    pub(super) fn reset(&mut self) {
+        for text in [&mut self.statement, &mut self.sqlstate, &mut self.error_message] {
+            text.clear();
+            text.shrink_to(KEPT_CAPACITY);
+        }
+        self.command = 0;
+        self.statement_cut = false;
+        self.statement_id = None;
+        self.status = Status::NoResponse;
+        self.error_code = 0;
+        self.rows = None;
+        self.affected_rows = None;
+        self.last_insert_id = None;
+        self.warnings = None;
+        self.no_index_used = false;
+        self.status_flags = 0;
+        self.inferred = false;
+    }
+}
+
+/// A recycled text buffer may keep this many bytes.
+const KEPT_CAPACITY: usize = 4096;
+
+pub const SERVER_STATUS_IN_TRANS: u16 = 0x0001;
+pub const SERVER_MORE_RESULTS_EXISTS: u16 = 0x0008;
+pub const SERVER_STATUS_NO_GOOD_INDEX_USED: u16 = 0x0010;
+pub const SERVER_STATUS_NO_INDEX_USED: u16 = 0x0020;
+pub const SERVER_STATUS_CURSOR_EXISTS: u16 = 0x0040;
+pub const SERVER_QUERY_WAS_SLOW: u16 = 0x0800;
+pub const SERVER_SESSION_STATE_CHANGED: u16 = 0x4000;
+
+pub const COM_QUIT: u8 = 0x01;
+pub const COM_INIT_DB: u8 = 0x02;
+pub const COM_QUERY: u8 = 0x03;
+pub const COM_FIELD_LIST: u8 = 0x04;
+pub const COM_CREATE_DB: u8 = 0x05;
+pub const COM_DROP_DB: u8 = 0x06;
+pub const COM_REFRESH: u8 = 0x07;
+pub const COM_SHUTDOWN: u8 = 0x08;
+pub const COM_STATISTICS: u8 = 0x09;
+pub const COM_PROCESS_INFO: u8 = 0x0a;
+pub const COM_CONNECT: u8 = 0x0b;
+pub const COM_PROCESS_KILL: u8 = 0x0c;
+pub const COM_DEBUG: u8 = 0x0d;
+pub const COM_PING: u8 = 0x0e;
+pub const COM_CHANGE_USER: u8 = 0x11;
+pub const COM_BINLOG_DUMP: u8 = 0x12;
+pub const COM_TABLE_DUMP: u8 = 0x13;
+pub const COM_REGISTER_SLAVE: u8 = 0x15;
+pub const COM_STMT_PREPARE: u8 = 0x16;
+pub const COM_STMT_EXECUTE: u8 = 0x17;
+pub const COM_STMT_SEND_LONG_DATA: u8 = 0x18;
+pub const COM_STMT_CLOSE: u8 = 0x19;
+pub const COM_STMT_RESET: u8 = 0x1a;
+pub const COM_SET_OPTION: u8 = 0x1b;
+pub const COM_STMT_FETCH: u8 = 0x1c;
+pub const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
+pub const COM_RESET_CONNECTION: u8 = 0x1f;
+pub const COM_CLONE: u8 = 0x20;
+/// MariaDB.
+pub const COM_STMT_BULK_EXECUTE: u8 = 0xfa;
+
+/// The manual's name of a command byte.
+pub fn command_name(command: u8) -> &'static str {
+    match command {
+        COM_QUIT => "COM_QUIT",
+        COM_INIT_DB => "COM_INIT_DB",
+        COM_QUERY => "COM_QUERY",
+        COM_FIELD_LIST => "COM_FIELD_LIST",
+        COM_CREATE_DB => "COM_CREATE_DB",
+        COM_DROP_DB => "COM_DROP_DB",
+        COM_REFRESH => "COM_REFRESH",
+        COM_SHUTDOWN => "COM_SHUTDOWN",
+        COM_STATISTICS => "COM_STATISTICS",
+        COM_PROCESS_INFO => "COM_PROCESS_INFO",
+        COM_CONNECT => "COM_CONNECT",
+        COM_PROCESS_KILL => "COM_PROCESS_KILL",
+        COM_DEBUG => "COM_DEBUG",
+        COM_PING => "COM_PING",
+        COM_CHANGE_USER => "COM_CHANGE_USER",
+        COM_BINLOG_DUMP => "COM_BINLOG_DUMP",
+        COM_TABLE_DUMP => "COM_TABLE_DUMP",
+        COM_REGISTER_SLAVE => "COM_REGISTER_SLAVE",
+        COM_STMT_PREPARE => "COM_STMT_PREPARE",
+        COM_STMT_EXECUTE => "COM_STMT_EXECUTE",
+        COM_STMT_SEND_LONG_DATA => "COM_STMT_SEND_LONG_DATA",
+        COM_STMT_CLOSE => "COM_STMT_CLOSE",
+        COM_STMT_RESET => "COM_STMT_RESET",
+        COM_SET_OPTION => "COM_SET_OPTION",
+        COM_STMT_FETCH => "COM_STMT_FETCH",
+        COM_BINLOG_DUMP_GTID => "COM_BINLOG_DUMP_GTID",
+        COM_RESET_CONNECTION => "COM_RESET_CONNECTION",
+        COM_CLONE => "COM_CLONE",
+        COM_STMT_BULK_EXECUTE => "COM_STMT_BULK_EXECUTE",
+        _ => "COM_UNKNOWN",
+    }
+}
