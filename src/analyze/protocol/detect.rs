@@ -16,6 +16,9 @@ pub enum Guess {
     More,
 }
 
+/// A name, and whether bytes begin like it; `None` when they are too few to tell.
+type Rule = (&'static str, fn(&[u8]) -> Option<bool>);
+
 const UNKNOWN: &str = "unknown protocol";
 
 /// With so many bytes of one side every rule below can decide (start lines apart, which may be longer).
@@ -59,7 +62,7 @@ fn of_client(bytes: &[u8], joined: bool) -> Guess {
     if joined && mysql_command(bytes) {
         return Guess::Mysql;
     }
-    let known: [(&str, fn(&[u8]) -> Option<bool>); 8] = [
+    let known: [Rule; 8] = [
         ("TLS", tls),
         ("SSH", |bytes| prefix(bytes, b"SSH-")),
         ("AMQP", |bytes| prefix(bytes, b"AMQP")),
@@ -90,7 +93,7 @@ fn of_server(bytes: &[u8], joined: bool) -> Guess {
     if !joined && bytes.len() < 5 && bytes.get(2..).is_none_or(|rest| rest.iter().all(|b| *b == 0)) {
         return Guess::More;
     }
-    let known: [(&str, fn(&[u8]) -> Option<bool>); 4] = [
+    let known: [Rule; 4] = [
         ("TLS", tls),
         ("SSH", |bytes| prefix(bytes, b"SSH-")),
         ("NATS", |bytes| prefix(bytes, b"INFO {")),
@@ -139,7 +142,7 @@ fn mysql_greeting(_bytes: &[u8]) -> bool {
 }
 
 /// The first rule that says yes; `More` when one may still.
-fn first_of(bytes: &[u8], known: &[(&'static str, fn(&[u8]) -> Option<bool>)]) -> Guess {
+fn first_of(bytes: &[u8], known: &[Rule]) -> Guess {
     let mut undecided = false;
     for (name, rule) in known {
         match rule(bytes) {

@@ -471,6 +471,16 @@ impl HttpStitcher {
             self.doubt(Incomplete::TooMany);
         }
         self.pipelined |= self.in_call && self.fresh > 0;
+        if let State::Maybe(left) = self.server.state
+            && self.server.buf.is_empty()
+            && !self.pipelined
+        {
+            // The client has what it waited for: there was no body.
+            let end = queue
+                .awaiting()
+                .map_or(0, |exchange| exchange.response.end.saturating_sub(left));
+            self.response_ended(end, queue);
+        }
         self.in_call = true;
         self.asked = true;
         self.fresh += 1;

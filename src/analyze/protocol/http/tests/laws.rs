@@ -5,10 +5,16 @@ use proptest::prelude::*;
 use super::*;
 
 /// A request or a response as it goes over the wire.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Pair {
     request: Vec<u8>,
     response: Vec<u8>,
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} => {}", self.request.escape_ascii(), self.response.escape_ascii())
+    }
 }
 
 fn body() -> impl Strategy<Value = Vec<u8>> {
@@ -110,7 +116,7 @@ fn facts(exchange: &Exchange) -> (Row, HttpMessage, u64, u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whole_conversations_are_measured(pairs in pairs()) {
