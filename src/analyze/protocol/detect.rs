@@ -4,6 +4,7 @@
 //! recognised to say why a connection yields no exchanges, and only where a few bytes make sure.
 
 use super::http::parse;
+use super::mysql;
 
 /// What the first bytes of a connection look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +60,12 @@ fn of_client(bytes: &[u8], joined: bool) -> Guess {
         return guess;
     }
     // In a connection seen from its start the server speaks first, and the client's first packet is no command.
-    if joined && mysql_command(bytes) {
+    if joined && mysql::looks_like_command(bytes) {
         return Guess::Mysql;
+    }
+    // Some servers read the four bytes of a packet header alone (sequence id 0: a command follows).
+    if joined && matches!(bytes, [_, _, _, 0]) {
+        return Guess::More;
     }
     let known: [Rule; 8] = [
         ("TLS", tls),
@@ -86,7 +91,7 @@ fn of_server(bytes: &[u8], joined: bool) -> Guess {
         parse::Parsed::Partial => return Guess::More,
         parse::Parsed::Wrong(_) => {}
     }
-    if !joined && mysql_greeting(bytes) {
+    if !joined && mysql::looks_like_greeting(bytes) {
         return Guess::Mysql;
     }
     // A packet header of MySQL that was written alone.
@@ -131,14 +136,6 @@ fn request(text: &[u8], joined: bool) -> Option<Guess> {
             _ => None,
         },
     }
-}
-
-fn mysql_command(_bytes: &[u8]) -> bool {
-    false
-}
-
-fn mysql_greeting(_bytes: &[u8]) -> bool {
-    false
 }
 
 /// The first rule that says yes; `More` when one may still.
