@@ -142,6 +142,8 @@ impl Connection {
         if segment.syn {
             self.synchronize(side, segment, summary);
             seq = seq.wrapping_add(1);
+        } else if !segment.rst {
+            self.streams[side].expect(seq);
         }
         if let Some(ack) = segment.ack
             && !segment.rst
@@ -295,8 +297,8 @@ impl Connection {
 
     /// Ends it; nothing of it comes after.
     fn close(&mut self, ending: Ending, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
-        self.flush(time, summary, out);
         self.announce(out);
+        self.flush(time, summary, out);
         self.closed = true;
         out(&Record::Close(Close {
             time,
@@ -330,11 +332,10 @@ impl Connection {
         if self.closed {
             return;
         }
+        self.announce(out);
         self.flush(self.last_time, summary, out);
         if self.streams[0].is_done() && self.streams[1].is_done() {
             self.close(Ending::Closed, self.last_time, summary, out);
-        } else {
-            self.announce(out);
         }
     }
 

@@ -176,6 +176,8 @@ pub struct CaptureFile<'r> {
     /// Bytes of the window that the last answer used.
     used: usize,
     damage: Option<Damage>,
+    /// Damage that was found on opening and is not said yet.
+    cut: Option<&'static str>,
     pending: Option<(u64, u64)>,
     /// Of the last frame: what blocks without a time of their own get.
     time: u64,
@@ -201,7 +203,7 @@ impl<'r> CaptureFile<'r> {
             };
             return Err(Error::NotACapture { found });
         }
-        let mut damage = None;
+        let mut cut = None;
         let layout = if window[0] == 0x0a {
             Layout::Pcapng(Section::default())
         } else {
@@ -213,10 +215,7 @@ impl<'r> CaptureFile<'r> {
                     Layout::Pcap { header, link }
                 }
                 Err(_) => {
-                    damage = Some(Damage {
-                        offset: 0,
-                        what: "the file ends in its header",
-                    });
+                    cut = Some("the file ends inside its header");
                     Layout::Pcapng(Section::default())
                 }
             }
@@ -225,7 +224,8 @@ impl<'r> CaptureFile<'r> {
             source,
             layout,
             used: 0,
-            damage,
+            cut,
+            damage: None,
             pending: None,
             time: 0,
         })
@@ -252,6 +252,9 @@ impl<'r> CaptureFile<'r> {
         self.source.advance(std::mem::take(&mut self.used));
         if self.damage.is_some() {
             return Ok(None);
+        }
+        if let Some(what) = self.cut.take() {
+            return self.stop(what);
         }
         match self.layout {
             Layout::Pcap { .. } => self.next_record(),

@@ -192,7 +192,9 @@ impl Datagram {
             || at.checked_sub(1).is_some_and(|before| self.have[before].1 > start)
         {
             let inside = self.have.iter().any(|(from, to)| *from <= start && end <= *to);
-            return if inside { None } else { Some(false) };
+            let known = self.bytes.get(start as usize..).unwrap_or(&[]);
+            let same = piece.bytes.iter().zip(known).all(|(a, b)| a == b);
+            return if inside && same { None } else { Some(false) };
         }
         if self.total.is_some_and(|total| end > total || !piece.more) || self.have.len() >= MAX_PIECES {
             return Some(false);

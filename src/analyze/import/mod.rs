@@ -32,3 +32,6 @@ pub use blocks::{import, import_file};
 pub use driver::Import;
 pub use file::is_packet_capture;
 pub use summary::{Damage, Error, Fault, ImportSummary};
+
+#[cfg(test)]
+mod tests;

@@ -135,6 +135,14 @@ impl Stream {
         self.provisional = false;
     }
 
+    /// A packet without data says what comes next, as an acknowledgment does.
+    pub fn expect(&mut self, seq: u32) {
+        if !self.is_known() {
+            self.begin(seq);
+            self.provisional = true;
+        }
+    }
+
     /// Whether it began right at this sequence number.
     pub fn began_at(&self, seq: u32) -> bool {
         self.is_seen() && self.start as u32 == seq
@@ -166,8 +174,10 @@ impl Stream {
         }
         let mut pos = self.unwrap(seq);
         if self.provisional {
-            // What was acknowledged first may still come by, when nothing has been handed on.
-            if pos < self.next && len > 1 && self.next - pos < MAX_WINDOW && self.next == self.start {
+            // What was acknowledged first may still come by; and what was seen first may have been a keep-alive, which
+            // has the number of the byte before.
+            let behind = pos < self.next && len > 1 && self.next - pos < MAX_WINDOW;
+            if self.next == self.start && (behind || pos == self.next + 1) {
                 self.begin(seq);
                 pos = self.next;
             }
@@ -300,9 +310,7 @@ impl Stream {
     /// The other end acknowledges everything before this sequence number.
     pub fn acknowledge(&mut self, time: u64, seq: u32) {
         if !self.is_known() {
-            self.begin(seq);
-            self.provisional = true;
-            return;
+            return self.expect(seq);
         }
         let ahead = self.ahead(seq);
         if ahead <= 0 || ahead as u64 > MAX_WINDOW {

@@ -97,6 +97,11 @@ impl Table {
         }
     }
 
+    /// How many connections are held.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// Takes in one segment.
     pub fn segment(&mut self, segment: &Segment<'_>, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         let key = Key::new(&segment.from, &segment.to);
