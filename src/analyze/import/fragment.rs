@@ -40,15 +40,26 @@ pub struct Piece<'a> {
     pub more: bool,
 }
 
+/// What a fragment costs besides its bytes.
+const PIECE_COST: usize = 64;
+
+#[derive(Debug)]
+struct Stored {
+    start: u32,
+    /// By its length on the wire.
+    end: u32,
+    bytes: Box<[u8]>,
+}
+
 #[derive(Debug)]
 struct Datagram {
     began: u64,
     serial: u64,
-    bytes: Vec<u8>,
-    /// What is there, by wire length: sorted, without overlap.
-    have: Vec<(u32, u32)>,
-    /// From here on captured bytes are missing.
-    cut: u32,
+    /// In order, without overlap.
+    pieces: Vec<Stored>,
+    cost: usize,
+    /// Bytes that are there, by length on the wire.
+    have: u32,
     total: Option<u32>,
     /// Next-header field of the first fragment (IPv6).
     next: u8,
@@ -97,9 +108,9 @@ impl Fragments {
             Datagram {
                 began: time,
                 serial,
-                bytes: Vec::new(),
-                have: Vec::new(),
-                cut: u32::MAX,
+                pieces: Vec::new(),
+                cost: 0,
+                have: 0,
                 total: None,
                 next: 0,
             }
@@ -115,9 +126,9 @@ impl Fragments {
         let Some(datagram) = self.waiting.get_mut(&id) else {
             return Ok(None);
         };
-        let before = datagram.bytes.len();
+        let before = datagram.cost;
         let fits = datagram.place(piece, len, end);
-        self.bytes = self.bytes + datagram.bytes.len() - before;
+        self.bytes = self.bytes + datagram.cost - before;
         if piece.offset == 0 {
             datagram.next = next;
         }
@@ -130,13 +141,10 @@ impl Fragments {
             }
             Some(true) => {}
         }
-        if datagram.have.first() == Some(&(0, datagram.total.unwrap_or(0))) {
-            let Some(mut done) = self.remove(&id) else {
-                return Ok(None);
-            };
-            done.bytes.truncate(done.cut as usize);
-            *whole = done.bytes;
-            return Ok(Some((done.total.unwrap_or(0) as usize, done.next)));
+        if datagram.total == Some(datagram.have) {
+            let Some(done) = self.remove(&id) else { return Ok(None) };
+            done.assemble(whole);
+            return Ok(Some((done.have as usize, done.next)));
         }
         while self.waiting.len() > MAX_DATAGRAMS || self.bytes > MAX_BYTES {
             let Some((oldest, serial)) = self.order.pop_front() else {
@@ -177,7 +185,7 @@ impl Fragments {
 
     fn remove(&mut self, id: &Id) -> Option<Datagram> {
         let removed = self.waiting.remove(id)?;
-        self.bytes -= removed.bytes.len();
+        self.bytes -= removed.cost;
         Some(removed)
     }
 }
@@ -187,42 +195,45 @@ impl Datagram {
     /// overlapping fragments have no honest use (RFC 5722; Linux drops such IPv4 datagrams too).
     fn place(&mut self, piece: Piece<'_>, len: u32, end: u32) -> Option<bool> {
         let start = piece.offset;
-        let at = self.have.partition_point(|(from, _)| *from < start);
-        if self.have.get(at).is_some_and(|(from, _)| *from < end)
-            || at.checked_sub(1).is_some_and(|before| self.have[before].1 > start)
+        let at = self.pieces.partition_point(|stored| stored.start < start);
+        if let Some(next) = self.pieces.get(at)
+            && next.start < end
         {
-            let inside = self.have.iter().any(|(from, to)| *from <= start && end <= *to);
-            let known = self.bytes.get(start as usize..).unwrap_or(&[]);
-            let same = piece.bytes.iter().zip(known).all(|(a, b)| a == b);
-            return if inside && same { None } else { Some(false) };
+            let same = (next.start, next.end) == (start, end) && *next.bytes == *piece.bytes;
+            return if same { None } else { Some(false) };
         }
-        if self.total.is_some_and(|total| end > total || !piece.more) || self.have.len() >= MAX_PIECES {
+        let overlaps = at.checked_sub(1).is_some_and(|before| self.pieces[before].end > start);
+        let beyond = self.total.is_some_and(|total| end > total || !piece.more);
+        if overlaps || beyond || self.pieces.len() >= MAX_PIECES {
             return Some(false);
         }
         if !piece.more {
-            if self.have.last().is_some_and(|(_, to)| *to > end) {
+            if at < self.pieces.len() {
                 return Some(false);
             }
             self.total = Some(end);
         }
-        let needed = start as usize + piece.bytes.len();
-        if self.bytes.len() < needed {
-            self.bytes.resize(needed, 0);
-        }
-        self.bytes[start as usize..needed].copy_from_slice(piece.bytes);
-        if piece.bytes.len() < len as usize {
-            self.cut = self.cut.min(needed as u32);
-        }
-        self.have.insert(at, (start, end));
-        // Neighbours that touch become one.
-        if self.have.get(at + 1).is_some_and(|next| next.0 == end) {
-            self.have[at].1 = self.have[at + 1].1;
-            self.have.remove(at + 1);
-        }
-        if at > 0 && self.have[at - 1].1 == start {
-            self.have[at - 1].1 = self.have[at].1;
-            self.have.remove(at);
-        }
+        self.have += len;
+        self.cost += PIECE_COST + piece.bytes.len();
+        self.pieces.insert(
+            at,
+            Stored {
+                start,
+                end,
+                bytes: piece.bytes.into(),
+            },
+        );
         Some(true)
+    }
+
+    /// The captured bytes from the front, up to the first that is missing.
+    fn assemble(&self, whole: &mut Vec<u8>) {
+        whole.clear();
+        for stored in &self.pieces {
+            whole.extend_from_slice(&stored.bytes);
+            if stored.bytes.len() < (stored.end - stored.start) as usize {
+                break;
+            }
+        }
     }
 }

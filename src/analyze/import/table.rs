@@ -98,6 +98,7 @@ impl Table {
     }
 
     /// How many connections are held.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.by_key.len()
     }

@@ -201,7 +201,7 @@ fn simple_and_old_packet_blocks_are_read_and_other_blocks_passed_over() {
     let frame = &talk.frames[2];
     let mut old = [file.half(0), file.half(4)].concat();
     for value in [
-        (frame.time / 1000 >> 32) as u32,
+        ((frame.time / 1000) >> 32) as u32,
         (frame.time / 1000) as u32,
         frame.original,
         frame.original,
