@@ -11,7 +11,7 @@ use pcap_parser::{PcapHeader, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_
 use super::summary::{Damage, Error, Fault};
 
 /// Bytes asked for at once.
-const READ_SIZE: usize = 1 << 20;
+const READ_SIZE: usize = 1 << 17;
 /// No record or block of a real file is longer (wireshark's own limit is 256 KiB a packet, 16 MiB a block).
 const MAX_RECORD: usize = 16 << 20;
 /// Blocks that are looked into are not longer (their options become a list).
