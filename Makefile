@@ -47,7 +47,7 @@ bench-analyze: release
 fuzz:
 	@cd fuzz && for target in $$(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | tail -n +2); do \
 		echo "== $$target"; \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --features analyze $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
 lint:

@@ -3,6 +3,7 @@
 pub mod engine;
 pub mod exchange;
 pub mod flow;
+pub mod import;
 pub mod input;
 pub mod live;
 pub mod names;

@@ -1,0 +1,156 @@
+//! From records to blocks of the capture file, and to a file.
+
+use std::collections::hash_map::RandomState;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+use super::driver::Import;
+use super::summary::{Error, ImportSummary};
+use crate::format::record::{Clock, Record};
+use crate::format::{BlockBuilder, Class, Header, RawBlock, Writer};
+
+/// zstd level of imported captures.
+const LEVEL: i32 = 3;
+
+/// Reads a packet capture (pcap or pcapng, maybe compressed) and hands on blocks, state before the events that refer
+/// to it. Memory is bounded, however large the capture is. An error of `sink` ends the import.
+pub fn import(input: impl Read, sink: &mut dyn FnMut(RawBlock) -> io::Result<()>) -> Result<ImportSummary, Error> {
+    Import::open(input)?.blocks(sink)
+}
+
+impl Import<'_> {
+    /// What a capture file of this import says about itself. Host and kernel are not known from packets.
+    pub fn header(&self) -> Header {
+        let time = self.first_time();
+        Header {
+            tool_version: env!("CARGO_PKG_VERSION").to_string(),
+            command_line: std::env::args().collect::<Vec<_>>().join(" "),
+            hostname: String::new(),
+            boot_id: String::new(),
+            kernel: String::new(),
+            arch: String::new(),
+            backend: "pcap".to_string(),
+            filters: String::new(),
+            snaplen: self.snaplen(),
+            cpus: 0,
+            clock: Clock {
+                boot: time,
+                monotonic: time,
+                realtime: time,
+            },
+            recording: RandomState::new().build_hasher().finish(),
+            part: 0,
+        }
+    }
+
+    /// Reads to the end; see [`import`].
+    pub fn blocks(mut self, sink: &mut dyn FnMut(RawBlock) -> io::Result<()>) -> Result<ImportSummary, Error> {
+        let mut packer = Packer::new(sink);
+        while self.step(&mut |record| packer.push(record))? {
+            packer.check()?;
+        }
+        let summary = self.finish(&mut |record| packer.push(record));
+        packer.flush();
+        packer.check()?;
+        Ok(summary)
+    }
+}
+
+/// Sorts records into blocks of state and of events.
+struct Packer<'s> {
+    state: BlockBuilder,
+    events: BlockBuilder,
+    sink: &'s mut dyn FnMut(RawBlock) -> io::Result<()>,
+    failed: Option<io::Error>,
+}
+
+impl<'s> Packer<'s> {
+    fn new(sink: &'s mut dyn FnMut(RawBlock) -> io::Result<()>) -> Self {
+        Packer {
+            state: BlockBuilder::new(Class::State),
+            events: BlockBuilder::new(Class::Events),
+            sink,
+            failed: None,
+        }
+    }
+
+    fn push(&mut self, record: &Record<'_>) {
+        if record.is_state() {
+            self.state.push(record);
+            if self.state.is_full() {
+                self.send_state();
+            }
+        } else {
+            self.events.push(record);
+            if self.events.is_full() {
+                self.flush();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.send_state();
+        if !self.events.is_empty() {
+            let block = self.events.take();
+            self.send(block);
+        }
+    }
+
+    fn send_state(&mut self) {
+        if !self.state.is_empty() {
+            let block = self.state.take();
+            self.send(block);
+        }
+    }
+
+    fn send(&mut self, block: RawBlock) {
+        if self.failed.is_none()
+            && let Err(error) = (self.sink)(block)
+        {
+            self.failed = Some(error);
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        match self.failed.take() {
+            Some(error) => Err(Error::Store(error)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `mdf import`: reads the packet capture `input` and writes the capture file `output`, readable by its owner only.
+/// An existing file is replaced only with `force`; nothing is created when `input` is not a packet capture.
+pub fn import_file(input: &Path, output: &Path, force: bool) -> Result<ImportSummary, Error> {
+    let import = Import::open(File::open(input).map_err(Error::Read)?)?;
+    if let (Ok(from), Ok(to)) = (input.canonicalize(), output.canonicalize())
+        && from == to
+    {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "input and output are the same file");
+        return Err(Error::Store(error));
+    }
+    let file = create(output, force).map_err(Error::Store)?;
+    let mut writer = Writer::new(BufWriter::new(file), &import.header(), LEVEL).map_err(Error::Store)?;
+    let summary = import.blocks(&mut |block| writer.write(&block).map(drop))?;
+    let (mut out, _) = writer.finish().map_err(Error::Store)?;
+    out.flush().map_err(Error::Store)?;
+    Ok(summary)
+}
+
+fn create(path: &Path, force: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true);
+    } else {
+        options.create_new(true);
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path)
+}

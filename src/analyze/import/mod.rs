@@ -1,0 +1,37 @@
+//! Packet captures as input: pcap and pcapng files become the records that the recorder would have written.
+//!
+//! Owns the way from a file of frames to connections with two in-order byte streams. Knows no protocol above TCP and
+//! nothing of tables; what comes out are the stored records of [`crate::format`], so that everything after it is the
+//! same for a recorded and for an imported capture.
+//!
+//! What an imported capture looks like:
+//! - One `Socket` per connection, role `Wire`. `opened` is `Connect` when a handshake was seen: `local` is then the end
+//!   that opened it. It is `FirstSeen` when the capture began later: `local` is then a guess (the end with the higher
+//!   port; with equal ports whoever sent the first packet).
+//! - `Data` with direction `Sent` is what `local` sent. Per direction the records are in order and do not overlap; a
+//!   jump in position is a hole: bytes that the capture does not have. A record of length 0 says that the stream is
+//!   known to have reached this position, although nothing of it followed.
+//! - Times are packet times, UTC; the capture's `Clock` records say boot time = real time. A segment that overtook a
+//!   lost one carries the time at which the retransmission closed the hole: no program could have read it before.
+//!   Where the hole was never closed (the capture missed what the receiver got) segments keep their own times.
+//! - `Close` counts payload bytes by sequence numbers, retransmissions of both ends together. The ending `Unknown(0)`
+//!   says that the connection was given up without having been seen to end (its ports were used again, or there were
+//!   too many connections).
+
+mod blocks;
+mod connection;
+mod driver;
+mod file;
+mod fragment;
+mod packet;
+mod stream;
+mod summary;
+mod table;
+
+pub use blocks::{import, import_file};
+pub use driver::Import;
+pub use file::is_packet_capture;
+pub use summary::{Damage, Error, Fault, ImportSummary};
+
+#[cfg(test)]
+mod tests;

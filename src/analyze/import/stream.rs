@@ -1,0 +1,390 @@
+//! One direction of a connection: segments as they were captured become bytes in order, each position once.
+//!
+//! Positions are sequence numbers unwrapped to 64 bits. What cannot be put in order yet is held, within bounds; what is
+//! known never to come (the receiver has acknowledged it, and the capture does not have it) becomes a hole.
+
+use std::collections::BTreeMap;
+
+/// Bytes that one direction may hold back: the largest receive window that is common.
+pub const MAX_HELD: usize = 8 << 20;
+/// Segments that one direction may hold back.
+pub const MAX_HELD_SEGMENTS: usize = 1 << 14;
+/// A window is never larger (RFC 7323, 2.2).
+const MAX_WINDOW: u64 = 1 << 30;
+/// After so many segments in a row outside the window the stream is taken up where they are.
+const MAX_STRAYS: u8 = 8;
+/// An acknowledgment may be captured before the bytes that it acknowledges (two taps, several queues): unseen bytes are
+/// given up only after this time, and this many further packets of the connection.
+const GRACE_NS: u64 = 10_000_000;
+const GRACE_PACKETS: u8 = 3;
+/// What a held segment costs besides its payload.
+const SEGMENT_COST: usize = 96;
+
+/// In-order bytes, handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes<'a> {
+    pub time: u64,
+    pub pos: u64,
+    /// Length on the wire; 0 marks that the stream is known to have reached `pos`.
+    pub len: u32,
+    pub payload: &'a [u8],
+}
+
+/// What a segment was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// New bytes, in order or held until they are.
+    New,
+    /// Nothing new: it repeats bytes, wholly or in part.
+    Retransmit,
+    /// The same packet captured twice.
+    Duplicate,
+    /// A keep-alive or window probe.
+    Probe,
+    /// Far outside the window.
+    Stray,
+}
+
+/// What streams count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gaps {
+    pub count: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    time: u64,
+    len: u32,
+    payload: Box<[u8]>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    segments: BTreeMap<u64, Held>,
+    cost: usize,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// First position; 0 as long as nothing is known.
+    start: u64,
+    /// Everything before is handed on.
+    next: u64,
+    /// `next` is known from acknowledgments only; no segment of this direction was seen.
+    provisional: bool,
+    /// Position after the last byte, from a FIN.
+    end: Option<u64>,
+    /// The other end has received everything before.
+    acked: u64,
+    /// Since when, and for how many packets, `acked` has been beyond `next`.
+    unseen_since: u64,
+    unseen_packets: u8,
+    strays: u8,
+    /// Time of what was handed on last.
+    last_time: u64,
+    /// The newest segment, to know it again.
+    last_seq: u32,
+    last_id: u16,
+    waiting: Option<Box<Waiting>>,
+}
+
+impl Stream {
+    /// Whether positions are known.
+    pub fn is_known(&self) -> bool {
+        self.start != 0
+    }
+
+    /// Whether a segment of this direction was seen.
+    pub fn is_seen(&self) -> bool {
+        self.is_known() && !self.provisional
+    }
+
+    /// The sequence number of the next byte to hand on; 0 when unknown.
+    pub fn next_seq(&self) -> u32 {
+        self.next as u32
+    }
+
+    /// Payload bytes so far, as the sequence numbers count them.
+    pub fn bytes(&self) -> u64 {
+        self.next - self.start
+    }
+
+    /// Whether it was ended by FIN and everything up to there is handed on.
+    pub fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+
+    /// Whether a FIN was seen.
+    pub fn has_fin(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// What it holds back, in bytes of memory.
+    pub fn held(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |w| w.cost)
+    }
+
+    /// Starts the stream at this sequence number.
+    pub fn begin(&mut self, seq: u32) {
+        // One turn above zero, so that earlier positions have a number too.
+        self.start = (1 << 32) + u64::from(seq);
+        self.next = self.start;
+        self.acked = self.start;
+        self.provisional = false;
+    }
+
+    /// A packet without data says what comes next, as an acknowledgment does.
+    pub fn expect(&mut self, seq: u32) {
+        if !self.is_known() {
+            self.begin(seq);
+            self.provisional = true;
+        }
+    }
+
+    /// Whether it began right at this sequence number.
+    pub fn began_at(&self, seq: u32) -> bool {
+        self.is_seen() && self.start as u32 == seq
+    }
+
+    /// How far a sequence number lies ahead of what is handed on (negative: behind).
+    pub fn ahead(&self, seq: u32) -> i64 {
+        i64::from(seq.wrapping_sub(self.next as u32) as i32)
+    }
+
+    fn unwrap(&self, seq: u32) -> u64 {
+        self.next.wrapping_add_signed(self.ahead(seq))
+    }
+
+    /// A segment with payload.
+    #[allow(clippy::too_many_arguments)] // the parts of one segment
+    pub fn segment(
+        &mut self,
+        time: u64,
+        seq: u32,
+        ip_id: u16,
+        len: u32,
+        payload: &[u8],
+        gaps: &mut Gaps,
+        out: &mut dyn FnMut(Bytes<'_>),
+    ) -> Kind {
+        if !self.is_known() {
+            self.begin(seq);
+        }
+        let mut pos = self.unwrap(seq);
+        if self.provisional {
+            // What was acknowledged first may still come by; and what was seen first may have been a keep-alive, which
+            // has the number of the byte before.
+            let behind = pos < self.next && len > 1 && self.next - pos < MAX_WINDOW;
+            if self.next == self.start && (behind || pos == self.next + 1) {
+                self.begin(seq);
+                pos = self.next;
+            }
+            self.provisional = false;
+        }
+        let end = pos + u64::from(len);
+        let twice = ip_id != 0 && self.last_id == ip_id && self.last_seq == seq;
+        (self.last_seq, self.last_id) = (seq, ip_id);
+        if end <= self.next {
+            return match (len, twice) {
+                (_, true) => Kind::Duplicate,
+                (0 | 1, _) if end == self.next => Kind::Probe,
+                _ if self.next - pos > MAX_WINDOW => self.stray(seq, len),
+                _ => Kind::Retransmit,
+            };
+        }
+        if pos > self.next {
+            if pos - self.next > MAX_WINDOW {
+                return self.stray(seq, len);
+            }
+            self.strays = 0;
+            return self.hold(time, pos, len, payload, twice, gaps, out);
+        }
+        self.strays = 0;
+        let repeated = (self.next - pos) as u32;
+        self.hand_on(
+            time,
+            len - repeated,
+            payload.get(repeated as usize..).unwrap_or(&[]),
+            out,
+        );
+        if self.waiting.is_some() {
+            self.drain(out);
+        }
+        if self.next >= self.acked {
+            self.unseen_packets = 0;
+        }
+        if repeated > 0 { Kind::Retransmit } else { Kind::New }
+    }
+
+    fn hand_on(&mut self, time: u64, len: u32, payload: &[u8], out: &mut dyn FnMut(Bytes<'_>)) {
+        let time = time.max(self.last_time);
+        self.last_time = time;
+        out(Bytes {
+            time,
+            pos: self.next,
+            len,
+            payload,
+        });
+        self.next += u64::from(len);
+    }
+
+    fn stray(&mut self, seq: u32, len: u32) -> Kind {
+        self.strays = self.strays.saturating_add(1);
+        if self.strays >= MAX_STRAYS && self.waiting.is_none() {
+            // The capture missed more than a window. Positions only grow.
+            self.next += u64::from(seq.wrapping_add(len).wrapping_sub(self.next as u32));
+            self.acked = self.acked.max(self.next);
+            self.strays = 0;
+        }
+        Kind::Stray
+    }
+
+    #[allow(clippy::too_many_arguments)] // the parts of one segment
+    fn hold(
+        &mut self,
+        time: u64,
+        pos: u64,
+        len: u32,
+        payload: &[u8],
+        twice: bool,
+        gaps: &mut Gaps,
+        out: &mut dyn FnMut(Bytes<'_>),
+    ) -> Kind {
+        let waiting = self.waiting.get_or_insert_default();
+        if waiting.segments.get(&pos).is_some_and(|held| held.len >= len) {
+            return if twice { Kind::Duplicate } else { Kind::Retransmit };
+        }
+        let mut kind = Kind::New;
+        if let Some(shorter) = waiting.segments.insert(
+            pos,
+            Held {
+                time,
+                len,
+                payload: payload.into(),
+            },
+        ) {
+            waiting.cost -= SEGMENT_COST + shorter.payload.len();
+            kind = Kind::Retransmit;
+        }
+        waiting.cost += SEGMENT_COST + payload.len();
+        while let Some(waiting) = &self.waiting
+            && (waiting.cost > MAX_HELD || waiting.segments.len() > MAX_HELD_SEGMENTS)
+        {
+            self.skip_hole(gaps, out);
+        }
+        kind
+    }
+
+    /// Hands on what is in order now.
+    fn drain(&mut self, out: &mut dyn FnMut(Bytes<'_>)) {
+        let Some(mut waiting) = self.waiting.take() else { return };
+        while let Some(entry) = waiting.segments.first_entry()
+            && *entry.key() <= self.next
+        {
+            let (pos, held) = entry.remove_entry();
+            waiting.cost -= SEGMENT_COST + held.payload.len();
+            let known = self.next - pos;
+            if known < u64::from(held.len) {
+                let payload = held.payload.get(known as usize..).unwrap_or(&[]);
+                self.hand_on(held.time, held.len - known as u32, payload, out);
+            }
+        }
+        if !waiting.segments.is_empty() {
+            self.waiting = Some(waiting);
+        }
+    }
+
+    /// Gives up the bytes before the first held segment.
+    pub fn skip_hole(&mut self, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
+        let first = self.waiting.as_ref().and_then(|w| w.segments.keys().next().copied());
+        if let Some(first) = first {
+            gaps.count += 1;
+            gaps.bytes += first - self.next;
+            self.next = first;
+        }
+        self.drain(out);
+    }
+
+    /// The other end acknowledges everything before this sequence number.
+    pub fn acknowledge(&mut self, time: u64, seq: u32) {
+        if !self.is_known() {
+            return self.expect(seq);
+        }
+        let ahead = self.ahead(seq);
+        if ahead <= 0 || ahead as u64 > MAX_WINDOW {
+            return;
+        }
+        let mut pos = self.unwrap(seq);
+        if let Some(end) = self.end {
+            // The FIN has a number of its own.
+            pos = pos.min(end);
+        }
+        if pos > self.acked.max(self.next) && self.unseen_packets == 0 {
+            self.unseen_since = time;
+            self.unseen_packets = 1;
+        }
+        self.acked = self.acked.max(pos);
+    }
+
+    /// A FIN after the byte at this sequence number.
+    pub fn finish_at(&mut self, seq: u32) {
+        if !self.is_known() {
+            self.begin(seq);
+        }
+        self.provisional = false;
+        let ahead = self.ahead(seq);
+        if self.end.is_none() && (0..=MAX_WINDOW as i64).contains(&ahead) {
+            self.end = Some(self.unwrap(seq));
+        }
+    }
+
+    /// Another packet of the connection was seen: acknowledged bytes that have not come by now will not come.
+    pub fn tick(&mut self, time: u64, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
+        if self.unseen_packets == 0 {
+            return;
+        }
+        if self.next >= self.acked {
+            self.unseen_packets = 0;
+            return;
+        }
+        // One number may be a FIN that was not captured.
+        if self.acked == self.next + 1 && self.waiting.is_none() {
+            return;
+        }
+        self.unseen_packets = self.unseen_packets.saturating_add(1);
+        if self.unseen_packets > GRACE_PACKETS && time.saturating_sub(self.unseen_since) >= GRACE_NS {
+            self.unseen_packets = 0;
+            self.give_up_to(self.acked, time, gaps, out);
+        }
+    }
+
+    /// Nothing more will come: what is held is handed on, what is missing is missing.
+    pub fn close(&mut self, time: u64, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
+        while self.waiting.is_some() {
+            self.skip_hole(gaps, out);
+        }
+        // A FIN that was not captured leaves one number that is no byte.
+        let acked = if self.end.is_none() && self.acked == self.next + 1 {
+            self.next
+        } else {
+            self.acked
+        };
+        self.give_up_to(acked.max(self.end.unwrap_or(0)), time, gaps, out);
+    }
+
+    fn give_up_to(&mut self, pos: u64, time: u64, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
+        while self.next < pos {
+            match self.waiting.as_ref().and_then(|w| w.segments.keys().next().copied()) {
+                Some(first) if first <= pos => self.skip_hole(gaps, out),
+                _ => {
+                    gaps.count += 1;
+                    gaps.bytes += pos - self.next;
+                    self.next = pos;
+                    self.hand_on(time, 0, &[], out);
+                }
+            }
+        }
+    }
+}

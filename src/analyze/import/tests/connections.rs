@@ -1,0 +1,424 @@
+//! How connections open, speak, lose bytes, and end.
+
+use super::build::*;
+use crate::analyze::import::Fault;
+use crate::analyze::import::packet::Segment;
+use crate::analyze::import::summary::ImportSummary;
+use crate::analyze::import::table::Table;
+use crate::format::record::{Ending, Opened, Record, Role};
+
+#[test]
+fn a_handshake_gives_the_opener_the_positions_and_the_latency() {
+    let run = Talk::opened().say(0, b"hello").run();
+    let socket = run.sockets[0];
+    assert_eq!((socket.opened, socket.role), (Opened::Connect, Role::Wire));
+    assert_eq!((socket.local, socket.remote), (endpoint(CLIENT), endpoint(SERVER)));
+    assert_eq!(
+        (socket.positions, socket.send_pos, socket.receive_pos),
+        (true, 1001, 5001)
+    );
+    let connect = run.connects[0];
+    assert_eq!(
+        (connect.error, connect.connect_ns, connect.time),
+        (0, 2 * STEP, START + 2 * STEP)
+    );
+    assert_eq!((connect.send_pos, connect.receive_pos), (1001, 5001));
+    assert_eq!((run.data[0].pos, run.data[0].sent), (1001, true));
+}
+
+#[test]
+fn the_first_syn_counts_for_the_latency() {
+    let mut talk = Talk::at(1000, 5000);
+    talk.packet(0, 1000, 0, "S", b"").packet(0, 1000, 0, "S", b"");
+    talk.packet(1, 5000, 1001, "SA", b"").packet(0, 1001, 5001, "A", b"");
+    let run = talk.run();
+    assert_eq!(run.connects[0].connect_ns, 3 * STEP);
+    assert_eq!(run.summary.retransmits, 1);
+}
+
+#[test]
+fn a_rst_to_a_syn_is_a_refused_connect() {
+    let mut talk = Talk::at(1000, 0);
+    talk.packet(0, 1000, 0, "S", b"").packet(1, 0, 1001, "RA", b"");
+    let run = talk.run();
+    assert_eq!((run.connects[0].error, run.connects[0].connect_ns), (111, STEP));
+    assert_eq!(run.closes[0].ending, Ending::ConnectFailed);
+    assert_eq!(run.sockets[0].opened, Opened::Connect);
+}
+
+#[test]
+fn a_rst_that_answers_something_else_refuses_nothing() {
+    let mut talk = Talk::at(1000, 5000);
+    talk.packet(0, 1000, 0, "S", b"").packet(1, 0, 77, "RA", b"");
+    talk.packet(1, 5000, 1001, "SA", b"").packet(0, 1001, 5001, "A", b"");
+    let run = talk.run();
+    assert_eq!(run.connects[0].error, 0);
+    assert_eq!(run.closes, []);
+    assert_eq!(run.summary.faults().collect::<Vec<_>>(), [(Fault::StrayReset, 1)]);
+}
+
+#[test]
+fn fin_from_both_ends_closes_with_bytes_and_retransmissions() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"12345").say(1, b"1234567");
+    talk.packet(1, 5001, 1006, "A", b"1234567");
+    talk.fin(1).ack(0).say(0, b"late").fin(0).ack(1);
+    let run = talk.run();
+    let close = run.closes[0];
+    assert_eq!(close.ending, Ending::Closed);
+    assert_eq!((close.bytes_sent, close.bytes_received, close.retransmits), (9, 7, 1));
+    assert_eq!(run.client(), "12345late");
+    assert!(run.summary.is_whole());
+}
+
+#[test]
+fn rst_is_told_by_its_sender() {
+    assert_eq!(
+        Talk::opened().say(0, b"x").rst(1).run().closes[0].ending,
+        Ending::ResetByPeer
+    );
+    assert_eq!(
+        Talk::opened().say(0, b"x").rst(0).run().closes[0].ending,
+        Ending::ResetLocally
+    );
+}
+
+#[test]
+fn a_rst_far_outside_the_window_is_ignored() {
+    let mut talk = Talk::opened();
+    talk.packet(1, 0x7000_0000, 0, "R", b"").say(0, b"goes on");
+    let run = talk.run();
+    assert_eq!(run.closes, []);
+    assert_eq!(run.client(), "goes on");
+    assert_eq!(run.summary.faults().collect::<Vec<_>>(), [(Fault::StrayReset, 1)]);
+}
+
+#[test]
+fn the_same_ports_again_are_another_connection() {
+    for end in 0..3 {
+        let mut talk = Talk::opened_at(1000, 5000);
+        talk.say(0, b"first");
+        match end {
+            0 => drop(talk.fin(0).fin(1).ack(0)),
+            1 => drop(talk.rst(0)),
+            _ => {} // the end was not captured
+        }
+        let mut second = Talk::opened_at(9_000_000, 70_000_000);
+        second.say(0, b"second").fin(0).fin(1);
+        let shift = talk.time - START;
+        talk.frames.extend(second.frames.into_iter().map(|mut f| {
+            f.time += shift;
+            f
+        }));
+        let run = talk.run();
+        assert_eq!(run.sockets.len(), 2);
+        assert_ne!(run.sockets[0].id, run.sockets[1].id);
+        assert_eq!(run.sockets[0].id >> 32, run.sockets[1].id >> 32);
+        assert_eq!(run.connects.len(), 2);
+        let expected = [Ending::Closed, Ending::ResetLocally, Ending::Unknown(0)][end];
+        assert_eq!(
+            run.closes.iter().map(|c| c.ending).collect::<Vec<_>>(),
+            [expected, Ending::Closed]
+        );
+        assert_eq!(run.data.iter().filter(|d| d.id == run.sockets[1].id).count(), 1);
+    }
+}
+
+#[test]
+fn new_ports_after_a_close_are_seen_without_their_syn() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"first").fin(0).fin(1).ack(0);
+    talk.seq = [0x9000_0000, 0xa000_0000];
+    talk.say(0, b"second");
+    let run = talk.run();
+    assert_eq!(run.sockets.len(), 2);
+    assert_eq!(run.sockets[1].opened, Opened::FirstSeen);
+}
+
+#[test]
+fn both_directions_and_all_imports_have_the_same_upper_half() {
+    let there = Talk::opened().run();
+    let mut back = Talk::at(1, 2);
+    back.say(1, b"answer first");
+    assert_eq!(there.sockets[0].id >> 32, back.run().sockets[0].id >> 32);
+}
+
+#[test]
+fn without_a_handshake_the_higher_port_is_taken_for_the_opener() {
+    for first in [0, 1] {
+        let mut talk = Talk::at(100, 200);
+        talk.say(first, b"in the middle").say(1 - first, b"of it");
+        let run = talk.run();
+        assert_eq!(run.sockets[0].opened, Opened::FirstSeen);
+        assert_eq!(run.sockets[0].local, endpoint(CLIENT));
+        assert!(run.sockets[0].positions);
+        assert_eq!((run.sockets[0].send_pos, run.sockets[0].receive_pos), (100, 200));
+        assert_eq!(run.connects, []);
+        assert_eq!(run.text(first == 0), "in the middle");
+    }
+}
+
+#[test]
+fn an_answered_syn_tells_the_opener_even_when_the_syn_is_missing() {
+    let mut talk = Talk::opened();
+    talk.say(1, b"greeting");
+    talk.frames.remove(0);
+    let run = talk.run();
+    assert_eq!(
+        (run.sockets[0].opened, run.sockets[0].local),
+        (Opened::Connect, endpoint(CLIENT))
+    );
+    assert_eq!(run.connects, []);
+    assert_eq!(run.server(), "greeting");
+}
+
+#[test]
+fn both_ends_may_open_at_once() {
+    let mut talk = Talk::at(1000, 5000);
+    talk.packet(0, 1000, 0, "S", b"").packet(1, 5000, 0, "S", b"");
+    talk.packet(0, 1000, 5001, "SA", b"").packet(1, 5000, 1001, "SA", b"");
+    talk.seq = [1001, 5001];
+    talk.say(0, b"one").say(1, b"two");
+    let run = talk.run();
+    assert_eq!((run.sockets.len(), run.connects.len()), (1, 1));
+    assert_eq!((run.client(), run.server()), ("one".to_string(), "two".to_string()));
+}
+
+#[test]
+fn data_in_the_syn_is_data() {
+    let mut talk = Talk::at(1000, 5000);
+    talk.packet(0, 1000, 0, "S", b"fast ")
+        .packet(1, 5000, 1006, "SA", b"")
+        .packet(0, 1006, 5001, "A", b"open");
+    assert_eq!(talk.run().client(), "fast open");
+    // Not taken: it comes again.
+    let mut talk = Talk::at(1000, 5000);
+    talk.packet(0, 1000, 0, "S", b"fast ")
+        .packet(1, 5000, 1001, "SA", b"")
+        .packet(0, 1001, 5001, "A", b"fast open");
+    assert_eq!(talk.run().client(), "fast open");
+}
+
+#[test]
+fn keep_alives_and_window_probes_are_no_data() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"abc").ack(1);
+    talk.packet(0, talk.seq[0] - 1, talk.seq[1], "A", b"\0");
+    talk.packet(0, talk.seq[0] - 1, talk.seq[1], "A", b"");
+    talk.say(0, b"def");
+    let run = talk.run();
+    assert_eq!(run.client(), "abcdef");
+    assert_eq!(run.summary.retransmits, 0);
+}
+
+#[test]
+fn sequence_numbers_wrap() {
+    let mut talk = Talk::opened_at(u32::MAX - 3, u32::MAX - 20);
+    for part in ["one ", "two ", "three ", "four "] {
+        talk.say(0, part.as_bytes()).say(1, part.as_bytes());
+    }
+    talk.fin(0).fin(1);
+    let run = talk.run();
+    assert_eq!(run.client(), "one two three four ");
+    assert_eq!(run.server(), "one two three four ");
+    assert_eq!((run.closes[0].bytes_sent, run.closes[0].bytes_received), (19, 19));
+    assert!(run.summary.is_whole());
+}
+
+#[test]
+fn a_segment_that_overtook_waits_and_gets_the_time_at_which_the_hole_closed() {
+    let mut talk = Talk::opened();
+    talk.say(1, b"one ");
+    talk.seq[1] += 4;
+    talk.say(1, b"three");
+    talk.packet(1, 5005, 1001, "A", b"two ");
+    let run = talk.run();
+    assert_eq!(run.server(), "one two three");
+    let times: Vec<u64> = run.data.iter().map(|d| (d.time - START) / STEP).collect();
+    assert_eq!(times, [3, 5, 5]);
+}
+
+#[test]
+fn acknowledged_bytes_that_were_never_seen_are_a_hole() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"one").lose(0, b"lost!").say(0, b"three").ack(1);
+    let before = talk.frames.len();
+    for _ in 0..12 {
+        talk.say(1, b".").ack(0);
+    }
+    let run = talk.run();
+    assert_eq!(run.client(), "one[5]three");
+    assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 5));
+    // It was declared while the connection went on, and what came after keeps its time.
+    let three = run.data.iter().position(|d| d.payload == b"three").expect("three");
+    assert_eq!(run.data[three].time, START + 5 * STEP);
+    assert!(three < run.data.len() - 3, "{three} of {before}");
+}
+
+#[test]
+fn an_acknowledgment_captured_before_its_bytes_loses_nothing() {
+    let mut talk = Talk::opened();
+    for n in 0..50 {
+        talk.say(0, format!("request {n} ").as_bytes())
+            .ack(1)
+            .say(1, b"answer ");
+    }
+    // Two taps: what the client sends arrives in the file five packets late.
+    let late: Vec<usize> = (3..talk.frames.len()).filter(|n| n % 3 == 0).collect();
+    for n in late {
+        let to = (n + 5).min(talk.frames.len() - 1);
+        talk.frames[n..=to].rotate_left(1);
+    }
+    let run = talk.run();
+    assert_eq!(run.summary.gaps, 0);
+    assert!(run.client().starts_with("request 0 request 1 "));
+    assert_eq!(
+        run.client().len(),
+        (0..50).map(|n| format!("request {n} ").len()).sum::<usize>()
+    );
+}
+
+#[test]
+fn a_lost_end_of_the_stream_is_marked() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"begin").lose(0, b"and the rest").fin(0).fin(1);
+    let run = talk.run();
+    let last = run.data.last().expect("mark");
+    assert_eq!((last.pos, last.len), (1001 + 17, 0));
+    assert_eq!(run.client(), "begin[12]");
+    assert_eq!(run.closes[0].bytes_sent, 17);
+    assert_eq!(run.closes[0].ending, Ending::Closed);
+}
+
+#[test]
+fn a_direction_that_was_not_captured_is_one_hole() {
+    let mut talk = Talk::opened();
+    for _ in 0..20 {
+        talk.say(0, b"request").lose(1, &[0; 100]).ack(0);
+    }
+    let run = talk.run();
+    assert_eq!(run.summary.gap_bytes, 2000);
+    assert_eq!(run.client().len(), 140);
+}
+
+#[test]
+fn a_fin_that_was_not_captured_is_no_lost_byte() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"bye");
+    talk.seq[0] += 1;
+    talk.time += STEP;
+    talk.ack(1).ack(1).ack(1).fin(1);
+    talk.time += 1_000_000_000;
+    talk.ack(1);
+    let run = talk.run();
+    assert_eq!(run.summary.gaps, 0);
+}
+
+#[test]
+fn the_same_packet_on_two_interfaces_is_a_duplicate() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"abc").say(1, b"def");
+    let frames = talk.frames.iter().flat_map(|f| [f.clone(), f.clone()]).collect();
+    talk.frames = frames;
+    let run = talk.run();
+    assert_eq!((run.client(), run.server()), ("abc".to_string(), "def".to_string()));
+    assert_eq!((run.summary.duplicates, run.data.len()), (2, 2));
+}
+
+#[test]
+fn overlaps_are_cut_off() {
+    let mut talk = Talk::opened();
+    talk.packet(0, 1001, 5001, "A", b"abcdef");
+    talk.packet(0, 1004, 5001, "A", b"DEFghi");
+    talk.packet(0, 1013, 5001, "A", b"mno");
+    talk.packet(0, 1008, 5001, "A", b"HIjklMN");
+    assert_eq!(talk.run().client(), "abcdefghijklMNo");
+}
+
+#[test]
+fn a_cut_segment_counts_with_its_length() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"0123456789").say(0, b"next");
+    talk.frames[3] = talk.frames[3].clone().cut(14 + 20 + 32 + 4);
+    assert_eq!(talk.run().client(), "0123(6)next");
+}
+
+#[test]
+fn data_after_a_rst_is_counted_and_left_out() {
+    let mut talk = Talk::opened();
+    talk.say(1, b"abc").rst(0).say(1, b"def");
+    let run = talk.run();
+    assert_eq!(run.server(), "abc");
+    assert_eq!(run.summary.after_close, 1);
+}
+
+#[test]
+fn what_is_held_for_order_is_bounded() {
+    let mut talk = Talk::opened();
+    let part = vec![b'x'; 60_000];
+    talk.lose(0, b"hole");
+    for _ in 0..400 {
+        talk.say(0, &part);
+    }
+    let run = talk.run();
+    assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 4));
+    let first = run.data.iter().position(|d| d.len > 0).expect("data");
+    assert!(first < 2, "given up before the end");
+    assert_eq!(run.data.iter().map(|d| u64::from(d.len)).sum::<u64>(), 400 * 60_000);
+}
+
+fn syn(n: u32) -> Segment<'static> {
+    let [a, b, c, d] = n.to_be_bytes();
+    Segment {
+        time: START + u64::from(n),
+        from: endpoint(([a | 1, b, c, d], 1000)),
+        to: endpoint(SERVER),
+        seq: n,
+        ack: None,
+        syn: true,
+        fin: false,
+        rst: false,
+        payload: &[],
+        len: 0,
+        ip_id: 0,
+    }
+}
+
+#[test]
+fn a_million_half_open_connections_are_bounded() {
+    let mut table = Table::with_limit(1000);
+    let mut summary = ImportSummary::default();
+    let mut closes = 0u64;
+    let mut out = |record: &Record<'_>| closes += u64::from(matches!(record, Record::Close(_)));
+    for n in 0..1_000_000 {
+        table.segment(&syn(n), &mut summary, &mut out);
+    }
+    assert!(table.len() <= 1000);
+    assert_eq!(summary.connections, 1_000_000);
+    assert_eq!(closes, 999_000);
+    assert_eq!(summary.evicted, 0, "one that was never answered is no loss");
+}
+
+#[test]
+fn the_connection_that_was_quiet_longest_has_to_go() {
+    let mut table = Table::with_limit(2);
+    let mut summary = ImportSummary::default();
+    let mut closed = Vec::new();
+    let mut out = |record: &Record<'_>| {
+        if let Record::Close(close) = record {
+            closed.push(close.id as u32);
+        }
+    };
+    for n in [1, 2, 1, 3] {
+        let data = Segment {
+            syn: false,
+            ack: Some(1),
+            payload: b"x",
+            len: 1,
+            ..syn(n)
+        };
+        table.segment(&data, &mut summary, &mut out);
+    }
+    assert_eq!(closed, [2]);
+    assert_eq!(summary.evicted, 1);
+}

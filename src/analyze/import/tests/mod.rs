@@ -1,0 +1,7 @@
+//! Tests of the import, on packets made here; the real captures are in `tests/import.rs`.
+
+mod build;
+mod connections;
+mod files;
+mod packets;
+mod properties;

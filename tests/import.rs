@@ -1,0 +1,310 @@
+//! Packet captures as input: every stream is compared with what tshark makes of the same file, byte for byte.
+#![cfg(feature = "analyze")]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use masdeepflow::analyze::import::{Import, ImportSummary, import_file};
+use masdeepflow::format::record::{Direction, Record, Socket};
+use masdeepflow::format::{Kind, Reader};
+
+/// One connection as it was imported.
+#[derive(Debug)]
+struct Imported {
+    socket: Socket,
+    /// What `local` sent, and what it received: captured bytes without the holes.
+    bytes: [Vec<u8>; 2],
+    /// Where the next byte has to be, and bytes that are missing before it.
+    next: [Option<u32>; 2],
+    missing: [u64; 2],
+}
+
+fn captures() -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir("fixtures/pcap")
+        .expect("fixtures/pcap")
+        .map(|entry| entry.expect("directory entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "pcap" || e == "pcapng"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Imports a file and checks on the way that streams are in order and do not overlap.
+fn imported(path: &Path) -> (BTreeMap<u32, Imported>, ImportSummary) {
+    let mut connections = BTreeMap::new();
+    let file = std::fs::File::open(path).expect("fixture");
+    let summary = Import::open(file)
+        .expect("a packet capture")
+        .records(&mut |record| match record {
+            Record::Socket(socket) => {
+                let fresh = Imported {
+                    socket: *socket,
+                    bytes: Default::default(),
+                    next: [None; 2],
+                    missing: [0; 2],
+                };
+                assert!(
+                    connections.insert(socket.id as u32, fresh).is_none(),
+                    "announced twice: {socket:?}"
+                );
+            }
+            Record::Data(data) => {
+                let connection = connections
+                    .get_mut(&(data.id as u32))
+                    .expect("data of an announced socket");
+                let side = usize::from(data.direction == Direction::Received);
+                let jump = data.pos.wrapping_sub(connection.next[side].unwrap_or(data.pos));
+                assert!(jump < 1 << 30, "bytes twice or out of order: {data:?}");
+                connection.missing[side] += u64::from(jump) + u64::from(data.len) - data.payload.len() as u64;
+                connection.next[side] = Some(data.pos.wrapping_add(data.len));
+                connection.bytes[side].extend_from_slice(data.payload);
+            }
+            _ => {}
+        })
+        .expect("readable");
+    (connections, summary)
+}
+
+fn tshark() -> bool {
+    let found = Command::new("tshark")
+        .arg("--version")
+        .output()
+        .is_ok_and(|o| o.status.success());
+    if !found {
+        let note = "tests/import.rs: tshark is not installed; streams were not compared with it\n";
+        eprint!("NOT RUN: {note}");
+        // `make test` lists these at its end.
+        if let Ok(mut notes) = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open("target/tmp/not-run")
+        {
+            let _ = notes.write_all(note.as_bytes());
+        }
+    }
+    found
+}
+
+fn tshark_output(arguments: &[&str]) -> String {
+    let output = Command::new("tshark").args(arguments).output().expect("tshark runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// How many TCP streams tshark sees.
+fn tshark_streams(path: &str) -> usize {
+    let text = tshark_output(&["-r", path, "-Y", "tcp", "-T", "fields", "-e", "tcp.stream"]);
+    text.lines()
+        .filter_map(|line| line.trim().parse::<usize>().ok())
+        .max()
+        .map_or(0, |last| last + 1)
+}
+
+/// One direction of a stream: who sent it, its bytes, and how many tshark says are missing.
+#[derive(Debug, Default, Clone)]
+struct Followed {
+    node: String,
+    bytes: Vec<u8>,
+    missing: u64,
+}
+
+/// What tshark's "follow" makes of all streams of a file.
+fn tshark_follow(path: &str, streams: usize) -> Vec<[Followed; 2]> {
+    let mut arguments = vec!["-r".to_string(), path.to_string(), "-q".to_string()];
+    for stream in 0..streams {
+        arguments.extend(["-z".to_string(), format!("follow,tcp,raw,{stream}")]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut followed = vec![<[Followed; 2]>::default(); streams];
+    let mut stream = 0;
+    for line in tshark_output(&arguments).lines() {
+        if let Some(number) = line.strip_prefix("Filter: tcp.stream eq ") {
+            stream = number.trim().parse().expect("stream number");
+        } else if let Some(node) = line.strip_prefix("Node 0: ") {
+            followed[stream][0].node = node.to_string();
+        } else if let Some(node) = line.strip_prefix("Node 1: ") {
+            followed[stream][1].node = node.to_string();
+        } else {
+            let side = &mut followed[stream][usize::from(line.starts_with('\t'))];
+            let hex = line.trim();
+            if hex.is_empty() || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+                continue;
+            }
+            let bytes: Vec<u8> = (0..hex.len() / 2)
+                .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex"))
+                .collect();
+            // tshark writes a note into the stream where bytes are missing.
+            let note = std::str::from_utf8(&bytes).ok().and_then(|text| {
+                text.strip_prefix('[')?
+                    .strip_suffix(" bytes missing in capture file]\0")?
+                    .parse::<u64>()
+                    .ok()
+            });
+            match note {
+                Some(missing) => side.missing += missing,
+                None => side.bytes.extend(bytes),
+            }
+        }
+    }
+    followed
+}
+
+/// Compares every stream of a file with tshark's.
+fn compare_with_tshark(path: &Path) -> ImportSummary {
+    let text = path.to_str().expect("utf-8");
+    let (connections, summary) = imported(path);
+    let streams = tshark_streams(text);
+    assert_eq!(connections.len(), streams, "connections of {text}");
+    for (connection, followed) in connections.values().zip(tshark_follow(text, streams)) {
+        for theirs in followed {
+            let side = usize::from(theirs.node != connection.socket.local.to_string());
+            let ours = &connection.bytes[side];
+            let same = ours.iter().zip(&theirs.bytes).take_while(|(a, b)| a == b).count();
+            let what = format!("{text}, what {} sent, equal up to byte {same}", theirs.node);
+            assert_eq!(ours.len(), theirs.bytes.len(), "{what}");
+            assert!(*ours == theirs.bytes, "{what}");
+            assert_eq!(connection.missing[side], theirs.missing, "bytes missing: {what}");
+        }
+    }
+    summary
+}
+
+#[test]
+fn the_streams_of_real_captures_are_those_that_tshark_follows() {
+    if !tshark() {
+        return;
+    }
+    for path in captures() {
+        let summary = compare_with_tshark(&path);
+        assert_eq!(summary.not_understood(), 0, "{path:?}: {summary:?}");
+        let with_drops = path.to_string_lossy().contains("with-drops");
+        assert_eq!(summary.is_whole(), !with_drops, "{path:?}: {summary:?}");
+    }
+}
+
+/// The formats that editcap (of the tshark package's family) can write, and what it calls them.
+#[test]
+fn converted_by_editcap_the_streams_stay_the_same() {
+    if !tshark() || Command::new("editcap").arg("--version").output().is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for path in captures() {
+        let (expected, _) = imported(&path);
+        for (format, time_unit) in [("pcapng", 1000), ("nsecpcap", 1), ("modpcap", 1000), ("pcap", 1000)] {
+            let converted = folder.path().join(format);
+            let done = Command::new("editcap")
+                .args(["-F", format])
+                .arg(&path)
+                .arg(&converted)
+                .output();
+            let done = done.expect("editcap runs");
+            assert!(
+                done.status.success(),
+                "{format}: {}",
+                String::from_utf8_lossy(&done.stderr)
+            );
+            let (found, summary) = imported(&converted);
+            assert_eq!(summary.not_understood(), 0, "{format} of {path:?}");
+            assert_eq!(found.len(), expected.len());
+            for (ours, theirs) in found.values().zip(expected.values()) {
+                assert_eq!(ours.bytes, theirs.bytes, "{format} of {path:?}");
+                assert_eq!(
+                    ours.socket.time / time_unit,
+                    theirs.socket.time / time_unit,
+                    "{format} of {path:?}"
+                );
+            }
+        }
+    }
+}
+
+/// A snaplen takes content and nothing else: every byte stands where it stood.
+#[test]
+fn cut_by_editcap_the_positions_stay_the_same() {
+    if !tshark() || Command::new("editcap").arg("--version").output().is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for path in captures() {
+        let (whole, _) = imported(&path);
+        let cut = folder.path().join("cut.pcap");
+        let done = Command::new("editcap")
+            .args(["-F", "pcap", "-s", "100"])
+            .arg(&path)
+            .arg(&cut)
+            .output();
+        assert!(done.expect("editcap runs").status.success());
+        let (found, summary) = imported(&cut);
+        assert_eq!(summary.not_understood(), 0, "{path:?}");
+        for (ours, theirs) in found.values().zip(whole.values()) {
+            assert_eq!(ours.next, theirs.next, "{path:?}");
+            for side in 0..2 {
+                let (kept, all) = (&ours.bytes[side], &theirs.bytes[side]);
+                assert_eq!(
+                    kept.len() as u64 + ours.missing[side],
+                    all.len() as u64 + theirs.missing[side],
+                    "{path:?}"
+                );
+            }
+        }
+    }
+}
+
+/// The file that `import_file` writes says the same as the packets.
+#[test]
+fn an_imported_file_holds_what_was_imported() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let output = folder.path().join("out.mdf");
+    for path in captures() {
+        let (expected, summary) = imported(&path);
+        assert_eq!(import_file(&path, &output, true).expect("written"), summary);
+        let bytes = std::fs::read(&output).expect("readable");
+        let reader = Reader::open(&bytes).expect("a capture file");
+        assert!(reader.clean_end());
+        assert_eq!(reader.header().backend, "pcap");
+        assert_eq!(reader.header().clock.realtime, reader.header().clock.boot);
+        assert_eq!(
+            reader
+                .blocks()
+                .iter()
+                .map(|block| block.count(Kind::Socket))
+                .sum::<u32>() as usize,
+            expected.len()
+        );
+        assert_eq!(
+            reader.blocks().iter().map(|block| block.payload_bytes()).sum::<u64>(),
+            summary.payload_bytes
+        );
+    }
+}
+
+#[test]
+fn an_existing_file_is_replaced_only_by_force_and_never_by_itself() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (input, output) = (folder.path().join("in.pcap"), folder.path().join("out.mdf"));
+    std::fs::copy("fixtures/pcap/http-get.pcap", &input).expect("copied");
+    std::fs::write(&output, "precious").expect("written");
+    assert!(import_file(&input, &output, false).is_err());
+    assert_eq!(std::fs::read(&output).expect("readable"), b"precious");
+    let before = std::fs::read(&input).expect("readable");
+    assert!(import_file(&input, &input, true).is_err());
+    assert_eq!(std::fs::read(&input).expect("readable"), before);
+    import_file(&input, &output, true).expect("replaced");
+    // What is not a packet capture leaves nothing behind.
+    std::fs::write(&input, "text").expect("written");
+    let nothing = folder.path().join("nothing.mdf");
+    assert!(import_file(&input, &nothing, false).is_err());
+    assert!(!nothing.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_imported_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let output = folder.path().join("out.mdf");
+    import_file(Path::new("fixtures/pcap/http-get.pcap"), &output, false).expect("written");
+    assert_eq!(output.metadata().expect("metadata").permissions().mode() & 0o777, 0o600);
+}
