@@ -28,6 +28,7 @@ use super::status::{self, say};
 use super::{permit, sys, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
+use crate::outcome::Usage;
 
 /// How long the ring is waited for; short, because wakeups come only when it fills.
 const POLL: Duration = Duration::from_millis(8);
@@ -103,7 +104,7 @@ impl Default for Options {
 
 /// How it went.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Recorded {
     /// Events heard, and the bytes that went over sockets in them.
     pub heard: Count,
     /// Events that are missing, all reasons.
@@ -127,7 +128,7 @@ enum End {
 }
 
 /// Records. Everything that can be refused is refused before a file is made.
-pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Outcome> {
+pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> {
     let begun = Instant::now();
     check(options, printer.is_some())?;
     let tree = Tree::find();
@@ -213,7 +214,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Outcome> {
     drain.sink_losses(sys::boot_ns());
     status.stop();
     let (ended, files) = (ended?, files?);
-    let outcome = Outcome {
+    let outcome = Recorded {
         heard: drain.heard(),
         missing: drain.ledger().missing(),
         files,
@@ -229,26 +230,30 @@ fn check(options: &Options, can_print: bool) -> Result<()> {
         bail!("live output is not built into this program; give a file with -o");
     }
     if options.snaplen > MAX_SNAPLEN {
-        bail!(
+        return usage(format!(
             "--snaplen {} is more than {MAX_SNAPLEN}, the most that is kept of one event",
             options.snaplen
-        );
+        ));
     }
     let rotates = options.rotate_size.is_some() || options.rotate_time.is_some();
     if options.keep.is_some() && !rotates {
-        bail!("--keep needs --rotate-size or --rotate-time");
+        return usage("--keep needs --rotate-size or --rotate-time");
     }
     if options.keep == Some(0) {
-        bail!("--keep 0 would keep nothing");
+        return usage("--keep 0 would keep nothing");
     }
     if options.ring.is_some() && rotates {
-        bail!("--ring and rotation exclude each other");
+        return usage("--ring and rotation exclude each other");
     }
     match &options.output {
         Some(base) => output::check(base, rotates || options.ring.is_some(), options.force),
-        None if rotates || options.ring.is_some() => bail!("rotation and --ring need a file: give -o"),
+        None if rotates || options.ring.is_some() => usage("rotation and --ring need a file: give -o"),
         None => Ok(()),
     }
+}
+
+fn usage(text: impl Into<String>) -> Result<()> {
+    Err(Usage(text.into()).into())
 }
 
 fn prints(options: &Options) -> bool {
@@ -578,7 +583,7 @@ impl Patience {
     }
 }
 
-fn summarize(options: &Options, drain: &Drain, outcome: &Outcome, shared: &Shared, ended: End, took: Duration) {
+fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shared, ended: End, took: Duration) {
     let why = match ended {
         End::Signal => "asked to end",
         End::Duration => "the duration is over",
