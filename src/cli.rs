@@ -388,6 +388,54 @@ pub struct ManArgs {
     pub output: Option<PathBuf>,
 }
 
+#[cfg(feature = "record")]
+mod record {
+    use super::RecordArgs;
+    use masdeepflow::outcome::Usage;
+    use masdeepflow::record::filter::Words;
+    use masdeepflow::record::run::Options;
+
+    impl RecordArgs {
+        /// What was asked for.
+        pub fn options(self) -> Result<Options, Usage> {
+            let default = Options::default();
+            let size = |value: Option<u64>, default: usize| {
+                value.map_or(default, |value| usize::try_from(value).unwrap_or(usize::MAX))
+            };
+            let words: Vec<String> = std::env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            Ok(Options {
+                output: self.output,
+                print: self.print,
+                force: self.force,
+                filter: Words {
+                    pids: self.pid,
+                    comm: self.comm,
+                    cgroups: self.cgroup,
+                    ports: self.port,
+                    netns: self.netns,
+                },
+                command: self.command,
+                duration: self.duration,
+                max_size: self.max_size,
+                max_events: self.max_events,
+                snaplen: self
+                    .snaplen
+                    .map_or(default.snaplen, |value| u32::try_from(value).unwrap_or(u32::MAX)),
+                buffer_size: size(self.buffer_size, default.buffer_size),
+                backend: self.backend.as_deref().map(str::parse).transpose().map_err(Usage)?,
+                rotate_size: self.rotate_size,
+                rotate_time: self.rotate_time,
+                keep: self.keep,
+                ring: self.ring,
+                ring_size: size(self.ring_size, default.ring_size),
+                command_line: words.join(" "),
+            })
+        }
+    }
+}
+
 #[cfg(feature = "analyze")]
 mod analyze {
     use super::{AnalyzeArgs, DiffArgs, EngineArgs, FormatArg, SelectionArgs};

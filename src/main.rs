@@ -2,7 +2,7 @@
 
 mod cli;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -68,8 +68,42 @@ fn not_built_in<T>(feature: &str) -> Result<T> {
     bail!("this mdf was built without {feature}")
 }
 
-fn record(_arguments: cli::RecordArgs) -> Result<Outcome> {
+#[cfg(feature = "record")]
+fn record(arguments: cli::RecordArgs) -> Result<Outcome> {
+    let recorded = masdeepflow::record::run::run(&arguments.options()?, printer())?;
+    Ok(Outcome::from_losses(recorded.missing > 0))
+}
+
+#[cfg(not(feature = "record"))]
+fn record(_: cli::RecordArgs) -> Result<Outcome> {
     not_built_in("the recorder")
+}
+
+/// Live lines come out of the analyzer, which the recorder does not know.
+#[cfg(all(feature = "record", feature = "analyze"))]
+fn printer() -> Option<masdeepflow::record::printer::MakePrinter> {
+    use masdeepflow::analyze::live::{self, Live};
+    use masdeepflow::format::RawBlock;
+    use masdeepflow::record::printer::Printer;
+
+    struct Lines(Live);
+
+    impl Printer for Lines {
+        fn feed(&mut self, blocks: &[RawBlock], out: &mut dyn Write) -> std::io::Result<()> {
+            self.0.feed(blocks, out)
+        }
+
+        fn finish(self: Box<Self>, out: &mut dyn Write) -> std::io::Result<()> {
+            live::print(&self.0.finish(), out)
+        }
+    }
+
+    Some(Box::new(|header| Box::new(Lines(Live::new(header)))))
+}
+
+#[cfg(all(feature = "record", not(feature = "analyze")))]
+fn printer() -> Option<masdeepflow::record::printer::MakePrinter> {
+    None
 }
 
 fn doctor(_arguments: cli::DoctorArgs) -> Result<Outcome> {
@@ -81,6 +115,7 @@ fn analyze(arguments: cli::AnalyzeArgs) -> Result<Outcome> {
     if arguments.list_columns {
         return print(masdeepflow::analyze::table::document::columns_text().as_bytes());
     }
+    use std::io::IsTerminal;
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     masdeepflow::analyze::run::run(&arguments.options(colour)?)
 }

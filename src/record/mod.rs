@@ -1,5 +1,29 @@
 //! The recorder: knows the kernel and the disk. Never: protocols above TCP, polars.
 
+pub mod cgroup;
+pub mod child;
+pub mod clock;
+pub mod drain;
+pub mod filter;
+pub mod loss;
+pub mod memory;
+pub mod output;
+pub mod permit;
+pub mod printer;
 pub mod probe;
 mod probe_object;
+pub mod procfs;
+pub mod queue;
+pub mod run;
+pub mod shared;
+pub mod signals;
+pub mod sink;
+pub mod snapshot;
+pub mod state;
+pub mod status;
+pub mod sys;
 pub mod wire;
+pub mod words;
+
+#[cfg(test)]
+mod tests;

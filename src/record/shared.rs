@@ -1,0 +1,137 @@
+//! What the recorder's threads tell each other besides blocks: counters for the status line, wishes, and notes for the
+//! user. Only numbers that may be a moment old; nothing here orders anything.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::loss::Count;
+use crate::format::RawBlock;
+use crate::format::record::Loss;
+
+/// A counter that several threads read.
+#[derive(Debug, Default)]
+pub struct Meter(AtomicU64);
+
+impl Meter {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A wish that one thread has and another fulfils.
+#[derive(Debug, Default)]
+pub struct Wish(AtomicBool);
+
+impl Wish {
+    pub fn make(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was made since it was last taken.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+
+    pub fn is_made(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Events and bytes that only grow.
+#[derive(Debug, Default)]
+pub struct Tally {
+    events: Meter,
+    bytes: Meter,
+}
+
+impl Tally {
+    pub fn add(&self, count: Count) {
+        self.events.add(count.events);
+        self.bytes.add(count.bytes);
+    }
+
+    pub fn get(&self) -> Count {
+        Count {
+            events: self.events.get(),
+            bytes: self.bytes.get(),
+        }
+    }
+}
+
+/// One for each recording.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Events heard, and bytes that went over sockets in them.
+    pub events: Meter,
+    pub bytes: Meter,
+    /// Events missing, all reasons.
+    pub missing: Meter,
+    /// Bytes written to disk, all parts; and of the part being written.
+    pub written: Meter,
+    pub part_written: Meter,
+    /// Parts begun.
+    pub parts: Meter,
+    /// Blocks that the disk refused, records beyond the size limit, and what fell out of the memory ring for want of room.
+    pub disk_error: Tally,
+    pub over_limit: Tally,
+    pub overwritten: Tally,
+    /// The sink wants a new part, because it cannot go on with this one.
+    pub want_part: Wish,
+    /// The sink lost state records; they have to be repeated.
+    pub want_state: Wish,
+    /// The size limit is reached.
+    pub size_reached: Wish,
+    /// Standard output was closed by its reader.
+    pub print_closed: Wish,
+    notes: Mutex<Vec<String>>,
+    returned: Mutex<Vec<Loss>>,
+}
+
+/// More notes than this between two looks at them say nothing new.
+const NOTES_MAX: usize = 20;
+
+impl Shared {
+    /// Tells the user something; printed by the status thread.
+    pub fn note(&self, text: String) {
+        if let Ok(mut notes) = self.notes.lock()
+            && notes.len() < NOTES_MAX
+        {
+            notes.push(text);
+        }
+    }
+
+    /// What a block told of losses did not reach the disk either, and has to be told again.
+    pub fn return_losses(&self, block: &RawBlock) {
+        if let Ok(mut returned) = self.returned.lock() {
+            returned.extend(block.losses.iter().map(|total| Loss {
+                time: block.last_time,
+                since: block.first_time,
+                reason: total.reason,
+                events: total.events,
+                bytes: total.bytes,
+            }));
+        }
+    }
+
+    pub fn take_returned(&self) -> Vec<Loss> {
+        self.returned
+            .lock()
+            .map(|mut returned| std::mem::take(&mut *returned))
+            .unwrap_or_default()
+    }
+
+    pub fn take_notes(&self) -> Vec<String> {
+        self.notes
+            .lock()
+            .map(|mut notes| std::mem::take(&mut *notes))
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,358 @@
+//! The thread that compresses and writes. It may wait for the disk; nobody waits for it.
+//!
+//! A block that the disk refuses is counted, and the next is tried: room may come back. When the file itself is gone
+//! (removed, or its directory), a new part is begun as soon as one can be made.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::drain::event_count;
+use super::loss::Count;
+use super::memory::Memory;
+use super::output;
+use super::queue::{Batch, Consumer, Next, Order};
+use super::shared::Shared;
+use super::sys;
+use crate::format::header::Header;
+use crate::format::{Class, RawBlock, Writer};
+
+/// zstd levels: in peace, and when batches pile up.
+const LEVEL: i32 = 3;
+const LEVEL_LOADED: i32 = 1;
+/// So many batches waiting are a load; so few are peace again.
+const LOADED: usize = 6;
+const PEACE: usize = 1;
+/// How often it is looked whether the file is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What to write, and where.
+#[derive(Debug)]
+pub struct Plan {
+    pub base: PathBuf,
+    pub header: Header,
+    pub force: bool,
+    /// Several files, numbered: rotation, or dumps of the memory ring.
+    pub parts: bool,
+    /// Keep this many parts; older ones are removed.
+    pub keep: Option<u32>,
+    /// Stop at this size of all files together.
+    pub max_size: Option<u64>,
+    /// Blocks stay in memory until they are asked for: this long, and at most so many bytes.
+    pub ring: Option<(Duration, usize)>,
+}
+
+struct Part {
+    writer: Writer<File>,
+    path: PathBuf,
+    /// Device and inode: what to look for under the path. Nothing for pipes and devices.
+    identity: Option<(u64, u64)>,
+    /// Events in it, which are lost if the file is.
+    events: Count,
+}
+
+/// See the module.
+pub struct Sink {
+    plan: Plan,
+    shared: Arc<Shared>,
+    part: Option<Part>,
+    /// Number of the next part.
+    number: u32,
+    made: VecDeque<PathBuf>,
+    finished_bytes: u64,
+    level: i32,
+    memory: Option<Memory>,
+    looked: Instant,
+    /// What the user was told last, so that a full disk is told once.
+    told: Option<io::ErrorKind>,
+    out_of_size: bool,
+}
+
+impl Sink {
+    /// Makes the first file, so that what is wrong with the output is known before recording.
+    pub fn new(plan: Plan, shared: Arc<Shared>) -> io::Result<Self> {
+        let memory = plan.ring.map(|(age, bytes)| Memory::new(age, bytes));
+        let mut sink = Sink {
+            plan,
+            shared,
+            part: None,
+            number: 0,
+            made: VecDeque::new(),
+            finished_bytes: 0,
+            level: LEVEL,
+            memory,
+            looked: Instant::now(),
+            told: None,
+            out_of_size: false,
+        };
+        if sink.plan.parts && sink.plan.force {
+            output::remove_parts(&sink.plan.base)?;
+        }
+        if sink.memory.is_none() {
+            sink.begin_part()?;
+        }
+        Ok(sink)
+    }
+
+    /// Takes batches until there are no more, and finishes the file. Returns the files, oldest first.
+    pub fn run(mut self, queue: &Consumer) -> Vec<PathBuf> {
+        loop {
+            match queue.next(LOOK) {
+                Next::Batch(batch) => {
+                    self.adjust_level(queue.waiting());
+                    self.batch(&batch);
+                }
+                Next::Nothing => {}
+                Next::End => break,
+            }
+            self.look();
+        }
+        self.end_part();
+        self.made.into()
+    }
+
+    fn adjust_level(&mut self, waiting: usize) {
+        self.level = match waiting {
+            LOADED.. => LEVEL_LOADED,
+            ..=PEACE => LEVEL,
+            _ => self.level,
+        };
+    }
+
+    /// Takes one batch.
+    pub(super) fn batch(&mut self, batch: &Batch) {
+        match batch.order {
+            Order::NewPart => {
+                self.end_part();
+                if let Err(error) = self.begin_part() {
+                    self.tell("cannot begin a new part", &error);
+                    self.shared.want_part.make();
+                }
+            }
+            Order::DumpRing => {
+                self.dump_ring(&batch.blocks);
+                return;
+            }
+            Order::Append => {}
+        }
+        for block in &batch.blocks {
+            match &mut self.memory {
+                Some(memory) => {
+                    let overwritten = memory.push(block);
+                    self.shared.overwritten.add(overwritten);
+                }
+                None => self.write(block),
+            }
+        }
+        if let Some(memory) = &self.memory {
+            self.shared.part_written.set(memory.len() as u64);
+        }
+    }
+
+    /// Writes the memory ring as a part of its own and empties it: the parts together are one recording.
+    fn dump_ring(&mut self, state: &[RawBlock]) {
+        let Some(memory) = &mut self.memory else { return };
+        let blocks = memory.take();
+        if let Err(error) = self.begin_part() {
+            for packed in blocks {
+                self.shared.disk_error.add(packed.count());
+            }
+            self.tell("cannot write the memory ring out", &error);
+            return;
+        }
+        for block in state {
+            self.write(block);
+        }
+        for packed in blocks {
+            let count = packed.count();
+            match packed.unpack() {
+                Ok(block) => self.write(&block),
+                Err(_) => self.shared.disk_error.add(count),
+            }
+        }
+        if let Some(part) = &self.part {
+            self.shared
+                .note(format!("memory ring written to {}", part.path.display()));
+        }
+        self.end_part();
+    }
+
+    fn begin_part(&mut self) -> io::Result<()> {
+        let path = match self.plan.parts {
+            true => output::part_path(&self.plan.base, self.number),
+            false => self.plan.base.clone(),
+        };
+        // A single file that vanished is made anew, but never in place of somebody else's.
+        let force = self.plan.force && self.number == 0 && !self.plan.parts;
+        let file = output::create(&path, force)?;
+        let metadata = file.metadata()?;
+        let identity = metadata.is_file().then(|| (metadata.dev(), metadata.ino()));
+        let mut header = self.plan.header.clone();
+        header.part = self.number;
+        if self.number > 0 {
+            header.clock = sys::clocks();
+        }
+        let writer = match Writer::new(file, &header, self.level) {
+            Ok(writer) => writer,
+            Err(error) => {
+                // A file without a header tells nobody anything, and would be in the way of the next try.
+                if identity.is_some() {
+                    let _ = std::fs::remove_file(&path);
+                }
+                return Err(error);
+            }
+        };
+        self.number += 1;
+        self.shared.parts.add(1);
+        self.shared.part_written.set(writer.written());
+        self.made.push_back(path.clone());
+        self.part = Some(Part {
+            writer,
+            path,
+            identity,
+            events: Count::default(),
+        });
+        self.drop_old_parts();
+        Ok(())
+    }
+
+    fn drop_old_parts(&mut self) {
+        let Some(keep) = self.plan.keep.and_then(|keep| usize::try_from(keep).ok()) else {
+            return;
+        };
+        while self.made.len() > keep.max(1) {
+            if let Some(old) = self.made.pop_front()
+                && let Err(error) = std::fs::remove_file(&old)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                self.tell(&format!("cannot remove {}", old.display()), &error);
+            }
+        }
+    }
+
+    fn end_part(&mut self) {
+        let Some(part) = self.part.take() else { return };
+        let written = part.writer.written();
+        match part.writer.finish() {
+            Ok((_, summary)) => self.finished_bytes += summary.bytes,
+            Err(error) => {
+                self.finished_bytes += written;
+                // Readers need no index; what it would have told is found by reading the file from the front.
+                self.tell("the file has no index", &error);
+            }
+        }
+        self.publish();
+    }
+
+    fn write(&mut self, block: &RawBlock) {
+        if self.out_of_size {
+            self.shared.over_limit.add(lost(block));
+            return;
+        }
+        let Some(part) = &mut self.part else {
+            self.shared.disk_error.add(lost(block));
+            self.shared.return_losses(block);
+            return;
+        };
+        let done = part
+            .writer
+            .set_level(self.level)
+            .and_then(|()| part.writer.write(block));
+        match done {
+            Ok(_) => {
+                if block.class == Class::Events {
+                    let count = event_count(block);
+                    part.events.events += count.events;
+                    part.events.bytes += count.bytes;
+                }
+                self.told = None;
+            }
+            Err(error) => {
+                self.shared.disk_error.add(lost(block));
+                self.shared.return_losses(block);
+                if block.class == Class::State {
+                    self.shared.want_state.make();
+                }
+                self.tell("a block was not written", &error);
+            }
+        }
+        self.publish();
+        if self
+            .plan
+            .max_size
+            .is_some_and(|limit| self.shared.written.get() >= limit)
+        {
+            self.out_of_size = true;
+            self.shared.size_reached.make();
+        }
+    }
+
+    fn publish(&self) {
+        let part = self.part.as_ref().map_or(0, |part| part.writer.written());
+        self.shared.written.set(self.finished_bytes + part);
+        if self.memory.is_none() && self.part.is_some() {
+            self.shared.part_written.set(part);
+        }
+    }
+
+    fn look(&mut self) {
+        if self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            self.look_now();
+        }
+    }
+
+    /// Looks whether the file is still there. Bytes that go into a removed file go nowhere, although no write fails.
+    pub(super) fn look_now(&mut self) {
+        let Some(part) = &self.part else {
+            if self.memory.is_none() && !self.out_of_size {
+                self.shared.want_part.make();
+            }
+            return;
+        };
+        let Some(identity) = part.identity else { return };
+        let there = match std::fs::metadata(&part.path) {
+            Ok(metadata) => (metadata.dev(), metadata.ino()) == identity,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        };
+        // A file that was renamed is still whole; one without a name is lost.
+        let nameless = part
+            .writer
+            .get_ref()
+            .metadata()
+            .is_ok_and(|metadata| metadata.nlink() == 0);
+        if there || !nameless {
+            return;
+        }
+        self.shared.note(format!(
+            "{} was removed while being written: {} events are lost with it; recording goes on as soon as a new file can \
+             be made",
+            part.path.display(),
+            part.events.events
+        ));
+        self.shared.disk_error.add(part.events);
+        self.finished_bytes += part.writer.written();
+        self.made.retain(|path| *path != part.path);
+        self.part = None;
+        self.shared.want_part.make();
+    }
+
+    fn tell(&mut self, what: &str, error: &io::Error) {
+        if self.told != Some(error.kind()) {
+            self.told = Some(error.kind());
+            self.shared.note(format!("{what}: {error}"));
+        }
+    }
+}
+
+/// What is lost with a block. State is repeated, so only events count.
+fn lost(block: &RawBlock) -> Count {
+    match block.class {
+        Class::Events => event_count(block),
+        Class::State => Count::default(),
+    }
+}

@@ -1,0 +1,78 @@
+//! The thread that talks to the user while recording: notes as they come, and a status line on a terminal. A thread of
+//! its own, because a terminal may stall.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::loss::Count;
+use super::shared::Shared;
+use super::words;
+
+const NOTES: Duration = Duration::from_millis(100);
+const LINE: Duration = Duration::from_millis(500);
+/// Moves to the start of the line and clears it (ECMA-48).
+const CLEAR: &str = "\r\x1b[K";
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Status {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// A line to standard error. Nobody may be reading, and that is no reason to fail.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "mdf: {text}");
+}
+
+/// Starts the thread. `line`: show a status line, if standard error is a terminal; `file`: with the file's size.
+pub fn start(shared: Arc<Shared>, line: bool, file: bool) -> io::Result<Status> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let line = line && io::stderr().is_terminal();
+    let thread = std::thread::Builder::new().name("status".into()).spawn(move || {
+        let mut last = (Instant::now(), 0);
+        while !stopped.load(Ordering::Relaxed) {
+            std::thread::park_timeout(NOTES);
+            tell_notes(&shared, line);
+            if line && last.0.elapsed() >= LINE {
+                let heard = Count {
+                    events: shared.events.get(),
+                    bytes: shared.bytes.get(),
+                };
+                let per_second = heard.events.saturating_sub(last.1) as f64 / last.0.elapsed().as_secs_f64();
+                last = (Instant::now(), heard.events);
+                let written = file.then(|| shared.written.get());
+                let text = words::status(per_second as u64, heard, written, shared.missing.get());
+                let mut out = io::stderr();
+                let _ = write!(out, "{CLEAR}{text}").and_then(|()| out.flush());
+            }
+        }
+        if line {
+            let _ = write!(io::stderr(), "{CLEAR}");
+        }
+        tell_notes(&shared, false);
+    })?;
+    Ok(Status { stop, thread })
+}
+
+fn tell_notes(shared: &Shared, clear: bool) {
+    for note in shared.take_notes() {
+        let _ = writeln!(io::stderr(), "{}mdf: {note}", if clear { CLEAR } else { "" });
+    }
+}
+
+impl Status {
+    /// Ends it. A terminal that has stalled is not waited for.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        let since = Instant::now();
+        while !self.thread.is_finished() && since.elapsed() < Duration::from_millis(500) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}

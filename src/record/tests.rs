@@ -1,0 +1,513 @@
+//! From records to files: drain, queue and sink together, without a kernel.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::drain::{Drain, Outlets, Plan};
+use super::loss::Count;
+use super::output::Rotation;
+use super::queue::{self, Batch, Consumer, Next, Order};
+use super::shared::Shared;
+use super::sink::{self, Sink};
+use super::snapshot::{Listeners, Snapshot};
+use crate::format::header::Header;
+use crate::format::reader::Reader;
+use crate::format::record::*;
+
+fn plan() -> Plan {
+    Plan {
+        block_age: Duration::from_millis(250),
+        rotation: Rotation::default(),
+        ring: None,
+        max_events: None,
+        max_sockets: 1000,
+        proc: false,
+    }
+}
+
+fn header() -> Header {
+    Header {
+        tool_version: "test".into(),
+        command_line: String::new(),
+        hostname: "host".into(),
+        boot_id: String::new(),
+        kernel: String::new(),
+        arch: String::new(),
+        backend: "none".into(),
+        filters: String::new(),
+        snaplen: 4096,
+        cpus: 1,
+        clock: Clock {
+            boot: 0,
+            monotonic: 0,
+            realtime: 0,
+        },
+        recording: 77,
+        part: 0,
+    }
+}
+
+fn sink_plan(base: &Path) -> sink::Plan {
+    sink::Plan {
+        base: base.to_owned(),
+        header: header(),
+        force: false,
+        parts: false,
+        keep: None,
+        max_size: None,
+        ring: None,
+    }
+}
+
+/// A drain with a queue to its file of so many batches.
+fn drain(plan: Plan, batches: usize) -> (Drain, Consumer, Arc<Shared>) {
+    let (sender, consumer) = queue::bounded(batches);
+    let shared = Arc::new(Shared::default());
+    let outlets = Outlets {
+        file: Some(sender),
+        print: None,
+    };
+    (Drain::new(plan, outlets, shared.clone(), None, 0), consumer, shared)
+}
+
+fn socket(id: u64) -> Socket {
+    Socket {
+        time: 10,
+        id,
+        opened: Opened::FirstSeen,
+        role: Role::Undetermined,
+        local: Endpoint::new([10, 0, 0, 1].into(), 80),
+        remote: Endpoint::new([10, 0, 0, 2].into(), 50_000),
+        netns: 9,
+        pid: 0,
+        cgroup: 5,
+        send_pos: 1,
+        receive_pos: 2,
+        positions: true,
+    }
+}
+
+fn data(id: u64, time: u64, payload: &[u8]) -> Data<'_> {
+    Data {
+        time,
+        id,
+        pos: 1,
+        len: payload.len() as u32,
+        pid: 7,
+        tid: 7,
+        cgroup: 5,
+        direction: Direction::Sent,
+        cut: Cut::Whole,
+        payload,
+    }
+}
+
+fn process(pid: u32, start: u64, origin: Origin) -> Process<'static> {
+    Process {
+        time: start,
+        origin,
+        pid,
+        ppid: 1,
+        pid_in_ns: pid,
+        start,
+        uid: 0,
+        cgroup: 5,
+        netns: 9,
+        comm: b"ls",
+        exe: b"/bin/ls",
+        argv: b"ls\0",
+        argv_len: 3,
+    }
+}
+
+/// Each record of a file in one word, and each loss with its numbers; clocks are left out.
+fn words(path: &Path) -> Vec<String> {
+    let bytes = std::fs::read(path).unwrap();
+    let reader = Reader::open(&bytes).unwrap();
+    assert!(
+        reader.clean_end() && reader.damage().is_empty(),
+        "{:?}",
+        reader.damage()
+    );
+    let mut words = Vec::new();
+    for block in reader.blocks() {
+        let mut raw = Vec::new();
+        block.inflate(&mut raw).unwrap();
+        for record in crate::format::records(&raw) {
+            words.push(match record.unwrap() {
+                Record::Clock(_) => continue,
+                Record::Loss(loss) => format!("{} {} {}", loss.reason.name(), loss.events, loss.bytes),
+                Record::Socket(socket) => format!("socket {} {}", socket.id, socket.role.name()),
+                Record::Process(process) => format!("process {} {}", process.pid, process.start),
+                Record::Exit(exit) => format!("exit {} {}", exit.pid, exit.start),
+                Record::Data(data) => format!("data {}", String::from_utf8_lossy(data.payload)),
+                other => format!("{other:?}"),
+            });
+        }
+    }
+    words
+}
+
+fn taken(consumer: &Consumer) -> Arc<Batch> {
+    match consumer.next(Duration::ZERO) {
+        Next::Batch(batch) => batch,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn finish(mut drain: Drain, consumer: &Consumer, sink: Sink) -> Vec<std::path::PathBuf> {
+    let last = drain.finish(100);
+    drain.take_outlets().file.unwrap().offer(&Arc::new(last)).unwrap();
+    sink.run(consumer)
+}
+
+#[test]
+fn what_goes_in_is_in_the_file_state_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(plan(), 4);
+    let sink = Sink::new(sink_plan(&path), shared.clone()).unwrap();
+    drain.record(&Record::Data(data(1, 20, b"GET")));
+    drain.record(&Record::Socket(socket(1)));
+    drain.record(&Record::Data(data(1, 30, b"POST")));
+    assert_eq!(drain.heard(), Count { events: 2, bytes: 7 });
+    finish(drain, &consumer, sink);
+    assert_eq!(words(&path), ["socket 1 ", "data GET", "data POST"]);
+    assert_eq!(shared.written.get(), std::fs::metadata(&path).unwrap().len());
+}
+
+#[test]
+fn blocks_are_written_by_age_so_that_a_killed_recorder_leaves_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, _) = drain(plan(), 4);
+    drain.record(&Record::Data(data(1, 20, b"GET")));
+    drain.tick(crate::record::sys::boot_ns());
+    assert_eq!(consumer.waiting(), 0, "young");
+    drain.tick(crate::record::sys::boot_ns() + 250_000_000);
+    assert_eq!(consumer.waiting(), 1);
+    let mut sink = Sink::new(sink_plan(&path), Arc::default()).unwrap();
+    let batch = taken(&consumer);
+    sink.batch(&batch);
+    // No end was written: as after kill -9.
+    let bytes = std::fs::read(&path).unwrap();
+    let reader = Reader::open(&bytes).unwrap();
+    assert!(!reader.clean_end());
+    assert_eq!(reader.blocks().len(), 1);
+}
+
+#[test]
+fn what_a_full_queue_refuses_is_counted_and_told_and_state_comes_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(plan(), 1);
+    let sink = Sink::new(sink_plan(&path), shared).unwrap();
+    drain.record(&Record::Data(data(1, 20, b"one")));
+    drain.flush(30);
+    drain.record(&Record::Socket(socket(2)));
+    drain.record(&Record::Data(data(2, 40, b"three")));
+    drain.record(&Record::Data(data(2, 41, b"4")));
+    drain.flush(50);
+    drain.record(&Record::Data(data(2, 60, b"five!")));
+    drain.flush(70);
+    assert_eq!(drain.ledger().missing(), 3);
+    // Room again.
+    let first = taken(&consumer);
+    assert_eq!(first.order, Order::Append);
+    drain.record(&Record::Data(data(2, 80, b"six")));
+    finish(drain, &consumer, sink);
+    assert_eq!(words(&path), ["socket 2 ", "data six", "queue_full 3 11"]);
+}
+
+#[test]
+fn a_loss_is_told_once_although_its_block_is_refused() {
+    let (mut drain, consumer, _) = drain(plan(), 1);
+    drain.record(&Record::Data(data(1, 20, b"x")));
+    drain.flush(20);
+    let losses = super::probe::KernelLosses {
+        ring_full: super::probe::Count { events: 5, bytes: 50 },
+        ..Default::default()
+    };
+    drain.kernel_losses(&losses, 30);
+    drain.flush(40);
+    drain.kernel_losses(&losses, 50);
+    taken(&consumer);
+    drain.flush(60);
+    let batch = taken(&consumer);
+    let told: Vec<(u64, u64)> = batch.blocks[0]
+        .losses
+        .iter()
+        .map(|loss| (loss.events, loss.bytes))
+        .collect();
+    assert_eq!(told, [(5, 50)]);
+    assert_eq!(drain.ledger().missing(), 5);
+}
+
+#[test]
+fn the_limit_on_events_is_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(
+        Plan {
+            max_events: Some(2),
+            ..plan()
+        },
+        4,
+    );
+    let sink = Sink::new(sink_plan(&path), shared).unwrap();
+    for text in ["one", "two", "three"] {
+        drain.record(&Record::Data(data(1, 20, text.as_bytes())));
+    }
+    assert!(drain.limit_reached());
+    assert_eq!(drain.heard().events, 2);
+    finish(drain, &consumer, sink);
+    assert_eq!(words(&path), ["data one", "data two", "limit 1 5"]);
+}
+
+#[test]
+fn payload_that_was_cut_is_counted_by_cause() {
+    let (mut drain, _consumer, _) = drain(plan(), 4);
+    drain.record(&Record::Data(Data {
+        len: 100,
+        cut: Cut::Snaplen,
+        ..data(1, 20, b"abc")
+    }));
+    drain.record(&Record::Data(Data {
+        len: 10,
+        cut: Cut::KernelPages,
+        ..data(1, 20, b"")
+    }));
+    assert_eq!(
+        drain.cuts(),
+        [
+            (Cut::Snaplen, Count { events: 1, bytes: 97 }),
+            (Cut::KernelPages, Count { events: 1, bytes: 10 })
+        ]
+    );
+}
+
+#[test]
+fn a_connection_seen_before_the_listeners_were_known_becomes_a_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(plan(), 4);
+    let sink = Sink::new(sink_plan(&path), shared).unwrap();
+    drain.record(&Record::Socket(socket(1)));
+    let mut listeners = Listeners::default();
+    listeners.add(9, Endpoint::new([0, 0, 0, 0].into(), 80));
+    let idle = Socket {
+        id: 0,
+        remote: Endpoint::new([10, 0, 0, 3].into(), 1),
+        role: Role::Server,
+        ..socket(0)
+    };
+    let again = Socket { id: 0, ..socket(0) };
+    let open = drain.snapshot(Snapshot {
+        sockets: vec![idle, again],
+        listeners,
+        ..Snapshot::default()
+    });
+    assert_eq!(open.len(), 1, "the one that was heard already keeps its id");
+    assert_eq!(open[0].id & 0x8000_0000, 0x8000_0000);
+    drain.record(&Record::Socket(socket(2)));
+    finish(drain, &consumer, sink);
+    let idle = format!("socket {} server", open[0].id);
+    assert_eq!(words(&path), ["socket 1 ", "socket 1 server", &idle, "socket 2 server"]);
+}
+
+#[test]
+fn a_process_of_the_snapshot_keeps_its_start_through_exec_and_exit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(plan(), 4);
+    let sink = Sink::new(sink_plan(&path), shared).unwrap();
+    drain.record(&Record::Process(process(7, 120_000_000, Origin::Snapshot)));
+    drain.record(&Record::Process(process(7, 123_456_789, Origin::Exec)));
+    drain.record(&Record::Exit(Exit {
+        time: 200_000_000,
+        pid: 7,
+        start: 123_456_789,
+        status: 0,
+    }));
+    finish(drain, &consumer, sink);
+    assert_eq!(
+        words(&path),
+        ["process 7 120000000", "process 7 120000000", "exit 7 120000000"]
+    );
+}
+
+#[test]
+fn each_part_is_complete_and_together_they_are_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("cap.mdf");
+    let rotation = Rotation {
+        size: Some(1),
+        time: None,
+    };
+    let (mut drain, consumer, shared) = drain(Plan { rotation, ..plan() }, 100);
+    let mut sink = Sink::new(
+        sink::Plan {
+            parts: true,
+            ..sink_plan(&base)
+        },
+        shared,
+    )
+    .unwrap();
+    drain.record(&Record::Socket(socket(1)));
+    for n in 0..3 {
+        drain.record(&Record::Data(data(1, n, format!("{n}").as_bytes())));
+        drain.flush(n);
+        while let Next::Batch(batch) = consumer.next(Duration::ZERO) {
+            sink.batch(&batch);
+        }
+        drain.tick(n);
+    }
+    let files = finish(drain, &consumer, sink);
+    let names: Vec<_> = files
+        .iter()
+        .map(|file| file.file_name().unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        ["cap-00000.mdf", "cap-00001.mdf", "cap-00002.mdf", "cap-00003.mdf"]
+    );
+    for (n, file) in files.iter().enumerate() {
+        let bytes = std::fs::read(file).unwrap();
+        let reader = Reader::open(&bytes).unwrap();
+        assert_eq!((reader.header().recording, reader.header().part), (77, n as u32));
+        let words = words(file);
+        assert_eq!(words[0], "socket 1 ", "every part names what it speaks of");
+        let told: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        assert_eq!(told, if n < 3 { vec![format!("data {n}")] } else { vec![] });
+    }
+}
+
+#[test]
+fn only_the_newest_parts_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("cap.mdf");
+    let rotation = Rotation {
+        size: Some(1),
+        time: None,
+    };
+    let (mut drain, consumer, shared) = drain(Plan { rotation, ..plan() }, 100);
+    let mut sink = Sink::new(
+        sink::Plan {
+            parts: true,
+            keep: Some(2),
+            ..sink_plan(&base)
+        },
+        shared,
+    )
+    .unwrap();
+    for n in 0..5 {
+        drain.record(&Record::Data(data(1, n, b"x")));
+        drain.flush(n);
+        while let Next::Batch(batch) = consumer.next(Duration::ZERO) {
+            sink.batch(&batch);
+        }
+        drain.tick(n);
+    }
+    let files = finish(drain, &consumer, sink);
+    assert_eq!(files, super::output::existing_parts(&base));
+    assert_eq!(files.len(), 2);
+    assert!(files[1].ends_with("cap-00005.mdf"));
+}
+
+#[test]
+fn the_memory_ring_is_written_when_asked_and_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("cap.mdf");
+    let ring = Duration::from_secs(1_000_000);
+    let (mut drain, consumer, shared) = drain(
+        Plan {
+            ring: Some(ring),
+            ..plan()
+        },
+        100,
+    );
+    let plan = sink::Plan {
+        parts: true,
+        ring: Some((ring, 1 << 20)),
+        ..sink_plan(&base)
+    };
+    let sink = Sink::new(plan, shared).unwrap();
+    assert!(
+        super::output::existing_parts(&base).is_empty(),
+        "nothing is written before it is asked for"
+    );
+    drain.record(&Record::Socket(socket(1)));
+    drain.record(&Record::Data(data(1, 20, b"one")));
+    drain.dump_ring(30).unwrap();
+    drain.record(&Record::Data(data(1, 40, b"two")));
+    let last = drain.finish(50);
+    let dump = drain.last_dump();
+    let outlets = drain.take_outlets();
+    for batch in [last, dump] {
+        outlets.file.as_ref().unwrap().offer(&Arc::new(batch)).unwrap();
+    }
+    drop(outlets);
+    let files = sink.run(&consumer);
+    assert_eq!(files.len(), 2);
+    assert_eq!(words(&files[0]), ["socket 1 ", "data one"]);
+    assert_eq!(words(&files[1]), ["socket 1 ", "data two"]);
+}
+
+#[test]
+fn the_limit_on_size_stops_writing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(plan(), 100);
+    let sink = Sink::new(
+        sink::Plan {
+            max_size: Some(1),
+            ..sink_plan(&path)
+        },
+        shared.clone(),
+    )
+    .unwrap();
+    for n in 0..3 {
+        drain.record(&Record::Data(data(1, n, b"xyz")));
+        drain.flush(n);
+    }
+    finish(drain, &consumer, sink);
+    assert!(shared.size_reached.is_made());
+    assert_eq!(words(&path).len(), 1);
+    assert_eq!(shared.over_limit.get(), Count { events: 2, bytes: 6 });
+}
+
+#[test]
+fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("below/cap.mdf");
+    std::fs::create_dir(folder.path().join("below")).unwrap();
+    let (mut drain, consumer, shared) = drain(plan(), 100);
+    let mut sink = Sink::new(sink_plan(&path), shared.clone()).unwrap();
+    drain.record(&Record::Socket(socket(1)));
+    drain.record(&Record::Data(data(1, 20, b"gone")));
+    drain.flush(30);
+    sink.batch(&taken(&consumer));
+    std::fs::remove_dir_all(folder.path().join("below")).unwrap();
+    sink.look_now();
+    assert_eq!(shared.disk_error.get(), Count { events: 1, bytes: 4 });
+    assert_eq!(shared.take_notes().len(), 1);
+
+    // No directory: what comes is lost, and nothing breaks.
+    drain.record(&Record::Data(data(1, 40, b"too")));
+    let now = 3_000_000_000;
+    drain.tick(now);
+    drain.flush(now);
+    while let Next::Batch(batch) = consumer.next(Duration::ZERO) {
+        sink.batch(&batch);
+    }
+    assert_eq!(shared.disk_error.get().events, 2);
+
+    std::fs::create_dir(folder.path().join("below")).unwrap();
+    drain.sink_losses(now);
+    drain.tick(now + 2_000_000_000);
+    drain.record(&Record::Data(data(1, 50, b"kept")));
+    finish(drain, &consumer, sink);
+    // State comes first, and what was lost before is told.
+    assert_eq!(words(&path), ["socket 1 ", "data kept", "disk_error 2 7"]);
+}
