@@ -108,6 +108,12 @@ static __always_inline void emit_flat(const struct mdf_data *head, const void *f
 		emit_class(head, from, want, 16384, false, kernel);
 }
 
+static __noinline int emit_kernel(const struct mdf_data *head, const void *from)
+{
+	emit_flat(head, from, true);
+	return 0;
+}
+
 static __noinline int emit_user(const struct mdf_data *head, const void *from)
 {
 	emit_flat(head, from, false);

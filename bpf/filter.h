@@ -63,6 +63,8 @@ static __noinline int wanted_cgroup(struct cgroup *cgroup)
 /* For cgroups that are not the current task's. */
 static __always_inline bool select_cgroup(struct cgroup *cgroup)
 {
+	if (control.only_self)
+		return false;
 	if (config.cgroup_dynamic)
 		return wanted_cgroup(cgroup);
 	if (!config.cgroup_count)
@@ -88,6 +90,8 @@ static __always_inline bool select_comm(struct task_struct *task)
 static __always_inline bool select_current(u32 tgid)
 {
 	if (tgid == control.own_tgid)
+		return control.only_self;
+	if (control.only_self)
 		return false;
 	if (config.cgroup_dynamic) {
 		if (!wanted_cgroup(task_cgroup((void *)bpf_get_current_task())))
@@ -114,12 +118,12 @@ static __always_inline bool select_current(u32 tgid)
 /* Whether the filter can be answered without knowing the process. */
 static __always_inline bool filter_needs_process(void)
 {
-	return config.pid_filter || config.comm_filter;
+	return config.pid_filter || config.comm_filter || control.only_self;
 }
 
 static __always_inline bool select_ports(u16 local, u16 remote)
 {
-	if (!config.port_count)
+	if (!config.port_count || control.only_self)
 		return true;
 #pragma unroll
 	for (u32 i = 0; i < MDF_MAX_PORTS; i++) {
@@ -127,6 +131,11 @@ static __always_inline bool select_ports(u16 local, u16 remote)
 			return true;
 	}
 	return false;
+}
+
+static __always_inline bool select_netns(u32 netns)
+{
+	return !config.netns || netns == config.netns || control.only_self;
 }
 
 static __always_inline u32 task_netns(struct task_struct *task)

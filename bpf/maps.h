@@ -8,8 +8,22 @@ const volatile struct mdf_config config SEC(".rodata.config");
 struct control {
 	u32 own_tgid; /* this recorder's own thread group: never recorded. Set by whoami */
 	u32 cgroup_generation; /* counts changes of wanted_cgroups: cached verdicts grow old. Set by user space */
+	u32 only_self; /* the self-test is going on: record own_tgid and nothing else, whatever the filter says */
+	u32 pad;
 };
 volatile struct control control SEC(".data.control");
+/* Where the kernel keeps struct page, and the memory that it describes: the addresses of its variables (moved about by
+ * KASLR), or without these variables the places themselves. Set by user space once it has looked through
+ * /proc/kallsyms, which takes a while; 0: not known.
+ */
+struct pages {
+	u64 vmemmap_base;
+	u64 page_offset_base;
+	u64 vmemmap;
+	u64 page_offset;
+};
+volatile struct pages pages SEC(".data.pages");
+
 /* Never written: a source of zeros for bpf_probe_read_kernel. */
 u8 zeros[MDF_MAX_SNAPLEN / 2];
 
@@ -24,19 +38,53 @@ struct entry {
 	u64 time; /* connect called, handshake completed, or first seen */
 	u64 cgroup;
 	u64 send_time; /* when the send call in progress began; 0: none */
+	u32 send_tid; /* the thread that makes it */
+	u32 send_pos; /* position of its first byte */
 	u64 many_base; /* sendmmsg, recvmmsg: their vector … */
 	u32 many_tid; /* … and thread … */
 	u32 many_next; /* … and the next message of it */
-	u32 send_pos; /* position of the first byte of the send call in progress */
-	u32 pid; /* owner; 0: not known yet */
-	u32 netns;
+	u32 counted_pos[2]; /* next position by direction, where the kernel's do not tell (COUNTED) */
+	u8 counted[2];
 	u8 opened;
 	u8 role;
 	u8 announced; /* its Socket record was written */
-	u8 pad;
+	u8 pad[3];
+	u32 pid; /* owner; 0: not known yet */
+	u32 netns;
 	struct mdf_endpoints ends;
 	u32 pad2;
 };
+
+/* Where systp is in a sendmmsg or recvmmsg. */
+struct many {
+	u64 sk;
+	u64 at;
+	u32 left; /* bytes from here to the end of the call */
+	u32 direction;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct many);
+} manies SEC(".maps");
+
+/* A receive or send call that a kprobe saw begin, by thread. */
+struct inflight {
+	u64 sk;
+	u64 msg;
+	u64 time;
+	u32 done; /* bytes that were written to the ring already */
+	u32 flags;
+	u32 kind; /* enum call_kind */
+	u32 pad;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, struct inflight);
+} inflights SEC(".maps");
 
 /* struct sock * -> entry */
 struct {
@@ -116,6 +164,10 @@ enum slot {
 	SLOT_EXEC,
 	SLOT_CGROUP,
 	SLOT_SPARE,
+	SLOT_SEND6,
+	SLOT_RECEIVE6,
+	SLOT_PAGE,
+	SLOT_SPLICE,
 	SLOTS,
 };
 
@@ -123,16 +175,22 @@ enum slot {
  * MDF_MAX_SNAPLEN, and the verifier adds the two bounds. Per-CPU values end at 32 KiB.
  */
 #define CHUNK (MDF_MAX_SNAPLEN / 2)
+struct scratch_start {
+	u64 vector;
+	u64 skip;
+	u32 count;
+	u32 kind;
+};
 struct scratch {
-	/* What is left to gather: a user vector of count segments; the next chunk starts skip bytes into segment index and
+	/* What is left to gather: the next chunk starts skip bytes into the segment at vector (count segments are left) and
 	 * goes to payload + off, as long as off < want.
 	 */
 	u64 vector;
 	u64 skip;
-	u32 count;
-	u32 index;
 	u64 want;
 	u64 off;
+	u32 count;
+	u32 kind; /* enum memory */
 	/* The record. */
 	struct mdf_data head;
 	u8 payload[MDF_MAX_SNAPLEN + CHUNK];

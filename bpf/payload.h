@@ -1,100 +1,104 @@
-/* Finding the payload of a call and writing the data record. */
+/* Reading payload from vectors of segments. */
 #ifndef MDF_PAYLOAD_H
 #define MDF_PAYLOAD_H
 
 /* Segments of a vector that are looked at. */
-#define MAX_SEGMENTS 64
+#define MAX_SEGMENTS 512
 /* Steps of the loop that copies them: a segment longer than a chunk takes several. */
 #define MAX_STEPS (MAX_SEGMENTS + MDF_MAX_SNAPLEN / CHUNK)
 
-/* struct iovec and struct kvec: user ABI, alike on all 64-bit machines. */
+/* Where a vector lies, and where its segments lie. */
+enum memory {
+	USER_IN_USER, /* struct iovec as the program gave it */
+	USER_IN_KERNEL, /* the kernel's copy of it */
+	KERNEL_IN_KERNEL, /* struct kvec */
+	PAGES_IN_KERNEL, /* struct bio_vec */
+};
+
+/* struct iovec and struct kvec: user ABI, alike on all 64-bit machines; struct bio_vec has the same size. */
 struct segment {
 	u64 base;
 	u64 len;
 };
 
-/* struct user_msghdr and struct mmsghdr of the user ABI, 64 bits. */
-struct message {
-	u64 name;
-	u64 name_len;
-	u64 vector;
-	u64 count;
-	u64 control;
-	u64 control_len;
-	u64 flags;
-};
-struct many_message {
-	struct message message;
-	u64 len;
-};
+#define PAGE_SHIFT 12
 
-/* What a data event says beside its payload. want: payload bytes that are worth reading. */
-static __always_inline u32 fill_data(struct mdf_data *head, struct entry *entry, u8 direction, u64 now, u64 task,
-				     u32 pos, u32 len)
+/* The kernel's address of a page; 0 when it cannot be told (not x86-64, or its addresses are hidden). */
+static __always_inline u64 page_address(u64 page)
 {
-	u32 want = len;
+	u64 map = pages.vmemmap, memory = pages.page_offset;
 
-	head->kind = MDF_DATA;
-	head->direction = direction;
-	head->cut = MDF_CUT_WHOLE;
-	if (want > config.snaplen) {
-		want = config.snaplen;
-		head->cut = MDF_CUT_SNAPLEN;
-	}
-	head->captured = want;
-	head->time = now;
-	head->id = entry->id;
-	head->cgroup = bpf_get_current_cgroup_id();
-	head->pos = pos;
-	head->len = len;
-	head->pid = task >> 32;
-	head->tid = task;
-	return want;
+	if (pages.vmemmap_base)
+		bpf_probe_read_kernel(&map, sizeof(map), (void *)pages.vmemmap_base);
+	if (pages.page_offset_base)
+		bpf_probe_read_kernel(&memory, sizeof(memory), (void *)pages.page_offset_base);
+	if (!map || page < map)
+		return 0;
+	return memory + ((page - map) / bpf_core_type_size(struct page) << PAGE_SHIFT);
 }
 
-/* Copies one chunk of a user vector into the scratch record of this slot. Not 0: there is nothing more to do. A global
- * function, so that the verifier looks at it once and not once per step.
+static __always_inline long read_segment(struct segment *segment, u64 at, u32 kind)
+{
+	struct bio_vec *pages = (struct bio_vec *)at;
+	u64 address;
+
+	if (kind == USER_IN_USER)
+		return bpf_probe_read_user(segment, sizeof(*segment), (void *)at);
+	if (kind != PAGES_IN_KERNEL)
+		return bpf_probe_read_kernel(segment, sizeof(*segment), (void *)at);
+	address = page_address((u64)BPF_CORE_READ(pages, bv_page));
+	segment->base = address + BPF_CORE_READ(pages, bv_offset);
+	segment->len = BPF_CORE_READ(pages, bv_len);
+	return address ? 0 : -1;
+}
+
+/* Copies one chunk into the scratch record of this slot. Not 0: there is nothing more to do. A global function, so that
+ * the verifier looks at it once and not once per step.
  */
 __noinline int gather_step(u32 slot)
 {
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
 	struct segment segment;
 	u64 off, length;
+	long failed;
 
 	if (!scratch)
 		return 1;
 	off = scratch->off;
-	if (scratch->index >= scratch->count || off >= scratch->want)
+	if (!scratch->count || off >= scratch->want)
 		return 1;
-	if (bpf_probe_read_user(&segment, sizeof(segment), (void *)scratch->vector + scratch->index * sizeof(segment)))
+	if (read_segment(&segment, scratch->vector, scratch->kind))
 		goto fault;
 	/* Empty. */
-	if (segment.len <= scratch->skip) {
-		scratch->index++;
-		scratch->skip = 0;
-		return 0;
-	}
+	if (segment.len <= scratch->skip)
+		goto next;
 	length = segment.len - scratch->skip;
 	if (length > scratch->want - off)
 		length = scratch->want - off;
 	asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(length) : "i"(CHUNK));
 	asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(off) : "i"(MDF_MAX_SNAPLEN));
-	if (bpf_probe_read_user(scratch->payload + off, length, (void *)(segment.base + scratch->skip)))
+	if (scratch->kind <= USER_IN_KERNEL)
+		failed = bpf_probe_read_user(scratch->payload + off, length, (void *)(segment.base + scratch->skip));
+	else
+		failed = bpf_probe_read_kernel(scratch->payload + off, length, (void *)(segment.base + scratch->skip));
+	if (failed)
 		goto fault;
 	scratch->off += length;
 	scratch->skip += length;
-	if (scratch->skip == segment.len) {
-		scratch->index++;
-		scratch->skip = 0;
-	}
+	if (scratch->skip < segment.len)
+		return 0;
+next:
+	scratch->vector += sizeof(segment);
+	scratch->count--;
+	scratch->skip = 0;
 	return 0;
 fault:
 	scratch->head.cut = MDF_CUT_PAGE_FAULT;
 	return 1;
 }
 
-/* A data record with payload from a user vector. */
-static __noinline int emit_vector(const struct mdf_data *head, u64 vector, u32 count, u32 slot)
+/* A data record with payload from a vector of count segments, beginning skip bytes into the first. */
+static __noinline int emit_vector(const struct mdf_data *head, const struct scratch_start *start, u32 slot)
 {
 	struct scratch *scratch;
 	struct segment first;
@@ -102,19 +106,21 @@ static __noinline int emit_vector(const struct mdf_data *head, u64 vector, u32 c
 	u64 size;
 
 	/* Nearly always all that is wanted lies in the first segment. */
-	if (count && !bpf_probe_read_user(&first, sizeof(first), (void *)vector) && first.len >= want)
-		return emit_user(head, (void *)first.base);
-
+	if (start->count && !read_segment(&first, start->vector, start->kind) && first.len >= start->skip + want) {
+		if (start->kind <= USER_IN_KERNEL)
+			return emit_user(head, (void *)(first.base + start->skip));
+		return emit_kernel(head, (void *)(first.base + start->skip));
+	}
 	scratch = bpf_map_lookup_elem(&scratches, &slot);
 	if (!scratch)
 		return 0;
 	scratch->head = *head;
-	scratch->vector = vector;
-	scratch->count = count < MAX_SEGMENTS ? count : MAX_SEGMENTS;
+	scratch->vector = start->vector;
+	scratch->skip = start->skip;
+	scratch->count = start->count < MAX_SEGMENTS ? start->count : MAX_SEGMENTS;
+	scratch->kind = start->kind;
 	scratch->want = want;
 	scratch->off = 0;
-	scratch->index = 0;
-	scratch->skip = 0;
 	for (u32 step = 0; step < MAX_STEPS; step++) {
 		if (gather_step(slot))
 			break;
@@ -122,10 +128,12 @@ static __noinline int emit_vector(const struct mdf_data *head, u64 vector, u32 c
 	size = scratch->off;
 	asm volatile("if %0 <= %1 goto +1\n%0 = %1" : "+r"(size) : "i"(MDF_MAX_SNAPLEN));
 	if (size < want) {
-		if (scratch->head.cut == MDF_CUT_PAGE_FAULT)
-			count_loss(MDF_LOSS_PAGE_FAULT, head->len - size);
-		else
+		if (scratch->head.cut != MDF_CUT_PAGE_FAULT)
 			scratch->head.cut = MDF_CUT_SEGMENTS;
+		else if (start->kind == PAGES_IN_KERNEL)
+			scratch->head.cut = MDF_CUT_KERNEL_PAGES;
+		else
+			count_loss(MDF_LOSS_PAGE_FAULT, head->len - size);
 	}
 	scratch->head.captured = size;
 	output(&scratch->head, sizeof(scratch->head) + size, head->len);

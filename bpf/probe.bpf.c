@@ -3,6 +3,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
+#include <bpf/bpf_tracing.h>
 
 #include "event.h"
 #include "maps.h"
@@ -12,8 +13,13 @@
 #include "state.h"
 #include "process.h"
 #include "payload.h"
+#include "move.h"
+#include "iter.h"
 #include "syscall.h"
 #include "socktp.h"
+#include "fexit.h"
+#include "kprobe.h"
+#include "systp.h"
 
 /* Some of the helpers are only for programs under a GPL-compatible license. */
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

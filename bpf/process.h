@@ -80,7 +80,7 @@ int process_forked(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (config.comm_filter && !select_comm(child))
 		return 0;
-	if (config.netns && task_netns(child) != config.netns)
+	if (!select_netns(task_netns(child)))
 		return 0;
 	record = RESERVE(struct mdf_process);
 	if (!record)
@@ -107,7 +107,7 @@ int process_executed(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!select_current(tgid))
 		return 0;
-	if (config.netns && task_netns(task) != config.netns)
+	if (!select_netns(task_netns(task)))
 		return 0;
 	scratch = bpf_map_lookup_elem(&scratches, &slot);
 	if (!scratch)
@@ -160,7 +160,7 @@ int process_exited(struct bpf_raw_tracepoint_args *ctx)
 	selected = select_current(tgid);
 	if (config.pid_filter)
 		bpf_map_delete_elem(&followed, &tgid);
-	if (!selected || (config.netns && task_netns(task) != config.netns))
+	if (!selected || !select_netns(task_netns(task)))
 		return 0;
 	key.start = start_time(task);
 	key.pid = tgid;

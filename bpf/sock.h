@@ -5,12 +5,14 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_MPTCP 262
 
 static __always_inline bool is_tcp(struct sock *sk)
 {
 	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 
-	return (family == AF_INET || family == AF_INET6) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+	return (family == AF_INET || family == AF_INET6) && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
 }
 
 static __always_inline void mapped(u8 *to, u32 ip)
@@ -155,7 +157,7 @@ static __noinline int discover(struct sock *sk, struct entry *entry)
 	if (!select_ports(entry->ends.local_port, entry->ends.remote_port))
 		return 0;
 	entry->netns = sock_netns(sk);
-	if (config.netns && entry->netns != config.netns)
+	if (!select_netns(entry->netns))
 		return 0;
 	entry->opened = MDF_OPENED_FIRST_SEEN;
 	if (config.seeds) {
@@ -174,36 +176,36 @@ static __noinline int discover(struct sock *sk, struct entry *entry)
 	return 1;
 }
 
-/* The entry of a socket that a selected task uses now, with its Socket record written; NULL when it is not wanted.
- */
-static __always_inline struct entry *use_socket(struct sock *sk, u32 tgid, u64 now, u32 slot)
+/* The entry of a socket that is used for the first time that we see. */
+static __noinline struct entry *discovered(struct sock *sk, u64 now, u32 slot)
 {
-	struct entry *entry = find_socket(sk);
+	/* Not on the stack: it is small, and all callers' frames together count. */
+	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+	struct entry *fresh;
 
-	if (!entry) {
-		struct entry fresh;
-
-		if (!discover(sk, &fresh))
-			return NULL;
-		fresh.time = now;
-		entry = remember(sk, &fresh);
-		if (!entry)
-			return NULL;
-	}
-	if (entry->announced && entry->pid)
-		return entry;
-	if (!select_ports(entry->ends.local_port, entry->ends.remote_port))
+	if (!scratch)
 		return NULL;
+	fresh = (struct entry *)scratch->payload;
+	if (!discover(sk, fresh))
+		return NULL;
+	fresh->time = now;
+	return remember(sk, fresh);
+}
+
+/* Now it is known whose the socket is. */
+static __noinline int own_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot)
+{
+	struct mdf_owner *record;
+
 	if (!entry->pid) {
-		entry->pid = tgid;
+		entry->pid = bpf_get_current_pid_tgid() >> 32;
 		entry->cgroup = bpf_get_current_cgroup_id();
 		if (entry->announced) {
-			struct mdf_owner *record = RESERVE(struct mdf_owner);
-
+			record = RESERVE(struct mdf_owner);
 			if (record) {
 				record->kind = MDF_OWNER;
 				record->pad = 0;
-				record->pid = tgid;
+				record->pid = entry->pid;
 				record->time = now;
 				record->id = entry->id;
 				record->cgroup = entry->cgroup;
@@ -213,6 +215,25 @@ static __always_inline struct entry *use_socket(struct sock *sk, u32 tgid, u64 n
 	}
 	if (!entry->announced)
 		announce(sk, entry, slot);
+	return 0;
+}
+
+/* The entry of a socket that a selected task uses now, with its Socket record written; NULL when it is not wanted.
+ */
+static __always_inline struct entry *use_socket(struct sock *sk, u64 now, u32 slot)
+{
+	struct entry *entry = find_socket(sk);
+
+	if (!entry) {
+		entry = discovered(sk, now, slot);
+		if (!entry)
+			return NULL;
+	}
+	if (!entry->announced || !entry->pid) {
+		if (!select_ports(entry->ends.local_port, entry->ends.remote_port))
+			return NULL;
+		own_socket(sk, entry, now, slot);
+	}
 	return entry;
 }
 

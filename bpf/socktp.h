@@ -7,12 +7,6 @@
 #ifndef MDF_SOCKTP_H
 #define MDF_SOCKTP_H
 
-/* include/linux/socket.h */
-#define MSG_OOB 1
-#define MSG_PEEK 2
-#define MSG_TRUNC 0x20
-#define MSG_ERRQUEUE 0x2000
-
 /* Whether this task's file descriptor is this socket. An io_uring completion may run at the end of an unrelated write,
  * and a kernel socket may send inside of one.
  */
@@ -54,30 +48,24 @@ static __always_inline void read_call(struct task_struct *task, struct call *cal
 static __always_inline int moved(struct sock *sk, int len, u32 flags, u8 direction, u32 slot)
 {
 	u64 id = bpf_get_current_pid_tgid();
-	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 	struct task_struct *task;
 	struct entry *entry;
 	struct mdf_data head;
 	struct call call;
 	enum shape shape;
-	u64 now;
-	u32 pos;
 
-	if (len <= 0 || !select_current(id >> 32))
+	if (!select_current(id >> 32))
 		return 0;
+	if (len <= 0) {
+		if (direction == MDF_SENT)
+			send_failed(sk);
+		return 0;
+	}
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
 		return 0;
-	now = bpf_ktime_get_boot_ns();
-	entry = use_socket(sk, id >> 32, now, slot);
+	entry = begin_data(&head, sk, len, 0, direction, id, bpf_ktime_get_boot_ns(), slot);
 	if (!entry)
 		return 0;
-	if (direction == MDF_SENT)
-		pos = BPF_CORE_READ(tcp, write_seq) - len;
-	else
-		pos = BPF_CORE_READ(tcp, copied_seq) - len;
-	fill_data(&head, entry, direction, now, id, pos, len);
-	if (head.cut == MDF_CUT_SNAPLEN)
-		count_loss(MDF_LOSS_TRUNCATED, len - head.captured);
 	task = bpf_get_current_task_btf();
 	read_call(task, &call);
 	shape = call_shape(call.number, direction);

@@ -89,7 +89,7 @@ static __noinline int connect_started(struct sock *sk)
 	if (!select_current(task >> 32))
 		return 0;
 	fresh.netns = sock_netns(sk);
-	if (config.netns && fresh.netns != config.netns)
+	if (!select_netns(fresh.netns))
 		return 0;
 	fresh.time = bpf_ktime_get_boot_ns();
 	fresh.pid = task >> 32;
@@ -129,7 +129,7 @@ static __noinline int accepted(struct sock *sk)
 	if (!take_ends(sk, &fresh, false))
 		return 0;
 	fresh.netns = sock_netns(sk);
-	if (config.netns && fresh.netns != config.netns)
+	if (!select_netns(fresh.netns))
 		return 0;
 	cgroup = sock_cgroup(sk);
 	fresh.time = bpf_ktime_get_boot_ns();
@@ -157,7 +157,7 @@ static __noinline int listening(struct sock *sk)
 	if (!select_current(task >> 32))
 		return 0;
 	fresh.netns = sock_netns(sk);
-	if (config.netns && fresh.netns != config.netns)
+	if (!select_netns(fresh.netns))
 		return 0;
 	if (!take_ends(sk, &fresh, true))
 		return 0;
@@ -187,7 +187,7 @@ static __noinline int closing(struct sock *sk)
 	struct entry *entry = find_socket(sk);
 
 	if (entry && !entry->pid && select_current(tgid))
-		use_socket(sk, tgid, bpf_ktime_get_boot_ns(), SLOT_STATE);
+		use_socket(sk, bpf_ktime_get_boot_ns(), SLOT_STATE);
 	return 0;
 }
 
@@ -222,6 +222,13 @@ static __noinline int closed(struct sock *sk, u32 old)
 	return 0;
 }
 
+static __always_inline bool is_subflow(struct sock *sk)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+
+	return bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ(tcp, is_mptcp);
+}
+
 /* (sk, oldstate, newstate) */
 SEC("raw_tp/inet_sock_set_state")
 int state_changed(struct bpf_raw_tracepoint_args *ctx)
@@ -230,7 +237,8 @@ int state_changed(struct bpf_raw_tracepoint_args *ctx)
 	u32 old = ctx->args[1];
 	u32 new = ctx->args[2];
 
-	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	/* A subflow of MPTCP carries no program's bytes as such; the MPTCP socket above it is followed from its first use. */
+	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || is_subflow(sk))
 		return 0;
 	switch (new) {
 	case TCP_SYN_SENT:

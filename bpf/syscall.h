@@ -32,6 +32,33 @@
 #define TIF_32BIT 22
 #endif
 
+/* struct user_msghdr and struct mmsghdr of the user ABI, 64 bits. */
+struct message {
+	u64 name;
+	u64 name_len;
+	u64 vector;
+	u64 count;
+	u64 control;
+	u64 control_len;
+	u64 flags;
+};
+struct many_message {
+	struct message message;
+	u64 len;
+};
+
+/* The vector of a message. */
+static __always_inline long read_message(const struct message *message, struct scratch_start *start)
+{
+	u64 count = 0;
+
+	if (bpf_probe_read_user(&start->vector, sizeof(start->vector), &message->vector) ||
+	    bpf_probe_read_user(&count, sizeof(count), &message->count))
+		return -1;
+	start->count = count;
+	return 0;
+}
+
 enum shape {
 	SHAPE_NONE, /* not a call that moves bytes this way */
 	SHAPE_FLAT, /* (fd, buffer, …) */
@@ -100,7 +127,7 @@ static __always_inline u32 next_of_many(struct entry *entry, const struct call *
 static __always_inline void emit_call(struct mdf_data *head, struct entry *entry, const struct call *call,
 				      enum shape shape, u32 slot)
 {
-	struct message message;
+	struct scratch_start start = { .kind = USER_IN_USER };
 	u64 at = call->second;
 
 	if (shape == SHAPE_FLAT) {
@@ -108,18 +135,20 @@ static __always_inline void emit_call(struct mdf_data *head, struct entry *entry
 		return;
 	}
 	if (shape == SHAPE_VECTOR) {
-		emit_vector(head, call->second, call->third, slot);
+		start.vector = call->second;
+		start.count = call->third;
+		emit_vector(head, &start, slot);
 		return;
 	}
 	if (shape == SHAPE_MANY)
 		at += next_of_many(entry, call, head->tid) * sizeof(struct many_message);
-	if (bpf_probe_read_user(&message, sizeof(message), (void *)at)) {
+	if (read_message((struct message *)at, &start)) {
 		head->cut = MDF_CUT_PAGE_FAULT;
 		count_loss(MDF_LOSS_PAGE_FAULT, head->len);
 		emit_bare(head);
 		return;
 	}
-	emit_vector(head, message.vector, message.count, slot);
+	emit_vector(head, &start, slot);
 }
 
 #endif

@@ -217,6 +217,46 @@ struct socket {
 	struct file *file;
 	struct sock *sk;
 };
+struct page {
+	unsigned long flags;
+};
+struct iovec {
+	void *iov_base;
+	unsigned long iov_len;
+};
+struct bio_vec {
+	struct page *bv_page;
+	unsigned int bv_len;
+	unsigned int bv_offset;
+};
+struct iov_iter {
+	u8 iter_type;
+	unsigned long iov_offset;
+	unsigned long count;
+	const struct iovec *__iov;
+	const void *kvec;
+	const struct bio_vec *bvec;
+	void *ubuf;
+};
+/* Before 6.4 (commit de4f5fed3f23). */
+struct iov_iter___iov {
+	const struct iovec *iov;
+};
+/* Before 5.14 (commit 8cd54c1c8480): a bit field with the direction in the lowest bit. */
+struct iov_iter___type {
+	unsigned int type;
+};
+/* The numbers are read from BTF: they have changed several times. */
+enum iter_type {
+	ITER_UBUF = 0,
+	ITER_IOVEC = 1,
+	ITER_BVEC = 2,
+	ITER_KVEC = 3,
+};
+struct msghdr {
+	struct iov_iter msg_iter;
+};
+
 struct inet_sock {
 	__be16 inet_sport;
 };
@@ -226,11 +266,13 @@ struct inet_connection_sock {
 struct tcp_sock {
 	u32 write_seq;
 	u32 copied_seq;
+	u32 rcv_nxt;
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u64 bytes_received;
 	u32 total_retrans;
 	u32 srtt_us;
+	bool is_mptcp;
 };
 
 /* include/net/sock.h; the numbers are read from BTF. */

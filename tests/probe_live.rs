@@ -3,8 +3,9 @@
 #![cfg(feature = "record")]
 
 use std::fs;
-use std::io::{IoSlice, Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masdeepflow::format::record::*;
-use masdeepflow::record::probe::{Config, Filter, KernelLosses, Probe};
+use masdeepflow::record::probe::{Backend, Config, Filter, KernelLosses, Probe};
 use masdeepflow::record::wire;
 
 /// A cgroup that goes away with this value.
@@ -51,13 +52,50 @@ impl Drop for OwnCgroup {
     }
 }
 
-fn is_root() -> bool {
+/// Says that something was not tested here; `make test` lists it.
+fn not_run(what: &str) {
+    eprintln!("NOT RUN: {what}");
+    let notes = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("not-run");
+    let file = fs::OpenOptions::new().append(true).create(true).open(notes);
+    let _ = file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()));
+}
+
+/// The backends to test: those in `MDF_TEST_BACKENDS`, which must work; otherwise all that work here.
+fn backends() -> Vec<Backend> {
     // SAFETY: no arguments, no state.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        eprintln!("NOT RUN: live tests of the kernel side need root");
+    if unsafe { libc::geteuid() } != 0 {
+        not_run("live tests of the kernel side (not root)");
+        return Vec::new();
     }
-    root
+    if let Ok(list) = std::env::var("MDF_TEST_BACKENDS") {
+        return list.split(',').map(|name| name.parse().expect("a backend")).collect();
+    }
+    let works = |backend: &Backend| match Probe::attach(&Config {
+        backend: Some(*backend),
+        ..nothing()
+    }) {
+        Ok(_) => true,
+        Err(refusal) => {
+            let why = refusal
+                .refused
+                .first()
+                .map_or("", |(_, why)| why.lines().next().unwrap_or_default());
+            not_run(&format!("live tests of backend {backend} ({why})"));
+            false
+        }
+    };
+    Backend::ALL.into_iter().filter(works).collect()
+}
+
+/// A filter that selects nobody.
+fn nothing() -> Config {
+    Config {
+        filter: Filter {
+            comm: Some("none has this".into()),
+            ..Filter::default()
+        },
+        ..Config::default()
+    }
 }
 
 /// Everything that came out of the ring, as owned text and numbers.
@@ -101,18 +139,23 @@ impl Seen {
 }
 
 /// Runs `child` (the name of an ignored test) in a cgroup of its own and gives its output and what was recorded.
-fn record(child: &str, change: impl FnOnce(&mut Config)) -> (Vec<String>, Seen, KernelLosses, u64) {
-    let cgroup = OwnCgroup::new(child);
+fn record(
+    backend: Backend,
+    child: &str,
+    change: impl FnOnce(&mut Config, u64),
+) -> (Vec<String>, Seen, KernelLosses, u64) {
+    let cgroup = OwnCgroup::new(&format!("{child}-{backend}"));
+    let filter = Filter {
+        cgroups: vec![cgroup.id()],
+        ..Filter::default()
+    };
     let mut config = Config {
-        filter: Filter {
-            cgroups: vec![cgroup.id()],
-            ..Filter::default()
-        },
+        filter,
+        backend: Some(backend),
         ..Config::default()
     };
-    change(&mut config);
+    change(&mut config, cgroup.id());
     let mut probe = Probe::attach(&config).unwrap_or_else(|refusal| panic!("{refusal}"));
-    eprintln!("backend {}, refused {:?}", probe.backend(), probe.refused());
     let seen = Arc::new(Mutex::new(Seen::default()));
     let sink = Arc::clone(&seen);
     let mut ring = probe
@@ -171,6 +214,16 @@ fn joined(data: &[Data<'_>]) -> Vec<u8> {
     data.iter().flat_map(|d| d.payload.iter().copied()).collect()
 }
 
+/// The records of one kind.
+macro_rules! of_kind {
+    ($seen:expr, $kind:ident) => {
+        $seen
+            .records()
+            .into_iter()
+            .filter_map(|r| if let Record::$kind(x) = r { Some(x) } else { None })
+    };
+}
+
 fn assert_no_loss(losses: &KernelLosses) {
     for (reason, count) in losses.iter() {
         assert_eq!(count.events, 0, "{reason:?}");
@@ -224,10 +277,13 @@ fn child_exchanges() {
 
 #[test]
 fn exchanges_are_recorded_exactly() {
-    if !is_root() {
-        return;
+    for backend in backends() {
+        check_exchanges(backend);
     }
-    let (output, seen, losses, cgroup) = record("child_exchanges", |_| {});
+}
+
+fn check_exchanges(backend: Backend) {
+    let (output, seen, losses, cgroup) = record(backend, "child_exchanges", |_, _| {});
     assert_no_loss(&losses);
     let pid: u32 = value(&output, "pid");
     for family in [4, 6] {
@@ -362,10 +418,13 @@ fn child_processes() {
 
 #[test]
 fn short_processes_are_recorded_whole() {
-    if !is_root() {
-        return;
+    for backend in backends() {
+        check_processes(backend);
     }
-    let (output, seen, losses, cgroup) = record("child_processes", |_| {});
+}
+
+fn check_processes(backend: Backend) {
+    let (output, seen, losses, cgroup) = record(backend, "child_processes", |_, _| {});
     assert_no_loss(&losses);
     let pid: u32 = value(&output, "pid");
     let records = seen.records();
@@ -404,4 +463,286 @@ fn short_processes_are_recorded_whole() {
         .filter(|r| matches!(r, Record::Process(p) if p.origin == Origin::Fork))
         .count();
     assert_eq!(forks, 51);
+}
+
+/// Sends a file descriptor's worth of each family of calls; every byte is `pattern` of its place in the stream.
+#[test]
+#[ignore = "run by calls_of_all_shapes_are_recorded"]
+fn child_shapes() {
+    if !enter_cgroup() {
+        return;
+    }
+    println!("\npid={}", std::process::id());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let mut client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+    let (mut server, _) = listener.accept().expect("accept");
+    println!("client={}", client.local_addr().expect("address").port());
+    let stream: Vec<u8> = (0..STREAM_LEN).map(pattern).collect();
+    let mut sent = 0;
+    let mut sizes = Vec::new();
+    let (out, inn) = (client.as_raw_fd(), server.as_raw_fd());
+    let take = |server: &mut TcpStream, at: usize, len: usize| {
+        let mut bytes = vec![0; len];
+        server.read_exact(&mut bytes).expect("read");
+        assert!(bytes == stream[at..at + len]);
+    };
+
+    // sendmsg with four pieces, one of them empty, one of them long.
+    let n = send_pieces(out, &stream[sent..], &[3, 0, 5000, 9]);
+    sizes.push(n);
+    sent += n;
+    // Looking does not take.
+    let mut peeked = [0u8; 16];
+    server.peek(&mut peeked).expect("peek");
+    take(&mut server, sent - n, n);
+
+    // sendmmsg of three messages of two pieces each.
+    let pieces: Vec<libc::iovec> = [10, 20, 30, 40, 50, 60]
+        .iter()
+        .scan(sent, |at, len| {
+            let piece = libc::iovec {
+                iov_base: stream[*at..].as_ptr().cast_mut().cast(),
+                iov_len: *len,
+            };
+            *at += len;
+            Some(piece)
+        })
+        .collect();
+    let mut messages: Vec<libc::mmsghdr> = pieces
+        .chunks(2)
+        .map(|pair| {
+            // SAFETY: all zero is a valid header.
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            message.msg_hdr.msg_iov = pair.as_ptr().cast_mut();
+            message.msg_hdr.msg_iovlen = 2;
+            message
+        })
+        .collect();
+    // SAFETY: the headers point at pieces, the pieces at the stream; both outlive the call.
+    let n = unsafe { libc::sendmmsg(out, messages.as_mut_ptr(), 3, 0) };
+    assert_eq!(n, 3);
+    for n in [30, 70, 110] {
+        sizes.push(n);
+        sent += n;
+    }
+    take(&mut server, sent - 210, 210);
+
+    // recvmsg into three pieces.
+    client.write_all(&stream[sent..sent + 300]).expect("write");
+    sizes.push(300);
+    sent += 300;
+    let mut parts = [vec![0u8; 100], vec![0u8; 100], vec![0u8; 100]];
+    let [a, b, c] = &mut parts;
+    let mut slices = [IoSliceMut::new(a), IoSliceMut::new(b), IoSliceMut::new(c)];
+    assert_eq!(server.read_vectored(&mut slices).expect("readv"), 300);
+
+    // sendfile.
+    let mut file = tempfile::tempfile().expect("file");
+    file.write_all(&stream[sent..sent + 2000]).expect("write");
+    let mut offset = 0;
+    // SAFETY: plain file descriptors and a pointer to a local.
+    let n = unsafe { libc::sendfile(out, file.as_raw_fd(), &raw mut offset, 2000) };
+    assert_eq!(n, 2000);
+    sizes.push(2000);
+    sent += 2000;
+    let mut rest = vec![0u8; 2000];
+    // SAFETY: the buffer is as long as it is said to be.
+    let n = unsafe { libc::recv(inn, rest.as_mut_ptr().cast(), rest.len(), libc::MSG_WAITALL) };
+    assert_eq!(n, 2000);
+
+    // Longer than the snaplen.
+    let n = STREAM_LEN - sent;
+    let tail = stream[sent..].to_vec();
+    let writer = std::thread::spawn(move || client.write_all(&tail).map(|()| client));
+    let mut rest = vec![0u8; n];
+    server.read_exact(&mut rest).expect("read");
+    drop(writer.join().expect("writer").expect("write"));
+    let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+    println!("sizes={}", sizes.join(","));
+}
+
+const STREAM_LEN: usize = 40_000;
+
+fn pattern(at: usize) -> u8 {
+    (at * 7 + at / 251) as u8
+}
+
+fn send_pieces(fd: i32, stream: &[u8], lens: &[usize]) -> usize {
+    let mut at = 0;
+    let pieces: Vec<libc::iovec> = lens
+        .iter()
+        .map(|len| {
+            let piece = libc::iovec {
+                iov_base: stream[at..].as_ptr().cast_mut().cast(),
+                iov_len: *len,
+            };
+            at += len;
+            piece
+        })
+        .collect();
+    // SAFETY: all zero is a valid header; it points at pieces, the pieces at the stream; both outlive the call.
+    let n = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = pieces.as_ptr().cast_mut();
+        message.msg_iovlen = pieces.len() as _;
+        libc::sendmsg(fd, &raw const message, 0)
+    };
+    assert_eq!(n, at as isize);
+    at
+}
+
+#[test]
+fn calls_of_all_shapes_are_recorded() {
+    for backend in backends() {
+        check_shapes(backend);
+    }
+}
+
+fn check_shapes(backend: Backend) {
+    let (output, seen, losses, _) = record(backend, "child_shapes", |_, _| {});
+    let port: u16 = value(&output, "client");
+    let client = seen.socket(Role::Client, |s| s.local.port == port);
+    let server = seen.socket(Role::Server, |s| s.remote.port == port);
+    let start = client_start(&seen, client.id);
+    let sizes: String = value(&output, "sizes");
+    let sizes: Vec<usize> = sizes.split(',').map(|n| n.parse().expect("size")).collect();
+    assert_eq!(
+        (losses.ring_full, losses.map_full, losses.missed),
+        Default::default(),
+        "{backend}"
+    );
+    assert_eq!(losses.page_fault, Default::default(), "{backend}");
+    assert!(losses.truncated.events > 0, "{backend}");
+
+    for (id, direction) in [(client.id, Direction::Sent), (server.id, Direction::Received)] {
+        let mut at = 0;
+        let data = seen.data(id, direction);
+        for (i, data) in data.iter().enumerate() {
+            assert_eq!(data.pos.wrapping_sub(start) as usize, at, "{backend} {direction:?} {i}");
+            if direction == Direction::Sent && i < sizes.len() {
+                assert_eq!(data.len as usize, sizes[i], "{backend} {i}");
+            }
+            let expected: Vec<u8> = (at..at + data.payload.len()).map(pattern).collect();
+            assert!(data.payload == expected, "{backend} {direction:?} {i}: other bytes");
+            let whole = data.len.min(4096) as usize;
+            // Only fexit sees into sendfile everywhere.
+            let hidden = direction == Direction::Sent && i == 5 && backend != Backend::Fexit;
+            if hidden {
+                assert!(data.payload.len() == whole || data.cut == Cut::KernelPages || data.cut == Cut::NotVisible);
+            } else {
+                assert_eq!(data.payload.len(), whole, "{backend} {direction:?} {i} {:?}", data.cut);
+                let cut = if data.len > 4096 { Cut::Snaplen } else { Cut::Whole };
+                assert_eq!(data.cut, cut, "{backend} {direction:?} {i}");
+            }
+            at += data.len as usize;
+        }
+        assert_eq!(at, STREAM_LEN, "{backend} {direction:?}");
+    }
+}
+
+fn client_start(seen: &Seen, id: u64) -> u32 {
+    of_kind!(seen, Connect).find(|c| c.id == id).expect("connect").send_pos
+}
+
+/// Threads that all wait in recv before the first byte comes.
+#[test]
+#[ignore = "run by threads_that_wait_lose_nothing"]
+fn child_waiting() {
+    if !enter_cgroup() {
+        return;
+    }
+    println!("\npid={}", std::process::id());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let at = listener.local_addr().expect("address");
+    println!("server={}", at.port());
+    let mut ends = Vec::new();
+    let mut threads = Vec::new();
+    for _ in 0..WAITING {
+        let mut client = TcpStream::connect(at).expect("connect");
+        ends.push(listener.accept().expect("accept").0);
+        threads.push(std::thread::spawn(move || {
+            let mut answer = [0; 8];
+            client.read_exact(&mut answer).expect("read");
+            client.write_all(&answer).expect("write");
+        }));
+    }
+    // All of them sleep in the kernel once their state says so.
+    let sleeping = || {
+        let tasks = fs::read_dir("/proc/self/task").expect("tasks");
+        let state = |task: &fs::DirEntry| fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        tasks.flatten().filter(|task| state(task).contains(") S ")).count()
+    };
+    while sleeping() < WAITING {
+        std::thread::yield_now();
+    }
+    for (i, end) in ends.iter_mut().enumerate() {
+        end.write_all(&(i as u64).to_ne_bytes()).expect("write");
+    }
+    for (i, (end, thread)) in ends.iter_mut().zip(threads).enumerate() {
+        let mut answer = [0; 8];
+        end.read_exact(&mut answer).expect("read");
+        assert_eq!(u64::from_ne_bytes(answer), i as u64);
+        thread.join().expect("thread");
+    }
+}
+
+const WAITING: usize = 64;
+
+#[test]
+fn threads_that_wait_lose_nothing() {
+    for backend in backends() {
+        let (output, seen, losses, _) = record(backend, "child_waiting", |_, _| {});
+        assert_no_loss(&losses);
+        let port: u16 = value(&output, "server");
+        let mut told = [0; WAITING];
+        for role in [Role::Client, Role::Server] {
+            let here = |s: &&Socket| s.role == role && (s.local.port == port || s.remote.port == port);
+            let sockets: Vec<_> = seen.sockets().into_iter().filter(|s| here(&s)).collect();
+            assert_eq!(sockets.len(), WAITING, "{backend}");
+            for socket in sockets {
+                for direction in [Direction::Sent, Direction::Received] {
+                    let data = seen.data(socket.id, direction);
+                    assert_eq!(data.len(), 1, "{backend} {role:?} {direction:?}");
+                    let number = u64::from_ne_bytes(data[0].payload.try_into().expect("8 bytes"));
+                    told[number as usize] += 1;
+                }
+            }
+        }
+        assert_eq!(told, [4; WAITING], "{backend}");
+    }
+}
+
+/// A family of processes outside of any filtered cgroup: only the pid filter finds it.
+#[test]
+fn filters_select_and_children_are_followed() {
+    for backend in backends() {
+        // A port that nobody uses: processes are told, sockets and data are not.
+        let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| config.filter.ports = vec![1]);
+        assert_eq!(seen.sockets().len(), 0, "{backend}");
+        assert_eq!(of_kind!(seen, Data).count(), 0, "{backend}");
+        assert_eq!(of_kind!(seen, Exit).count(), 1, "{backend}");
+        // Another program's name.
+        let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| {
+            config.filter.comm = Some("someone".to_string())
+        });
+        assert_eq!(seen.raw.len(), 0, "{backend}");
+        // Another network namespace.
+        let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| config.filter.netns = Some(1));
+        assert_eq!(seen.raw.len(), 0, "{backend}");
+        // This process's children, by the pid of their parent; the parent itself is the recorder and left out.
+        let (output, seen, _, cgroup) = record(backend, "child_processes", |config, _| {
+            config.filter.cgroups.clear();
+            config.filter.pids = vec![std::process::id()];
+        });
+        let pid: u32 = value(&output, "pid");
+        let records = of_kind!(seen, Process).filter(|p| p.origin == Origin::Exec && p.ppid == pid);
+        assert_eq!(records.filter(|p| p.cgroup == cgroup).count(), 51, "{backend}");
+        // The parent of the cgroup takes its subtree.
+        let (_, seen, _, _) = record(backend, "child_exchanges", |config, cgroup| {
+            config.filter.dynamic = true;
+            config.filter.cgroups = vec![cgroup];
+        });
+        assert_eq!(of_kind!(seen, Exit).count(), 1, "{backend}");
+        assert!(of_kind!(seen, Data).count() > 8, "{backend}");
+    }
 }

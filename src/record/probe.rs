@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use libbpf_rs::RingBuffer;
 
-use super::probe_object::Loaded;
+use super::probe_object::{self, Loaded};
+use super::probe_plan::{Kernel, plan};
+use super::selftest::{self, Outcome};
 use crate::format::record::{LossReason, Socket};
 
 /// A way of hearing the kernel. In order of preference.
@@ -165,6 +167,25 @@ impl KernelLosses {
     }
 }
 
+/// Loads, attaches and tests one backend; otherwise tells why it cannot be used.
+fn try_backend(backend: Backend, config: &Config, kernel: &Kernel) -> Result<Loaded, String> {
+    let plan = plan(backend, kernel)?;
+    let loaded = Loaded::new(&plan, config).map_err(|error| format!("{error:#}\n{}", probe_object::take_said()))?;
+    if let Outcome::Wrong(why) = selftest::run(&loaded) {
+        return Err(format!("its self-test failed: {why}"));
+    }
+    loaded.go().map_err(|error| format!("cannot be switched on: {error}"))?;
+    Ok(loaded)
+}
+
+fn refuse(error: &libbpf_rs::Error, refused: Vec<(Backend, String)>) -> Refusal {
+    Refusal {
+        what: format!("{error:#}"),
+        advice: String::new(),
+        refused,
+    }
+}
+
 /// Attached programs. Dropping it detaches them.
 pub struct Probe {
     backend: Backend,
@@ -175,17 +196,17 @@ pub struct Probe {
 
 impl Probe {
     /// Chooses a backend that works here, loads and attaches it. Events flow from now on.
+    ///
+    /// A backend works when the kernel has what it needs, takes its programs, and a self-test over loopback comes out
+    /// right.
     pub fn attach(config: &Config) -> Result<Probe, Refusal> {
+        let kernel = Kernel::read().map_err(|error| refuse(&error, Vec::new()))?;
         let mut refused = Vec::new();
-        let wanted = Backend::ALL
+        for backend in Backend::ALL
             .into_iter()
-            .filter(|backend| config.backend.is_none_or(|only| only == *backend));
-        for backend in wanted {
-            if backend != Backend::Socktp {
-                refused.push((backend, "not built in yet".to_string()));
-                continue;
-            }
-            match Loaded::new(backend, config) {
+            .filter(|backend| config.backend.is_none_or(|only| only == *backend))
+        {
+            match try_backend(backend, config, &kernel) {
                 Ok(loaded) => {
                     return Ok(Probe {
                         backend,
@@ -194,7 +215,7 @@ impl Probe {
                         dynamic_cgroups: config.filter.dynamic,
                     });
                 }
-                Err(error) => refused.push((backend, format!("{error:#}"))),
+                Err(why) => refused.push((backend, why)),
             }
         }
         Err(Refusal {

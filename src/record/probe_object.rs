@@ -1,44 +1,38 @@
 //! The loaded eBPF object: settings in, programs and maps out. One backend at a time.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use libbpf_rs::{
-    Link, Map, MapCore, MapFlags, Object, ObjectBuilder, PrintLevel, ProgramInput, RingBuffer, RingBufferBuilder,
+    ErrorExt, Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramInput, RingBuffer,
+    RingBufferBuilder, TracepointCategory,
 };
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::probe::{Backend, Config, Count, KernelLosses, MAX_SNAPLEN};
+use super::kallsyms;
+use super::kretprobe::Kretprobes;
+use super::probe::{Config, Count, KernelLosses, MAX_SNAPLEN};
+use super::probe_plan::{Hook, Planned, WHOAMI};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
-
-/// Programs that every backend needs.
-const LIFECYCLE: &[&str] = &[
-    "state_changed",
-    "socket_destroyed",
-    "process_forked",
-    "process_executed",
-    "process_exited",
-    "whoami",
-];
-/// Programs that add something where their tracepoint exists.
-const OPTIONAL: &[&str] = &["retransmitted", "cgroup_made"];
-
-/// The programs of a backend: all must load and attach.
-fn programs(backend: Backend) -> &'static [&'static str] {
-    match backend {
-        Backend::Socktp => &["socktp_sent", "socktp_received"],
-        Backend::Fexit | Backend::Kprobe | Backend::Systp => &[],
-    }
-}
 
 /// Limits of `struct mdf_config`.
 pub const MAX_PORTS: usize = 16;
 const MAX_FIXED_CGROUPS: usize = 4;
 
+/// `struct control` of bpf/maps.h.
+struct Control {
+    own_tgid: u32,
+    cgroup_generation: u32,
+    only_self: u32,
+}
+
 pub struct Loaded {
-    object: Object,
     links: Vec<Link>,
+    /// Dropped after the links that use them.
+    kretprobes: Option<Kretprobes>,
+    object: Object,
 }
 
 /// What libbpf said while loading: the verifier's reasons. libbpf has one callback for the whole process.
@@ -116,8 +110,9 @@ fn ring_size(config: &Config) -> usize {
 }
 
 impl Loaded {
-    /// Opens, configures, loads and attaches one backend.
-    pub fn new(backend: Backend, config: &Config) -> Result<Loaded, libbpf_rs::Error> {
+    /// Opens, configures, loads and attaches one backend. For the self-test at first: nothing but this process's own
+    /// thread group is recorded until [`Loaded::go`].
+    pub fn new(plan: &[Planned], config: &Config) -> Result<Loaded, libbpf_rs::Error> {
         listen_to_libbpf();
         take_said();
         let mut open = ObjectBuilder::default().open_memory(OBJECT)?;
@@ -130,42 +125,81 @@ impl Loaded {
             }
         }
         for mut program in open.progs_mut() {
-            let wanted = program.name().to_str().is_some_and(|name| {
-                LIFECYCLE.contains(&name) || OPTIONAL.contains(&name) || programs(backend).contains(&name)
-            });
+            let wanted = plan.iter().any(|planned| program.name() == planned.program) || program.name() == WHOAMI;
             program.set_autoload(wanted);
         }
         let object = open.load()?;
         let mut loaded = Loaded {
             object,
             links: Vec::new(),
+            kretprobes: None,
         };
-        loaded.program("whoami")?.test_run(ProgramInput::default())?;
+        loaded.program(WHOAMI)?.test_run(ProgramInput::default())?;
+        loaded.change_control(|control| control.only_self = 1)?;
         for id in &config.filter.cgroups {
             loaded.put("wanted_cgroups", &id.to_ne_bytes(), &1u32.to_ne_bytes())?;
         }
         for pid in &config.filter.pids {
             loaded.put("followed", &pid.to_ne_bytes(), &1u32.to_ne_bytes())?;
         }
-        loaded.attach(backend)?;
+        loaded.attach(plan)?;
+        if plan
+            .iter()
+            .any(|planned| matches!(planned.hook, Hook::Exit(_) | Hook::Kprobe(_)))
+        {
+            loaded.find_pages();
+        }
         Ok(loaded)
     }
 
-    fn attach(&mut self, backend: Backend) -> Result<(), libbpf_rs::Error> {
-        let mut links = Vec::new();
-        for program in self.object.progs_mut() {
-            let Some(name) = program.name().to_str() else { continue };
-            if name == "whoami" {
-                continue;
+    /// Tells the programs where the kernel keeps its pages. Reading /proc/kallsyms can take the better part of a second,
+    /// so it is waited for only a while; until it is done, payload in pages is not read.
+    fn find_pages(&self) {
+        let Ok(map) = self.map(".data.pages").and_then(|map| MapHandle::try_from(&map)) else {
+            return;
+        };
+        let (done, wait) = mpsc::channel();
+        std::thread::spawn(move || {
+            if let Some(pages) = kallsyms::pages() {
+                let value: Vec<u8> = pages.into_iter().flat_map(u64::to_ne_bytes).collect();
+                // The programs may be gone by now.
+                let _ = map.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY);
             }
-            if LIFECYCLE.contains(&name) || programs(backend).contains(&name) {
-                links.push(program.attach()?);
-            } else if OPTIONAL.contains(&name) {
-                links.extend(program.attach().ok());
+            let _ = done.send(());
+        });
+        let _ = wait.recv_timeout(Duration::from_millis(400));
+    }
+
+    /// The self-test is over: record what the filter selects.
+    pub fn go(&self) -> io::Result<()> {
+        self.change_control(|control| control.only_self = 0).map_err(io_error)
+    }
+
+    fn attach(&mut self, plan: &[Planned]) -> Result<(), libbpf_rs::Error> {
+        if plan.iter().any(|planned| matches!(planned.hook, Hook::Kretprobe(_))) {
+            self.kretprobes = Kretprobes::new();
+        }
+        for planned in plan {
+            let attached = self.attach_one(planned);
+            match attached {
+                Ok(link) => self.links.push(link),
+                Err(error) if planned.required => {
+                    return Err(error.context(format!("{} cannot be attached", planned.program)));
+                }
+                Err(_) => {}
             }
         }
-        self.links = links;
         Ok(())
+    }
+
+    fn attach_one(&mut self, planned: &Planned) -> Result<Link, libbpf_rs::Error> {
+        if let (Hook::Kretprobe(function), Some(kretprobes)) = (planned.hook, &mut self.kretprobes)
+            && let Ok(event) = kretprobes.add(function)
+        {
+            let group = TracepointCategory::Custom(kretprobes.group().to_string());
+            return self.program(planned.program)?.attach_tracepoint(group, event);
+        }
+        self.program(planned.program)?.attach()
     }
 
     fn program(&self, name: &str) -> Result<libbpf_rs::ProgramMut<'_>, libbpf_rs::Error> {
@@ -196,8 +230,7 @@ impl Loaded {
         self.map(map).and_then(|map| map.delete(key)).map_err(io_error)
     }
 
-    /// `struct control`: own thread group, generation of the wanted cgroups.
-    fn control(&self) -> Result<(u32, u32), libbpf_rs::Error> {
+    fn control(&self) -> Result<Control, libbpf_rs::Error> {
         let value = self
             .map(".data.control")?
             .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
@@ -205,19 +238,30 @@ impl Loaded {
         let mut words = value
             .chunks_exact(4)
             .map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
-        Ok((words.next().unwrap_or(0), words.next().unwrap_or(0)))
+        let mut word = || words.next().unwrap_or(0);
+        Ok(Control {
+            own_tgid: word(),
+            cgroup_generation: word(),
+            only_self: word(),
+        })
+    }
+
+    fn change_control(&self, change: impl FnOnce(&mut Control)) -> Result<(), libbpf_rs::Error> {
+        let mut control = self.control()?;
+        change(&mut control);
+        let words = [control.own_tgid, control.cgroup_generation, control.only_self, 0];
+        let value: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
+        self.put(".data.control", &0u32.to_ne_bytes(), &value)
     }
 
     pub fn own_tgid(&self) -> u32 {
-        self.control().map_or(0, |(own_tgid, _)| own_tgid)
+        self.control().map_or(0, |control| control.own_tgid)
     }
 
     /// Cached verdicts about cgroups count no more.
     pub fn cgroups_changed(&self) -> io::Result<()> {
-        let (own_tgid, generation) = self.control().map_err(io_error)?;
-        let mut value = own_tgid.to_ne_bytes().to_vec();
-        value.extend(generation.wrapping_add(1).to_ne_bytes());
-        self.put_io(".data.control", &0u32.to_ne_bytes(), &value)
+        let newer = |control: &mut Control| control.cgroup_generation = control.cgroup_generation.wrapping_add(1);
+        self.change_control(newer).map_err(io_error)
     }
 
     /// The loss counters, added up over all CPUs.
@@ -245,7 +289,7 @@ impl Loaded {
             page_fault: count(2)?,
             truncated: count(3)?,
             missed: Count {
-                events: self.missed(),
+                events: self.missed() + self.kretprobes.as_ref().map_or(0, Kretprobes::missed),
                 bytes: 0,
             },
         })

@@ -1,0 +1,131 @@
+/* Bytes that went over a socket: everything about them but the payload. Shared by all backends. */
+#ifndef MDF_MOVE_H
+#define MDF_MOVE_H
+
+/* include/linux/socket.h */
+#define MSG_OOB 1
+#define MSG_PEEK 2
+#define MSG_TRUNC 0x20
+#define MSG_ERRQUEUE 0x2000
+
+/* include/net/sock.h, enum sock_flags: tcp_fin() has seen the other end's FIN. */
+#define SOCK_DONE 1
+
+/* The position after the last byte that was moved, as the kernel numbers it. A FIN takes a sequence number: the receive
+ * call that meets it behind its data passes it too.
+ */
+static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+	u32 copied;
+
+	if (direction == MDF_SENT)
+		return BPF_CORE_READ(tcp, write_seq);
+	copied = BPF_CORE_READ(tcp, copied_seq);
+	if (BPF_CORE_READ(sk, __sk_common.skc_flags) & (1 << SOCK_DONE) && copied == BPF_CORE_READ(tcp, rcv_nxt))
+		return copied - 1;
+	return copied;
+}
+
+/* Under kTLS the kernel's positions count records, not plaintext, and an MPTCP socket numbers its bytes elsewhere: there
+ * the bytes are counted from where the socket was first used. On both ends alike, if both are followed from the start.
+ */
+static __always_inline bool counts_itself(struct sock *sk)
+{
+	return BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP ||
+	       BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_ulp_ops);
+}
+
+static __noinline int counted_pos(struct sock *sk, struct entry *entry, u32 len, u32 direction, u32 after)
+{
+	u32 pos;
+
+	direction &= 1;
+	if (!entry->counted[direction]) {
+		entry->counted[direction] = 1;
+		/* A handshake in the clear came before kTLS. */
+		entry->counted_pos[direction] =
+			BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP ? kernel_pos(sk, direction) - len - after : 0;
+	}
+	pos = entry->counted_pos[direction];
+	entry->counted_pos[direction] = pos + len;
+	return pos;
+}
+
+/* Fills what a data record says beside its payload: head->captured is the payload that is worth reading. NULL when it
+ * is not to be recorded. The caller has asked select_current(). after: bytes of the same call that follow these.
+ */
+static __always_inline struct entry *begin_data(struct mdf_data *head, struct sock *sk, u32 len, u32 after,
+						u8 direction, u64 task, u64 now, u32 slot)
+{
+	struct entry *entry = use_socket(sk, now, slot);
+	u32 want = len;
+
+	if (!entry)
+		return NULL;
+	head->kind = MDF_DATA;
+	head->direction = direction;
+	head->cut = MDF_CUT_WHOLE;
+	head->time = now;
+	if (counts_itself(sk))
+		head->pos = counted_pos(sk, entry, len, direction, after);
+	else
+		head->pos = kernel_pos(sk, direction) - len - after;
+	if (direction == MDF_SENT && entry->send_time) {
+		if (entry->send_tid == (u32)task) {
+			head->time = entry->send_time;
+			if (!entry->counted[MDF_SENT])
+				head->pos = entry->send_pos;
+		}
+		entry->send_time = 0;
+	}
+	if (want > config.snaplen) {
+		want = config.snaplen;
+		head->cut = MDF_CUT_SNAPLEN;
+		count_loss(MDF_LOSS_TRUNCATED, len - want);
+	}
+	head->captured = want;
+	head->id = entry->id;
+	head->cgroup = bpf_get_current_cgroup_id();
+	head->len = len;
+	head->pid = task >> 32;
+	head->tid = task;
+	return entry;
+}
+
+/* A send call begins, with the socket's lock held: its time, and the position of its first byte. Otherwise a send is
+ * stamped when it returns, and over loopback the answer may be there by then.
+ */
+static __always_inline void send_begins(struct sock *sk)
+{
+	u64 task = bpf_get_current_pid_tgid();
+	struct entry *entry;
+
+	if (!select_current(task >> 32))
+		return;
+	entry = find_socket(sk);
+	if (!entry || (entry->send_time && entry->send_tid == (u32)task))
+		return;
+	entry->send_tid = task;
+	entry->send_pos = kernel_pos(sk, MDF_SENT);
+	entry->send_time = bpf_ktime_get_boot_ns();
+}
+
+/* A send call failed. */
+static __always_inline void send_failed(struct sock *sk)
+{
+	struct entry *entry = find_socket(sk);
+
+	if (entry)
+		entry->send_time = 0;
+}
+
+/* (sk, msg, skb, size_goal), once per piece of a send call: 6.16 and later. Beside socktp and fexit. */
+SEC("raw_tp/tcp_sendmsg_locked")
+int send_began(struct bpf_raw_tracepoint_args *ctx)
+{
+	send_begins((struct sock *)ctx->args[0]);
+	return 0;
+}
+
+#endif

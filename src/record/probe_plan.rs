@@ -1,0 +1,153 @@
+//! Which programs make up each backend, and what the kernel must have for them. Pure tables and look-ups in BTF: kernel
+//! versions are never compared, because vendors backport.
+
+use libbpf_rs::Btf;
+use libbpf_rs::btf::types::{Func, Typedef};
+
+use super::probe::Backend;
+
+/// What a program is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// A raw tracepoint.
+    Tracepoint(&'static str),
+    /// The entry of a function, by a tracing program.
+    Entry(&'static str),
+    /// The return of a function, by a tracing program.
+    Exit(&'static str),
+    /// The entry of a function, by a kprobe.
+    Kprobe(&'static str),
+    /// The return of a function, by a kretprobe.
+    Kretprobe(&'static str),
+}
+
+/// One program of bpf/.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    pub program: &'static str,
+    pub hook: Hook,
+    /// Without it the backend is of no use.
+    pub required: bool,
+}
+
+const fn must(program: &'static str, hook: Hook) -> Planned {
+    Planned {
+        program,
+        hook,
+        required: true,
+    }
+}
+
+const fn may(program: &'static str, hook: Hook) -> Planned {
+    Planned {
+        program,
+        hook,
+        required: false,
+    }
+}
+
+/// Run once instead of being attached: tells the recorder's own thread group.
+pub const WHOAMI: &str = "whoami";
+
+const LIFECYCLE: &[Planned] = &[
+    must("state_changed", Hook::Tracepoint("inet_sock_set_state")),
+    must("socket_destroyed", Hook::Tracepoint("tcp_destroy_sock")),
+    must("process_forked", Hook::Tracepoint("sched_process_fork")),
+    must("process_executed", Hook::Tracepoint("sched_process_exec")),
+    must("process_exited", Hook::Tracepoint("sched_process_exit")),
+    may("retransmitted", Hook::Tracepoint("tcp_retransmit_skb")),
+    may("cgroup_made", Hook::Tracepoint("cgroup_mkdir")),
+];
+
+const FEXIT: &[Planned] = &[
+    must("fexit_sent4", Hook::Exit("inet_sendmsg")),
+    must("fexit_sent6", Hook::Exit("inet6_sendmsg")),
+    must("fexit_received4", Hook::Exit("inet_recvmsg")),
+    must("fexit_received6", Hook::Exit("inet6_recvmsg")),
+    may("fexit_page_sent", Hook::Exit("tcp_sendpage")),
+    may("fexit_spliced", Hook::Exit("tcp_splice_read")),
+    may("send_began", Hook::Tracepoint("tcp_sendmsg_locked")),
+    may("fentry_send_began", Hook::Entry("tcp_sendmsg_locked")),
+];
+
+const SOCKTP: &[Planned] = &[
+    must("socktp_sent", Hook::Tracepoint("sock_send_length")),
+    must("socktp_received", Hook::Tracepoint("sock_recv_length")),
+    may("send_began", Hook::Tracepoint("tcp_sendmsg_locked")),
+];
+
+const KPROBE: &[Planned] = &[
+    must("kprobe_send4", Hook::Kprobe("inet_sendmsg")),
+    must("kprobe_send6", Hook::Kprobe("inet6_sendmsg")),
+    must("kprobe_sent4", Hook::Kretprobe("inet_sendmsg")),
+    must("kprobe_sent6", Hook::Kretprobe("inet6_sendmsg")),
+    must("kprobe_receive4", Hook::Kprobe("inet_recvmsg")),
+    must("kprobe_receive6", Hook::Kprobe("inet6_recvmsg")),
+    must("kprobe_received", Hook::Kprobe("tcp_cleanup_rbuf")),
+    may("kprobe_page_send", Hook::Kprobe("tcp_sendpage")),
+    may("kprobe_page_sent", Hook::Kretprobe("tcp_sendpage")),
+    may("kprobe_splice", Hook::Kprobe("tcp_splice_read")),
+];
+
+const SYSTP: &[Planned] = &[must("systp_returned", Hook::Tracepoint("sys_exit"))];
+
+/// The kernel's own description of itself.
+pub struct Kernel {
+    btf: Btf<'static>,
+}
+
+impl Kernel {
+    /// Reads /sys/kernel/btf/vmlinux (or where else libbpf finds it).
+    pub fn read() -> Result<Kernel, libbpf_rs::Error> {
+        Ok(Kernel {
+            btf: Btf::from_vmlinux()?,
+        })
+    }
+
+    /// Whether a hook can exist here. Functions are told by BTF alone; whether they can be probed shows when attaching.
+    pub fn has(&self, hook: Hook) -> bool {
+        match hook {
+            Hook::Tracepoint(name) => self
+                .btf
+                .type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}"))
+                .is_some(),
+            Hook::Entry(name) | Hook::Exit(name) | Hook::Kprobe(name) | Hook::Kretprobe(name) => {
+                self.btf.type_by_name::<Func<'_>>(name).is_some()
+            }
+        }
+    }
+}
+
+/// The programs of this backend that can be used here; or what the kernel lacks.
+pub fn plan(backend: Backend, kernel: &Kernel) -> Result<Vec<Planned>, String> {
+    let own = match backend {
+        Backend::Fexit => FEXIT,
+        Backend::Socktp => SOCKTP,
+        Backend::Kprobe => KPROBE,
+        Backend::Systp => SYSTP,
+    };
+    let mut plan = Vec::new();
+    for planned in LIFECYCLE.iter().chain(own) {
+        // Both tell when a send begins; the tracepoint is the cheaper.
+        let doubled =
+            planned.program == "fentry_send_began" && plan.iter().any(|p: &Planned| p.program == "send_began");
+        if kernel.has(planned.hook) && !doubled {
+            plan.push(*planned);
+        } else if planned.required {
+            return Err(format!("this kernel has no {}", describe(planned.hook)));
+        }
+    }
+    Ok(plan)
+}
+
+fn describe(hook: Hook) -> String {
+    match hook {
+        Hook::Tracepoint(name @ ("sock_send_length" | "sock_recv_length")) => {
+            format!("tracepoint {name} (it came with Linux 6.3)")
+        }
+        Hook::Tracepoint(name) => format!("tracepoint {name}"),
+        Hook::Entry(name) | Hook::Exit(name) | Hook::Kprobe(name) | Hook::Kretprobe(name) => {
+            format!("function {name} in its BTF")
+        }
+    }
+}
