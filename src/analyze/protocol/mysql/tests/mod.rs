@@ -1,6 +1,7 @@
 //! The rules of the protocol, each on bytes of real clients and servers (fixtures/mysql).
 
 mod fingerprints;
+mod wire;
 
 mod real;
 
@@ -22,7 +23,9 @@ pub enum Event {
 /// what the fixtures need: Ethernet, IP, TCP without loss; repeated segments are dropped.
 pub fn connections(bytes: &[u8]) -> Vec<Vec<Event>> {
     let mut order = Vec::new();
-    let mut flows: HashMap<_, (Vec<Event>, [Option<u32>; 2], IpAddr, u16)> = HashMap::new();
+    /// What was said, the next sequence numbers, the client.
+    type Flow = (Vec<Event>, [Option<u32>; 2], IpAddr, u16);
+    let mut flows: HashMap<_, Flow> = HashMap::new();
     let mut reader = pcap_file::pcap::PcapReader::new(bytes).expect("a capture");
     while let Some(Ok(packet)) = reader.next_packet() {
         let Ok(sliced) = etherparse::SlicedPacket::from_ethernet(&packet.data) else {
