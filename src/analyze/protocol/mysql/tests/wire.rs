@@ -8,7 +8,7 @@ fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut seq = seq;
     let mut parts: Vec<&[u8]> = payload.chunks(0xff_ffff).collect();
-    if payload.len() % 0xff_ffff == 0 {
+    if payload.len().is_multiple_of(0xff_ffff) {
         parts.push(&[]);
     }
     for part in parts {
