@@ -86,7 +86,7 @@ fn procedure(statement: &str) -> Option<&str> {
 
 fn is_use(text: &str) -> bool {
     text.strip_prefix("use ")
-        .is_some_and(|name| !name.is_empty() && !name.trim_end().contains(|c: char| c == ' ' || c == '('))
+        .is_some_and(|name| !name.is_empty() && !name.trim_end().contains([' ', '(']))
 }
 
 fn is_space(c: char) -> bool {

@@ -847,8 +847,10 @@ impl MysqlStitcher {
                 end: start.saturating_add((HEADER + kept.len()) as u64),
             };
             self.fill(&kept, &packet, queue);
-            if let Some(exchange) = queue.newest() {
+            if let Some(exchange) = queue.newest().filter(|e| e.request.start == start) {
                 exchange.mark(why.unwrap_or(Incomplete::Truncated));
+                // A one-way exchange has no other end than this.
+                exchange.request.ended = exchange.one_way;
             }
         }
         self.begun = None;
@@ -1532,7 +1534,7 @@ impl Stitcher for MysqlStitcher {
                 {
                     exchange.request.end = pos;
                     exchange.mark(Incomplete::NoResponse);
-                    exchange.response.ended |= exchange.one_way;
+                    exchange.closed |= exchange.one_way;
                 }
             }
             Side::Server => {
@@ -1571,10 +1573,10 @@ fn close(exchange: &mut Exchange, why: Option<Incomplete>, otherwise: Incomplete
     match why {
         Some(why) => exchange.mark(why),
         // Its first packet was read and all of its bytes are accounted for: rows are unknown, times are not.
-        None if answered => {}
+        None if answered && exchange.incomplete.is_none() => exchange.response.ended = true,
         None => exchange.mark(otherwise),
     }
-    exchange.response.ended = true;
+    exchange.closed = true;
 }
 
 fn share(into: &mut Arc<str>, from: &Arc<str>) {

@@ -1,6 +1,7 @@
 //! The rules of the protocol, each on bytes of real clients and servers (fixtures/mysql).
 
 mod fingerprints;
+mod wire;
 
 mod real;
 
@@ -22,10 +23,18 @@ pub enum Event {
 /// what the fixtures need: Ethernet, IP, TCP without loss; repeated segments are dropped.
 pub fn connections(bytes: &[u8]) -> Vec<Vec<Event>> {
     let mut order = Vec::new();
-    let mut flows: HashMap<_, (Vec<Event>, [Option<u32>; 2], IpAddr, u16)> = HashMap::new();
-    let mut reader = pcap_file::pcap::PcapReader::new(bytes).expect("a capture");
-    while let Some(Ok(packet)) = reader.next_packet() {
-        let Ok(sliced) = etherparse::SlicedPacket::from_ethernet(&packet.data) else {
+    /// What was said, the next sequence numbers, the client.
+    type Flow = (Vec<Event>, [Option<u32>; 2], IpAddr, u16);
+    let mut flows: HashMap<_, Flow> = HashMap::new();
+    let number = |b: &[u8]| match bytes[0] {
+        0xd4 | 0x4d => u32::from_le_bytes(b.try_into().unwrap()),
+        _ => u32::from_be_bytes(b.try_into().unwrap()),
+    };
+    let mut frames = &bytes[24..];
+    while frames.len() > 16 {
+        let (frame, rest) = frames[16..].split_at(number(&frames[8..12]) as usize);
+        frames = rest;
+        let Ok(sliced) = etherparse::SlicedPacket::from_ethernet(frame) else {
             continue;
         };
         let (Some(net), Some(etherparse::TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport) else {

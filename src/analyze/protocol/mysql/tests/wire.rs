@@ -1,0 +1,442 @@
+//! Rules of the wire that need bytes no fixture should carry: huge packets, rare capabilities, other servers.
+
+use super::super::message::*;
+use super::super::{handshake, looks_like_command, looks_like_greeting};
+use super::*;
+
+fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut seq = seq;
+    let mut parts: Vec<&[u8]> = payload.chunks(0xff_ffff).collect();
+    if payload.len().is_multiple_of(0xff_ffff) {
+        parts.push(&[]);
+    }
+    for part in parts {
+        out.extend_from_slice(&(part.len() as u32).to_le_bytes()[..3]);
+        out.push(seq);
+        out.extend_from_slice(part);
+        seq = seq.wrapping_add(1);
+    }
+    out
+}
+
+#[derive(Default)]
+struct Talk {
+    events: Vec<Event>,
+    at: [u64; 2],
+}
+
+impl Talk {
+    fn say(&mut self, from: Side, bytes: &[u8]) -> &mut Self {
+        self.events
+            .push(Event::Bytes(from, self.at[from as usize], bytes.to_vec()));
+        self.at[from as usize] += bytes.len() as u64;
+        self
+    }
+    fn client(&mut self, seq: u8, payload: &[u8]) -> &mut Self {
+        self.say(Side::Client, &packet(seq, payload))
+    }
+    fn server(&mut self, seq: u8, payload: &[u8]) -> &mut Self {
+        self.say(Side::Server, &packet(seq, payload))
+    }
+    fn miss(&mut self, from: Side, len: u64, why: Missing) -> &mut Self {
+        self.events.push(Event::Missing(from, self.at[from as usize], len, why));
+        self.at[from as usize] += len;
+        self
+    }
+    /// Greeting, handshake response, OK.
+    fn login(capabilities: u64) -> Self {
+        let mut talk = Talk::default();
+        talk.greet(capabilities)
+            .client(1, &response(capabilities))
+            .server(2, OK);
+        talk
+    }
+    fn greet(&mut self, capabilities: u64) -> &mut Self {
+        let c = capabilities.to_le_bytes();
+        let mut g = b"\x0a8.4.0\0\x09\0\0\0saltsalt\0".to_vec();
+        g.extend_from_slice(&[c[0], c[1], 0xff, 2, 0, c[2], c[3], 21, 0, 0, 0, 0, 0, 0]);
+        g.extend_from_slice(&c[4..8]);
+        g.extend_from_slice(b"saltsaltsalt\0caching_sha2_password\0");
+        self.server(0, &g)
+    }
+    fn select(&mut self, text: &[u8]) -> &mut Self {
+        self.client(0, &[b"\x03", text].concat())
+    }
+    fn run(&self) -> Run {
+        run(&self.events)
+    }
+}
+
+fn response(capabilities: u64) -> Vec<u8> {
+    let c = capabilities.to_le_bytes();
+    let mut r = c[..4].to_vec();
+    r.extend_from_slice(&[0, 0, 0, 1, 255]);
+    r.extend_from_slice(&[0; 19]);
+    r.extend_from_slice(&c[4..8]);
+    r.extend_from_slice(b"app\0\x04abcdshop\0caching_sha2_password\0\x10\x0cprogram_name\x02xy");
+    r
+}
+
+const OK: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+const EOF: &[u8] = &[0xfe, 0, 0, 2, 0];
+const END: &[u8] = &[0xfe, 0, 0, 0x22, 0, 1, 0];
+const DEF: &[u8] = b"\x03def\0\0\0\x01a\0\x0c\x3f\0\x01\0\0\0\x08\x81\0\0\0\0";
+const P41: u64 = 1 << 9 | 1 << 3 | 1 << 15 | 1 << 19 | 1;
+
+#[test]
+fn handshake_gives_user_database_and_version_and_steps_over_connect_attributes() {
+    let run = Talk::login(P41 | 1 << 20).client(0, &[COM_PING]).server(1, OK).run();
+    let m = message(&run.exchanges[0]);
+    assert_eq!(
+        (&*m.user, &*m.database, &*m.server_version, m.inferred),
+        ("app", "shop", "8.4.0", false)
+    );
+}
+
+#[test]
+fn ssl_request_ends_what_can_be_read() {
+    let mut talk = Talk::default();
+    talk.greet(P41 | 1 << 11).client(1, &response(P41 | 1 << 11)[..32]);
+    talk.say(Side::Client, b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03");
+    assert_eq!(talk.run().verdict, Verdict::Leave("TLS"));
+}
+
+#[test]
+fn caching_sha2_fast_and_full_and_auth_switch_are_stepped_over() {
+    for exchange in [
+        vec![(true, 2, b"\x01\x03".to_vec())],
+        vec![
+            (true, 2, b"\x01\x04".to_vec()),
+            (false, 3, b"\x02".to_vec()),
+            (true, 4, b"\x01-----BEGIN PUBLIC KEY".to_vec()),
+            (false, 5, vec![7; 256]),
+        ],
+        vec![
+            (true, 2, b"\xfemysql_native_password\0saltsaltsaltsaltsalt\0".to_vec()),
+            (false, 3, vec![9; 20]),
+        ],
+    ] {
+        let mut talk = Talk::default();
+        talk.greet(P41).client(1, &response(P41));
+        let mut seq = 1;
+        for (server, s, payload) in &exchange {
+            seq = *s;
+            if *server {
+                talk.server(seq, payload)
+            } else {
+                talk.client(seq, payload)
+            };
+        }
+        let run = talk.server(seq + 1, OK).select(b"select 1").server(1, OK).run();
+        assert_eq!(run.lines(), [r#"COM_QUERY "select 1" ok affected=0"#]);
+    }
+}
+
+#[test]
+fn packets_of_0xffffff_bytes_go_on_in_the_next() {
+    for len in [0xff_fffe, 0xff_ffff, 0x100_0000, 2 * 0xff_ffff] {
+        let mut sql = b"select '".to_vec();
+        sql.resize(len - 1, b'x');
+        let mut row = vec![0xfd, 0xfa, 0xff, 0xff];
+        if len > 0x100_0000 {
+            row = vec![0xfe];
+            row.extend_from_slice(&(len as u64 - 9).to_le_bytes());
+        }
+        row.resize(len, b'y');
+        let mut talk = Talk::login(P41 | 1 << 24);
+        talk.select(&sql)
+            .server(1, &[1])
+            .server(2, DEF)
+            .server(3, &row)
+            .server(5, &row)
+            .server(7, END);
+        talk.client(0, &[COM_PING]).server(1, OK);
+        for run in [talk.run(), run(&cut(&talk.events, 100_000))] {
+            let m = message(&run.exchanges[0]);
+            assert_eq!(
+                (m.rows, m.statement_cut, m.statement.len()),
+                (Some(2), true, STATEMENT_LIMIT),
+                "{len}"
+            );
+            assert!(m.no_index_used);
+            assert_eq!(message(&run.exchanges[1]).status, Status::Ok);
+        }
+    }
+}
+
+#[test]
+fn both_ends_of_rows_and_null_in_the_first_column() {
+    let mut talk = Talk::login(P41);
+    talk.select(b"q")
+        .server(1, &[1])
+        .server(2, DEF)
+        .server(3, EOF)
+        .server(4, b"\xfb")
+        .server(5, b"\x01z")
+        .server(6, EOF);
+    assert_eq!(talk.run().lines(), [r#"COM_QUERY "q" ok rows=2"#]);
+    let mut talk = Talk::login(P41 | 1 << 24);
+    talk.select(b"q")
+        .server(1, &[1])
+        .server(2, DEF)
+        .server(3, b"\xfb")
+        .server(4, END);
+    assert_eq!(talk.run().lines(), [r#"COM_QUERY "q" ok rows=1"#]);
+}
+
+#[test]
+fn left_out_metadata_is_not_waited_for() {
+    for capabilities in [P41 | 1 << 24 | 1 << 25, (P41 | 1 << 24 | 1 << 36) & !1] {
+        let mut talk = Talk::login(capabilities);
+        talk.select(b"q").server(1, &[1, 0]).server(2, b"\x01z").server(3, END);
+        talk.select(b"r")
+            .server(1, &[1, 1])
+            .server(2, DEF)
+            .server(3, b"\x01z")
+            .server(4, END);
+        assert_eq!(
+            talk.run().lines(),
+            [r#"COM_QUERY "q" ok rows=1"#, r#"COM_QUERY "r" ok rows=1"#]
+        );
+    }
+}
+
+#[test]
+fn mariadb_extended_capabilities_are_read_from_both_sides() {
+    let mut talk = Talk::default();
+    talk.greet(P41 & !1 | 1 << 36 | 1 << 34);
+    let Event::Bytes(_, _, greeting) = &talk.events[0] else {
+        panic!()
+    };
+    assert_eq!(
+        handshake::greeting(&greeting[4..]).unwrap().capabilities >> 32,
+        1 << 4 | 1 << 2
+    );
+    assert_eq!(
+        handshake::response(&response(P41 & !1 | 1 << 34)).unwrap().capabilities >> 32,
+        1 << 2
+    );
+}
+
+#[test]
+fn progress_reports_are_no_errors() {
+    let mut talk = Talk::login(P41);
+    talk.select(b"alter table t engine=innodb");
+    talk.server(1, b"\xff\xff\xff\x01\x01\x02\0\0\0\x05stage")
+        .server(2, b"\xff\xff\xff\x01\x02\x02\0\0\0\x05stage")
+        .server(3, OK);
+    assert_eq!(
+        talk.run().lines(),
+        [r#"COM_QUERY "alter table t engine=innodb" ok affected=0"#]
+    );
+}
+
+#[test]
+fn bulk_execute_counts_as_execute_and_a_missing_prepare_is_told_by_its_id() {
+    let mut talk = Talk::login(P41 & !1 | 1 << 34);
+    talk.client(0, b"\xfa\x07\0\0\0\x80\0\x03\0\0\x01\0\0\0")
+        .server(1, &[0, 3, 0, 2, 0, 0, 0]);
+    let run = talk.run();
+    assert_eq!(run.lines(), [r#"COM_STMT_BULK_EXECUTE "" ok id=7 affected=3"#]);
+    assert!(message(&run.exchanges[0]).runs_sql());
+}
+
+#[test]
+fn replication_is_not_paired() {
+    for command in [
+        &b"\x12\x04\0\0\0\0\0\x01\0\0\0binlog"[..],
+        b"\x1e\0\0\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0",
+    ] {
+        let run = Talk::login(P41).client(0, command).server(1, b"\0event").run();
+        assert_eq!(run.verdict, Verdict::Leave("MySQL replication"));
+        assert!(run.exchanges.iter().all(|e| e.one_way));
+    }
+}
+
+#[test]
+fn session_track_changes_the_database() {
+    let mut talk = Talk::login(P41 | 1 << 23);
+    talk.select(b"/* x */ use other")
+        .server(1, b"\0\0\0\x02\x40\0\0\0\x08\x01\x06\x05other");
+    talk.client(0, &[COM_PING]).server(1, OK);
+    assert_eq!(&*message(&talk.run().exchanges[1]).database, "other");
+}
+
+#[test]
+fn query_attributes_with_values_come_before_the_text() {
+    let mut talk = Talk::login(P41 | 1 << 27);
+    talk.client(0, b"\x03\x02\x01\x02\x01\xfe\0\x01k\x08\0\x01n\x05valueselect 1")
+        .server(1, OK);
+    talk.client(0, b"\x03\0\x01select 2").server(1, OK);
+    assert_eq!(
+        talk.run().lines(),
+        [
+            r#"COM_QUERY "select 1" ok affected=0"#,
+            r#"COM_QUERY "select 2" ok affected=0"#
+        ]
+    );
+    // Not seen at login: inferred.
+    let mut joined = Talk::default();
+    joined
+        .client(0, b"\x03\0\x01select 2")
+        .server(1, OK)
+        .select(b"select 3")
+        .server(1, OK);
+    assert_eq!(joined.run().lines()[0], r#"COM_QUERY "select 2" ok affected=0"#);
+    assert!(message(&joined.run().exchanges[1]).inferred);
+}
+
+#[test]
+fn end_of_rows_is_inferred_when_the_login_was_not_seen() {
+    let mut talk = Talk::default();
+    talk.client(0, b"\x16select ?")
+        .server(1, b"\0\x01\0\0\0\0\0\x01\0\0\0\0")
+        .server(2, DEF)
+        .server(3, EOF);
+    talk.select(b"a")
+        .server(1, &[1])
+        .server(2, DEF)
+        .server(3, EOF)
+        .server(4, b"\x01z")
+        .server(5, EOF);
+    assert_eq!(
+        talk.run().lines(),
+        [r#"COM_STMT_PREPARE "select ?" ok id=1"#, r#"COM_QUERY "a" ok rows=1"#]
+    );
+    let mut talk = Talk::default();
+    talk.select(b"a")
+        .server(1, &[1])
+        .server(2, DEF)
+        .server(3, b"\x01z")
+        .server(4, END)
+        .select(b"b")
+        .server(1, OK);
+    assert_eq!(
+        talk.run().lines(),
+        [r#"COM_QUERY "a" ok rows=1"#, r#"COM_QUERY "b" ok affected=0"#]
+    );
+}
+
+#[test]
+fn a_cut_response_keeps_its_status_and_ends_before_the_next_command() {
+    let mut talk = Talk::login(P41);
+    let mut first = [packet(1, &[1]), packet(2, DEF), packet(3, EOF), packet(4, b"\x01z")].concat();
+    first.extend_from_slice(&[200, 0, 0, 5, 5, b'a']);
+    talk.select(b"a")
+        .say(Side::Server, &first)
+        .miss(Side::Server, 16_000, Missing::Unread);
+    talk.miss(Side::Server, 16_000, Missing::Unread)
+        .select(b"b")
+        .server(1, OK)
+        .client(0, &[COM_QUIT]);
+    let run = talk.run();
+    assert_eq!(
+        run.lines()[..2],
+        [r#"COM_QUERY "a" ok rows=?"#, r#"COM_QUERY "b" ok affected=0"#]
+    );
+    let (a, b) = (&run.exchanges[0].response, &run.exchanges[1].response);
+    assert_eq!((a.end, a.end - a.start), (b.start, first.len() as u64 + 32_000));
+}
+
+#[test]
+fn rows_whose_ends_were_not_read_are_counted_by_their_headers() {
+    let mut talk = Talk::login(P41 | 1 << 24);
+    talk.select(b"a").server(1, &[1]).server(2, DEF);
+    for seq in 3..6 {
+        talk.say(Side::Server, &[0x40, 0x42, 0x0f, seq, 0xfd, 0x3c, 0x42])
+            .miss(Side::Server, 999_997, Missing::Unread);
+    }
+    assert_eq!(talk.server(6, END).run().lines(), [r#"COM_QUERY "a" ok rows=3"#]);
+}
+
+#[test]
+fn a_statement_that_was_not_read_whole_is_cut_and_still_measured() {
+    let mut talk = Talk::login(P41);
+    talk.say(Side::Client, b"\x00\x10\0\0\x03insert into t")
+        .miss(Side::Client, 4096 - 14, Missing::Unread);
+    let run = talk.server(1, OK).run();
+    assert_eq!(run.lines(), [r#"COM_QUERY "insert into t" ok affected=0"#]);
+    assert!(message(&run.exchanges[0]).statement_cut);
+}
+
+#[test]
+fn zstd_frames_are_inflated() {
+    let frame = |seq: u8, inner: &[u8]| {
+        let body = zstd::bulk::compress(inner, 3).unwrap();
+        let mut out = (body.len() as u32).to_le_bytes()[..3].to_vec();
+        out.push(seq);
+        out.extend_from_slice(&(inner.len() as u32).to_le_bytes()[..3]);
+        out.extend_from_slice(&body);
+        out
+    };
+    let text = [b"\x03select '".to_vec(), vec![b'x'; 50_000], b"'".to_vec()].concat();
+    let rows = [
+        packet(1, &[1]),
+        packet(2, DEF),
+        packet(3, &vec![1; 60_000]),
+        packet(4, END),
+    ]
+    .concat();
+    let mut talk = Talk::login(P41 | 1 << 24 | 1 << 26);
+    let (a, b) = rows.split_at(40_000);
+    talk.say(Side::Client, &frame(0, &packet(0, &text)))
+        .say(Side::Server, &frame(1, a))
+        .say(Side::Server, &frame(2, b));
+    let ping = [&[5, 0, 0, 0, 0, 0, 0][..], &packet(0, &[COM_PING])].concat();
+    talk.say(Side::Client, &ping)
+        .say(Side::Server, &[&[11, 0, 0, 1, 0, 0, 0][..], &packet(1, OK)].concat());
+    for run in [talk.run(), run(&cut(&talk.events, 1)), run(&talk.events[3..])] {
+        assert_eq!(message(&run.exchanges[0]).rows, Some(1));
+        assert_eq!(message(&run.exchanges[0]).statement.len(), 8 + 50_000 + 1);
+        assert_eq!(message(&run.exchanges[1]).status, Status::Ok);
+    }
+}
+
+#[test]
+fn header_and_body_read_apart_are_one_packet() {
+    let mut talk = Talk::default();
+    talk.miss(Side::Client, 0, Missing::Before)
+        .miss(Side::Server, 0, Missing::Before);
+    talk.say(Side::Client, &[9, 0, 0, 0])
+        .say(Side::Client, b"\x03select 1")
+        .server(1, OK);
+    assert_eq!(talk.run().lines(), [r#"COM_QUERY "select 1" ok affected=0"#]);
+}
+
+#[test]
+fn commands_that_nobody_answers_are_bounded() {
+    let mut talk = Talk::login(P41);
+    for _ in 0..6000 {
+        talk.client(0, &[COM_PING]);
+    }
+    let run = talk.run();
+    assert_eq!(run.exchanges.len(), 6000);
+    assert_eq!(run.exchanges[0].incomplete.map(|i| i.name()), Some("too_many"));
+}
+
+#[test]
+fn first_bytes_tell() {
+    assert!(looks_like_command(b"\x09\0\0\0\x03select 1"));
+    assert!(looks_like_command(b"\x0b\0\0\0\x03\0\x01select 1"));
+    assert!(looks_like_command(b"\x01\0\0\0\x0e"));
+    assert!(looks_like_command(b"\x05\0\0\0\0\0\0\x01\0\0\0\x0e"));
+    for other in [
+        &b"GET / HTTP/1.1\r\n"[..],
+        b"\x16\x03\x01\x02\0\x01",
+        b"*1\r\n$4\r\nPING",
+        b"\0\0\0\x08\x04\xd2\x16\x2f",
+        b"",
+        b"\x09\0\0\0",
+    ] {
+        assert!(!looks_like_command(other), "{other:?}");
+        assert!(!looks_like_greeting(other), "{other:?}");
+    }
+    let mut talk = Talk::default();
+    talk.greet(P41);
+    let Event::Bytes(_, _, greeting) = &talk.events[0] else {
+        panic!()
+    };
+    assert!(looks_like_greeting(greeting) && looks_like_greeting(&greeting[..5]));
+    assert!(looks_like_greeting(b"\x48\0\0\0\xff\x6a\x04Host 'x' is not allowed"));
+}
