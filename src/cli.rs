@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use masdeepflow::units::{parse_count, parse_duration, parse_size};
+use masdeepflow::units::{Speed, parse_count, parse_duration, parse_size, parse_speed};
 
 /// Version, commit, and what is built in.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("MDF_BUILD"));
@@ -330,23 +330,6 @@ pub struct ReplayArgs {
     /// How many times as fast as it happened (1, 0.5, 10), or max for without waiting
     #[arg(long, value_name = "N|max", default_value = "max", value_parser = parse_speed)]
     pub speed: Speed,
-}
-
-/// How fast lines come again.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Speed {
-    Times(f64),
-    Max,
-}
-
-fn parse_speed(text: &str) -> Result<Speed, String> {
-    if text == "max" {
-        return Ok(Speed::Max);
-    }
-    match text.trim_end_matches('x').parse::<f64>() {
-        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
-        _ => Err("a number above 0, or max".to_string()),
-    }
 }
 
 #[derive(Debug, Args)]

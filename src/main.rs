@@ -126,8 +126,10 @@ fn diff(arguments: cli::DiffArgs) -> Result<Outcome> {
 }
 
 #[cfg(feature = "analyze")]
-fn replay(_arguments: cli::ReplayArgs) -> Result<Outcome> {
-    not_built_in("replay")
+fn replay(arguments: cli::ReplayArgs) -> Result<Outcome> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let whole = masdeepflow::analyze::replay::replay(&arguments.file, arguments.speed, &mut out)?;
+    Ok(Outcome::from_losses(!whole))
 }
 
 #[cfg(feature = "analyze")]

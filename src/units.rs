@@ -123,6 +123,26 @@ pub fn parse_time(text: &str) -> Result<u64, String> {
     ns.and_then(|ns| u64::try_from(ns).ok()).ok_or_else(wrong)
 }
 
+/// How fast something recorded is to happen again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    /// This many times as fast as it happened.
+    Times(f64),
+    /// Without waiting.
+    Max,
+}
+
+/// A number of times (`1`, `0.5`, `10x`), or `max`.
+pub fn parse_speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    match text.trim_end_matches('x').parse::<f64>() {
+        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+        _ => Err("a number above 0, or max".to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,18 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::engine::Source;
-use super::input::Mapped;
 use super::live::{self, Line, Live};
 use crate::format::reader::Reader;
-
-/// How fast the lines come.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Speed {
-    /// This many times as fast as they were recorded.
-    Times(f64),
-    /// Without waiting.
-    Max,
-}
+use crate::mapped::Mapped;
+use crate::units::Speed;
 
 /// Blocks that are read together; their lines come in order of time.
 const BLOCKS: usize = 2;
