@@ -92,7 +92,7 @@ fn live_lines_name_requests_queries_and_processes() {
     let lines = finished.stdout.lines().filter(|line| line.contains("SELECT")).count();
     assert_eq!(lines, 5, "{}", finished.stdout);
     assert_eq!(
-        count(&rows(&file, "mysql"), "command", "query"),
+        count(&rows(&file, "mysql"), "command", "COM_QUERY"),
         5,
         "--print and -o give both"
     );

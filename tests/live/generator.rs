@@ -261,14 +261,11 @@ fn failed_connects_and_resets_have_their_error() {
     let (_, recorded) = live.record_traffic(&["fail", "--refused", "5", "--reset", "3", "--timed-out", "2"]);
     recorded.expect_no_losses();
     let rows = recorded.rows("connections");
-    let saying = |word: &str| {
-        rows.iter()
-            .filter(|row| row.to_string().to_lowercase().contains(word))
-            .count()
-    };
-    assert_eq!(saying("refused"), 5, "{rows:?}");
-    assert_eq!(saying("timed"), 2, "{rows:?}");
-    assert_eq!(saying("reset"), 3, "{rows:?}");
+    assert_eq!(count(&rows, "connect_error", "ECONNREFUSED"), 5, "{rows:?}");
+    assert_eq!(count(&rows, "connect_error", "ETIMEDOUT"), 2, "{rows:?}");
+    assert_eq!(count(&rows, "ending", "connect_failed"), 7, "{rows:?}");
+    let reset = |row: &&Value| row["ending"].as_str().is_some_and(|ending| ending.starts_with("reset"));
+    assert_eq!(rows.iter().filter(reset).count(), 3, "{rows:?}");
 }
 
 #[test]

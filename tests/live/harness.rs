@@ -74,8 +74,19 @@ impl Live {
     /// Records a script of the shell, run with `-e`; functions that scripts need are there.
     #[track_caller]
     pub fn record_script(&self, options: &[&str], script: &str) -> Recorded {
-        let script = self.write("script.sh", &format!("{SCRIPT_HEAD}\n{script}\n"));
-        self.record(options, &[Path::new("/bin/bash"), &script])
+        let finished = self.path("script-finished");
+        let script = self.write(
+            "script.sh",
+            &format!("{SCRIPT_HEAD}\n{script}\n: >{}\n", finished.display()),
+        );
+        let recorded = self.record(options, &[Path::new("/bin/bash"), &script]);
+        assert!(
+            finished.exists(),
+            "the script failed: {}{}",
+            recorded.finished.stdout,
+            recorded.finished.stderr
+        );
+        recorded
     }
 
     /// Records the traffic generator; what it says it did, and the capture.

@@ -130,7 +130,7 @@ fn queries_of_the_text_protocol_equal_those_of_sysbench() {
         reported(&report, "total:"),
         rows.len()
     );
-    assert_eq!(queries(&rows, "query"), reported(&report, "total:"), "{report}");
+    assert_eq!(queries(&rows, "COM_QUERY"), reported(&report, "total:"), "{report}");
     assert!(rows.iter().all(|row| row["side"] == "both"), "both ends were recorded");
     assert!(
         rows.iter()
@@ -147,19 +147,19 @@ fn executions_of_prepared_statements_equal_the_queries_of_sysbench() {
         return;
     };
     let (report, rows) = sysbench(&live, "auto");
-    let executed = queries(&rows, "execute");
+    let executed = queries(&rows, "COM_STMT_EXECUTE");
     println!(
         "sysbench: {} queries; rows: {}, {executed} executions",
         reported(&report, "total:"),
         rows.len()
     );
     assert_eq!(
-        executed + queries(&rows, "query"),
+        executed + queries(&rows, "COM_QUERY"),
         reported(&report, "total:"),
         "{report}"
     );
     let select = |row: &&Value| {
-        row["command"] == "execute" && row["statement"].as_str().is_some_and(|s| s.starts_with("SELECT"))
+        row["command"] == "COM_STMT_EXECUTE" && row["statement"].as_str().is_some_and(|s| s.starts_with("SELECT"))
     };
     assert!(
         rows.iter().filter(select).count() > executed / 3,
