@@ -76,19 +76,24 @@ fn every_request_that_wrk_counts_is_a_row_and_nothing_is_lost() {
 
     let (mut complete, mut incomplete) = (0usize, 0usize);
     let mut totals = Vec::new();
-    each_row(&[&recorded.file], "http", |line| {
-        let row: Row = serde_json::from_str(line).expect("a row is JSON");
-        if row.complete {
-            assert_eq!((row.status, row.side.as_str()), (Some(200), "both"), "{line}");
-            totals.push(
-                row.total_ns
-                    .unwrap_or_else(|| panic!("a complete row has a time: {line}")),
-            );
-            complete += 1;
-        } else {
-            incomplete += 1;
-        }
-    });
+    each_row(
+        &recorded.file,
+        "http",
+        &["--columns", "complete,status,total_ns,side"],
+        |line| {
+            let row: Row = serde_json::from_str(line).expect("a row is JSON");
+            if row.complete {
+                assert_eq!((row.status, row.side.as_str()), (Some(200), "both"), "{line}");
+                totals.push(
+                    row.total_ns
+                        .unwrap_or_else(|| panic!("a complete row has a time: {line}")),
+                );
+                complete += 1;
+            } else {
+                incomplete += 1;
+            }
+        },
+    );
     println!("wrk: {requests} requests; rows: {complete} complete, {incomplete} incomplete");
     // wrk stops in the middle: of each of its 16 connections, one last request may be answered and not be counted.
     assert!(
