@@ -123,14 +123,15 @@ pub fn run_within(command: &mut Command, limit: Duration) -> Finished {
     }
 }
 
-/// `mdf analyze` of these files, one row of this table after the other, without holding them all.
+/// `mdf analyze` of this file, one row of this table after the other, without holding them all.
 #[track_caller]
-pub fn each_row(files: &[&Path], table: &str, mut each: impl FnMut(&str)) {
+pub fn each_row(file: &Path, table: &str, options: &[&str], mut each: impl FnMut(&str)) {
     let mut command = mdf();
     command
         .arg("analyze")
-        .args(files)
-        .args(["--table", table, "--format", "ndjson"]);
+        .arg(file)
+        .args(["--table", table, "--format", "ndjson"])
+        .args(options);
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
