@@ -108,7 +108,7 @@ fn node_serves_and_fetches() {
         "const http = require('http');\n\
          const server = http.createServer((request, response) => {\n\
          \x20 response.setHeader('Content-Type', 'text/plain');\n\
-         \x20 for (let i = 0; i < 40; i++) response.write(`line ${i}\\n`);\n\
+         \x20 for (let i = 0; i < 5; i++) response.write(`line ${i}\\n`);\n\
          \x20 response.end('done');\n\
          });\n\
          server.listen(0, '127.0.0.1', async () => {\n\
