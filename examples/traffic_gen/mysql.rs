@@ -535,10 +535,10 @@ fn client(plan: &Plan, address: SocketAddr, number: u64) -> Result<Tally> {
     }
     if let Some(id) = prepared {
         packets.command(COM_STMT_CLOSE, &u32::to_le_bytes(id))?;
-        tally.count("stmt_close");
+        tally.count("COM_STMT_CLOSE");
     }
     packets.command(COM_QUIT, b"")?;
-    tally.count("quit");
+    tally.count("COM_QUIT");
     // The server closes first, so that the last command is not lost in a reset.
     while packets.wire.fill()? {}
     tally.sent = packets.wire.sent;
@@ -593,13 +593,13 @@ fn work(
         body.extend_from_slice(&[0, 1, TYPE_LONG, 0]); // no NULLs; types follow; one LONG
         body.extend_from_slice(&(number as u32).to_le_bytes());
         packets.command(COM_STMT_EXECUTE, &body)?;
-        tally.count("stmt_execute");
+        tally.count("COM_STMT_EXECUTE");
         reply(packets, classic, tally)
     };
     let prepare = |packets: &mut Packets, tally: &mut Tally| -> Result<u32> {
         let text = format!("SELECT {wishes} id, name FROM items WHERE id > ?");
         packets.command(COM_STMT_PREPARE, text.as_bytes())?;
-        tally.count("stmt_prepare");
+        tally.count("COM_STMT_PREPARE");
         let first = packets.expect()?;
         let field = |at: usize| first.get(at..at + 2).map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
         let (columns, parameters) = (field(5), field(7));
@@ -620,28 +620,28 @@ fn work(
         reply(packets, classic, tally)
     };
     match kind {
-        Kind::Select | Kind::Huge => simple(packets, COM_QUERY, select.as_bytes(), "query", tally),
+        Kind::Select | Kind::Huge => simple(packets, COM_QUERY, select.as_bytes(), "COM_QUERY", tally),
         Kind::Multi => simple(
             packets,
             COM_QUERY,
             format!("{select}; {select};").as_bytes(),
-            "query",
+            "COM_QUERY",
             tally,
         ),
         Kind::Insert => {
             let text = format!("INSERT {wishes} INTO items VALUES ({number}, 'thing {number}')");
-            simple(packets, COM_QUERY, text.as_bytes(), "query", tally)
+            simple(packets, COM_QUERY, text.as_bytes(), "COM_QUERY", tally)
         }
         Kind::Update => {
             let text = format!("UPDATE {wishes} items SET name = 'thing' WHERE id = {number}");
-            simple(packets, COM_QUERY, text.as_bytes(), "query", tally)
+            simple(packets, COM_QUERY, text.as_bytes(), "COM_QUERY", tally)
         }
-        Kind::Error => simple(packets, COM_QUERY, b"SELECT id FROM missing", "query", tally),
-        Kind::Ping => simple(packets, COM_PING, b"", "ping", tally),
-        Kind::InitDb => simple(packets, COM_INIT_DB, plan.database.as_bytes(), "init_db", tally),
+        Kind::Error => simple(packets, COM_QUERY, b"SELECT id FROM missing", "COM_QUERY", tally),
+        Kind::Ping => simple(packets, COM_PING, b"", "COM_PING", tally),
+        Kind::InitDb => simple(packets, COM_INIT_DB, plan.database.as_bytes(), "COM_INIT_DB", tally),
         Kind::Statistics => {
             packets.command(COM_STATISTICS, b"")?;
-            tally.count("statistics");
+            tally.count("COM_STATISTICS");
             packets.expect().map(drop)
         }
         Kind::Prepared => {
@@ -655,7 +655,7 @@ fn work(
             let id = prepare(packets, tally)?;
             execute(packets, id, tally)?;
             packets.command(COM_STMT_CLOSE, &id.to_le_bytes())?;
-            tally.count("stmt_close");
+            tally.count("COM_STMT_CLOSE");
             Ok(())
         }
     }

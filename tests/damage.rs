@@ -1,0 +1,93 @@
+//! Damage is normal input: whatever is cut off a capture or flipped in it, there is a result or an error, never a
+//! panic, and what was lost is said.
+#![cfg(feature = "analyze")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use masdeepflow::analyze::engine::Source;
+use masdeepflow::analyze::live::Live;
+use masdeepflow::format::reader::Reader;
+use support::{mdf, run};
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny.mdf")
+}
+
+/// What the whole analyzer makes of these bytes: its lines, and whether it knows that something is missing.
+/// `None`: refused.
+fn read(bytes: &[u8]) -> Option<(Vec<String>, bool)> {
+    let reader = Reader::open(bytes).ok()?;
+    let mut live = Live::new(reader.header());
+    let sources: Vec<_> = reader.blocks().iter().map(|block| Source::Stored(*block)).collect();
+    let mut lines = live.lines(&sources);
+    lines.extend(live.finish());
+    let mut raw = Vec::new();
+    let broken = reader.blocks().iter().any(|block| block.inflate(&mut raw).is_err());
+    let lost = broken || !reader.clean_end() || reader.damage().iter().any(|damage| damage.loses());
+    Some((lines.into_iter().map(|line| line.text).collect(), lost))
+}
+
+#[test]
+fn every_truncation_gives_a_result_that_says_so_or_an_error() {
+    let bytes = fs::read(fixture()).expect("the fixture is there");
+    let (whole, lost) = read(&bytes).expect("the fixture is whole");
+    assert!(!lost && whole.iter().any(|line| line.contains("GET")), "{whole:?}");
+    for len in 0..bytes.len() {
+        if let Some((lines, lost)) = read(&bytes[..len]) {
+            assert!(lost, "cut at {len}: and nothing is said to be missing");
+            assert!(lines.len() <= whole.len(), "cut at {len}: more lines than before");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_changes_nothing_or_is_noticed() {
+    let bytes = fs::read(fixture()).expect("the fixture is there");
+    let (whole, _) = read(&bytes).expect("the fixture is whole");
+    for at in 0..bytes.len() {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= flip;
+            if let Some((lines, lost)) = read(&damaged) {
+                assert!(
+                    lost || lines == whole,
+                    "byte {at} ^ {flip:#x}: other lines, and nothing is said to be missing"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_exit_code_of_analyze_says_what_became_of_a_damaged_file() {
+    let bytes = fs::read(fixture()).expect("the fixture is there");
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = dir.path().join("damaged.mdf");
+    run(mdf().arg("analyze").arg(fixture())).expect_code(&[0]);
+    let mut codes = [0; 4];
+    let step = (bytes.len() / 40).max(1);
+    for at in (0..bytes.len()).step_by(step) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x55;
+        for damaged in [&bytes[..at], &flipped[..]] {
+            fs::write(&file, damaged).expect("it can be written");
+            let finished = run(mdf().arg("analyze").arg(&file)).expect_code(&[0, 1, 3]);
+            let code = finished.code();
+            codes[code as usize] += 1;
+            let lost = read(damaged).map(|(_, lost)| lost);
+            match lost {
+                None => assert_eq!(code, 1, "at {at}: {}", finished.stderr),
+                Some(true) => assert_eq!(code, 3, "at {at}: {}", finished.stderr),
+                Some(false) => assert_eq!(code, 0, "at {at}: {}", finished.stderr),
+            }
+            assert!(!finished.stderr.contains("panicked"), "at {at}: {}", finished.stderr);
+        }
+    }
+    assert!(
+        codes[1] > 0 && codes[3] > 0,
+        "the fixture is large enough for both: {codes:?}"
+    );
+}

@@ -1,0 +1,125 @@
+//! Captures of real programs give the tables that were read and found right.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::{mdf, run};
+
+/// The tables that are compared, and the columns that others rely on.
+const TABLES: [(&str, &str); 6] = [
+    (
+        "http",
+        "start,client_ip,client_port,server_ip,server_port,method,path,query,host,version,status,request_bytes,\
+         response_bytes,ttfb_ns,total_ns,network_ns,side,client_pid,client_comm,server_pid,server_comm,complete,\
+         incomplete_reason",
+    ),
+    (
+        "mysql",
+        "start,client_port,server_port,user,database,server_version,command,statement,fingerprint,digest,status,\
+         error_code,sqlstate,error_message,rows,affected_rows,warnings,no_index_used,ttfb_ns,total_ns,side,client_comm,\
+         complete,incomplete_reason",
+    ),
+    (
+        "connections",
+        "open,close,client_ip,client_port,server_ip,server_port,role,state,connect_error,connect_ns,bytes_sent,\
+         bytes_received,retransmits,protocol,exchanges,why,client_comm,server_comm",
+    ),
+    ("processes", "start,exit,pid,ppid,uid,comm,exe,argv,exit_code,signal"),
+    (
+        "endpoints",
+        "method,endpoint,host,count,errors,client_errors,p50_ns,p99_ns,max_ns",
+    ),
+    ("losses", "reason,events,bytes"),
+];
+
+fn fixtures() -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let entries = fs::read_dir(dir)
+        .expect("fixtures/ is there")
+        .map(|entry| entry.expect("it can be read").path());
+    let mut files: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|e| e == "mdf"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "there are fixtures");
+    files
+}
+
+fn table(file: &Path, table: &str, columns: &str, threads: &str) -> String {
+    let mut analyze = mdf();
+    analyze
+        .arg("analyze")
+        .arg(file)
+        .args(["--table", table, "--columns", columns, "--format", "csv"]);
+    run(analyze.args(["--threads", threads])).expect_code(&[0, 3]).stdout
+}
+
+#[test]
+fn captures_of_real_programs_give_the_expected_tables() {
+    let update = std::env::var_os("MDF_UPDATE").is_some();
+    let mut wrong = Vec::new();
+    for file in fixtures() {
+        for (name, columns) in TABLES {
+            let is = table(&file, name, columns, "1");
+            let path = file.with_extension(format!("{name}.csv"));
+            let empty = is.lines().count() <= 1;
+            if update {
+                if empty {
+                    let _ = fs::remove_file(&path);
+                } else {
+                    fs::write(&path, &is).expect("fixtures/ can be written");
+                }
+                continue;
+            }
+            // No file stands for no rows.
+            let expected = fs::read_to_string(&path).unwrap_or_default();
+            if is != expected && !(empty && expected.is_empty()) {
+                wrong.push(difference(&path, &expected, &is));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The first line that differs.
+fn difference(path: &Path, expected: &str, is: &str) -> String {
+    let mut lines = expected.lines().zip(is.lines()).enumerate();
+    let (e, i) = (expected.lines().count(), is.lines().count());
+    match lines.find(|(_, (expected, is))| expected != is) {
+        Some((at, (expected, is))) => {
+            format!(
+                "{}:{}: expected\n  {expected}\nand it is\n  {is}",
+                path.display(),
+                at + 1
+            )
+        }
+        None => format!("{}: expected {e} lines, and there are {i}", path.display()),
+    }
+}
+
+#[test]
+fn tables_are_the_same_for_any_number_of_threads() {
+    for file in fixtures() {
+        for (name, columns) in TABLES {
+            let one = table(&file, name, columns, "1");
+            for threads in ["2", "7"] {
+                let several = table(&file, name, columns, threads);
+                assert_eq!(one, several, "{name} of {} with {threads} threads", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_fixture_names_the_machine_it_was_made_on() {
+    for file in fixtures() {
+        for (name, _) in TABLES {
+            let text = fs::read_to_string(file.with_extension(format!("{name}.csv"))).unwrap_or_default();
+            for word in ["/work/", "/home/", "/root/"] {
+                assert!(!text.contains(word), "{name} of {} has {word}", file.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Live tests: real programs, recorded by the real recorder. They need root; without it each says that it was not run.
+//!
+//! Only processes that a test started are recorded, chosen by a cgroup of their own.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod harness;
+
+mod command;
+mod generator;
+mod killed;
+mod mariadb;
+mod programs;
+mod webserver;
