@@ -70,6 +70,8 @@ pub struct Drain {
     bytes: u64,
     /// Shortened payload by the stored byte of its [`Cut`]; the last one also takes those of later versions.
     cuts: [Count; CUTS],
+    /// Events that are in the file, but were not printed.
+    not_printed: Count,
     last_pid: u32,
     strangers: HashSet<u32>,
     clock: Ticker,
@@ -101,6 +103,7 @@ impl Drain {
             heard: 0,
             bytes: 0,
             cuts: [Count::default(); CUTS],
+            not_printed: Count::default(),
             last_pid: 0,
             strangers: HashSet::new(),
             clock: Ticker::new(clock::INTERVAL),
@@ -456,8 +459,12 @@ impl Drain {
             && print.offer(&batch) == Err(Refused::Full)
         {
             for block in batch.blocks.iter().filter(|block| block.class == Class::Events) {
-                self.ledger
-                    .note(LossReason::OutputStalled, block.first_time, event_count(block));
+                let count = event_count(block);
+                match &self.outlets.file {
+                    // The file has them: nothing to tell its readers.
+                    Some(_) => self.not_printed.add(count),
+                    None => self.ledger.note(LossReason::OutputStalled, block.first_time, count),
+                }
             }
         }
     }
@@ -531,6 +538,11 @@ impl Drain {
             events: self.heard,
             bytes: self.bytes,
         }
+    }
+
+    /// Events that are in the file, but were not printed, because standard output was slower.
+    pub fn not_printed(&self) -> Count {
+        self.not_printed
     }
 
     /// Events whose payload was shortened, and the bytes that are missing of it, by cause.

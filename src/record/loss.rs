@@ -15,7 +15,8 @@ pub struct Count {
 }
 
 impl Count {
-    fn add(&mut self, other: Count) {
+    /// Adds another count.
+    pub fn add(&mut self, other: Count) {
         self.events += other.events;
         self.bytes += other.bytes;
     }

@@ -627,6 +627,12 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
     {
         say(line);
     }
+    if !drain.not_printed().is_zero() {
+        let events = words::number(drain.not_printed().events);
+        say(&format!(
+            "{events} events are in the file but were not printed: standard output was slower"
+        ));
+    }
     if let Some(status) = outcome.command {
         say(&format!("the command {}", child::status_words(status)));
     }

@@ -1,0 +1,245 @@
+//! What can go wrong while recording: never a hang, never a corrupt file, never a blocked workload, and what was lost
+//! is counted to the event.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use masdeepflow::format::record::*;
+
+use super::tools::*;
+use super::workload::{EVENTS, Talk};
+
+/// `mdf record` of a command that talks.
+fn recording(words: &[&str], talk: Talk) -> Command {
+    let mut command = mdf();
+    command.arg("record").args(words).arg("--").args(talk.words());
+    command
+}
+
+#[test]
+fn a_killed_recorder_leaves_a_readable_file_and_a_running_command() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let talk = Talk {
+        pause: Duration::from_micros(300),
+        ..Talk::of(1_000_000, 200)
+    };
+    let mut recorder = Recorder::spawn(folder.path(), recording(&["-o", "cap.mdf"], talk)).attached();
+    let path = folder.path().join("cap.mdf");
+    until("there is data", || {
+        path.exists() && Capture::read(&path).data.len() > 500
+    });
+    let home = cgroup_root().join(format!("mdf-{}", recorder.child.id()));
+    signal(&recorder.child, libc::SIGKILL);
+    end(&mut recorder.child);
+    let alive = std::fs::read_to_string(home.join("cgroup.procs")).unwrap_or_default();
+    remove_cgroup(&home);
+    assert!(!alive.is_empty(), "the command goes on");
+
+    let capture = Capture::read(&path);
+    assert!(!capture.clean, "nobody wrote the end");
+    assert!(capture.data.len() > 500);
+    capture.streams();
+    // A cut at any point leaves what is before it.
+    let bytes = std::fs::read(&path).unwrap();
+    let cut = folder.path().join("cut.mdf");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let half = Capture::read(&cut);
+    assert!(half.data.len() < capture.data.len());
+}
+
+#[test]
+fn a_stopped_recorder_loses_what_does_not_fit_and_counts_it() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let talk = Talk {
+        wait: true,
+        ..Talk::of(20_000, 1_000)
+    };
+    let words = ["-o", "cap.mdf", "--buffer-size", "256k"];
+    let recorder = Recorder::spawn(folder.path(), recording(&words, talk)).attached();
+    until("it is connected", || folder.path().join("connected").exists());
+    signal(&recorder.child, libc::SIGSTOP);
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    // The workload ends although nobody listens.
+    let procs = cgroup_root().join(format!("mdf-{}/cgroup.procs", recorder.child.id()));
+    until("the command has ended", || {
+        std::fs::read_to_string(&procs).unwrap().is_empty()
+    });
+    signal(&recorder.child, libc::SIGCONT);
+    let (code, log) = recorder.end();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("the ring buffer was full"), "{log}");
+    let capture = Capture::read(&folder.path().join("cap.mdf"));
+    assert!(capture.clean && capture.damage == 0);
+    let lost = capture.lost(LossReason::RingFull);
+    let others = capture.events() - capture.data.len() as u64;
+    assert!(lost > 0);
+    // Data, and the exits, connect and closes that may be among what was lost.
+    let heard = capture.data.len() as u64 + lost;
+    assert!(
+        (20_000 * EVENTS..=20_000 * EVENTS + 8).contains(&heard),
+        "{heard} with {others} others"
+    );
+}
+
+#[test]
+fn a_full_disk_is_counted_and_the_file_stays_readable() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("small")).unwrap();
+    // A file system of its own, in a mount namespace of its own: gone with the process.
+    let script = "mount -t tmpfs -o size=128k none small && \"$@\"; code=$?; cp small/cap.mdf cap.mdf; exit $code";
+    let talk = Talk {
+        pause: Duration::from_micros(20),
+        ..Talk::of(20_000, 300)
+    };
+    let inner = recording(&["-o", "small/cap.mdf"], talk);
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let (code, log) = Recorder::spawn(folder.path(), command).end();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("No space left"), "{log}");
+    let lost = number_before(&log, " events (").expect("a count");
+    assert!(log.contains("the file could not be written"), "{log}");
+    let capture = Capture::read(&folder.path().join("cap.mdf"));
+    assert!(!capture.data.is_empty());
+    let heard = number_before(&log, " events with").unwrap();
+    assert!(lost > 0 && heard >= 20_000 * EVENTS, "{log}");
+    let kept = number_before(&log, " kept in").unwrap();
+    assert_eq!(kept, capture.events(), "what is said to be kept is in the file: {log}");
+}
+
+#[test]
+fn a_removed_directory_is_told_and_ends_nothing() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("below")).unwrap();
+    let talk = Talk {
+        wait: true,
+        ..Talk::of(3_000, 100)
+    };
+    let recorder = Recorder::spawn(folder.path(), recording(&["-o", "below/cap.mdf"], talk)).attached();
+    until("it is connected", || folder.path().join("connected").exists());
+    std::fs::remove_dir_all(folder.path().join("below")).unwrap();
+    until("it is noticed", || {
+        recorder.log().contains("was removed while being written")
+    });
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let (code, log) = recorder.end();
+    assert_eq!(code, 3, "{log}");
+    assert!(
+        log.contains("the file could not be written") && log.contains("no file was written"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_slow_disk_blocks_nobody_and_is_counted_to_the_event() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("slow");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let begun = Instant::now();
+    // More than pipe and queue hold together.
+    let talk = Talk::of(30_000, 3_000);
+    let recorder = Recorder::spawn(folder.path(), recording(&["-o", "slow", "--buffer-size", "32M"], talk));
+    let mut reader = File::open(&fifo).unwrap();
+    let procs = cgroup_root().join(format!("mdf-{}/cgroup.procs", recorder.child.id()));
+    until("the command runs", || recorder.log().contains("attached in"));
+    // Nothing is read before the command has ended.
+    until("the command has ended", || {
+        std::fs::read_to_string(&procs).unwrap_or_default().is_empty()
+    });
+    let took = begun.elapsed();
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).unwrap();
+    let (code, log) = recorder.end();
+    let path = folder.path().join("cap.mdf");
+    std::fs::write(&path, bytes).unwrap();
+    let capture = Capture::read(&path);
+    assert!(capture.clean && capture.damage == 0);
+    let lost = capture.lost(LossReason::QueueFull) + capture.lost(LossReason::RingFull);
+    assert!(took < LONG && lost > 0 && code == 3, "{log}");
+    let heard = capture.data.len() as u64 + lost;
+    assert!(
+        (30_000 * EVENTS..=30_000 * EVENTS + 8).contains(&heard),
+        "{heard}: {log}"
+    );
+}
+
+#[test]
+fn a_reader_of_standard_output_that_stalls_costs_lines_only() {
+    if !live() || cfg!(not(feature = "analyze")) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = recording(&["-o", "cap.mdf", "--print"], Talk::of(10_000, 64));
+    command.stdout(Stdio::piped());
+    let mut recorder = Recorder::spawn(folder.path(), command);
+    let unread = recorder.child.stdout.take();
+    let (code, log) = recorder.end();
+    drop(unread);
+    assert_eq!(code, 0, "the file is whole: {log}");
+    assert!(log.contains("standard output is stalled"), "{log}");
+    assert_eq!(
+        Capture::read(&folder.path().join("cap.mdf")).data.len() as u64,
+        10_000 * EVENTS
+    );
+}
+
+#[test]
+fn a_reader_of_standard_output_that_goes_away_is_no_error() {
+    if !live() || cfg!(not(feature = "analyze")) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let talk = Talk {
+        pause: Duration::from_millis(1),
+        ..Talk::of(1_000_000, 64)
+    };
+    let mut command = recording(&[], talk);
+    command.stdout(Stdio::piped());
+    let mut recorder = Recorder::spawn(folder.path(), command).attached();
+    drop(recorder.child.stdout.take());
+    let (code, log) = recorder.end();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("standard output was closed"), "{log}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once_although_the_disk_hangs() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("slow");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let talk = Talk::of(1_000_000, 3_000);
+    let recorder = Recorder::spawn(folder.path(), recording(&["-o", "slow"], talk));
+    let _reader = File::open(&fifo).unwrap();
+    until("the disk hangs", || recorder.log().contains("attached in"));
+    std::thread::sleep(Duration::from_millis(500));
+    signal(&recorder.child, libc::SIGINT);
+    std::thread::sleep(Duration::from_millis(200));
+    let begun = Instant::now();
+    signal(&recorder.child, libc::SIGINT);
+    let (code, log) = recorder.end();
+    assert_eq!(code, 1, "{log}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{log}");
+}

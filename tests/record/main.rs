@@ -1,0 +1,10 @@
+//! `mdf record` as a process: what it refuses, and, as root, what it records of programs that the tests start.
+//!
+//! The live tests capture only the tests' own processes, chosen in the kernel by a cgroup or a pid.
+#![cfg(feature = "record")]
+
+mod faults;
+mod live;
+mod refusals;
+mod tools;
+mod workload;

@@ -1,0 +1,96 @@
+//! What `mdf record` refuses, and how. None of these needs root, and none leaves a file.
+
+use std::os::unix::process::CommandExt;
+
+use super::tools::{is_root, mdf};
+
+/// Runs it; the exit code and what it said.
+fn refuse(words: &[&str]) -> (i32, String) {
+    let output = mdf().arg("record").args(words).output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn without_capabilities_it_names_them_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cap.mdf");
+    let mut command = mdf();
+    command.args(["record", "-o"]).arg(&file);
+    if is_root() {
+        // SAFETY: prctl and setuid take integers; giving up every capability and root concerns the child only.
+        unsafe {
+            command.pre_exec(|| {
+                for capability in 0..64 {
+                    libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0);
+                }
+                Ok(())
+            });
+        }
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("CAP_BPF"), "{said}");
+    assert!(!file.exists());
+}
+
+#[test]
+fn an_existing_file_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cap.mdf");
+    std::fs::write(&file, "precious").unwrap();
+    let (code, said) = refuse(&["-o", file.to_str().unwrap()]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("--force"), "{said}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+}
+
+#[test]
+fn a_filter_that_means_everything_is_refused() {
+    for words in [["--cgroup", "1"], ["--cgroup", "0"], ["--cgroup", "/"], ["--pid", "1"]] {
+        let (code, said) = refuse(&words);
+        assert_eq!(code, 1, "{said}");
+        assert!(
+            said.contains("whole host") && said.contains("leave the filter out"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    for (words, expected) in [
+        (["--cgroup", "/no/such/cgroup"], "/no/such/cgroup"),
+        (["--netns", "no-such-namespace"], "no-such-namespace"),
+        (["--pid", "4194305"], "4194305"),
+        (["-o", "/no/such/folder/cap.mdf"], "/no/such/folder"),
+        (["--", "/no/such/program"], "/no/such/program"),
+    ] {
+        let mut all = vec!["-o", "x.mdf"];
+        all.retain(|_| words[0] != "-o");
+        all.extend(words);
+        let (code, said) = refuse(&all);
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(expected), "{said}");
+        assert!(!std::path::Path::new("x.mdf").exists());
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_together_are_wrong_usage() {
+    for words in [
+        &["-o", "x.mdf", "--keep", "3"][..],
+        &["-o", "x.mdf", "--keep", "0", "--rotate-size", "1M"],
+        &["-o", "x.mdf", "--ring", "60s", "--rotate-size", "1M"],
+        &["--ring", "60s"],
+        &["--snaplen", "1M", "-o", "x.mdf"],
+        &["--backend", "magic"],
+    ] {
+        let (code, said) = refuse(words);
+        assert_eq!(code, 2, "{words:?}: {said}");
+    }
+    assert!(!std::path::Path::new("x.mdf").exists());
+}

@@ -1,0 +1,108 @@
+//! The traffic that the live tests record: this test program, started again, talks to itself over loopback. Each round
+//! is one message to a server thread and its echo: a send and a receive at each end, so four events.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Data events of one round.
+pub const EVENTS: u64 = 4;
+
+/// How to talk.
+#[derive(Debug, Clone, Copy)]
+pub struct Talk {
+    pub rounds: u64,
+    pub bytes: usize,
+    /// Between two rounds.
+    pub pause: Duration,
+    /// Connect, then wait until a file of this name (in the working directory) is there.
+    pub wait: bool,
+}
+
+impl Talk {
+    pub fn of(rounds: u64, bytes: usize) -> Talk {
+        Talk {
+            rounds,
+            bytes,
+            pause: Duration::ZERO,
+            wait: false,
+        }
+    }
+
+    /// The command that talks so.
+    pub fn words(self) -> Vec<String> {
+        let talk = format!(
+            "{} {} {} {}",
+            self.rounds,
+            self.bytes,
+            self.pause.as_micros(),
+            u8::from(self.wait)
+        );
+        let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+        let test = "workload::talk".to_owned();
+        let shell = "MDF_TALK=\"$1\" exec \"$2\" --exact --ignored --quiet \"$3\" >/dev/null".to_owned();
+        [
+            "sh".to_owned(),
+            "-c".to_owned(),
+            shell,
+            "sh".to_owned(),
+            talk,
+            program,
+            test,
+        ]
+        .into()
+    }
+
+    /// The same, started by the test itself.
+    pub fn command(self, folder: &Path) -> Command {
+        let words = self.words();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(folder);
+        command
+    }
+}
+
+#[test]
+#[ignore = "the workload of other tests, not a test"]
+fn talk() {
+    let Ok(words) = std::env::var("MDF_TALK") else { return };
+    let words: Vec<u64> = words.split(' ').map(|word| word.parse().unwrap()).collect();
+    let [rounds, bytes, pause, wait] = words[..] else {
+        panic!("four numbers")
+    };
+    let bytes = usize::try_from(bytes).unwrap();
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        connection.set_nodelay(true).unwrap();
+        let mut message = vec![0; bytes];
+        while connection.read_exact(&mut message).is_ok() {
+            connection.write_all(&message).unwrap();
+        }
+    });
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_nodelay(true).unwrap();
+    if wait == 1 {
+        std::fs::write("connected", address.port().to_string()).unwrap();
+        while !Path::new("go").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let mut message = vec![0; bytes];
+    for round in 0..rounds {
+        let head = format!("round {round:012} ");
+        let len = head.len().min(bytes);
+        message[..len].copy_from_slice(&head.as_bytes()[..len]);
+        connection.write_all(&message).unwrap();
+        connection.read_exact(&mut message).unwrap();
+        if pause > 0 {
+            std::thread::sleep(Duration::from_micros(pause));
+        }
+    }
+    drop(connection);
+    server.join().unwrap();
+}
