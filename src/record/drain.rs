@@ -74,6 +74,8 @@ pub struct Drain {
     not_printed: Count,
     last_pid: u32,
     strangers: HashSet<u32>,
+    /// Ids of cgroups that processes are in, and whose paths are not known.
+    nameless: HashSet<u64>,
     clock: Ticker,
     losses_read: u64,
     part_begun: u64,
@@ -106,6 +108,7 @@ impl Drain {
             not_printed: Count::default(),
             last_pid: 0,
             strangers: HashSet::new(),
+            nameless: HashSet::new(),
             clock: Ticker::new(clock::INTERVAL),
             losses_read: now,
             part_begun: now,
@@ -252,8 +255,25 @@ impl Drain {
             .ok()
             .and_then(|text| super::cgroup::path_of_process(&text).map(<[u8]>::to_vec))
             .filter(|path| tree.id(path).is_ok_and(|found| found == id));
-        if let Some(path) = path {
-            self.name_cgroup(id, &path);
+        match path {
+            Some(path) => self.name_cgroup(id, &path),
+            None => {
+                self.nameless.insert(id);
+            }
+        }
+    }
+
+    /// Looks for cgroups that could not be named through their process, because it had ended or moved on.
+    fn name_nameless(&mut self) {
+        let nameless = std::mem::take(&mut self.nameless);
+        let Some(tree) = self.tree.as_ref().filter(|_| !nameless.is_empty()) else {
+            return;
+        };
+        let paths = tree.by_id();
+        for id in nameless {
+            if let Some(path) = paths.get(&id) {
+                self.name_cgroup(id, path);
+            }
         }
     }
 
@@ -331,6 +351,7 @@ impl Drain {
         if self.clock.due(now) {
             self.event(&Record::Clock(sys::clocks()));
             self.live.prune(now);
+            self.name_nameless();
             self.prune_cgroups();
             let events = self.live.take_not_kept();
             self.ledger

@@ -51,7 +51,10 @@ impl Ledger {
             return;
         }
         self.totals.entry(reason).or_default().add(count);
-        self.defer(reason, since, count);
+        // What is beyond a limit of the user's is beyond the end of the recording: no hole in it.
+        if reason != LossReason::Limit {
+            self.defer(reason, since, count);
+        }
     }
 
     /// A counter that only grows was read; what it grew by since the reading before was lost after `since`.
@@ -158,6 +161,15 @@ mod tests {
             }]
         );
         assert_eq!(ledger.totals()[&LossReason::QueueFull], count(8, 80));
+    }
+
+    #[test]
+    fn what_is_beyond_a_limit_is_no_hole_in_the_recording() {
+        let mut ledger = Ledger::default();
+        ledger.note(LossReason::Limit, 0, count(9, 900));
+        assert!(ledger.take(1).is_empty());
+        assert_eq!(ledger.missing(), 0);
+        assert_eq!(ledger.totals()[&LossReason::Limit], count(9, 900));
     }
 
     #[test]

@@ -38,6 +38,8 @@ const LOSSES: Duration = Duration::from_millis(500);
 const QUEUE: usize = 16;
 /// After the command's tree has ended, its connections are still closing.
 const LINGER: Duration = Duration::from_millis(100);
+/// At the end, a snapshot that is still being taken is waited for so long.
+const SNAPSHOT: Duration = Duration::from_secs(1);
 /// How long a command that was asked to end may take.
 const COMMAND_END: Duration = Duration::from_secs(2);
 /// A consumer that makes no progress for this long at the end is given up.
@@ -483,6 +485,10 @@ fn record(
         }
     };
     probe.stop_new_events();
+    // A recording can be shorter than the look around at its start.
+    if let Some(Ok(taken)) = snapshot.map(|snapshot| snapshot.recv_timeout(SNAPSHOT)) {
+        lock(drain).snapshot(taken);
+    }
     ring.consume().context("cannot read the ring buffer")?;
     read_losses(drain, probe);
     Ok(end)

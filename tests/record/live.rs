@@ -52,6 +52,18 @@ fn everything_that_a_command_says_is_in_the_file() {
     assert!(streams.values().all(|bytes| *bytes == 77_700), "{streams:?}");
     assert_eq!(number_before(&log, " events with"), Some(capture.events()));
 
+    let sent = |n: u64| {
+        capture
+            .data
+            .iter()
+            .filter(|piece| piece.payload.starts_with(format!("round {n:012} ").as_bytes()))
+            .count()
+    };
+    assert!(
+        (0..777).all(|round| sent(round) as u64 == EVENTS),
+        "each round is there with its own bytes"
+    );
+
     let roles: BTreeSet<Role> = capture.sockets.values().map(|socket| socket.role).collect();
     assert_eq!(roles, BTreeSet::from([Role::Client, Role::Server, Role::Listener]));
     assert_eq!(capture.connects.len(), 1);

@@ -50,8 +50,8 @@ fn an_existing_file_is_not_touched() {
 
 #[test]
 fn a_filter_that_means_everything_is_refused() {
-    for words in [["--cgroup", "1"], ["--cgroup", "0"], ["--cgroup", "/"], ["--pid", "1"]] {
-        let (code, said) = refuse(&words);
+    for [filter, everything] in [["--cgroup", "1"], ["--cgroup", "0"], ["--cgroup", "/"], ["--pid", "1"]] {
+        let (code, said) = refuse(&["-o", "x.mdf", filter, everything]);
         assert_eq!(code, 1, "{said}");
         assert!(
             said.contains("whole host") && said.contains("leave the filter out"),
