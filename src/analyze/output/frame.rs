@@ -125,15 +125,16 @@ impl<W: Write + Send> RowWriter for ParquetFile<W> {
     }
 }
 
-/// Writes an Arrow IPC file: zstd, one record batch for each batch. polars' batched writer takes no metadata of ours, so
-/// the facts are only in Parquet.
-pub fn arrow<'w>(to: impl Write + Send + 'w, specs: &[Spec]) -> anyhow::Result<Box<dyn RowWriter + 'w>> {
-    let writer = IpcWriter::new(to)
+/// Writes an Arrow IPC file: zstd, one record batch for each batch, `facts` in the file's metadata.
+pub fn arrow<'w>(to: impl Write + Send + 'w, specs: &[Spec], facts: &Facts) -> anyhow::Result<Box<dyn RowWriter + 'w>> {
+    let mut writer = IpcWriter::new(to)
         .with_compression(Some(IpcCompression::ZSTD(Default::default())))
         // Plain strings instead of string views, which older readers do not know.
         .with_compat_level(CompatLevel::oldest())
-        .batched(&schema(specs), Vec::new())
+        // One description for each column, or the file has no columns: "no dictionary".
+        .batched(&schema(specs), vec![Default::default(); specs.len()])
         .context("cannot begin an Arrow file")?;
+    writer.set_custom_metadata(facts.0.clone());
     Ok(Box::new(ArrowFile { writer }))
 }
 

@@ -73,7 +73,7 @@ impl Format {
             Format::Ndjson => Box::new(JsonWriter::lines(to)),
             Format::Csv => Box::new(CsvWriter::new(to, specs)?),
             Format::Parquet => super::frame::parquet(to, specs, facts)?,
-            Format::Arrow => super::frame::arrow(to, specs)?,
+            Format::Arrow => super::frame::arrow(to, specs, facts)?,
         })
     }
 }
