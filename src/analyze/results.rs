@@ -11,7 +11,7 @@ use super::query::group::{GroupBy, Groups, Measured};
 use super::query::order::compare_rows;
 use super::report::{Aggregate, render, sections};
 use super::row::{CaptureFacts, ConnectionRow, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
-use super::table::buffer::{RowBuffer, RowStream, Rows};
+use super::table::buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::table::capture::Capture;
 use super::table::connections::Connections;
 use super::table::exchanges::{Http, Mysql};
@@ -195,8 +195,10 @@ impl TablePlan {
     /// All columns of a table, in the order of its keys.
     pub fn whole(table: TableName) -> TablePlan {
         let columns: Vec<usize> = (0..table.specs().len()).collect();
-        let mut arrangement = super::table::buffer::Arrangement::default();
-        arrangement.visible = columns.len();
+        let arrangement = Arrangement {
+            visible: columns.len(),
+            ..Arrangement::default()
+        };
         TablePlan {
             table,
             columns,

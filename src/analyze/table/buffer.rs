@@ -7,8 +7,8 @@ use crate::analyze::query::order::compare_rows;
 
 /// Rows of a row group. At some 300 bytes a row this is about 40 MB.
 const GROUP: usize = 1 << 17;
-/// Rows that wait for earlier ones, at most: one exchange that lasts for hours must not hold everything.
-const MAX_WAITING: usize = 4 * GROUP;
+/// Row groups that wait for earlier rows, at most: one exchange that lasts for hours must not hold everything.
+const MAX_WAITING: usize = 4;
 
 /// Finished rows of one shard.
 pub struct RowBuffer<T: Table> {
@@ -77,6 +77,8 @@ pub struct RowStream<'w> {
     waiting: Rows,
     arrangement: Arrangement,
     writer: Box<dyn RowWriter + 'w>,
+    /// Rows of a row group.
+    group: usize,
 }
 
 impl<'w> RowStream<'w> {
@@ -86,6 +88,7 @@ impl<'w> RowStream<'w> {
             waiting: Rows::new(specs.iter().copied()),
             arrangement,
             writer,
+            group: GROUP,
         }
     }
 
@@ -99,14 +102,14 @@ impl<'w> RowStream<'w> {
         let many = self.waiting.keys.len();
         match self.arrangement.limit {
             Some(limit) => {
-                if many > GROUP.max(limit.saturating_mul(2)) {
+                if many > self.group.max(limit.saturating_mul(2)) {
                     let mut order = self.order();
                     order.truncate(limit);
                     self.waiting = self.waiting.gather(&order);
                 }
                 Ok(())
             }
-            None if self.arrangement.sort.is_empty() && many >= GROUP => self.write_ready(horizon),
+            None if self.arrangement.sort.is_empty() && many >= self.group => self.write_ready(horizon),
             None => Ok(()),
         }
     }
@@ -130,13 +133,13 @@ impl<'w> RowStream<'w> {
             0 => order.len(),
             horizon => order.partition_point(|row| self.waiting.keys[*row as usize].0 < horizon),
         };
-        if ready < GROUP {
-            if order.len() < MAX_WAITING {
+        if ready < self.group {
+            if order.len() < MAX_WAITING * self.group {
                 return Ok(());
             }
             ready = order.len() / 2;
         }
-        for rows in order[..ready].chunks(GROUP) {
+        for rows in order[..ready].chunks(self.group) {
             self.write(rows)?;
         }
         self.waiting = self.waiting.gather(&order[ready..]);
@@ -153,9 +156,103 @@ impl<'w> RowStream<'w> {
     pub fn finish(mut self) -> anyhow::Result<()> {
         let mut order = self.order();
         order.truncate(self.arrangement.limit.unwrap_or(usize::MAX));
-        for rows in order.chunks(GROUP) {
+        for rows in order.chunks(self.group) {
             self.write(rows)?;
         }
         self.writer.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::analyze::table::{Kind, Value};
+
+    const SPEC: Spec = Spec {
+        name: "n",
+        kind: Kind::Count,
+        doc: "",
+    };
+
+    /// Keeps what is written, batch by batch.
+    #[derive(Clone, Default)]
+    struct Kept(Rc<RefCell<Vec<Vec<u64>>>>);
+
+    impl RowWriter for Kept {
+        fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()> {
+            let value = |row| match columns.columns[0].get(row) {
+                Value::Int(number) => number,
+                _ => 0,
+            };
+            self.0.borrow_mut().push((0..columns.rows()).map(value).collect());
+            Ok(())
+        }
+
+        fn finish(&mut self) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn rows(times: &[u64]) -> Rows {
+        let mut rows = Rows::new([SPEC]);
+        for time in times {
+            rows.columns.push_row(&[Value::Int(*time)]);
+            rows.keys.push((*time, 0, 0));
+        }
+        rows
+    }
+
+    fn stream(arrangement: Arrangement) -> (RowStream<'static>, Kept) {
+        let kept = Kept::default();
+        let mut stream = RowStream::new(
+            &[SPEC],
+            Arrangement {
+                visible: 1,
+                ..arrangement
+            },
+            Box::new(kept.clone()),
+        );
+        stream.group = 3;
+        (stream, kept)
+    }
+
+    #[test]
+    fn rows_leave_in_groups_and_in_order_when_none_before_them_can_come() {
+        let (mut stream, kept) = stream(Arrangement::default());
+        stream.push(rows(&[5, 2, 9]), 4).unwrap();
+        assert!(kept.0.borrow().is_empty());
+        stream.push(rows(&[8, 4, 6]), 8).unwrap();
+        assert_eq!(*kept.0.borrow(), [vec![2, 4, 5], vec![6]]);
+        stream.push(rows(&[10]), 11).unwrap();
+        stream.finish().unwrap();
+        assert_eq!(kept.0.borrow().concat(), [2, 4, 5, 6, 8, 9, 10]);
+    }
+
+    #[test]
+    fn one_long_exchange_does_not_hold_everything() {
+        let (mut stream, kept) = stream(Arrangement::default());
+        let many: Vec<u64> = (10..30).rev().collect();
+        stream.push(rows(&many), 1).unwrap();
+        assert_eq!(kept.0.borrow().concat(), (10..20).collect::<Vec<u64>>());
+        stream.finish().unwrap();
+        assert_eq!(kept.0.borrow().concat(), (10..30).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn the_first_of_a_limit_are_the_first_of_all() {
+        let arrangement = Arrangement {
+            sort: vec![(0, true)],
+            limit: Some(2),
+            visible: 1,
+        };
+        let (mut stream, kept) = stream(arrangement);
+        for times in [[5, 1, 7], [9, 2, 3], [4, 8, 6]] {
+            stream.push(rows(&times), 0).unwrap();
+        }
+        stream.finish().unwrap();
+        assert_eq!(kept.0.borrow().concat(), [9, 8]);
     }
 }

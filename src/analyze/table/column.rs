@@ -251,12 +251,10 @@ impl Column {
 
     /// Adds all values of a column of the same kind.
     pub fn append(&mut self, other: &Column) {
-        if self.valid.is_empty() && !other.valid.is_empty() {
+        if !self.valid.is_empty() || !other.valid.is_empty() {
             self.valid.resize(self.len(), true);
-        }
-        if !self.valid.is_empty() {
             match other.valid.is_empty() {
-                true => self.valid.resize(self.valid.len() + other.len(), true),
+                true => self.valid.resize(self.len() + other.len(), true),
                 false => self.valid.extend_from_slice(&other.valid),
             }
         }
@@ -399,6 +397,14 @@ mod tests {
                 (Value::Text("b"), Value::Int(9))
             ]
         );
+    }
+
+    #[test]
+    fn nulls_survive_being_appended_to_nothing() {
+        let mut columns = Columns::new([NAME, SIZE]);
+        columns.append(&sample());
+        assert_eq!(columns.columns[1].get(1), Value::Null);
+        assert_eq!(columns.columns[1].get(2), Value::Int(3));
     }
 
     #[test]
