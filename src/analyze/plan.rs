@@ -11,6 +11,7 @@ use super::query::group::GroupBy;
 use super::query::order::column_number;
 use super::table::buffer::Arrangement;
 use super::table::{Spec, TableName};
+use super::template::Patterns;
 use crate::outcome::Usage;
 
 /// What becomes of the rows.
@@ -69,6 +70,8 @@ pub struct Plan {
     pub output: Option<PathBuf>,
     pub force: bool,
     pub colour: bool,
+    /// Path templates of the user's.
+    pub patterns: Patterns,
 }
 
 impl Plan {
@@ -147,11 +150,18 @@ impl Plan {
             output: options.output.clone(),
             force: options.force,
             colour: options.colour && options.output.is_none(),
+            patterns: Patterns::default(),
         })
     }
 }
 
 impl Plan {
+    /// Counts endpoints by these path templates first.
+    pub fn templates(&mut self, templates: &[String]) -> Result<(), Usage> {
+        self.patterns = Patterns::new(templates).map_err(|error| Usage(format!("--path-template: {error}")))?;
+        Ok(())
+    }
+
     /// Takes in only rows of this part of the capture, which starts at `start` (UTC, ns).
     pub fn select(&mut self, selection: &Selection, start: u64) {
         if *selection == Selection::default() {

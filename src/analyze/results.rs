@@ -14,6 +14,7 @@ use super::row::{CaptureFacts, ConnectionRow, HttpRow, LossRow, MysqlRow, Proces
 use super::table::buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::table::capture::Capture;
 use super::table::connections::Connections;
+use super::table::derive::Templates;
 use super::table::exchanges::{Http, Mysql};
 use super::table::losses::Losses;
 use super::table::processes::Processes;
@@ -46,7 +47,7 @@ impl ShardSink {
     fn new(plan: &Plan) -> ShardSink {
         let mut sink = ShardSink {
             filters: plan.filters.clone(),
-            scratch: Scratch::default(),
+            scratch: scratch(plan),
             aggregate: None,
             http: None,
             mysql: None,
@@ -57,11 +58,11 @@ impl ShardSink {
             lost: false,
         };
         match &plan.shape {
-            Shape::Report { .. } => sink.aggregate = Some(Box::default()),
-            Shape::One(plan) => sink.take_table(plan),
+            Shape::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(scratch(plan)))),
+            Shape::One(table) => sink.take_table(table, plan),
             Shape::All(_) => {
                 for table in TableName::ALL {
-                    sink.take_table(&TablePlan::whole(table));
+                    sink.take_table(&TablePlan::whole(table), plan);
                 }
             }
             Shape::Groups { table, by, .. } => sink.grouping = grouping(*table, by),
@@ -69,15 +70,16 @@ impl ShardSink {
         sink
     }
 
-    fn take_table(&mut self, plan: &TablePlan) {
-        match plan.table {
-            TableName::Http => self.http = Some(RowBuffer::new(&plan.columns)),
-            TableName::Mysql => self.mysql = Some(RowBuffer::new(&plan.columns)),
-            TableName::Connections => self.connections = Some(RowBuffer::new(&plan.columns)),
-            TableName::Processes => self.processes = Some(RowBuffer::new(&plan.columns)),
-            TableName::Losses => self.losses = Some(RowBuffer::new(&plan.columns)),
+    fn take_table(&mut self, table: &TablePlan, plan: &Plan) {
+        match table.table {
+            TableName::Http => self.http = Some(RowBuffer::new(&table.columns)),
+            TableName::Mysql => self.mysql = Some(RowBuffer::new(&table.columns)),
+            TableName::Connections => self.connections = Some(RowBuffer::new(&table.columns)),
+            TableName::Processes => self.processes = Some(RowBuffer::new(&table.columns)),
+            TableName::Losses => self.losses = Some(RowBuffer::new(&table.columns)),
             TableName::Endpoints | TableName::Digests | TableName::Services => {
-                self.aggregate.get_or_insert_default();
+                self.aggregate
+                    .get_or_insert_with(|| Box::new(Aggregate::new(scratch(plan))));
             }
             TableName::Capture => {}
         }
@@ -93,6 +95,13 @@ impl ShardSink {
             TableName::Losses => self.losses.as_mut().map(RowBuffer::take),
             _ => None,
         }
+    }
+}
+
+fn scratch(plan: &Plan) -> Scratch {
+    Scratch {
+        templates: Templates::new(plan.patterns.clone()),
+        ..Scratch::default()
     }
 }
 

@@ -19,10 +19,10 @@ use crate::outcome::{Outcome, Usage};
 
 /// Reads captures and says what happened.
 pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
-    let plan = Plan::new(&options.result)?;
+    let mut plan = Plan::new(&options.result)?;
+    plan.templates(&options.engine.path_templates)?;
     in_pool(&options.engine, || {
         let files = open(&options.inputs)?;
-        let mut plan = plan;
         plan.select(&options.selection, start_of(&files)?);
         let mut engine = Engine::new(|_| Results::sink(&plan));
         let captures = input::captures(&files, &mut engine)?;
@@ -54,8 +54,8 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     if options.format.is_binary() {
         return Err(Usage("a comparison is table, json, ndjson or csv".to_string()).into());
     }
-    let (before, lost_before) = in_pool(&options.engine, || aggregate(&options.before))?;
-    let (after, lost_after) = in_pool(&options.engine, || aggregate(&options.after))?;
+    let (before, lost_before) = in_pool(&options.engine, || aggregate(&options.before, &options.engine))?;
+    let (after, lost_after) = in_pool(&options.engine, || aggregate(&options.after, &options.engine))?;
     let changes = diff::compare(&before, &after, options.min_count);
     let columns = match options.format {
         Format::Table => diff::readable(&changes),
@@ -88,8 +88,9 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
 }
 
 /// Counts one capture up; also returns whether data was lost or damaged.
-fn aggregate(path: &Path) -> Result<(Aggregate, bool)> {
-    let plan = Plan::new(&ResultOptions::default())?;
+fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> {
+    let mut plan = Plan::new(&ResultOptions::default())?;
+    plan.templates(&options.path_templates)?;
     let files = open(&[path.to_path_buf()])?;
     let mut engine = Engine::new(|_| Results::sink(&plan));
     let captures = input::captures(&files, &mut engine)?;

@@ -12,6 +12,7 @@ use crate::analyze::table::connections::write_errno;
 use crate::analyze::table::define::Scratch;
 use crate::analyze::table::derive::path_and_query;
 use crate::analyze::table::exchanges::{command_name, status_name};
+use crate::analyze::template::Limit;
 use crate::format::record::Ending;
 
 /// Keys that one shard holds of each kind.
@@ -104,6 +105,7 @@ pub struct Aggregate {
     pub slow_http: Slowest,
     pub slow_mysql: Slowest,
     scratch: Scratch,
+    limit: Limit,
     key: String,
     endpoint_of: FastMap<Box<str>, u32>,
     service_of: FastMap<u64, u32>,
@@ -126,6 +128,7 @@ impl Default for Aggregate {
             slow_http: Slowest::new(SLOWEST),
             slow_mysql: Slowest::new(SLOWEST),
             scratch: Scratch::default(),
+            limit: Limit::default(),
             key: String::new(),
             endpoint_of: FastMap::default(),
             service_of: FastMap::default(),
@@ -186,13 +189,9 @@ impl Aggregate {
         }
         let raw: Box<str> = key.as_str().into();
         key.clear();
-        for part in [
-            message.method.as_str(),
-            "\0",
-            self.scratch.templates.template(path),
-            "\0",
-            &message.host,
-        ] {
+        let template = self.scratch.templates.template(path);
+        let template = self.limit.admit(&message.method, &message.host, template);
+        for part in [message.method.as_str(), "\0", template, "\0", &message.host] {
             key.push_str(part);
         }
         let number = self.endpoints.number(key);

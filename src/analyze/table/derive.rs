@@ -3,9 +3,11 @@
 //! The rules live beside their protocols; here their results are kept, because the same paths and statements come
 //! again and again.
 
+use std::hash::BuildHasher;
+
 use super::column::FastMap;
 use crate::analyze::protocol::mysql;
-use crate::analyze::template;
+use crate::analyze::template::Patterns;
 
 /// The path and the query of a request target (RFC 9112, 3.2).
 ///
@@ -40,22 +42,31 @@ const MAX_KEY: usize = 1024;
 /// Path templates.
 #[derive(Default)]
 pub struct Templates {
+    patterns: Patterns,
     kept: FastMap<Box<str>, Box<str>>,
     long: String,
 }
 
 impl Templates {
+    /// Templates by these patterns of the user's, and by the rules where none fits.
+    pub fn new(patterns: Patterns) -> Templates {
+        Templates {
+            patterns,
+            ..Templates::default()
+        }
+    }
+
     /// The template of a path: `/users/42` is `/users/{id}`.
     pub fn template(&mut self, path: &str) -> &str {
         if path.len() > MAX_KEY {
-            self.long = template_of(path);
+            self.long = self.patterns.template(path).into_owned();
             return &self.long;
         }
         if !self.kept.contains_key(path) {
             if self.kept.len() >= MAX_KEPT {
                 self.kept.clear();
             }
-            self.kept.insert(path.into(), template_of(path).into());
+            self.kept.insert(path.into(), self.patterns.template(path).into());
         }
         self.kept.get(path).map_or("", |template| template)
     }
@@ -68,48 +79,87 @@ pub struct Digest {
     pub digest: String,
 }
 
+/// Statements that are remembered, each in the one place that its hash gives. Prepared statements come back, text with
+/// literals in it hardly does: neither may cost an allocation or push the other out for long.
+const SLOTS: usize = 1024;
+
 /// Fingerprints and digest ids.
 #[derive(Default)]
 pub struct Fingerprints {
-    kept: FastMap<Box<str>, Digest>,
-    other: Digest,
-    other_of: String,
+    slots: Vec<(String, u32)>,
+    /// Each fingerprint once, with its id.
+    digests: Vec<Digest>,
+    numbers: FastMap<Box<str>, u32>,
+    /// Of a long statement.
+    long: (String, u32),
 }
 
 impl Fingerprints {
     /// The fingerprint of a statement and its id.
     pub fn of(&mut self, statement: &str) -> &Digest {
-        if statement.len() > MAX_KEY {
-            if self.other_of != statement {
-                self.other = digest_of(statement);
-                self.other_of.clear();
-                self.other_of.push_str(statement);
-            }
-            return &self.other;
+        if self.digests.len() >= MAX_KEPT {
+            *self = Fingerprints::default();
         }
-        if !self.kept.contains_key(statement) {
-            if self.kept.len() >= MAX_KEPT {
-                self.kept.clear();
+        let long = statement.len() > MAX_KEY;
+        let place = match long {
+            true => 0,
+            false => {
+                self.slots.resize_with(SLOTS, Default::default);
+                self.numbers.hasher().hash_one(statement) as usize % SLOTS
             }
-            self.kept.insert(statement.into(), digest_of(statement));
-        }
-        self.kept.get(statement).unwrap_or(&self.other)
+        };
+        let known = if long { &self.long } else { &self.slots[place] };
+        let number = match known.0 == statement && !statement.is_empty() {
+            true => known.1,
+            false => {
+                let number = self.learn(statement);
+                let slot = if long { &mut self.long } else { &mut self.slots[place] };
+                slot.0.clear();
+                slot.0.push_str(statement);
+                slot.1 = number;
+                number
+            }
+        };
+        &self.digests[number as usize]
     }
-}
 
-fn template_of(path: &str) -> String {
-    template::of(path).into_owned()
-}
-
-fn digest_of(statement: &str) -> Digest {
-    let fingerprint = mysql::fingerprint(statement);
-    let digest = mysql::digest(&fingerprint);
-    Digest { fingerprint, digest }
+    fn learn(&mut self, statement: &str) -> u32 {
+        let text = mysql::fingerprint(statement);
+        if let Some(number) = self.numbers.get(text.as_str()) {
+            return *number;
+        }
+        let number = self.digests.len() as u32;
+        self.numbers.insert(text.as_str().into(), number);
+        self.digests.push(Digest {
+            digest: mysql::digest(&text),
+            fingerprint: text,
+        });
+        number
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::path_and_query;
+    use super::*;
+
+    #[test]
+    fn statements_keep_their_fingerprints_whatever_came_between() {
+        let mut fingerprints = Fingerprints::default();
+        let statement = |n: usize| format!("SELECT c{} FROM t WHERE id = {n} -- {}", n % 7, "x".repeat(n % 3 * 700));
+        for n in (0..3000).chain(0..3000) {
+            let found = fingerprints.of(&statement(n)).clone();
+            assert_eq!(found.fingerprint, mysql::fingerprint(&statement(n)));
+            assert_eq!(found.digest, mysql::digest(&found.fingerprint));
+        }
+        assert_eq!(fingerprints.digests.len(), 7);
+    }
+
+    #[test]
+    fn the_templates_of_the_user_come_first() {
+        let mut templates = Templates::new(Patterns::new(["/shop/{name}/cart"]).unwrap());
+        assert_eq!(templates.template("/shop/anna/cart"), "/shop/{name}/cart");
+        assert_eq!(templates.template("/users/42"), "/users/{id}");
+    }
 
     #[test]
     fn each_form_of_target_has_a_path() {
