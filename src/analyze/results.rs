@@ -99,10 +99,9 @@ impl ShardSink {
 }
 
 fn scratch(plan: &Plan) -> Scratch {
-    Scratch {
-        templates: Templates::new(plan.patterns.clone()),
-        ..Scratch::default()
-    }
+    let mut scratch = Scratch::default();
+    scratch.templates = Templates::new(plan.patterns.clone());
+    scratch
 }
 
 fn grouping(table: TableName, by: &GroupBy) -> Option<Grouping> {
