@@ -143,6 +143,16 @@ impl Exchange {
         }
     }
 
+    /// Forgets all but the message, whose buffers are worth keeping.
+    fn reset(&mut self) {
+        self.request = Span::default();
+        self.response = Span::default();
+        self.one_way = false;
+        self.closed = false;
+        self.incomplete = None;
+        self.views = Default::default();
+    }
+
     /// Notes why it is incomplete; the first reason stays.
     pub fn mark(&mut self, reason: Incomplete) {
         self.incomplete.get_or_insert(reason);
@@ -165,8 +175,10 @@ impl Exchange {
 /// every observer has seen their last byte. Spent exchanges are handed back and reused with their buffers.
 #[derive(Debug, Default)]
 pub struct Queue {
-    items: VecDeque<Exchange>,
-    spare: Vec<Exchange>,
+    /// Boxed: they are handed on several times, and are large.
+    items: VecDeque<Box<Exchange>>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
+    spare: Vec<Box<Exchange>>,
     /// How many at the front have a whole response (or expect none).
     answered: usize,
 }
@@ -175,26 +187,36 @@ pub struct Queue {
 pub const MAX_WAITING: usize = 4096;
 
 impl Queue {
+    /// Adds an exchange of which nothing is known, and gives it to be filled. When it was used before, its message
+    /// holds old content: the protocol overwrites every field.
+    pub fn open(&mut self, message: impl FnOnce() -> Message) -> &mut Exchange {
+        let exchange = match self.spare.pop() {
+            Some(mut exchange) => {
+                exchange.reset();
+                exchange
+            }
+            None => Box::new(Exchange::new(message())),
+        };
+        self.items.push_back(exchange);
+        let newest = self.items.len() - 1;
+        &mut self.items[newest]
+    }
+
     /// A recycled exchange to fill, if there is one. Its message holds old content; the protocol overwrites every field.
     pub fn recycled(&mut self) -> Option<Exchange> {
         let mut exchange = self.spare.pop()?;
-        exchange.request = Span::default();
-        exchange.response = Span::default();
-        exchange.one_way = false;
-        exchange.closed = false;
-        exchange.incomplete = None;
-        exchange.views = Default::default();
-        Some(exchange)
+        exchange.reset();
+        Some(*exchange)
     }
 
     /// Adds the newest exchange.
     pub fn push(&mut self, exchange: Exchange) {
-        self.items.push_back(exchange);
+        self.items.push_back(Box::new(exchange));
     }
 
     /// The newest exchange: the one whose request is being read.
     pub fn newest(&mut self) -> Option<&mut Exchange> {
-        self.items.back_mut()
+        self.items.back_mut().map(|exchange| &mut **exchange)
     }
 
     /// The oldest exchange that waits for its response, or for the rest of it. One-way exchanges are passed over.
@@ -206,7 +228,7 @@ impl Queue {
         {
             self.answered += 1;
         }
-        self.items.get_mut(self.answered)
+        self.items.get_mut(self.answered).map(|exchange| &mut **exchange)
     }
 
     /// The oldest awaiting exchange has its whole response now.
@@ -223,23 +245,23 @@ impl Queue {
 
     /// All exchanges that are not taken yet, oldest first.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
-        self.items.iter_mut()
+        self.items.iter_mut().map(|exchange| &mut **exchange)
     }
 
     /// The oldest exchange.
     pub fn oldest(&self) -> Option<&Exchange> {
-        self.items.front()
+        self.items.front().map(|exchange| &**exchange)
     }
 
     /// Takes the oldest exchange.
-    pub fn take(&mut self) -> Option<Exchange> {
+    pub fn take(&mut self) -> Option<Box<Exchange>> {
         let taken = self.items.pop_front()?;
         self.answered = self.answered.saturating_sub(1);
         Some(taken)
     }
 
     /// Gives a taken exchange back for reuse.
-    pub fn recycle(&mut self, exchange: Exchange) {
+    pub fn recycle(&mut self, exchange: Box<Exchange>) {
         if self.spare.len() < 8 {
             self.spare.push(exchange);
         }

@@ -381,7 +381,7 @@ impl Flow {
     }
 
     /// Takes the oldest exchange if it is finished and every observer has shown all of it. `flush` takes it anyway.
-    pub fn take(&mut self, flush: bool) -> Option<Exchange> {
+    pub fn take(&mut self, flush: bool) -> Option<Box<Exchange>> {
         let oldest = self.queue.oldest()?;
         if !oldest.is_finished() && !flush {
             return None;
@@ -410,7 +410,7 @@ impl Flow {
     }
 
     /// Hands a spent exchange back for reuse.
-    pub fn recycle(&mut self, exchange: Exchange) {
+    pub fn recycle(&mut self, exchange: Box<Exchange>) {
         self.queue.recycle(exchange);
     }
 

@@ -30,6 +30,11 @@ impl HttpMessage {
         self.target.clear();
         self.host.clear();
         self.version = 0;
+        self.clear_response();
+    }
+
+    /// Empties what a request does not fill.
+    pub(super) fn clear_response(&mut self) {
         self.status = 0;
         self.content_type.clear();
         self.upgrade.clear();
@@ -40,6 +45,10 @@ impl HttpMessage {
 
 /// Replaces `text` by `bytes`; bytes that are not UTF-8 become U+FFFD.
 pub(super) fn set(text: &mut String, bytes: &[u8]) {
+    // Much comes again and again (methods, hosts): comparing is cheaper than validating.
+    if text.as_bytes() == bytes {
+        return;
+    }
     text.clear();
     match std::str::from_utf8(bytes) {
         Ok(valid) => text.push_str(valid),

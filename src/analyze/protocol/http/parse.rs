@@ -123,18 +123,115 @@ const METHODS: [&[u8]; 28] = [
 /// Reads the head of a request at the start of `buf`. A request line without a version is an HTTP/0.9 request, if the
 /// method is GET and the target a path.
 pub fn request(buf: &[u8]) -> Parsed<RequestHead<'_>> {
+    let (mut head, newline) = match request_line(buf) {
+        Some(line) => line,
+        None => match odd_request_line(buf) {
+            Ok(line) => line,
+            Err(answer) => return answer,
+        },
+    };
+    let used = fields(buf, newline + 1, const { letters(b"hect") }, |line, fold| {
+        match line[0] | 0x20 {
+            b'h' => {
+                if let Some(value) = field(line, b"host") {
+                    head.host = value;
+                }
+            }
+            b'e' => {
+                if let Some(value) = field(line, b"expect") {
+                    head.expects = value.eq_ignore_ascii_case(b"100-continue");
+                }
+            }
+            _ => head.framing.field(line, fold),
+        }
+    });
+    match used {
+        Some(used) => Parsed::Whole(head, used),
+        None => Parsed::Partial,
+    }
+}
+
+/// A request line without any oddity, and where its LF is.
+fn request_line(buf: &[u8]) -> Option<(RequestHead<'_>, usize)> {
+    let space = buf.iter().take(MAX_METHOD + 1).position(|b| !is_token(*b))?;
+    let rest = &buf[space..];
+    let len = visible(rest.get(1..)?);
+    let version = rest.get(1 + len..)?;
+    let (minor, line_end) = match version {
+        [
+            b' ',
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            minor @ b'0'..=b'9',
+            b'\r',
+            b'\n',
+            ..,
+        ] => (minor, 10),
+        [
+            b' ',
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            minor @ b'0'..=b'9',
+            b'\n',
+            ..,
+        ] => (minor, 9),
+        _ => return None,
+    };
+    if space == 0 || rest[0] != b' ' || len == 0 {
+        return None;
+    }
+    let head = RequestHead {
+        method: &buf[..space],
+        target: &rest[1..1 + len],
+        version: 10 + (minor - b'0'),
+        ..RequestHead::default()
+    };
+    Some((head, space + 1 + len + line_end))
+}
+
+/// How many bytes from the start are neither white space nor control characters.
+fn visible(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let mut at = 0;
+    for word in bytes.chunks_exact(8) {
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        let delete = word ^ (0x7f * ONES);
+        // Some byte below 0x21, or 0x7f; maybe a false alarm, which the slow loop settles.
+        let odd = (word.wrapping_sub(0x21 * ONES) & !word | delete.wrapping_sub(ONES) & !delete) & HIGH;
+        if odd != 0 {
+            break;
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().take_while(|b| **b > b' ' && **b != 0x7f).count()
+}
+
+/// What is not a request line without oddities: incomplete, wrong, or HTTP/0.9.
+fn odd_request_line(buf: &[u8]) -> Result<(RequestHead<'_>, usize), Parsed<RequestHead<'_>>> {
     let Some(space) = buf.iter().take(MAX_METHOD + 1).position(|b| !is_token(*b)) else {
-        return if buf.len() > MAX_METHOD {
+        let long = buf.len() > MAX_METHOD;
+        return Err(if long {
             Parsed::Wrong(Wrong::Foreign)
         } else {
             Parsed::Partial
-        };
+        });
     };
     if buf[space] != b' ' || space == 0 {
-        return Parsed::Wrong(Wrong::Foreign);
+        return Err(Parsed::Wrong(Wrong::Foreign));
     }
     let Some(newline) = memchr(b'\n', buf) else {
-        return Parsed::Partial;
+        return Err(Parsed::Partial);
     };
     let rest = &buf[space + 1..newline.max(space + 1)];
     let rest = rest.strip_suffix(b"\r").unwrap_or(rest);
@@ -142,40 +239,25 @@ pub fn request(buf: &[u8]) -> Parsed<RequestHead<'_>> {
         method: &buf[..space],
         ..RequestHead::default()
     };
-
     // `rest` is the target, and a space and eight bytes of version.
     let Some((target, version)) = rest.len().checked_sub(9).map(|at| rest.split_at(at)) else {
-        return simple_request(head, rest, newline + 1);
+        return Err(simple_request(head, rest, newline + 1));
     };
     match version {
         [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => head.version = 10 + (minor - b'0'),
-        b" HTTP/2.0" if head.method == b"PRI" && target == b"*" => return Parsed::Wrong(Wrong::Http2),
-        _ => return simple_request(head, rest, newline + 1),
+        b" HTTP/2.0" if head.method == b"PRI" && target == b"*" => return Err(Parsed::Wrong(Wrong::Http2)),
+        _ => return Err(simple_request(head, rest, newline + 1)),
     }
     if target.is_empty() {
-        return Parsed::Wrong(Wrong::Line("empty request target"));
+        return Err(Parsed::Wrong(Wrong::Line("empty request target")));
     }
-    if target.iter().fold(false, |bad, b| bad | (*b <= b' ') | (*b == 0x7f)) {
-        return Parsed::Wrong(Wrong::Line("space or control character in the request target"));
+    if visible(target) < target.len() {
+        return Err(Parsed::Wrong(Wrong::Line(
+            "space or control character in the request target",
+        )));
     }
     head.target = target;
-    let used = fields(buf, newline + 1, |line, fold| match line[0] | 0x20 {
-        b'h' => {
-            if let Some(value) = field(line, b"host") {
-                head.host = value;
-            }
-        }
-        b'e' => {
-            if let Some(value) = field(line, b"expect") {
-                head.expects = value.eq_ignore_ascii_case(b"100-continue");
-            }
-        }
-        _ => head.framing.field(line, fold),
-    });
-    match used {
-        Some(used) => Parsed::Whole(head, used),
-        None => Parsed::Partial,
-    }
+    Ok((head, newline))
 }
 
 /// HTTP/0.9: `GET /path` and the end of the line, nothing else.
@@ -237,20 +319,22 @@ pub fn response(buf: &[u8]) -> Parsed<ResponseHead<'_>> {
     let Some(newline) = memchr(b'\n', &buf[12..]).map(|at| at + 12) else {
         return Parsed::Partial;
     };
-    let used = fields(buf, newline + 1, |line, fold| match line[0] | 0x20 {
-        b'u' => {
-            if let Some(value) = field(line, b"upgrade") {
-                head.upgrade = value;
+    let used = fields(buf, newline + 1, const { letters(b"uct") }, |line, fold| {
+        match line[0] | 0x20 {
+            b'u' => {
+                if let Some(value) = field(line, b"upgrade") {
+                    head.upgrade = value;
+                }
             }
-        }
-        b'c' if !fold => {
-            if let Some(value) = field(line, b"content-type") {
-                head.content_type = value;
-            } else {
-                head.framing.field(line, fold);
+            b'c' if !fold => {
+                if let Some(value) = field(line, b"content-type") {
+                    head.content_type = value;
+                } else {
+                    head.framing.field(line, fold);
+                }
             }
+            _ => head.framing.field(line, fold),
         }
-        _ => head.framing.field(line, fold),
     });
     match used {
         Some(used) => Parsed::Whole(head, used),
@@ -258,34 +342,81 @@ pub fn response(buf: &[u8]) -> Parsed<ResponseHead<'_>> {
     }
 }
 
-/// Hands each field line (without its line end, never empty) to `each`, with whether the line is a continuation whose
-/// field decides the length. Returns where the head ends, `None` when that is not there yet.
-fn fields<'a>(buf: &'a [u8], mut at: usize, mut each: impl FnMut(&'a [u8], bool)) -> Option<usize> {
-    loop {
-        let rest = buf.get(at..)?;
-        match rest {
-            [b'\n', ..] => return Some(at + 1),
-            [b'\r', b'\n', ..] => return Some(at + 2),
+/// Hands the field lines of interest (without their LF, never empty) to `each`, with whether the line is a
+/// continuation. Of interest are those that begin with one of `letters`, and continuations. Returns where the head
+/// ends, `None` when that is not there yet.
+fn fields<'a>(buf: &'a [u8], start: usize, letters: u32, mut each: impl FnMut(&'a [u8], bool)) -> Option<usize> {
+    // Where the line of interest that is being passed over begins.
+    let mut line = None;
+    let mut ended = None;
+    let mut newline = |at: usize| {
+        if let Some((from, fold)) = line.take() {
+            each(&buf[from..at], fold);
+        }
+        match buf.get(at + 1) {
+            Some(b'\n') => ended = Some(at + 2),
+            Some(b'\r') if buf.get(at + 2) == Some(&b'\n') => ended = Some(at + 3),
+            Some(b' ' | b'\t') => line = Some((at + 1, true)),
+            Some(first) if letters >> (first & 0x1f) & 1 != 0 && *first >= 0x40 => line = Some((at + 1, false)),
             _ => {}
         }
-        let newline = memchr(b'\n', rest)?;
-        let line = &rest[..newline];
-        each(line, matches!(line[0], b' ' | b'\t'));
-        at += newline + 1;
+        ended.is_some()
+    };
+    // The line end of the start line comes first. All line ends are found eight bytes at a time: field lines are too
+    // short for a call of memchr each.
+    let mut at = start - 1;
+    let mut words = buf[at..].chunks_exact(8);
+    for word in &mut words {
+        let mut ends = line_ends(u64::from_le_bytes(word.try_into().unwrap_or_default()));
+        while ends != 0 {
+            if newline(at + ends.trailing_zeros() as usize / 8) {
+                return ended;
+            }
+            ends &= ends - 1;
+        }
+        at += 8;
     }
+    for (more, byte) in words.remainder().iter().enumerate() {
+        if *byte == b'\n' && newline(at + more) {
+            return ended;
+        }
+    }
+    None
+}
+
+/// The highest bit of each byte that is LF.
+fn line_ends(word: u64) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let zero_at_end = word ^ 0x0a0a_0a0a_0a0a_0a0a;
+    !(((zero_at_end & LOW) + LOW) | zero_at_end | LOW)
+}
+
+/// A set of first letters of field names, for [`fields`].
+const fn letters(letters: &[u8]) -> u32 {
+    let mut set = 0;
+    let mut at = 0;
+    while at < letters.len() {
+        set |= 1 << (letters[at] & 0x1f);
+        at += 1;
+    }
+    set
 }
 
 /// The value of `line` if its name is `name` (lower case), without white space around it.
+#[inline]
 fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let (start, mut rest) = line.split_at_checked(name.len())?;
-    if !start.eq_ignore_ascii_case(name) {
-        return None;
-    }
-    while let [b' ' | b'\t', more @ ..] = rest {
-        rest = more;
+    let mut rest = line.get(name.len()..)?;
+    match rest {
+        [b':', ..] => {}
+        [b' ' | b'\t', ..] => {
+            while let [b' ' | b'\t', more @ ..] = rest {
+                rest = more;
+            }
+        }
+        _ => return None,
     }
     match rest {
-        [b':', value @ ..] => Some(value.trim_ascii()),
+        [b':', value @ ..] if line[..name.len()].eq_ignore_ascii_case(name) => Some(value.trim_ascii()),
         _ => None,
     }
 }

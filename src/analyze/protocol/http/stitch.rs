@@ -8,7 +8,7 @@
 //! seen to pipeline has at most one request under way, so a response answers the newest one and the older ones are
 //! given up; on a connection that does pipeline every pair is marked until a quiet moment.
 
-use super::super::super::exchange::{Exchange, Incomplete, MAX_WAITING, Message, Queue, Side};
+use super::super::super::exchange::{Exchange, Incomplete, MAX_WAITING, Message, Queue, Side, Span};
 use super::super::{Missing, Stitcher, Verdict};
 use super::body::{self, Body, Chunked};
 use super::held::{Held, Item};
@@ -377,20 +377,21 @@ impl HttpStitcher {
     }
 
     fn request(&mut self, here: u64, used: usize, head: &RequestHead<'_>, queue: &mut Queue) {
-        let mut exchange = self.blank_exchange(queue);
+        self.before_request(queue);
         let end = here + used as u64;
-        exchange.request.start = here;
-        exchange.request.begun = true;
-        exchange.request.end = end;
-        if let Message::Http(message) = &mut exchange.message {
-            set(&mut message.method, head.method);
-            set(&mut message.target, head.target);
-            message.version = head.version;
-            match authority(head.target) {
-                Some(authority) => set(&mut message.host, authority),
-                None => set(&mut message.host, head.host),
-            }
-        }
+        let exchange = queue.open(blank_message);
+        exchange.request = Span {
+            start: here,
+            end,
+            begun: true,
+            ended: false,
+        };
+        let message = http(exchange);
+        message.clear_response();
+        set(&mut message.method, head.method);
+        set(&mut message.target, head.target);
+        set(&mut message.host, authority(head.target).unwrap_or(head.host));
+        message.version = head.version;
         self.announced = None;
         self.open = true;
         self.client.state = match body::of_request(&head.framing) {
@@ -406,7 +407,7 @@ impl HttpStitcher {
             }
             Body::Chunked => State::Chunked(Chunked::default()),
             Body::Bad(why) => {
-                spoil(&mut exchange, Incomplete::Malformed, why);
+                spoil(exchange, Incomplete::Malformed, why);
                 self.doubt(Incomplete::Malformed);
                 State::Lost(Lost {
                     why: Incomplete::Malformed,
@@ -420,7 +421,6 @@ impl HttpStitcher {
                 State::Start
             }
         };
-        self.push(exchange, queue);
     }
 
     /// A request line that breaks the rules: a row of its own, for the server answers it.
@@ -432,37 +432,28 @@ impl HttpStitcher {
 
     /// A request of which only the beginning of the head can be read; maybe nothing at all.
     fn cut_request(&mut self, here: u64, bytes: &[u8], why: Incomplete, problem: &'static str, queue: &mut Queue) {
-        let mut exchange = self.blank_exchange(queue);
-        exchange.request.start = here;
-        exchange.request.begun = true;
-        exchange.request.end = here + bytes.len() as u64;
-        spoil(&mut exchange, why, problem);
-        if let Message::Http(message) = &mut exchange.message {
-            let head = parse::request_prefix(bytes);
-            set(&mut message.method, head.method);
-            set(&mut message.target, head.target);
-            set(&mut message.host, authority(head.target).unwrap_or(head.host));
-            message.version = head.version;
-        }
+        self.before_request(queue);
+        let exchange = queue.open(blank_message);
+        exchange.request = Span {
+            start: here,
+            end: here + bytes.len() as u64,
+            begun: true,
+            ended: false,
+        };
+        let message = http(exchange);
+        message.clear();
+        let head = parse::request_prefix(bytes);
+        set(&mut message.method, head.method);
+        set(&mut message.target, head.target);
+        set(&mut message.host, authority(head.target).unwrap_or(head.host));
+        message.version = head.version;
+        spoil(exchange, why, problem);
         self.open = true;
         self.doubt(why);
-        self.push(exchange, queue);
     }
 
-    fn blank_exchange(&mut self, queue: &mut Queue) -> Exchange {
-        match queue.recycled() {
-            Some(mut exchange) => {
-                match &mut exchange.message {
-                    Message::Http(message) => message.clear(),
-                    other => *other = Message::Http(HttpMessage::default()),
-                }
-                exchange
-            }
-            None => Exchange::new(Message::Http(HttpMessage::default())),
-        }
-    }
-
-    fn push(&mut self, exchange: Exchange, queue: &mut Queue) {
+    /// A request is about to join the queue.
+    fn before_request(&mut self, queue: &mut Queue) {
         if queue.waiting() >= MAX_WAITING {
             if self.server.state != State::Start {
                 self.server.lose(Incomplete::TooMany, false);
@@ -485,7 +476,6 @@ impl HttpStitcher {
         self.asked = true;
         self.fresh += 1;
         self.server.turn();
-        queue.push(exchange);
     }
 
     fn request_ended(&mut self, end: u64, queue: &mut Queue) {
@@ -597,18 +587,17 @@ impl HttpStitcher {
     }
 
     fn response_head(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
-        // HTTP/0.9 answers with the document and nothing else.
-        let simple = queue.awaiting().is_some_and(|exchange| version(exchange) == 9);
-        if simple && !parse::may_begin_response(rest) {
-            if let Some(exchange) = queue.awaiting() {
+        if !parse::may_begin_response(rest) {
+            // HTTP/0.9 answers with the document and nothing else.
+            if let Some(exchange) = queue.awaiting().filter(|exchange| version(exchange) == 9) {
                 exchange.response.start = here;
                 exchange.response.begun = true;
+                self.server.state = State::UntilClose;
+                return Step::Used(0);
             }
-            self.server.state = State::UntilClose;
-            return Step::Used(0);
-        }
-        if let Some(blank) = blank(rest) {
-            return Step::Used(blank);
+            if let Some(blank) = blank(rest) {
+                return Step::Used(blank);
+            }
         }
         match parse::response(rest) {
             Parsed::Whole(head, used) if used <= MAX_HEAD => self.response(here, used, &head, queue),
@@ -752,9 +741,9 @@ impl HttpStitcher {
         // Only a client that goes on sending a request after its response can be here with an open one.
         self.with_open(queue, |exchange| exchange.mark(Incomplete::Malformed));
         self.open = false;
-        let mut exchange = self.blank_exchange(queue);
+        let exchange = queue.open(blank_message);
+        http(exchange).clear();
         exchange.mark(why);
-        queue.push(exchange);
     }
 
     fn response_ended(&mut self, end: u64, queue: &mut Queue) {
@@ -1093,19 +1082,17 @@ fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str,
         exchange.response.begun = true;
         exchange.response.end = here + bytes.len() as u64;
         spoil(exchange, why, problem);
-        if let Message::Http(message) = &mut exchange.message {
-            let head = parse::response_prefix(bytes);
-            message.status = head.status;
-            set(&mut message.content_type, head.content_type);
-        }
+        let head = parse::response_prefix(bytes);
+        let message = http(exchange);
+        message.status = head.status;
+        set(&mut message.content_type, head.content_type);
     }
 }
 
 fn spoil(exchange: &mut Exchange, why: Incomplete, problem: &'static str) {
     exchange.mark(why);
-    if let Message::Http(message) = &mut exchange.message
-        && message.problem.is_empty()
-    {
+    let message = http(exchange);
+    if message.problem.is_empty() {
         message.problem = problem;
     }
 }
@@ -1120,6 +1107,21 @@ fn version(exchange: &Exchange) -> u8 {
     match &exchange.message {
         Message::Http(message) => message.version,
         Message::Mysql(_) => 0,
+    }
+}
+
+fn blank_message() -> Message {
+    Message::Http(HttpMessage::default())
+}
+
+/// The message of an exchange that is to be HTTP.
+fn http(exchange: &mut Exchange) -> &mut HttpMessage {
+    if let Message::Mysql(_) = exchange.message {
+        exchange.message = blank_message();
+    }
+    match &mut exchange.message {
+        Message::Http(message) => message,
+        Message::Mysql(_) => unreachable!("it was replaced"),
     }
 }
 

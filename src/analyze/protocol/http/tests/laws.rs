@@ -263,7 +263,7 @@ proptest! {
                 _ => talk.say(side, bytes),
             };
             for exchange in talk.exchanges() {
-                talk.queue.recycle(exchange);
+                talk.queue.recycle(Box::new(exchange));
             }
         }
         talk.end(Client).end(Server);

@@ -85,7 +85,7 @@ impl Talk {
     pub fn exchanges(&mut self) -> Vec<Exchange> {
         let mut taken = Vec::new();
         while self.queue.oldest().is_some_and(Exchange::is_finished) {
-            taken.extend(self.queue.take());
+            taken.extend(self.queue.take().map(|exchange| *exchange));
         }
         taken
     }
