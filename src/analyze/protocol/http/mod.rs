@@ -1,9 +1,11 @@
 //! HTTP/1.x (RFC 9110, RFC 9112): message types, parser, body lengths, stitcher.
 
 pub mod body;
+mod client;
 mod held;
 pub mod message;
 pub mod parse;
+mod server;
 pub mod stitch;
 #[cfg(test)]
 mod tests;

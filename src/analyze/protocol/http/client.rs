@@ -1,0 +1,304 @@
+//! The client's half of the stitcher: requests.
+
+use super::super::super::exchange::{Exchange, Incomplete, MAX_WAITING, Queue, Side, Span};
+use super::super::Missing;
+use super::body::{self, Body, Chunked};
+use super::message::set;
+use super::parse::{self, Parsed, RequestHead, Wrong};
+use super::stitch::{
+    HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank, blank_message, give_up,
+    http, may_grow, reason, spoil,
+};
+
+impl HttpStitcher {
+    pub(super) fn client_step(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
+        match &mut self.client.state {
+            State::Start => self.request_head(here, rest, queue),
+            State::Length(left) => {
+                let used = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= used as u64;
+                if *left == 0 {
+                    self.request_ended(here + used as u64, queue);
+                }
+                Step::Used(used)
+            }
+            State::Maybe(left) => {
+                let left = *left;
+                match parse::request(rest) {
+                    Parsed::Whole(..) if parse::may_begin_request(rest) => self.request_ended(here, queue),
+                    Parsed::Partial if parse::may_begin_request(rest) && may_grow(rest, left, 5) => return Step::More,
+                    _ => self.client.state = State::Length(left),
+                }
+                Step::Used(0)
+            }
+            State::Chunked(chunked) => match chunked.feed(rest) {
+                body::Step::More => Step::Used(rest.len()),
+                body::Step::Done(used) => {
+                    self.request_ended(here + used as u64, queue);
+                    Step::Used(used)
+                }
+                body::Step::Wrong(why, used) => {
+                    self.with_open(queue, |exchange| spoil(exchange, Incomplete::Malformed, why));
+                    self.client.lose(Incomplete::Malformed, false);
+                    self.doubt(Incomplete::Malformed);
+                    Step::Used(used)
+                }
+            },
+            State::Lost(lost) => {
+                let lost = *lost;
+                match self.seek(Side::Client, lost, rest) {
+                    Ok(()) => {
+                        self.client.state = State::Start;
+                        self.open = false;
+                        Step::Used(0)
+                    }
+                    Err(step) => step,
+                }
+            }
+            State::UntilClose | State::Ignore => {
+                self.skipped += rest.len() as u64;
+                Step::Used(rest.len())
+            }
+        }
+    }
+
+    pub(super) fn request_head(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
+        // RFC 9112, 2.2: an empty line before the request line is to be ignored.
+        if let Some(blank) = blank(rest) {
+            return Step::Used(blank);
+        }
+        match parse::request(rest) {
+            Parsed::Whole(head, used) if used <= MAX_HEAD => {
+                if head.version == 9 && (self.asked || self.doubt.is_some()) {
+                    return self.malformed_request(here, rest, "request line without a version", queue);
+                }
+                self.request(here, used, &head, queue);
+                Step::Used(used)
+            }
+            Parsed::Partial if rest.len() < MAX_HEAD => Step::More,
+            Parsed::Whole(..) | Parsed::Partial => {
+                let rest = &rest[..MAX_HEAD];
+                self.cut_request(here, rest, Incomplete::Truncated, HEAD_TOO_LONG, queue);
+                self.client.lose(Incomplete::Truncated, false);
+                Step::Used(rest.len())
+            }
+            Parsed::Wrong(Wrong::Http2) => Step::Leave("HTTP/2"),
+            Parsed::Wrong(Wrong::Line(why)) => self.malformed_request(here, rest, why, queue),
+            Parsed::Wrong(Wrong::Foreign) => {
+                self.client.lose(Incomplete::Malformed, false);
+                self.doubt(Incomplete::Malformed);
+                Step::Used(0)
+            }
+        }
+    }
+
+    pub(super) fn request(&mut self, here: u64, used: usize, head: &RequestHead<'_>, queue: &mut Queue) {
+        self.before_request(queue);
+        let end = here + used as u64;
+        let exchange = queue.open(blank_message);
+        exchange.request = Span {
+            start: here,
+            end,
+            begun: true,
+            ended: false,
+        };
+        let message = http(exchange);
+        message.clear_response();
+        set(&mut message.method, head.method);
+        set(&mut message.target, head.target);
+        set(&mut message.host, authority(head.target).unwrap_or(head.host));
+        message.version = head.version;
+        self.announced = None;
+        self.open = true;
+        self.client.state = match body::of_request(&head.framing) {
+            _ if head.version == 9 => {
+                exchange.request.ended = true;
+                self.open = false;
+                State::Ignore
+            }
+            Body::Length(length) => {
+                exchange.request.end = end.saturating_add(length);
+                self.announced = head.expects.then_some(length);
+                State::Length(length)
+            }
+            Body::Chunked => State::Chunked(Chunked::default()),
+            Body::Bad(why) => {
+                spoil(exchange, Incomplete::Malformed, why);
+                self.doubt(Incomplete::Malformed);
+                State::Lost(Lost {
+                    why: Incomplete::Malformed,
+                    at_line: true,
+                    tail: None,
+                })
+            }
+            Body::None | Body::UntilClose | Body::Tunnel => {
+                exchange.request.ended = true;
+                self.open = false;
+                State::Start
+            }
+        };
+    }
+
+    /// A request line that breaks the rules: a row of its own, for the server answers it.
+    pub(super) fn malformed_request(&mut self, here: u64, rest: &[u8], why: &'static str, queue: &mut Queue) -> Step {
+        self.cut_request(here, rest, Incomplete::Malformed, why, queue);
+        self.client.lose(Incomplete::Malformed, false);
+        Step::Used(0)
+    }
+
+    /// A request of which only the beginning of the head can be read; maybe nothing at all.
+    pub(super) fn cut_request(
+        &mut self,
+        here: u64,
+        bytes: &[u8],
+        why: Incomplete,
+        problem: &'static str,
+        queue: &mut Queue,
+    ) {
+        self.before_request(queue);
+        let exchange = queue.open(blank_message);
+        exchange.request = Span {
+            start: here,
+            end: here + bytes.len() as u64,
+            begun: true,
+            ended: false,
+        };
+        let message = http(exchange);
+        message.clear();
+        let head = parse::request_prefix(bytes);
+        set(&mut message.method, head.method);
+        set(&mut message.target, head.target);
+        set(&mut message.host, authority(head.target).unwrap_or(head.host));
+        message.version = head.version;
+        spoil(exchange, why, problem);
+        self.open = true;
+        self.doubt(why);
+    }
+
+    /// A request is about to join the queue.
+    pub(super) fn before_request(&mut self, queue: &mut Queue) {
+        if queue.waiting() >= MAX_WAITING {
+            if self.server.state != State::Start {
+                self.server.lose(Incomplete::TooMany, false);
+            }
+            give_up(queue, Incomplete::TooMany);
+            self.doubt(Incomplete::TooMany);
+        }
+        self.pipelined |= self.in_call && self.fresh > 0;
+        if let State::Maybe(left) = self.server.state
+            && self.server.buf.is_empty()
+            && !self.pipelined
+        {
+            // The client has what it waited for: there was no body.
+            let end = queue
+                .awaiting()
+                .map_or(0, |exchange| exchange.response.end.saturating_sub(left));
+            self.response_ended(end, queue);
+        }
+        self.in_call = true;
+        self.asked = true;
+        self.fresh += 1;
+        self.server.turn();
+    }
+
+    pub(super) fn request_ended(&mut self, end: u64, queue: &mut Queue) {
+        self.with_open(queue, |exchange| {
+            exchange.request.end = end;
+            exchange.request.ended = true;
+        });
+        self.open = false;
+        self.client.state = State::Start;
+    }
+
+    /// The exchange whose request is being read.
+    pub(super) fn with_open(&mut self, queue: &mut Queue, change: impl FnOnce(&mut Exchange)) {
+        if self.open
+            && let Some(exchange) = queue.newest()
+        {
+            change(exchange);
+        }
+    }
+
+    pub(super) fn doubt(&mut self, why: Incomplete) {
+        self.doubt.get_or_insert(match why {
+            Incomplete::Truncated | Incomplete::Malformed => Incomplete::Gap,
+            why => why,
+        });
+    }
+
+    pub(super) fn request_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
+        let reason = reason(why);
+        let lost_at = match &mut self.client.state {
+            State::Length(left) | State::Maybe(left) if *left >= len => {
+                let left = *left - len;
+                self.client.state = State::Length(left);
+                if left == 0 {
+                    self.request_ended(pos.saturating_add(len), queue);
+                }
+                return;
+            }
+            State::Length(left) | State::Maybe(left) => {
+                let end = pos.saturating_add(*left);
+                self.request_ended(end, queue);
+                Some(end)
+            }
+            State::Chunked(chunked) => {
+                if chunked.skip(len) {
+                    return;
+                }
+                self.with_open(queue, |exchange| exchange.mark(reason));
+                None
+            }
+            State::Start => Some(pos),
+            State::Lost(_) => None,
+            State::Ignore | State::UntilClose => return,
+        };
+        let buf = std::mem::take(&mut self.client.buf);
+        match lost_at {
+            // At least one request begins here, or began in the buffer.
+            Some(pos) if why != Missing::Before => {
+                let start = if buf.is_empty() { pos } else { self.client.buf_pos };
+                self.cut_request(start, &buf, reason, HEAD_CUT, queue);
+            }
+            _ => self.skipped += buf.len() as u64,
+        }
+        self.client.lose(reason, true);
+        self.doubt(reason);
+    }
+
+    pub(super) fn client_end(&mut self, pos: u64, queue: &mut Queue) {
+        match self.client.state {
+            State::Start if !self.client.buf.is_empty() => {
+                let buf = std::mem::take(&mut self.client.buf);
+                if parse::request_prefix(&buf).method.is_empty() {
+                    self.skipped += buf.len() as u64;
+                } else {
+                    self.cut_request(self.client.buf_pos, &buf, Incomplete::Truncated, HEAD_ENDED, queue);
+                    self.request_ended(pos, queue);
+                }
+            }
+            // An early response is the usual reason to stop in a body; its last byte is the last that was sent.
+            State::Length(_) | State::Maybe(_) | State::Chunked(_) => self.request_ended(pos, queue),
+            _ => {}
+        }
+        self.client.buf.clear();
+        self.client.state = State::Ignore;
+    }
+}
+
+/// The authority of a target in absolute form (RFC 9112, 3.2.2).
+fn authority(target: &[u8]) -> Option<&[u8]> {
+    if target.first() == Some(&b'/') {
+        return None;
+    }
+    let scheme = target
+        .iter()
+        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        .count();
+    let rest = target[scheme..].strip_prefix(b"://")?;
+    let end = rest
+        .iter()
+        .position(|b| matches!(b, b'/' | b'?' | b'#'))
+        .unwrap_or(rest.len());
+    Some(&rest[..end]).filter(|authority| !authority.is_empty())
+}

@@ -1,0 +1,383 @@
+//! The server's half of the stitcher: responses, and which request each of them answers.
+
+use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
+use super::super::Missing;
+use super::body::{self, Body, Chunked};
+use super::message::set;
+use super::parse::{self, Parsed, ResponseHead};
+use super::stitch::{
+    HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank, blank_message, give_up,
+    http, may_grow, reason, spoil,
+};
+
+impl HttpStitcher {
+    pub(super) fn server_step(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
+        match &mut self.server.state {
+            State::Start => self.response_head(here, rest, queue),
+            State::Length(left) => {
+                let used = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= used as u64;
+                if *left == 0 {
+                    self.response_ended(here + used as u64, queue);
+                }
+                Step::Used(used)
+            }
+            State::Maybe(left) => {
+                let left = *left;
+                match parse::response(rest) {
+                    Parsed::Whole(_, used) if parse::is_believable(&rest[..used]) => self.response_ended(here, queue),
+                    Parsed::Partial if may_grow(rest, left, 13) => return Step::More,
+                    _ => self.server.state = State::Length(left),
+                }
+                Step::Used(0)
+            }
+            State::Chunked(chunked) => match chunked.feed(rest) {
+                body::Step::More => Step::Used(rest.len()),
+                body::Step::Done(used) => {
+                    self.response_ended(here + used as u64, queue);
+                    Step::Used(used)
+                }
+                body::Step::Wrong(why, used) => {
+                    if let Some(exchange) = queue.awaiting() {
+                        spoil(exchange, Incomplete::Malformed, why);
+                    }
+                    self.server.lose(Incomplete::Malformed, false);
+                    Step::Used(used)
+                }
+            },
+            State::UntilClose => Step::Used(rest.len()),
+            State::Lost(lost) => {
+                let lost = *lost;
+                match self.seek(Side::Server, lost, rest) {
+                    Ok(()) => self.response_found(here, lost, queue),
+                    Err(step) => step,
+                }
+            }
+            State::Ignore => {
+                self.skipped += rest.len() as u64;
+                Step::Used(rest.len())
+            }
+        }
+    }
+
+    /// A believable head was found while lost. Inside a response it is believed only when another request waits:
+    /// bodies may quote HTTP.
+    pub(super) fn response_found(&mut self, here: u64, lost: Lost, queue: &mut Queue) -> Step {
+        let inside = queue.awaiting().is_some_and(|exchange| exchange.response.begun);
+        if inside && queue.waiting() < 2 {
+            self.skipped += 1;
+            return Step::Used(1);
+        }
+        if inside {
+            self.response_lost(here, lost, queue);
+        }
+        self.server.state = State::Start;
+        Step::Used(0)
+    }
+
+    /// The response that was being read when the direction got lost ends here, or before.
+    pub(super) fn response_lost(&mut self, here: u64, lost: Lost, queue: &mut Queue) {
+        if let Some(exchange) = queue.awaiting().filter(|exchange| exchange.response.begun) {
+            exchange.response.end = here;
+            if lost.tail == Some(*b"0\r\n\r\n") {
+                // The last chunk stands right before the end: the size is known after all.
+                exchange.response.ended = true;
+            } else {
+                exchange.mark(lost.why);
+                exchange.closed = true;
+            }
+            queue.answer_ended();
+        }
+        self.doubt(lost.why);
+        self.server.state = State::Start;
+    }
+
+    pub(super) fn response_head(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
+        if !parse::may_begin_response(rest) {
+            // HTTP/0.9 answers with the document and nothing else.
+            if let Some(exchange) = queue.awaiting().filter(|exchange| version(exchange) == 9) {
+                exchange.response.start = here;
+                exchange.response.begun = true;
+                self.server.state = State::UntilClose;
+                return Step::Used(0);
+            }
+            if let Some(blank) = blank(rest) {
+                return Step::Used(blank);
+            }
+        }
+        match parse::response(rest) {
+            Parsed::Whole(head, used) if used <= MAX_HEAD => self.response(here, used, &head, queue),
+            Parsed::Partial if rest.len() < MAX_HEAD => Step::More,
+            Parsed::Whole(..) | Parsed::Partial => {
+                if !self.choose(queue) {
+                    return Step::Hold;
+                }
+                let rest = &rest[..MAX_HEAD];
+                cut_response(here, rest, Incomplete::Truncated, HEAD_TOO_LONG, queue);
+                self.server.lose(Incomplete::Truncated, false);
+                Step::Used(rest.len())
+            }
+            Parsed::Wrong(_) => {
+                if queue.waiting() == 0 && !self.asked && self.doubt.is_none() && !self.force {
+                    return Step::Hold;
+                }
+                if let Some(exchange) = queue.awaiting() {
+                    exchange.response.start = here;
+                    exchange.response.begun = true;
+                    spoil(exchange, Incomplete::Malformed, "response without a status line");
+                }
+                self.server.lose(Incomplete::Malformed, false);
+                Step::Used(0)
+            }
+        }
+    }
+
+    pub(super) fn response(&mut self, here: u64, used: usize, head: &ResponseHead<'_>, queue: &mut Queue) -> Step {
+        let interim = (100..200).contains(&head.status) && head.status != 101;
+        if interim && queue.waiting() == 0 && (self.force || self.doubt.is_some()) {
+            self.skipped += used as u64;
+            return Step::Used(used);
+        }
+        if !self.choose(queue) {
+            return Step::Hold;
+        }
+        let alone = queue.waiting() == 1;
+        let Some(exchange) = queue.awaiting() else {
+            return Step::Hold;
+        };
+        let Message::Http(message) = &mut exchange.message else {
+            return Step::Hold;
+        };
+        if interim {
+            // RFC 9110, 15.2: it precedes the final response and consumes nothing.
+            message.interim = head.status;
+            return Step::Used(used);
+        }
+        let end = here + used as u64;
+        exchange.response.start = here;
+        exchange.response.begun = true;
+        exchange.response.end = end;
+        message.status = head.status;
+        set(&mut message.content_type, head.content_type);
+        if message.version == 0 {
+            message.version = head.version;
+        }
+        // A refused `Expect: 100-continue`: the client may go on with its next request.
+        if let State::Length(left) = self.client.state
+            && self.open
+            && alone
+            && self.announced == Some(left)
+            && message.interim != 100
+        {
+            self.client.state = State::Maybe(left);
+        }
+        self.fresh = 0;
+        self.client.turn();
+        match body::of_response(&message.method, head.status, &head.framing) {
+            Body::None => self.response_ended(end, queue),
+            Body::Length(length) => {
+                exchange.response.end = end.saturating_add(length);
+                let unknown = message.method.is_empty();
+                self.server.state = if unknown {
+                    State::Maybe(length)
+                } else {
+                    State::Length(length)
+                };
+            }
+            Body::Chunked => self.server.state = State::Chunked(Chunked::default()),
+            Body::UntilClose => self.server.state = State::UntilClose,
+            Body::Tunnel => {
+                let name = match head.status {
+                    101 => {
+                        set(&mut message.upgrade, head.upgrade);
+                        upgrade_name(head.upgrade)
+                    }
+                    _ => "CONNECT tunnel",
+                };
+                exchange.request.ended = true;
+                self.response_ended(end, queue);
+                return Step::Leave(name);
+            }
+            Body::Bad(why) => {
+                spoil(exchange, Incomplete::Malformed, why);
+                self.server.lose(Incomplete::Malformed, true);
+            }
+        }
+        Step::Used(used)
+    }
+
+    /// Makes sure that the oldest awaiting exchange is the one that the response at hand answers. False when that
+    /// cannot be said yet.
+    pub(super) fn choose(&mut self, queue: &mut Queue) -> bool {
+        let Some(doubt) = self.doubt else {
+            match queue.waiting() {
+                0 if self.force => {
+                    self.doubt = Some(Incomplete::Gap);
+                    self.push_orphan(Incomplete::NoRequest, queue);
+                }
+                0 => return false,
+                1 => {}
+                _ => self.pipelined = true,
+            }
+            return true;
+        };
+        let keep = match (self.pipelined, self.fresh) {
+            (false, _) => 1,
+            (true, 0) => usize::MAX,
+            (true, fresh) => fresh,
+        };
+        while queue.waiting() > keep {
+            give_up(queue, doubt);
+        }
+        if queue.waiting() == 0 {
+            let before = doubt == Incomplete::StartedBefore && self.asked;
+            self.push_orphan(if before { Incomplete::NoRequest } else { doubt }, queue);
+        } else if let Some(exchange) = queue.awaiting() {
+            if self.pipelined {
+                exchange.mark(doubt);
+            } else if exchange.incomplete.is_none() {
+                self.doubt = None;
+            }
+        }
+        true
+    }
+
+    /// A response whose request was not seen gets an exchange of its own.
+    pub(super) fn push_orphan(&mut self, why: Incomplete, queue: &mut Queue) {
+        // Only a client that goes on sending a request after its response can be here with an open one.
+        self.with_open(queue, |exchange| exchange.mark(Incomplete::Malformed));
+        self.open = false;
+        let exchange = queue.open(blank_message);
+        http(exchange).clear();
+        exchange.mark(why);
+    }
+
+    pub(super) fn response_ended(&mut self, end: u64, queue: &mut Queue) {
+        if let Some(exchange) = queue.awaiting() {
+            exchange.response.end = end;
+            exchange.response.ended = true;
+        }
+        queue.answer_ended();
+        self.fresh = 0;
+        self.server.state = State::Start;
+    }
+
+    pub(super) fn response_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
+        let reason = reason(why);
+        let start = match &mut self.server.state {
+            State::Length(left) | State::Maybe(left) if *left >= len => {
+                let left = *left - len;
+                self.server.state = State::Length(left);
+                if left == 0 {
+                    self.response_ended(pos.saturating_add(len), queue);
+                }
+                return;
+            }
+            State::Length(left) | State::Maybe(left) => {
+                let end = pos.saturating_add(*left);
+                self.response_ended(end, queue);
+                Some(end)
+            }
+            State::Chunked(chunked) => {
+                if chunked.skip(len) {
+                    return;
+                }
+                self.fresh = 0;
+                self.server.state = State::Lost(Lost {
+                    why: reason,
+                    at_line: true,
+                    tail: Some([0; 5]),
+                });
+                self.doubt(reason);
+                return;
+            }
+            State::Start => Some(pos),
+            State::Lost(lost) => {
+                lost.at_line = true;
+                lost.tail = lost.tail.map(|_| [0; 5]);
+                self.skipped += self.server.buf.len() as u64;
+                self.server.buf.clear();
+                None
+            }
+            State::UntilClose | State::Ignore => return,
+        };
+        let buf = std::mem::take(&mut self.server.buf);
+        self.doubt(reason);
+        if let Some(pos) = start {
+            let start = if buf.is_empty() { pos } else { self.server.buf_pos };
+            if queue.waiting() > 0 && why != Missing::Before {
+                cut_response(start, &buf, reason, HEAD_CUT, queue);
+            } else {
+                self.skipped += buf.len() as u64;
+            }
+            self.server.lose(reason, true);
+        }
+        self.fresh = 0;
+    }
+
+    pub(super) fn server_end(&mut self, pos: u64, queue: &mut Queue) {
+        match self.server.state {
+            State::UntilClose => self.response_ended(pos, queue),
+            State::Length(_) | State::Maybe(_) | State::Chunked(_) => {
+                if let Some(exchange) = queue.awaiting() {
+                    exchange.response.end = pos;
+                    exchange.closed = true;
+                    exchange.mark(Incomplete::ResponseCut);
+                }
+                queue.answer_ended();
+            }
+            State::Start if !self.server.buf.is_empty() => {
+                let buf = std::mem::take(&mut self.server.buf);
+                if self.choose(queue) {
+                    cut_response(self.server.buf_pos, &buf, Incomplete::ResponseCut, HEAD_ENDED, queue);
+                    give_up(queue, Incomplete::ResponseCut);
+                }
+            }
+            State::Lost(lost) => self.response_lost(pos, lost, queue),
+            State::Start | State::Ignore => {}
+        }
+        self.server.buf.clear();
+        self.server.state = State::Ignore;
+        self.server_ended = true;
+        self.close_waiting(queue);
+    }
+}
+
+/// A response of which only the beginning of the head can be read; maybe nothing at all.
+fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str, queue: &mut Queue) {
+    if let Some(exchange) = queue.awaiting() {
+        exchange.response.start = here;
+        exchange.response.begun = true;
+        exchange.response.end = here + bytes.len() as u64;
+        spoil(exchange, why, problem);
+        let head = parse::response_prefix(bytes);
+        let message = http(exchange);
+        message.status = head.status;
+        set(&mut message.content_type, head.content_type);
+    }
+}
+
+fn version(exchange: &Exchange) -> u8 {
+    match &exchange.message {
+        Message::Http(message) => message.version,
+        Message::Mysql(_) => 0,
+    }
+}
+
+fn upgrade_name(upgrade: &[u8]) -> &'static str {
+    const NAMES: [(&[u8], &str); 4] = [
+        (b"websocket", "WebSocket"),
+        (b"h2c", "HTTP/2"),
+        (b"tls", "TLS"),
+        (b"tcp", "raw stream"),
+    ];
+    let upgrade = upgrade.trim_ascii();
+    NAMES
+        .iter()
+        .find(|(name, _)| {
+            upgrade
+                .get(..name.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(name))
+        })
+        .map_or("upgraded protocol", |(_, name)| name)
+}
