@@ -202,13 +202,6 @@ impl Queue {
         &mut self.items[newest]
     }
 
-    /// A recycled exchange to fill, if there is one. Its message holds old content; the protocol overwrites every field.
-    pub fn recycled(&mut self) -> Option<Exchange> {
-        let mut exchange = self.spare.pop()?;
-        exchange.reset();
-        Some(*exchange)
-    }
-
     /// Adds the newest exchange.
     pub fn push(&mut self, exchange: Exchange) {
         self.items.push_back(Box::new(exchange));

@@ -696,15 +696,11 @@ impl MysqlStitcher {
             self.touched = self.touched.max(self.heard.min(self.pending));
             self.heard = 0;
         }
-        let mut exchange = match queue.recycled() {
-            Some(mut exchange) if matches!(exchange.message, Message::Mysql(_)) => {
-                if let Message::Mysql(message) = &mut exchange.message {
-                    message.reset();
-                }
-                exchange
-            }
-            _ => Exchange::new(Message::Mysql(MysqlMessage::default())),
-        };
+        let exchange = queue.open(|| Message::Mysql(MysqlMessage::default()));
+        match &mut exchange.message {
+            Message::Mysql(message) => message.reset(),
+            other => *other = Message::Mysql(MysqlMessage::default()),
+        }
         exchange.request.start = start;
         exchange.request.begun = true;
         if let Message::Mysql(message) = &mut exchange.message {
@@ -729,7 +725,6 @@ impl MysqlStitcher {
                 self.in_this_piece += 1;
             }
         }
-        queue.push(exchange);
         self.begun = Some(start);
         self.client_gap = false;
     }

@@ -161,7 +161,7 @@ pub fn run_open(events: &[Event], close: bool) -> Run {
         };
         while queue.oldest().is_some_and(Exchange::is_finished) {
             let taken = queue.take().unwrap();
-            exchanges.push(taken.clone());
+            exchanges.push((*taken).clone());
             queue.recycle(taken);
         }
         if verdict != Verdict::Continue {
@@ -173,7 +173,7 @@ pub fn run_open(events: &[Event], close: bool) -> Run {
         stitcher.end(Side::Client, ends[0], &mut queue);
         stitcher.end(Side::Server, ends[1], &mut queue);
     }
-    exchanges.extend(std::iter::from_fn(|| queue.take()));
+    exchanges.extend(std::iter::from_fn(|| queue.take()).map(|taken| *taken));
     Run { exchanges, verdict }
 }
 
