@@ -9,12 +9,16 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masdeepflow::format::record::*;
 use masdeepflow::record::probe::{Backend, Config, Filter, KernelLosses, Probe};
 use masdeepflow::record::wire;
+
+/// Cgroups made so far: tests run side by side.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A cgroup that goes away with this value.
 struct OwnCgroup {
@@ -30,7 +34,11 @@ impl OwnCgroup {
             .find(|fields| fields[2] == "cgroup2")
             .expect("cgroup2 is mounted")[1]
             .to_string();
-        let path = PathBuf::from(root).join(format!("mdf-test-{name}-{}", std::process::id()));
+        let path = PathBuf::from(root).join(format!(
+            "mdf-test-{name}-{}-{}",
+            std::process::id(),
+            MADE.fetch_add(1, Ordering::Relaxed)
+        ));
         fs::create_dir(&path).expect("make a cgroup");
         OwnCgroup { path }
     }
