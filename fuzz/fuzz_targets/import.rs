@@ -40,12 +40,25 @@ fn run(file: &[u8]) {
 
 /// A file of frames, each led by its length in one byte.
 fn pcap(link: u32, mut frames: &[u8]) -> Vec<u8> {
-    let mut file = [0xa1b2_c3d4_u32.to_le_bytes(), [2, 0, 4, 0], [0; 4], [0; 4], [0, 0, 4, 0], link.to_le_bytes()].concat();
+    let mut file = [
+        0xa1b2_c3d4_u32.to_le_bytes(),
+        [2, 0, 4, 0],
+        [0; 4],
+        [0; 4],
+        [0, 0, 4, 0],
+        link.to_le_bytes(),
+    ]
+    .concat();
     let mut time = 0u32;
     while let Some((len, rest)) = frames.split_first() {
         let (frame, after) = rest.split_at(usize::from(*len).min(rest.len()));
         time += 1000;
-        for word in [time / 1_000_000, time % 1_000_000, frame.len() as u32, frame.len() as u32] {
+        for word in [
+            time / 1_000_000,
+            time % 1_000_000,
+            frame.len() as u32,
+            frame.len() as u32,
+        ] {
             file.extend(word.to_le_bytes());
         }
         file.extend(frame);
