@@ -133,8 +133,12 @@ fn replay(arguments: cli::ReplayArgs) -> Result<Outcome> {
 }
 
 #[cfg(feature = "analyze")]
-fn import(_arguments: cli::ImportArgs) -> Result<Outcome> {
-    not_built_in("import")
+fn import(arguments: cli::ImportArgs) -> Result<Outcome> {
+    let (input, output) = (&arguments.file, &arguments.output);
+    let summary = masdeepflow::analyze::import::import_file(input, output, arguments.force)
+        .with_context(|| format!("cannot import {}", input.display()))?;
+    let _ = write!(std::io::stderr(), "{summary}");
+    Ok(Outcome::from_losses(!summary.is_whole()))
 }
 
 #[cfg(not(feature = "analyze"))]

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result};
 
 use super::engine::{BATCH_BYTES, Block, Engine, Source};
+use super::packets;
 use super::row::{CaptureFacts, Sink};
 use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
@@ -31,7 +32,8 @@ pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Res
         let host = engine.host(reader.header());
         Ok(Capture { reader, file, host })
     };
-    files.iter().enumerate().map(open).collect()
+    let those = files.iter().enumerate().filter(|(_, mapped)| !packets::is_one(mapped));
+    those.map(open).collect()
 }
 
 /// Feeds all blocks of these captures to the engine, in time order across files. `after` is called after each batch

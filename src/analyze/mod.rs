@@ -9,6 +9,7 @@ pub mod live;
 pub mod names;
 pub mod options;
 pub mod output;
+pub mod packets;
 pub mod plan;
 pub mod protocol;
 pub mod query;

@@ -10,6 +10,7 @@ use super::input::{self, Mapped};
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
 use super::output::human::safe;
 use super::output::{Facts, Format, target};
+use super::packets::{self, Packets};
 use super::plan::Plan;
 use super::query::diff;
 use super::report::Aggregate;
@@ -26,17 +27,23 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         plan.select(&options.selection, start_of(&files)?);
         let mut engine = Engine::new(|_| Results::sink(&plan));
         let captures = input::captures(&files, &mut engine)?;
-        let facts = |damage: &[(usize, String)]| -> Vec<CaptureFacts> {
-            captures
+        let mut packets = packets::captures(&files, &mut engine)?;
+        let facts = |packets: &[Packets<'_>], damage: &[(usize, String)]| -> Vec<CaptureFacts> {
+            let stored = captures
                 .iter()
-                .map(|capture| input::facts(capture, &files[capture.file], damage))
+                .map(|capture| input::facts(capture, &files[capture.file], damage));
+            stored
+                .chain(packets.iter().map(|packets| packets.facts().clone()))
                 .collect()
         };
-        let mut results = Results::new(plan.clone(), &facts(&[]))?;
+        let mut results = Results::new(plan.clone(), &facts(&packets, &[]))?;
         input::feed(&captures, &mut engine, |engine, _| results.drain(engine.sinks(), 0))?;
+        for packets in &mut packets {
+            packets.feed(&mut engine, |engine, _| results.drain(engine.sinks(), 0))?;
+        }
         let names: Vec<String> = files.iter().map(Mapped::name).collect();
         let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
-        let lost = results.finish(sinks, &facts(&totals.damage))?;
+        let lost = results.finish(sinks, &facts(&packets, &totals.damage))?;
         Ok(Outcome::from_losses(lost || totals.malformed > 0))
     })
 }
@@ -46,7 +53,9 @@ fn start_of(files: &[Mapped]) -> Result<u64> {
     let mut engine = Engine::new(|_| Aggregate::default());
     let captures = input::captures(files, &mut engine)?;
     let first = |capture: &input::Capture<'_>| input::facts(capture, &files[capture.file], &[]).first;
-    Ok(captures.iter().map(first).min().unwrap_or(0))
+    let packets = packets::captures(files, &mut engine)?;
+    let first_packets = packets.iter().map(|packets| packets.facts().first);
+    Ok(captures.iter().map(first).chain(first_packets).min().unwrap_or(0))
 }
 
 /// Compares two captures.
@@ -94,12 +103,17 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
     let files = open(&[path.to_path_buf()])?;
     let mut engine = Engine::new(|_| Results::sink(&plan));
     let captures = input::captures(&files, &mut engine)?;
+    let mut packets = packets::captures(&files, &mut engine)?;
     input::feed(&captures, &mut engine, |_, _| Ok(()))?;
+    for packets in &mut packets {
+        packets.feed(&mut engine, |_, _| Ok(()))?;
+    }
     let names: Vec<String> = files.iter().map(Mapped::name).collect();
     let (sinks, totals) = engine.finish(&names);
     let damaged = captures
         .iter()
-        .any(|capture| input::facts(capture, &files[capture.file], &totals.damage).is_damaged());
+        .any(|capture| input::facts(capture, &files[capture.file], &totals.damage).is_damaged())
+        || packets.iter().any(|packets| packets.facts().is_damaged());
     let (aggregate, lost) = Results::aggregate(sinks);
     Ok((aggregate, lost || damaged || totals.malformed > 0))
 }

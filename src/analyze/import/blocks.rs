@@ -16,7 +16,10 @@ const LEVEL: i32 = 3;
 
 /// Reads a packet capture (pcap or pcapng, maybe compressed) and hands on blocks, state before the events that refer
 /// to it. Memory is bounded, however large the capture is. An error of `sink` ends the import.
-pub fn import(input: impl Read, sink: &mut dyn FnMut(RawBlock) -> io::Result<()>) -> Result<ImportSummary, Error> {
+pub fn import(
+    input: impl Read + Send,
+    sink: &mut dyn FnMut(RawBlock) -> io::Result<()>,
+) -> Result<ImportSummary, Error> {
     Import::open(input)?.blocks(sink)
 }
 

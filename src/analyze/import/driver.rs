@@ -56,7 +56,7 @@ struct Losses {
 
 impl<'r> Import<'r> {
     /// Reads up to the first packet.
-    pub fn open(input: impl Read + 'r) -> Result<Self, Error> {
+    pub fn open(input: impl Read + Send + 'r) -> Result<Self, Error> {
         let mut file = CaptureFile::open(input)?;
         let mut flow = Flow::default();
         let mut first = None;

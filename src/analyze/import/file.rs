@@ -99,7 +99,7 @@ impl Packing {
 
 /// The bytes of the file, inflated, with a window over the part that is looked at.
 struct Source<'r> {
-    from: Box<dyn Read + 'r>,
+    from: Box<dyn Read + Send + 'r>,
     packing: Packing,
     buffer: Vec<u8>,
     start: usize,
@@ -111,12 +111,12 @@ struct Source<'r> {
 }
 
 impl<'r> Source<'r> {
-    fn open(mut input: impl Read + 'r) -> io::Result<Source<'r>> {
+    fn open(mut input: impl Read + Send + 'r) -> io::Result<Source<'r>> {
         let mut magic = Vec::with_capacity(4);
         input.by_ref().take(4).read_to_end(&mut magic)?;
         let packing = Packing::of(&magic);
         let whole = Cursor::new(magic).chain(input);
-        let from: Box<dyn Read + 'r> = match packing {
+        let from: Box<dyn Read + Send + 'r> = match packing {
             Packing::Plain => Box::new(whole),
             Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(
                 1 << 16,
@@ -190,7 +190,7 @@ enum Layout {
 
 impl<'r> CaptureFile<'r> {
     /// Reads as far as is needed to know that this is a packet capture.
-    pub fn open(input: impl Read + 'r) -> Result<Self, Error> {
+    pub fn open(input: impl Read + Send + 'r) -> Result<Self, Error> {
         let mut source = Source::open(input).map_err(Error::Read)?;
         source.fill(PCAP_HEADER)?;
         let window = source.window();

@@ -159,3 +159,36 @@ impl ImportSummary {
         self.damage.is_none() && self.dropped == 0 && self.not_understood() == 0 && self.gaps == 0 && self.evicted == 0
     }
 }
+
+/// For people: what was read, and a line for each kind of loss.
+impl fmt::Display for ImportSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            packets,
+            segments,
+            connections,
+            payload_bytes,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "{packets} packets, {segments} TCP segments, {connections} connections, {payload_bytes} payload bytes"
+        )?;
+        let lines = [
+            (self.dropped, "packets lost by the capturing program"),
+            (self.gap_bytes, "bytes missing from streams"),
+            (self.truncated, "segments cut by the snaplen"),
+            (self.evicted, "connections given up because there were too many"),
+        ];
+        for (count, what) in lines.into_iter().filter(|(count, _)| *count > 0) {
+            writeln!(f, "  {count} {what}")?;
+        }
+        for (fault, count) in self.faults() {
+            writeln!(f, "  {count} not understood: {}", fault.name())?;
+        }
+        match &self.damage {
+            Some(damage) => writeln!(f, "  reading stopped: {damage}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Packet captures among the files: imported in memory, batch by batch, while the engine reads the batch before.
+//!
+//! They come after the capture files, one after the other. Each is a host of its own, of which nothing is known.
+
+use std::io;
+use std::sync::mpsc::sync_channel;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::engine::{BATCH_BYTES, Block, Engine, Source};
+use super::import::{Import, ImportSummary, is_packet_capture};
+use super::input::{Mapped, Progress};
+use super::row::{CaptureFacts, Sink};
+use crate::format::RawBlock;
+
+/// Batches that may wait for the engine.
+const AHEAD: usize = 2;
+
+/// Whether this file is a packet capture.
+pub fn is_one(mapped: &Mapped) -> bool {
+    is_packet_capture(mapped.bytes())
+}
+
+/// A packet capture and its place among the files.
+pub struct Packets<'a> {
+    file: usize,
+    host: u16,
+    import: Option<Import<'a>>,
+    facts: CaptureFacts,
+}
+
+/// Reads the beginnings of the packet captures among these files and gives each its host.
+pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Result<Vec<Packets<'a>>> {
+    let those = files.iter().enumerate().filter(|(_, mapped)| is_one(mapped));
+    those
+        .map(|(file, mapped)| {
+            let import = Import::open(mapped.bytes()).with_context(|| format!("cannot read {}", mapped.name()))?;
+            let header = import.header();
+            let facts = CaptureFacts {
+                path: mapped.name(),
+                file_bytes: mapped.bytes().len() as u64,
+                raw_bytes: 0,
+                blocks: 0,
+                records: 0,
+                payload_bytes: 0,
+                data_bytes: 0,
+                first: header.clock.realtime,
+                last: header.clock.realtime,
+                closed_cleanly: true,
+                damage: Vec::new(),
+                header,
+            };
+            let host = engine.host(&facts.header);
+            Ok(Packets {
+                file,
+                host,
+                import: Some(import),
+                facts,
+            })
+        })
+        .collect()
+}
+
+impl Packets<'_> {
+    /// What is known so far.
+    pub fn facts(&self) -> &CaptureFacts {
+        &self.facts
+    }
+
+    /// Feeds the whole capture to the engine. `after` is called after each batch and may empty the sinks.
+    pub fn feed<S: Sink>(
+        &mut self,
+        engine: &mut Engine<S>,
+        mut after: impl FnMut(&mut Engine<S>, Progress) -> Result<()>,
+    ) -> Result<()> {
+        let Some(import) = self.import.take() else {
+            return Ok(());
+        };
+        let (sender, batches) = sync_channel::<Vec<RawBlock>>(AHEAD);
+        let progress = Progress {
+            read: self.facts.file_bytes,
+            total: self.facts.file_bytes,
+        };
+        let (host, file) = (self.host, self.file);
+        let summary = std::thread::scope(|scope| {
+            let importer = scope.spawn(move || {
+                let mut batch = Vec::new();
+                let mut bytes = 0;
+                let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+                let summary = import.blocks(&mut |block| {
+                    bytes += block.bytes.len();
+                    batch.push(block);
+                    if bytes >= BATCH_BYTES {
+                        bytes = 0;
+                        sender.send(std::mem::take(&mut batch)).map_err(gone)?;
+                    }
+                    Ok(())
+                })?;
+                // The engine may have given up; that is told below.
+                let _ = sender.send(batch);
+                Ok::<ImportSummary, super::import::Error>(summary)
+            });
+            let fed = (|| {
+                for batch in batches {
+                    let blocks: Vec<Block<'_>> = batch
+                        .iter()
+                        .map(|raw| Block {
+                            source: Source::Raw(raw),
+                            host,
+                            file,
+                        })
+                        .collect();
+                    engine.feed(&blocks);
+                    for raw in &batch {
+                        self.count(raw);
+                    }
+                    after(engine, progress)?;
+                }
+                Ok::<(), anyhow::Error>(())
+            })();
+            let imported = importer
+                .join()
+                .map_err(|_| anyhow!("the import of {} broke off", self.facts.path));
+            fed?;
+            imported?.with_context(|| format!("cannot read {}", self.facts.path))
+        })?;
+        self.facts.header.snaplen = summary.snaplen;
+        self.facts.last = self.facts.last.max(summary.last_time);
+        self.facts
+            .damage
+            .extend(summary.damage.iter().map(|damage| damage.to_string()));
+        Ok(())
+    }
+
+    fn count(&mut self, raw: &RawBlock) {
+        self.facts.blocks += 1;
+        self.facts.records += u64::from(raw.records);
+        self.facts.raw_bytes += raw.bytes.len() as u64;
+        self.facts.data_bytes += raw.data_bytes;
+        self.facts.payload_bytes += raw.payload_bytes;
+    }
+}
