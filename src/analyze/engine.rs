@@ -147,6 +147,13 @@ impl<S: Sink> Engine<S> {
         }
     }
 
+    /// Events before this time (UTC, ns) are not going to be given: connections from before are joined in their middle.
+    pub fn begin_at(&mut self, from: u64) {
+        for host in &mut self.hosts {
+            host.begin = from;
+        }
+    }
+
     /// Takes a batch of blocks, in the order of their files.
     pub fn feed(&mut self, batch: &[Block<'_>]) {
         let raws = self.inflate(batch);

@@ -57,6 +57,8 @@ pub struct Host {
     clocks: Vec<Clock>,
     /// Grows with each thing learnt; what was looked up under an older edition may be out of date.
     pub edition: u64,
+    /// No event before this time is given: UTC, ns; 0 when all are.
+    pub begin: u64,
 }
 
 fn text(bytes: &[u8]) -> String {

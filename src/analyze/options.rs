@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::input::Wanted;
 use super::output::Format;
 use super::query::diff::Condition;
 use super::query::order::SortBy;
@@ -48,6 +49,22 @@ pub struct Selection {
     pub pids: Vec<u32>,
     /// `namespace/name`, or a name; `*` stands for any characters.
     pub pods: Vec<String>,
+}
+
+impl Selection {
+    /// What of the files has to be read for it. `start` is their first event, UTC, ns.
+    pub fn wanted(&self, start: u64) -> Wanted {
+        let utc = |moment: Moment| match moment {
+            Moment::Utc(ns) => ns,
+            Moment::AfterStart(ns) => start.saturating_add(ns),
+        };
+        Wanted {
+            from: self.from.map(utc),
+            to: self.to.map(utc),
+            ports: self.ports.clone(),
+            pids: self.pids.clone(),
+        }
+    }
 }
 
 /// What is shown, how, and where to.

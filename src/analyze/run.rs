@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::engine::Engine;
-use super::input::{self, Mapped};
+use super::input::{self, Mapped, Wanted};
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
 use super::output::human::safe;
 use super::output::{Facts, Format, target};
@@ -24,7 +24,9 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     plan.templates(&options.engine.path_templates)?;
     in_pool(&options.engine, || {
         let files = open(&options.inputs)?;
-        plan.select(&options.selection, start_of(&files)?);
+        let start = start_of(&files)?;
+        plan.select(&options.selection, start);
+        let wanted = options.selection.wanted(start);
         let mut engine = Engine::new(|_| Results::sink(&plan));
         let captures = input::captures(&files, &mut engine)?;
         let mut packets = packets::captures(&files, &mut engine)?;
@@ -37,7 +39,9 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
                 .collect()
         };
         let mut results = Results::new(plan.clone(), &facts(&packets, &[]))?;
-        input::feed(&captures, &mut engine, |engine, _| results.drain(engine.sinks(), 0))?;
+        input::feed(&captures, &wanted, &mut engine, |engine, _| {
+            results.drain(engine.sinks(), 0)
+        })?;
         for packets in &mut packets {
             packets.feed(&mut engine, |engine, _| results.drain(engine.sinks(), 0))?;
         }
@@ -104,7 +108,7 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
     let mut engine = Engine::new(|_| Results::sink(&plan));
     let captures = input::captures(&files, &mut engine)?;
     let mut packets = packets::captures(&files, &mut engine)?;
-    input::feed(&captures, &mut engine, |_, _| Ok(()))?;
+    input::feed(&captures, &Wanted::default(), &mut engine, |_, _| Ok(()))?;
     for packets in &mut packets {
         packets.feed(&mut engine, |_, _| Ok(()))?;
     }

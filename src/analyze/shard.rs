@@ -281,7 +281,7 @@ impl<S: Sink> Shard<S> {
                 (place, observer)
             }
             None => {
-                let place = self.make(ends, &socket);
+                let place = self.make(ends, key.0, &socket, hosts);
                 self.observe(place, key, hosts);
                 if let Some(peer) = self.peer(&ends, &socket) {
                     self.observe(place, peer, hosts);
@@ -311,7 +311,7 @@ impl<S: Sink> Shard<S> {
         if let Some(client) = client {
             slot.flow.set_client(client);
         }
-        if socket.positions {
+        if socket.positions && !is_before(hosts, key.0, socket) {
             slot.flow.start(end, socket.send_pos);
             slot.flow.start(1 - end, socket.receive_pos);
         }
@@ -371,13 +371,14 @@ impl<S: Sink> Shard<S> {
         None
     }
 
-    fn make(&mut self, ends: [Endpoint; 2], socket: &Socket) -> usize {
+    fn make(&mut self, ends: [Endpoint; 2], host: u16, socket: &Socket, hosts: &[Host]) -> usize {
         let place = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
         let previous = self.by_ends.insert(ends, place);
-        let joined = !socket.positions && !matches!(socket.opened, Opened::Connect | Opened::Accept);
+        let opening_seen = socket.positions || matches!(socket.opened, Opened::Connect | Opened::Accept);
+        let joined = !opening_seen || is_before(hosts, host, socket);
         let sockets = [None; OBSERVERS];
         self.slots[place] = Some(Slot {
             flow: Flow::new(ends, None, joined),
@@ -559,6 +560,13 @@ impl<S: Sink> Shard<S> {
         }
         self.sink.connection(&row);
     }
+}
+
+/// Whether a socket was opened before the first event that is given: where its streams are by now is not known.
+fn is_before(hosts: &[Host], host: u16, socket: &Socket) -> bool {
+    hosts
+        .get(usize::from(host))
+        .is_some_and(|host| host.utc(socket.time) < host.begin)
 }
 
 /// The two endpoints of a connection, the lower first.
