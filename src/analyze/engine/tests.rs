@@ -443,3 +443,72 @@ fn fork_and_exec_are_one_process_and_exec_again_is_another() {
         [(100, Some(200), b"sh\0".to_vec()), (200, Some(300), b"ls\0".to_vec())]
     );
 }
+
+#[test]
+fn a_window_reads_only_its_blocks_and_joins_older_connections() {
+    use crate::analyze::input::{self, Mapped, Wanted};
+    use crate::format::Writer;
+
+    const SECOND: u64 = 1_000_000_000;
+    let length = (GET.len() as u32, OK.len() as u32);
+    let mut writer = Writer::new(Vec::new(), &header(), 1).expect("writes to memory");
+    for minute in 0..60u32 {
+        let mut state = BlockBuilder::new(Class::State);
+        let mut events = BlockBuilder::new(Class::Events);
+        if minute == 0 {
+            state.push(&client(CLIENT, 5000));
+            state.push(&server(SERVER, 5000));
+        }
+        let time = u64::from(minute) * 60 * SECOND;
+        for record in [
+            up(CLIENT, time + 1000, minute * length.0, GET),
+            up(SERVER, time + 1100, minute * length.0, GET),
+            down(SERVER, time + 5000, minute * length.1, OK),
+            down(CLIENT, time + 5200, minute * length.1, OK),
+        ] {
+            events.push(&record);
+        }
+        for mut builder in [state, events] {
+            if !builder.is_empty() {
+                writer.write(&builder.take()).expect("writes to memory");
+            }
+        }
+    }
+    let (bytes, _) = writer.finish().expect("writes to memory");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("hour.mdf");
+    std::fs::write(&path, bytes).expect("a file");
+    let files = [Mapped::open(&path).expect("a capture")];
+    let window = |from, to| Wanted {
+        from,
+        to,
+        ..Wanted::default()
+    };
+    let run = |wanted: &Wanted| {
+        let mut engine = Engine::new(|_| Texts::default());
+        let captures = input::captures(&files, &mut engine).expect("a capture");
+        input::feed(&captures, wanted, &mut engine, |_, _| Ok(())).expect("blocks");
+        let (sinks, totals) = engine.finish(&[]);
+        let mut rows: Vec<_> = sinks.into_iter().flat_map(|sink| sink.0).map(|row| row.3).collect();
+        rows.sort();
+        (rows, totals.blocks)
+    };
+    let (all, blocks) = run(&Wanted::default());
+    assert_eq!((all.len(), blocks), (61, 61));
+    // Unix time of the test's boot is 1 ms.
+    let (from, to) = (30 * 60 * SECOND, 31 * 60 * SECOND + 30 * SECOND);
+    let (some, blocks) = run(&window(Some(from), Some(to)));
+    assert_eq!(blocks, 1 + 2, "the state and two minutes: {some:?}");
+    assert_eq!(
+        some.iter()
+            .filter(|row| row.contains("both total=Some(4200)") && row.ends_with("complete"))
+            .count(),
+        2
+    );
+    assert!(some.iter().any(|row| row.contains("lost=0")), "{some:?}");
+    let (of_port, blocks) = run(&Wanted {
+        ports: vec![4711],
+        ..Wanted::default()
+    });
+    assert!(of_port.len() <= 2 && blocks == 1, "{of_port:?}");
+}
