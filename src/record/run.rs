@@ -35,7 +35,7 @@ const POLL: Duration = Duration::from_millis(8);
 /// The ring is emptied even when the host has more to do than it can: this is little work, and what it misses is lost.
 const DRAIN_NICE: i32 = -20;
 /// Compressing is more work; it is preferred to ordinary work, but does not push it aside.
-const SINK_NICE: i32 = -5;
+const SINK_NICE: i32 = -10;
 /// How often the kernel's loss counters are read.
 const LOSSES: Duration = Duration::from_millis(500);
 /// Batches between the drain and each consumer: at most about so many MiB.
@@ -422,6 +422,8 @@ fn record(
     shared: &Shared,
     asked: &Asked,
 ) -> Result<End> {
+    // All other threads and the command have been started: they keep their own nice values.
+    sys::hurry(DRAIN_NICE);
     let mut ring = probe
         .ring(|bytes| lock(drain).ring_record(bytes))
         .context("cannot read the ring buffer")?;
