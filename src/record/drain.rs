@@ -410,6 +410,9 @@ impl Drain {
                 blocks.push(builder.take());
             }
         }
+        if let Some(spare) = self.shared.take_spare() {
+            self.events.recycle(spare);
+        }
         blocks
     }
 

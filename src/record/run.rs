@@ -32,10 +32,14 @@ use crate::outcome::Usage;
 
 /// How long the ring is waited for; short, because wakeups come only when it fills.
 const POLL: Duration = Duration::from_millis(8);
+/// The ring is emptied even when the host has more to do than it can: this is little work, and what it misses is lost.
+const DRAIN_NICE: i32 = -20;
+/// Compressing is more work; it is preferred to ordinary work, but does not push it aside.
+const SINK_NICE: i32 = -10;
 /// How often the kernel's loss counters are read.
 const LOSSES: Duration = Duration::from_millis(500);
 /// Batches between the drain and each consumer: at most about so many MiB.
-const QUEUE: usize = 16;
+const QUEUE: usize = 24;
 /// After the command's tree has ended, its connections are still closing.
 const LINGER: Duration = Duration::from_millis(100);
 /// At the end, a snapshot that is still being taken is waited for so long.
@@ -340,7 +344,10 @@ fn start_sink(
     };
     let sink = Sink::new(plan, shared.clone()).with_context(|| format!("cannot write {}", base.display()))?;
     let (sender, consumer) = queue::bounded(QUEUE);
-    let thread = start("sink", move || sink.run(&consumer))?;
+    let thread = start("sink", move || {
+        sys::hurry(SINK_NICE);
+        sink.run(&consumer)
+    })?;
     Ok((sender, thread))
 }
 
@@ -373,7 +380,11 @@ fn start_snapshot(
 
 fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
     for (backend, why) in probe.refused() {
-        say(&format!("backend {backend} is not possible here: {why}"));
+        // What the verifier said fills pages; `mdf doctor` tells it.
+        say(&format!(
+            "backend {backend} is not possible here: {}",
+            why.lines().next().unwrap_or_default()
+        ));
     }
     let what = match header.filters.is_empty() {
         true => "the whole host (no filter was given)".to_owned(),
@@ -411,6 +422,8 @@ fn record(
     shared: &Shared,
     asked: &Asked,
 ) -> Result<End> {
+    // All other threads and the command have been started: they keep their own nice values.
+    sys::hurry(DRAIN_NICE);
     let mut ring = probe
         .ring(|bytes| lock(drain).ring_record(bytes))
         .context("cannot read the ring buffer")?;

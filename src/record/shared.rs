@@ -93,8 +93,11 @@ pub struct Shared {
     pub print_closed: Wish,
     notes: Mutex<Vec<String>>,
     returned: Mutex<Vec<Loss>>,
+    spares: Mutex<Vec<RawBlock>>,
 }
 
+/// Blocks kept for use again.
+const SPARES_MAX: usize = 4;
 /// More notes than this between two looks at them say nothing new.
 const NOTES_MAX: usize = 20;
 
@@ -126,6 +129,19 @@ impl Shared {
             .lock()
             .map(|mut returned| std::mem::take(&mut *returned))
             .unwrap_or_default()
+    }
+
+    /// The memory of a block that has been written, for another one.
+    pub fn give_spare(&self, block: RawBlock) {
+        if let Ok(mut spares) = self.spares.lock()
+            && spares.len() < SPARES_MAX
+        {
+            spares.push(block);
+        }
+    }
+
+    pub fn take_spare(&self) -> Option<RawBlock> {
+        self.spares.lock().ok().and_then(|mut spares| spares.pop())
     }
 
     pub fn take_notes(&self) -> Vec<String> {

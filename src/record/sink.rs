@@ -105,6 +105,11 @@ impl Sink {
                 Next::Batch(batch) => {
                     self.adjust_level(queue.waiting());
                     self.batch(&batch);
+                    // Unless the printer still has it.
+                    if let Ok(batch) = Arc::try_unwrap(batch) {
+                        let events = batch.blocks.into_iter().filter(|block| block.class == Class::Events);
+                        events.for_each(|block| self.shared.give_spare(block));
+                    }
                 }
                 Next::Nothing => {}
                 Next::End => break,
