@@ -48,7 +48,8 @@ struct entry {
 	u8 opened;
 	u8 role;
 	u8 announced; /* its Socket record was written */
-	u8 pad[3];
+	u8 many_direction; /* … and which of the two calls it was */
+	u8 pad[2];
 	u32 pid; /* owner; 0: not known yet */
 	u32 netns;
 	struct mdf_endpoints ends;

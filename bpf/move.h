@@ -6,6 +6,7 @@
 #define MSG_OOB 1
 #define MSG_PEEK 2
 #define MSG_TRUNC 0x20
+#define MSG_DONTWAIT 0x40
 #define MSG_ERRQUEUE 0x2000
 
 /* include/net/sock.h, enum sock_flags: tcp_fin() has seen the other end's FIN. */

@@ -74,7 +74,7 @@ static __always_inline int moved(struct sock *sk, int len, u32 flags, u8 directi
 		emit_bare(&head);
 		return 0;
 	}
-	emit_call(&head, entry, &call, shape, slot);
+	emit_call(&head, entry, &call, shape, direction == MDF_RECEIVED && !(flags & MSG_DONTWAIT), slot);
 	return 0;
 }
 

@@ -107,25 +107,30 @@ static __always_inline enum shape call_shape(u64 number, u8 direction)
 }
 
 /* Which message of a sendmmsg or recvmmsg this is: counted in the socket's entry, from 0 whenever the call is another
- * than last time. A message that was not moved whole ends the call.
+ * than last time. A message that was not moved whole ends the call. A recvmmsg that ends before its last message would
+ * be taken for one that goes on; with MSG_WAITFORONE (do_recvmmsg() adds MSG_DONTWAIT after the first message) the
+ * first one shows itself.
  */
-static __always_inline u32 next_of_many(struct entry *entry, const struct call *call, u32 tid)
+static __always_inline u32 next_of_many(struct entry *entry, const struct call *call, const struct mdf_data *head,
+					bool first)
 {
 	u32 index = 0;
 
-	if (entry->many_base == call->second && entry->many_tid == tid)
+	if (!first && entry->many_base == call->second && entry->many_tid == head->tid &&
+	    entry->many_direction == head->direction)
 		index = entry->many_next;
 	if (index >= call->third)
 		index = 0;
 	entry->many_base = call->second;
-	entry->many_tid = tid;
+	entry->many_tid = head->tid;
+	entry->many_direction = head->direction;
 	entry->many_next = index + 1;
 	return index;
 }
 
 /* The data record of a call whose arguments are known. */
 static __always_inline void emit_call(struct mdf_data *head, struct entry *entry, const struct call *call,
-				      enum shape shape, u32 slot)
+				      enum shape shape, bool first, u32 slot)
 {
 	struct scratch_start start = { .kind = USER_IN_USER };
 	u64 at = call->second;
@@ -141,7 +146,7 @@ static __always_inline void emit_call(struct mdf_data *head, struct entry *entry
 		return;
 	}
 	if (shape == SHAPE_MANY)
-		at += next_of_many(entry, call, head->tid) * sizeof(struct many_message);
+		at += next_of_many(entry, call, head, first) * sizeof(struct many_message);
 	if (read_message((struct message *)at, &start)) {
 		head->cut = MDF_CUT_PAGE_FAULT;
 		count_loss(MDF_LOSS_PAGE_FAULT, head->len);

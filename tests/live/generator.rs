@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::harness::{Live, Recorded};
-use crate::support::count;
+use crate::harness::{Group, Live, Recorded, Recorder};
+use crate::support::{count, rows, run, traffic_gen_path};
 
 fn number(said: &Value, field: &str) -> usize {
     said[field].as_u64().unwrap_or_else(|| panic!("no {field} in {said}")) as usize
@@ -217,7 +217,7 @@ fn mysql(name: &str, words: &[&str]) {
     let Some(live) = Live::begin(&format!("traffic_gen mysql {name}"), &["bash"]) else {
         return;
     };
-    let (said, recorded) = live.record_traffic(&[&["mysql", "-n", "121", "-c", "3"], words].concat());
+    let (said, recorded) = live.record_traffic(&[&["mysql", "-c", "3"], words].concat());
     recorded.expect_no_losses();
     let rows = recorded.rows("mysql");
     for (command, wanted) in said["commands"].as_object().into_iter().flatten() {
@@ -230,7 +230,11 @@ fn mysql(name: &str, words: &[&str]) {
     assert_eq!(count(&rows, "status", "error"), number(&said, "errors"));
     assert_eq!(count(&rows, "error_code", 1146), number(&said, "errors"));
     let sum = |column: &str| -> usize { rows.iter().filter_map(|row| row[column].as_u64()).sum::<u64>() as usize };
-    assert_eq!(sum("rows"), number(&said, "rows"));
+    // Rows that follow a packet longer than the snaplen cannot be counted; nothing is guessed.
+    let uncounted = rows
+        .iter()
+        .filter(|row| row["rows"].is_null() && row["response_bytes"].as_u64() > Some(1 << 20));
+    assert_eq!(sum("rows") + uncounted.count(), number(&said, "rows"));
     assert_eq!(sum("affected_rows"), number(&said, "affected_rows"));
     assert_eq!(count(&rows, "user", "gen"), rows.len());
     assert_eq!(count(&rows, "database", "shop"), rows.len());
@@ -240,12 +244,12 @@ const WORK: &str = "select,insert,update,error,prepared,prepare-each,multi,ping,
 
 #[test]
 fn mysql_of_all_shapes() {
-    mysql("shapes", &["--mix", WORK]);
+    mysql("shapes", &["-n", "121", "--mix", WORK]);
 }
 
 #[test]
 fn mysql_with_eof_packets() {
-    mysql("with EOF packets", &["--mix", WORK, "--eof", "--separate"]);
+    mysql("with EOF packets", &["-n", "121", "--mix", WORK, "--eof", "--separate"]);
 }
 
 #[test]
@@ -273,26 +277,20 @@ fn failed_connects_and_resets_have_their_error() {
 
 #[test]
 fn a_cgroup_named_as_a_pod_is_attributed() {
-    let Some(live) = Live::begin("a pod's cgroup", &["bash"]) else {
+    let Some(live) = Live::begin("a pod's cgroup", &[]) else {
         return;
     };
     let container = "c0ffee".repeat(10) + "cafe";
-    let path = format!("kubepods/burstable/pod11111111-2222-3333-4444-555555555555/{container}");
-    let (_, recorded) = live.record_traffic(&["--cgroup", &path, "http", "-n", "9"]);
-    let rows = recorded.rows("http");
+    let path = format!("/kubepods/burstable/pod11111111-2222-3333-4444-555555555555/{container}");
+    let group = Group::named(&path);
+    let file = live.path("cap.mdf");
+    let recorder = Recorder::start(&["-o".as_ref(), file.as_os_str(), "--cgroup".as_ref(), path.as_ref()]);
+    run(group.command(traffic_gen_path()).args(["http", "-n", "9"])).expect_code(&[0]);
+    recorder.stop().expect_code(&[0]);
+    let rows = rows(&file, "http");
     assert_eq!(count(&rows, "complete", true), 9);
     for row in &rows {
-        assert!(
-            row["client_cgroup"]
-                .as_str()
-                .is_some_and(|cgroup| cgroup.ends_with(&path)),
-            "{row}"
-        );
-        assert!(
-            row["client_container"]
-                .as_str()
-                .is_some_and(|name| container.starts_with(name)),
-            "{row}"
-        );
+        assert_eq!(row["client_cgroup"], path, "{row}");
+        assert_eq!(row["server_container_id"], container, "{row}");
     }
 }

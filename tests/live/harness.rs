@@ -147,23 +147,40 @@ impl Recorded {
 pub struct Group {
     dir: PathBuf,
     path: String,
+    /// What was made for it, outermost first.
+    made: Vec<PathBuf>,
 }
 
 impl Group {
     pub fn make() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Group::named(&format!("/mdf-test-{}-{number}", std::process::id()))
+    }
+
+    /// With this path; what of it is not there yet is made.
+    pub fn named(path: &str) -> Self {
         let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
         let mount = mounts.lines().find_map(|line| {
             let mut words = line.split(' ');
             let (target, kind) = (words.nth(1)?, words.next()?);
             (kind == "cgroup2").then_some(target)
         });
-        let mount = mount.expect("cgroup2 is mounted");
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = format!("/mdf-test-{}-{number}", std::process::id());
-        let dir = PathBuf::from(format!("{mount}{path}"));
-        fs::create_dir(&dir).expect("root can make a cgroup");
-        Group { dir, path }
+        let mut dir = PathBuf::from(mount.expect("cgroup2 is mounted"));
+        let mut made = Vec::new();
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            dir.push(part);
+            if !dir.exists() {
+                fs::create_dir(&dir).expect("root can make a cgroup");
+                made.push(dir.clone());
+            }
+        }
+        assert_eq!(made.last(), Some(&dir), "the cgroup {path} is somebody else's");
+        Group {
+            dir,
+            path: path.to_owned(),
+            made,
+        }
     }
 
     /// Its path below the root of the hierarchy.
@@ -205,6 +222,9 @@ impl Drop for Group {
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }
             thread::sleep(Duration::from_millis(10));
+        }
+        for dir in self.made.iter().rev().skip(1) {
+            let _ = fs::remove_dir(dir);
         }
     }
 }
