@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::engine::Engine;
 use super::input::{self, Mapped, Wanted};
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
-use super::output::human::safe;
+use super::output::human::{self, safe};
 use super::output::{Facts, Format, target};
 use super::packets::{self, Packets};
 use super::plan::Plan;
@@ -17,6 +17,9 @@ use super::report::Aggregate;
 use super::results::{Results, ShardSink};
 use super::row::CaptureFacts;
 use crate::outcome::{Outcome, Usage};
+
+/// Rows of a comparison that people see.
+const SHOWN: usize = 40;
 
 /// Reads captures and says what happened.
 pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
@@ -78,8 +81,17 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     let mut writer = options
         .format
         .writer(target::standard_output(), &specs, &Facts::default())?;
-    writer.write_batch(&columns)?;
+    let shown = match options.format {
+        Format::Table => columns.rows().min(SHOWN),
+        _ => columns.rows(),
+    };
+    writer.write_batch(&columns.gather(&(0..shown as u32).collect::<Vec<u32>>()))?;
     writer.finish()?;
+    drop(writer);
+    if shown < columns.rows() {
+        let more = human::count((columns.rows() - shown) as u64);
+        writeln!(std::io::stdout(), "  … and {more} more that changed less: --format csv")?;
+    }
     let mut failed = false;
     for condition in &options.fail_if {
         for change in changes.iter().filter(|change| condition.fails(change)) {

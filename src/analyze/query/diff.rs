@@ -350,8 +350,24 @@ pub fn columns(changes: &[Change<'_>]) -> Columns {
     columns
 }
 
-/// The same for people: one cell for each pair.
+/// How many of the marks a change has, the surest counted most.
+fn weight(change: &Change<'_>) -> u32 {
+    let (before, after) = (&change.before, &change.after);
+    let percentiles = PERCENTILES.map(|(share, _)| percentile_mark(before.total, after.total, share));
+    let marks = percentiles.into_iter().chain([rate_mark(before, after)]);
+    marks
+        .map(|mark| match mark {
+            Mark::None => 0,
+            Mark::Likely => 1,
+            Mark::Sure => 10,
+        })
+        .sum()
+}
+
+/// The same for people: one cell for each pair; what surely changed comes first.
 pub fn readable(changes: &[Change<'_>]) -> Columns {
+    let mut changes: Vec<&Change<'_>> = changes.iter().collect();
+    changes.sort_by_key(|change| std::cmp::Reverse(weight(change)));
     let mut columns = Columns::new([
         spec("count", Text, ""),
         spec("errors", Text, ""),
