@@ -84,6 +84,8 @@ pub struct LossInfo {
     pub reason: &'static str,
     pub events: u64,
     pub bytes: u64,
+    /// As in [`LossReason::is_on_purpose`](crate::format::record::LossReason::is_on_purpose).
+    pub on_purpose: bool,
 }
 
 /// A damaged range of the file.
@@ -209,7 +211,10 @@ impl Info {
 
     /// Whether anything was lost or may have been: on the way to the file, or in the file.
     pub fn lossy(&self) -> bool {
-        !self.losses.is_empty() || !self.closed || self.missing_blocks > 0 || self.damage.iter().any(|d| d.loses)
+        self.losses.iter().any(|loss| !loss.on_purpose)
+            || !self.closed
+            || self.missing_blocks > 0
+            || self.damage.iter().any(|d| d.loses)
     }
 
     /// The facts as JSON, indented, without a final line end.
@@ -340,6 +345,7 @@ fn losses(reader: &Reader<'_>) -> Vec<LossInfo> {
             reason: total.reason.name(),
             events: total.events,
             bytes: total.bytes,
+            on_purpose: total.reason.is_on_purpose(),
         })
         .collect()
 }
@@ -409,7 +415,8 @@ mod tests {
             [LossInfo {
                 reason: "ring_full",
                 events: 6,
-                bytes: 600
+                bytes: 600,
+                on_purpose: false
             }]
         );
         assert_eq!(info.start.as_deref(), Some("2023-11-14T22:13:20.000000006Z"));

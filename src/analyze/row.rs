@@ -230,7 +230,7 @@ impl LossRow<'_> {
     /// Whether something is gone that should be there. Payload beyond the snaplen and events beyond the user's limits
     /// were left out on purpose.
     pub fn is_lost(&self) -> bool {
-        self.events > 0 && !matches!(self.reason, LossReason::Truncated | LossReason::Limit)
+        self.events > 0 && !self.reason.is_on_purpose()
     }
 }
 

@@ -171,6 +171,14 @@ byte_enum! {
     }
 }
 
+impl LossReason {
+    /// Whether the user wanted it so: payload beyond the snaplen, events beyond a limit. Nothing else may be missing
+    /// from a recording that counts as whole.
+    pub fn is_on_purpose(self) -> bool {
+        matches!(self, LossReason::Truncated | LossReason::Limit)
+    }
+}
+
 byte_enum! {
     /// What an address belongs to.
     AddressKind {

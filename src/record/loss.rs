@@ -27,14 +27,6 @@ impl Count {
     }
 }
 
-/// Whether a reason means that events are missing. The others shorten payload, or do what the user asked for.
-pub fn is_loss(reason: LossReason) -> bool {
-    !matches!(
-        reason,
-        LossReason::Truncated | LossReason::PageFault | LossReason::Limit
-    )
-}
-
 /// The running account.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -104,11 +96,11 @@ impl Ledger {
         &self.totals
     }
 
-    /// Events that are missing altogether.
+    /// Events that are missing, or whose payload is, and not on purpose.
     pub fn missing(&self) -> u64 {
         self.totals
             .iter()
-            .filter(|(reason, _)| is_loss(**reason))
+            .filter(|(reason, _)| !reason.is_on_purpose())
             .map(|(_, count)| count.events)
             .sum()
     }
@@ -173,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn shortened_payload_is_no_missing_event() {
+    fn payload_cut_to_the_snaplen_is_no_loss() {
         let mut ledger = Ledger::default();
         ledger.note(LossReason::Truncated, 0, count(9, 900));
         assert_eq!(ledger.missing(), 0);

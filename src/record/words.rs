@@ -65,7 +65,7 @@ pub fn losses(ledger: &Ledger) -> Vec<String> {
     let mut lines: Vec<String> = ledger
         .totals()
         .iter()
-        .filter(|(reason, _)| !matches!(reason, LossReason::Truncated | LossReason::PageFault))
+        .filter(|(reason, _)| *reason != LossReason::Truncated)
         .map(|(reason, count)| format!("{} {}", lost_words(*reason), events(*count)))
         .collect();
     if ledger.missing() == 0 {
@@ -81,6 +81,7 @@ fn lost_words(reason: LossReason) -> String {
         LossReason::Missed => "the kernel skipped the probe",
         LossReason::QueueFull => "the disk was slower than the events",
         LossReason::DiskError => "the file could not be written",
+        LossReason::PageFault => "payload was in memory that could not be read",
         LossReason::Malformed => "ring records were malformed",
         LossReason::OutputStalled => "standard output was slower than the events (not printed)",
         LossReason::Overwritten => "the memory ring was too small (--ring-size makes it larger)",
@@ -93,6 +94,8 @@ fn lost_words(reason: LossReason) -> String {
 /// Payload that was shortened, one line for each cause.
 pub fn cuts(cuts: &[(Cut, Count)], snaplen: u32) -> Vec<String> {
     cuts.iter()
+        // Told as a loss.
+        .filter(|(cut, _)| *cut != Cut::PageFault)
         .map(|(cut, count)| {
             let why = match cut {
                 Cut::Snaplen => format!("longer than {snaplen} bytes (--snaplen keeps more)"),
