@@ -65,7 +65,7 @@ pub fn losses(ledger: &Ledger) -> Vec<String> {
     let mut lines: Vec<String> = ledger
         .totals()
         .iter()
-        .filter(|(reason, _)| *reason != LossReason::Truncated)
+        .filter(|(reason, _)| **reason != LossReason::Truncated)
         .map(|(reason, count)| format!("{} {}", lost_words(*reason), events(*count)))
         .collect();
     if ledger.missing() == 0 {
@@ -99,13 +99,12 @@ pub fn cuts(cuts: &[(Cut, Count)], snaplen: u32) -> Vec<String> {
         .map(|(cut, count)| {
             let why = match cut {
                 Cut::Snaplen => format!("longer than {snaplen} bytes (--snaplen keeps more)"),
-                Cut::PageFault => "in memory that could not be read".to_owned(),
                 Cut::KernelPages => {
                     "in kernel pages that this backend cannot read (sendfile, splice, io_uring)".to_owned()
                 }
                 Cut::Segments => "in more segments than the probe walks".to_owned(),
                 Cut::NotVisible => "not visible to this backend".to_owned(),
-                Cut::Whole | Cut::Unknown(_) => "for another reason".to_owned(),
+                Cut::Whole | Cut::PageFault | Cut::Unknown(_) => "for another reason".to_owned(),
             };
             let (n, rest) = (number(count.events), bytes(count.bytes));
             format!(
