@@ -44,6 +44,11 @@ fn connection(a: &str, a_port: &str, b: &str, b_port: &str) -> String {
     ends.join(" - ")
 }
 
+/// A statement as tshark prints fields: one line.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
+}
+
 /// A value of a row as text; nothing for null.
 fn text(row: &Value, column: &str) -> Option<String> {
     match &row[column] {
@@ -175,7 +180,7 @@ fn our_mysql(file: &Path) -> Opinion {
         let said = opinion.entry(our_connection(&row)).or_default();
         let command = text(&row, "command").unwrap_or_default();
         let statement = match command.as_str() {
-            "COM_QUERY" | "COM_STMT_PREPARE" => text(&row, "statement").unwrap_or_default(),
+            "COM_QUERY" | "COM_STMT_PREPARE" => one_line(&text(&row, "statement").unwrap_or_default()),
             "COM_STMT_EXECUTE" => text(&row, "statement_id").unwrap_or_default(),
             _ => String::new(),
         };
