@@ -1,8 +1,9 @@
 //! Packet captures as input: every stream is compared with what tshark makes of the same file, byte for byte.
 #![cfg(feature = "analyze")]
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,16 +74,7 @@ fn tshark() -> bool {
         .output()
         .is_ok_and(|o| o.status.success());
     if !found {
-        let note = "tests/import.rs: tshark is not installed; streams were not compared with it\n";
-        eprint!("NOT RUN: {note}");
-        // `make test` lists these at its end.
-        if let Ok(mut notes) = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open("target/tmp/not-run")
-        {
-            let _ = notes.write_all(note.as_bytes());
-        }
+        support::not_run("streams of packet captures against tshark", "tshark is not installed");
     }
     found
 }
