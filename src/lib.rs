@@ -3,7 +3,7 @@
 //! Three small programs that share a contract: `record` listens to the kernel and writes what it heard, `format` is
 //! the capture file, `analyze` reads it and says what happened.
 
-#[cfg(feature = "analyze")]
+#[cfg(feature = "analyzer")]
 pub mod analyze;
 pub mod format;
 pub mod info;

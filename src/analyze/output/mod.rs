@@ -1,6 +1,7 @@
 //! How columns leave: as text for people, JSON, CSV, Parquet, Arrow.
 
 pub mod csv;
+#[cfg(feature = "frames")]
 pub mod frame;
 pub mod human;
 pub mod json;

@@ -72,8 +72,18 @@ impl Format {
             Format::Json => Box::new(JsonWriter::array(to)),
             Format::Ndjson => Box::new(JsonWriter::lines(to)),
             Format::Csv => Box::new(CsvWriter::new(to, specs)?),
+            #[cfg(feature = "frames")]
             Format::Parquet => super::frame::parquet(to, specs, facts)?,
+            #[cfg(feature = "frames")]
             Format::Arrow => super::frame::arrow(to, specs, facts)?,
+            #[cfg(not(feature = "frames"))]
+            Format::Parquet | Format::Arrow => {
+                let _ = facts;
+                anyhow::bail!(
+                    "this build cannot write {}: it was made without the feature `frames`",
+                    self.extension()
+                )
+            }
         })
     }
 }

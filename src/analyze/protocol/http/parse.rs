@@ -1,16 +1,17 @@
 //! Heads of HTTP/1.x messages: pure functions over byte slices, one of three answers.
 //!
-//! Only what the tables and the length rules need is looked at: the start line strictly, then of each field line its
-//! first byte, and its name where that byte is one of ours. httparse reads the same heads in about twice the time
-//! (it must look at every byte of every name and value); the tests hold the two against each other.
+//! httparse reads the heads. What is here besides: which start lines are HTTP/0.9 or HTTP/2, what the fields of interest
+//! say, and what may be the start of a message where that is a guess.
 //!
-//! Leniencies, each with its test:
-//! - *bare LF* ends a line (RFC 9112, 2.2 allows it).
-//! - *obs-fold*: a line that begins with a space continues the one before (RFC 9112, 5.2).
-//! - *space before the colon* is dropped (RFC 9112, 5.1 asks that of proxies, for responses).
-//! - *field lines that are none* are passed over, unless the start is a guess ([`is_believable`]).
+//! httparse takes a bare LF for the end of a line (RFC 9112, 2.2). What it refuses, and what is still read, is listed
+//! at [`mend`].
 
+use std::mem::MaybeUninit;
+
+use httparse::{Header, ParserConfig, Status};
 use memchr::{memchr, memrchr};
+
+use super::stitch::MAX_HEAD;
 
 /// One of three answers: a whole item and how many bytes it took, not enough yet, or wrong and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,105 +121,171 @@ const METHODS: [&[u8]; 28] = [
     b"QUERY",
 ];
 
+/// Fields of a head that are read without asking for memory.
+const FIELDS: usize = 64;
+
 /// Reads the head of a request at the start of `buf`. A request line without a version is an HTTP/0.9 request, if the
 /// method is GET and the target a path.
 pub fn request(buf: &[u8]) -> Parsed<RequestHead<'_>> {
-    let (mut head, newline) = match request_line(buf) {
-        Some(line) => line,
-        None => match odd_request_line(buf) {
-            Ok(line) => line,
-            Err(answer) => return answer,
-        },
-    };
-    let used = fields(buf, newline + 1, const { letters(b"hect") }, |line, fold| {
-        match line[0] | 0x20 {
-            b'h' => {
-                if let Some(value) = field(line, b"host") {
-                    head.host = value;
-                }
-            }
-            b'e' => {
-                if let Some(value) = field(line, b"expect") {
-                    head.expects = value.eq_ignore_ascii_case(b"100-continue");
-                }
-            }
-            _ => head.framing.field(line, fold),
+    if !buf.first().is_none_or(|first| is_token(*first)) {
+        // httparse would pass over empty lines.
+        return Parsed::Wrong(Wrong::Foreign);
+    }
+    match read_request(buf, &ParserConfig::default()) {
+        Ok(Status::Complete((head, used))) if head.method.len() <= MAX_METHOD => Parsed::Whole(head, used),
+        Ok(Status::Partial) if buf.iter().take(MAX_METHOD + 1).all(|b| is_token(*b)) && buf.len() > MAX_METHOD => {
+            Parsed::Wrong(Wrong::Foreign)
         }
-    });
-    match used {
-        Some(used) => Parsed::Whole(head, used),
-        None => Parsed::Partial,
+        Ok(Status::Partial) => Parsed::Partial,
+        Ok(Status::Complete(_)) => Parsed::Wrong(Wrong::Foreign),
+        Err(_) => odd_request(buf),
     }
 }
 
-/// A request line without any oddity, and where its LF is.
-fn request_line(buf: &[u8]) -> Option<(RequestHead<'_>, usize)> {
-    let space = buf.iter().take(MAX_METHOD + 1).position(|b| !is_token(*b))?;
-    let rest = &buf[space..];
-    let len = visible(rest.get(1..)?);
-    let version = rest.get(1 + len..)?;
-    let (minor, line_end) = match version {
-        [
-            b' ',
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            minor @ b'0'..=b'9',
-            b'\r',
-            b'\n',
-            ..,
-        ] => (minor, 10),
-        [
-            b' ',
-            b'H',
-            b'T',
-            b'T',
-            b'P',
-            b'/',
-            b'1',
-            b'.',
-            minor @ b'0'..=b'9',
-            b'\n',
-            ..,
-        ] => (minor, 9),
-        _ => return None,
+/// What is not a request without oddities: incomplete, wrong, HTTP/0.9, or to be mended.
+fn odd_request(buf: &[u8]) -> Parsed<RequestHead<'_>> {
+    let minor = match odd_request_line(buf) {
+        Ok(minor) => minor,
+        Err(answer) => return answer,
     };
-    if space == 0 || rest[0] != b' ' || len == 0 {
-        return None;
+    let Some(end) = head_end(buf, 0) else {
+        return Parsed::Partial;
+    };
+    let text = mend(&buf[..end]);
+    match read_request(&text, ParserConfig::default().ignore_invalid_headers_in_requests(true)) {
+        Ok(Status::Complete((head, used))) => {
+            let original = |part: &[u8]| original(part, &text, buf);
+            let head = RequestHead {
+                method: original(head.method),
+                target: original(head.target),
+                version: 10 + minor,
+                host: first_line(original(head.host)),
+                framing: head.framing,
+                expects: head.expects,
+            };
+            Parsed::Whole(head, used)
+        }
+        _ => Parsed::Wrong(Wrong::Line("field lines break the rules")),
     }
-    let head = RequestHead {
-        method: &buf[..space],
-        target: &rest[1..1 + len],
-        version: 10 + (minor - b'0'),
+}
+
+fn read_request<'a>(buf: &'a [u8], config: &ParserConfig) -> httparse::Result<(RequestHead<'a>, usize)> {
+    let mut few = [const { MaybeUninit::uninit() }; FIELDS];
+    match read_request_into(buf, config, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut many = vec![MaybeUninit::uninit(); lines(buf)];
+            match read_request_into(buf, config, &mut many) {
+                Err(httparse::Error::TooManyHeaders) => Ok(Status::Partial),
+                read => read,
+            }
+        }
+        read => read,
+    }
+}
+
+fn read_request_into<'a>(
+    buf: &'a [u8],
+    config: &ParserConfig,
+    into: &mut [MaybeUninit<Header<'a>>],
+) -> httparse::Result<(RequestHead<'a>, usize)> {
+    let mut read = httparse::Request::new(&mut []);
+    let Status::Complete(used) = config.parse_request_with_uninit_headers(&mut read, buf, into)? else {
+        return Ok(Status::Partial);
+    };
+    let mut head = RequestHead {
+        method: read.method.unwrap_or_default().as_bytes(),
+        target: read.path.unwrap_or_default().as_bytes(),
+        version: 10 + read.version.unwrap_or_default(),
         ..RequestHead::default()
     };
-    Some((head, space + 1 + len + line_end))
+    for field in read.headers.iter() {
+        // The length tells most fields apart.
+        match field.name.len() {
+            4 if field.name.eq_ignore_ascii_case("host") => head.host = field.value,
+            6 if field.name.eq_ignore_ascii_case("expect") => {
+                head.expects = field.value.eq_ignore_ascii_case(b"100-continue");
+            }
+            _ => head.framing.field(field),
+        }
+    }
+    Ok(Status::Complete((head, used)))
+}
+
+/// More fields than these do not fit into a head of [`MAX_HEAD`] bytes, nor into `buf`.
+fn lines(buf: &[u8]) -> usize {
+    let head = &buf[..buf.len().min(MAX_HEAD)];
+    head.iter().filter(|b| **b == b'\n').count()
+}
+
+/// The head that httparse refused, of the same length, as httparse reads it:
+/// - *obs-fold* becomes spaces (RFC 9112, 5.2 asks for that; httparse does it for responses only);
+/// - *space before the colon* moves behind it (RFC 9112, 5.1 asks that of proxies, for responses; httparse does it for
+///   responses only);
+/// - *control characters* become question marks, which no field of interest has; a CR becomes a space, because some
+///   servers end lines with CR CR LF;
+/// - *a later minor version* becomes 1.1 (RFC 9110, 2.5);
+/// - *a target that is not UTF-8* becomes ASCII.
+///
+/// Lines that are still no field lines are then passed over.
+fn mend(head: &[u8]) -> Vec<u8> {
+    let mut text = head.to_vec();
+    for at in 0..text.len() {
+        let next = text.get(at + 1).copied();
+        let after = text.get(at + 2).copied();
+        match text[at] {
+            b'\r' if next == Some(b'\n') => {
+                if matches!(after, Some(b' ' | b'\t')) {
+                    text[at..at + 2].fill(b' ');
+                }
+            }
+            b'\r' => text[at] = b' ',
+            b'\n' if matches!(next, Some(b' ' | b'\t')) => text[at] = b' ',
+            b'\n' | b'\t' => {}
+            control @ (..b' ' | 0x7f) => {
+                debug_assert!(control.is_ascii_control());
+                text[at] = b'?';
+            }
+            _ => {}
+        }
+    }
+    let start = memchr(b'\n', &text).map_or(text.len(), |newline| newline + 1);
+    let (line, mut fields) = text.split_at_mut(start);
+    line.iter_mut().filter(|b| !b.is_ascii()).for_each(|b| *b = b'?');
+    if let Some(version) = line.windows(7).rposition(|part| part == b"HTTP/1.")
+        && let Some(minor) = line.get_mut(version + 7).filter(|minor| minor.is_ascii_digit())
+    {
+        *minor = b'1';
+    }
+    while let Some(newline) = memchr(b'\n', fields) {
+        let (field, rest) = fields.split_at_mut(newline + 1);
+        let name = field.iter().take_while(|b| is_token(**b)).count();
+        let spaces = field[name..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        if field[name + spaces] == b':' {
+            field.swap(name, name + spaces);
+        }
+        fields = rest;
+    }
+    text
+}
+
+/// Where `part` of `mended` was in `head`.
+fn original<'a>(part: &[u8], mended: &[u8], head: &'a [u8]) -> &'a [u8] {
+    let from = part.as_ptr().addr().wrapping_sub(mended.as_ptr().addr());
+    head.get(from..from.wrapping_add(part.len())).unwrap_or_default()
+}
+
+/// `value` without its continuation lines.
+fn first_line(value: &[u8]) -> &[u8] {
+    value[..memchr(b'\n', value).unwrap_or(value.len())].trim_ascii_end()
 }
 
 /// How many bytes from the start are neither white space nor control characters.
 fn visible(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let mut at = 0;
-    for word in bytes.chunks_exact(8) {
-        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
-        let delete = word ^ (0x7f * ONES);
-        // Some byte below 0x21, or 0x7f; maybe a false alarm, which the slow loop settles.
-        let odd = (word.wrapping_sub(0x21 * ONES) & !word | delete.wrapping_sub(ONES) & !delete) & HIGH;
-        if odd != 0 {
-            break;
-        }
-        at += 8;
-    }
-    at + bytes[at..].iter().take_while(|b| **b > b' ' && **b != 0x7f).count()
+    bytes.iter().take_while(|b| **b > b' ' && **b != 0x7f).count()
 }
 
-/// What is not a request line without oddities: incomplete, wrong, or HTTP/0.9.
-fn odd_request_line(buf: &[u8]) -> Result<(RequestHead<'_>, usize), Parsed<RequestHead<'_>>> {
+/// The minor version of a request line that is one; else the answer: incomplete, wrong, or HTTP/0.9.
+fn odd_request_line(buf: &[u8]) -> Result<u8, Parsed<RequestHead<'_>>> {
     let Some(space) = buf.iter().take(MAX_METHOD + 1).position(|b| !is_token(*b)) else {
         let long = buf.len() > MAX_METHOD;
         return Err(if long {
@@ -235,7 +302,7 @@ fn odd_request_line(buf: &[u8]) -> Result<(RequestHead<'_>, usize), Parsed<Reque
     };
     let rest = &buf[space + 1..newline.max(space + 1)];
     let rest = rest.strip_suffix(b"\r").unwrap_or(rest);
-    let mut head = RequestHead {
+    let head = RequestHead {
         method: &buf[..space],
         ..RequestHead::default()
     };
@@ -243,11 +310,11 @@ fn odd_request_line(buf: &[u8]) -> Result<(RequestHead<'_>, usize), Parsed<Reque
     let Some((target, version)) = rest.len().checked_sub(9).map(|at| rest.split_at(at)) else {
         return Err(simple_request(head, rest, newline + 1));
     };
-    match version {
-        [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => head.version = 10 + (minor - b'0'),
+    let minor = match version {
+        [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => minor - b'0',
         b" HTTP/2.0" if head.method == b"PRI" && target == b"*" => return Err(Parsed::Wrong(Wrong::Http2)),
         _ => return Err(simple_request(head, rest, newline + 1)),
-    }
+    };
     if target.is_empty() {
         return Err(Parsed::Wrong(Wrong::Line("empty request target")));
     }
@@ -256,8 +323,7 @@ fn odd_request_line(buf: &[u8]) -> Result<(RequestHead<'_>, usize), Parsed<Reque
             "space or control character in the request target",
         )));
     }
-    head.target = target;
-    Ok((head, newline))
+    Ok(minor)
 }
 
 /// HTTP/0.9: `GET /path` and the end of the line, nothing else.
@@ -276,9 +342,43 @@ fn simple_request<'a>(mut head: RequestHead<'a>, rest: &'a [u8], used: usize) ->
 
 /// Reads the head of a response at the start of `buf`.
 pub fn response(buf: &[u8]) -> Parsed<ResponseHead<'_>> {
+    let status = match status_line(buf) {
+        Parsed::Whole(head, _) => head,
+        other => return other,
+    };
+    let mut config = ParserConfig::default();
+    config
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true);
+    match read_response(buf, &config) {
+        Ok(Status::Complete((head, used))) => return Parsed::Whole(head, used),
+        Ok(Status::Partial) => return Parsed::Partial,
+        Err(_) => {}
+    }
+    let Some(end) = head_end(buf, 0) else {
+        return Parsed::Partial;
+    };
+    let text = mend(&buf[..end]);
+    match read_response(&text, config.ignore_invalid_headers_in_responses(true)) {
+        Ok(Status::Complete((head, used))) => {
+            let original = |part: &[u8]| first_line(original(part, &text, buf));
+            let head = ResponseHead {
+                version: status.version,
+                status: status.status,
+                content_type: original(head.content_type),
+                upgrade: original(head.upgrade),
+                framing: head.framing,
+            };
+            Parsed::Whole(head, used)
+        }
+        _ => Parsed::Wrong(Wrong::Foreign),
+    }
+}
+
+/// The fixed part of a status line, which httparse takes in more forms than one.
+fn status_line(buf: &[u8]) -> Parsed<ResponseHead<'_>> {
     const SHAPE: &[u8; 7] = b"HTTP/1.";
-    let fixed = &buf[..buf.len().min(12)];
-    let mut head = ResponseHead::default();
+    let fixed = &buf[..buf.len().min(13)];
     match fixed {
         [
             b'H',
@@ -293,149 +393,75 @@ pub fn response(buf: &[u8]) -> Parsed<ResponseHead<'_>> {
             a @ b'1'..=b'9',
             b @ b'0'..=b'9',
             c @ b'0'..=b'9',
+            b' ' | b'\r' | b'\n',
         ] => {
-            head.version = 10 + (minor - b'0');
-            head.status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
+            let head = ResponseHead {
+                version: 10 + (minor - b'0'),
+                status: u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0'),
+                ..ResponseHead::default()
+            };
+            Parsed::Whole(head, fixed.len())
         }
         _ => {
             let shaped = fixed.iter().enumerate().all(|(at, byte)| match at {
                 0..=6 => *byte == SHAPE[at],
                 8 => *byte == b' ',
+                9 => matches!(byte, b'1'..=b'9'),
                 _ => byte.is_ascii_digit(),
             });
-            // A whole shape that did not match above has a status below 100.
-            return if shaped && fixed.len() < 12 {
+            // What is whole and did not match has a status of four digits.
+            if shaped && fixed.len() < 13 {
                 Parsed::Partial
             } else {
                 Parsed::Wrong(Wrong::Foreign)
-            };
+            }
         }
     }
-    match buf.get(12) {
-        Some(b' ' | b'\r' | b'\n') => {}
-        Some(_) => return Parsed::Wrong(Wrong::Foreign),
-        None => return Parsed::Partial,
+}
+
+fn read_response<'a>(buf: &'a [u8], config: &ParserConfig) -> httparse::Result<(ResponseHead<'a>, usize)> {
+    let mut few = [const { MaybeUninit::uninit() }; FIELDS];
+    match read_response_into(buf, config, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut many = vec![MaybeUninit::uninit(); lines(buf)];
+            match read_response_into(buf, config, &mut many) {
+                Err(httparse::Error::TooManyHeaders) => Ok(Status::Partial),
+                read => read,
+            }
+        }
+        read => read,
     }
-    let Some(newline) = memchr(b'\n', &buf[12..]).map(|at| at + 12) else {
-        return Parsed::Partial;
+}
+
+fn read_response_into<'a>(
+    buf: &'a [u8],
+    config: &ParserConfig,
+    into: &mut [MaybeUninit<Header<'a>>],
+) -> httparse::Result<(ResponseHead<'a>, usize)> {
+    let mut read = httparse::Response::new(&mut []);
+    let Status::Complete(used) = config.parse_response_with_uninit_headers(&mut read, buf, into)? else {
+        return Ok(Status::Partial);
     };
-    let used = fields(buf, newline + 1, const { letters(b"uct") }, |line, fold| {
-        match line[0] | 0x20 {
-            b'u' => {
-                if let Some(value) = field(line, b"upgrade") {
-                    head.upgrade = value;
-                }
-            }
-            b'c' if !fold => {
-                if let Some(value) = field(line, b"content-type") {
-                    head.content_type = value;
-                } else {
-                    head.framing.field(line, fold);
-                }
-            }
-            _ => head.framing.field(line, fold),
-        }
-    });
-    match used {
-        Some(used) => Parsed::Whole(head, used),
-        None => Parsed::Partial,
-    }
-}
-
-/// Hands the field lines of interest (without their LF, never empty) to `each`, with whether the line is a
-/// continuation. Of interest are those that begin with one of `letters`, and continuations. Returns where the head
-/// ends, `None` when that is not there yet.
-fn fields<'a>(buf: &'a [u8], start: usize, letters: u32, mut each: impl FnMut(&'a [u8], bool)) -> Option<usize> {
-    // Where the line of interest that is being passed over begins.
-    let mut line = None;
-    let mut ended = None;
-    let mut newline = |at: usize| {
-        if let Some((from, fold)) = line.take() {
-            each(&buf[from..at], fold);
-        }
-        match buf.get(at + 1) {
-            Some(b'\n') => ended = Some(at + 2),
-            Some(b'\r') if buf.get(at + 2) == Some(&b'\n') => ended = Some(at + 3),
-            Some(b' ' | b'\t') => line = Some((at + 1, true)),
-            Some(first) if letters >> (first & 0x1f) & 1 != 0 && *first >= 0x40 => line = Some((at + 1, false)),
-            _ => {}
-        }
-        ended.is_some()
+    let mut head = ResponseHead {
+        version: 10 + read.version.unwrap_or_default(),
+        status: read.code.unwrap_or_default(),
+        ..ResponseHead::default()
     };
-    // The line end of the start line comes first. All line ends are found eight bytes at a time: field lines are too
-    // short for a call of memchr each.
-    let mut at = start - 1;
-    let mut words = buf[at..].chunks_exact(8);
-    for word in &mut words {
-        let mut ends = line_ends(u64::from_le_bytes(word.try_into().unwrap_or_default()));
-        while ends != 0 {
-            if newline(at + ends.trailing_zeros() as usize / 8) {
-                return ended;
-            }
-            ends &= ends - 1;
-        }
-        at += 8;
-    }
-    for (more, byte) in words.remainder().iter().enumerate() {
-        if *byte == b'\n' && newline(at + more) {
-            return ended;
+    for field in read.headers.iter() {
+        match field.name.len() {
+            12 if field.name.eq_ignore_ascii_case("content-type") => head.content_type = first_line(field.value),
+            7 if field.name.eq_ignore_ascii_case("upgrade") => head.upgrade = first_line(field.value),
+            _ => head.framing.field(field),
         }
     }
-    None
-}
-
-/// The highest bit of each byte that is LF.
-fn line_ends(word: u64) -> u64 {
-    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    let zero_at_end = word ^ 0x0a0a_0a0a_0a0a_0a0a;
-    !(((zero_at_end & LOW) + LOW) | zero_at_end | LOW)
-}
-
-/// A set of first letters of field names, for [`fields`].
-const fn letters(letters: &[u8]) -> u32 {
-    let mut set = 0;
-    let mut at = 0;
-    while at < letters.len() {
-        set |= 1 << (letters[at] & 0x1f);
-        at += 1;
-    }
-    set
-}
-
-/// The value of `line` if its name is `name` (lower case), without white space around it.
-#[inline]
-fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let mut rest = line.get(name.len()..)?;
-    match rest {
-        [b':', ..] => {}
-        [b' ' | b'\t', ..] => {
-            while let [b' ' | b'\t', more @ ..] = rest {
-                rest = more;
-            }
-        }
-        _ => return None,
-    }
-    match rest {
-        [b':', value @ ..] if line[..name.len()].eq_ignore_ascii_case(name) => Some(value.trim_ascii()),
-        _ => None,
-    }
+    Ok(Status::Complete((head, used)))
 }
 
 impl Framing {
-    fn field(&mut self, line: &[u8], fold: bool) {
-        match line[0] | 0x20 {
-            b'c' => {
-                if let Some(value) = field(line, b"content-length") {
-                    self.add_length(value);
-                }
-            }
-            b't' => {
-                if let Some(value) = field(line, b"transfer-encoding") {
-                    self.add_coding(value);
-                }
-            }
-            // obs-fold: whose continuation it is does not matter much, a list of codings is the only one of interest.
-            _ if fold && ends_with_chunked(line) && self.coding != Coding::Absent => self.coding = Coding::Chunked,
+    fn field(&mut self, field: &Header<'_>) {
+        match field.name.len() {
+            14 if field.name.eq_ignore_ascii_case("content-length") => self.add_length(field.value),
+            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => self.add_coding(field.value),
             _ => {}
         }
     }
@@ -488,6 +514,13 @@ fn ends_with_chunked(list: &[u8]) -> bool {
     name.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
+/// The value of a whole line of a head that is cut, if its name is `name`. httparse gives nothing of such a head.
+fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let colon = memchr(b':', line)?;
+    let same = line[..colon].trim_ascii_end().eq_ignore_ascii_case(name);
+    same.then(|| line[colon + 1..].trim_ascii())
+}
+
 /// What can still be said of a request whose head is cut: method and target, as far as they are there.
 pub fn request_prefix(buf: &[u8]) -> RequestHead<'_> {
     let line = &buf[..memchr(b'\n', buf).unwrap_or(buf.len())];
@@ -520,35 +553,14 @@ pub fn request_prefix(buf: &[u8]) -> RequestHead<'_> {
 
 /// What can still be said of a response whose head is cut; status 0 when not even that.
 pub fn response_prefix(buf: &[u8]) -> ResponseHead<'_> {
-    // Give the parser an end: the lines that are whole, and an empty one is not needed for the status line.
-    let mut head = ResponseHead::default();
-    let [
-        b'H',
-        b'T',
-        b'T',
-        b'P',
-        b'/',
-        b'1',
-        b'.',
-        minor @ b'0'..=b'9',
-        b' ',
-        a @ b'1'..=b'9',
-        b @ b'0'..=b'9',
-        c @ b'0'..=b'9',
-        b' ' | b'\r' | b'\n',
-        rest @ ..,
-    ] = buf
-    else {
-        return head;
+    let Parsed::Whole(mut head, mut at) = status_line(buf) else {
+        return ResponseHead::default();
     };
-    head.version = 10 + (minor - b'0');
-    head.status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
-    let mut rest = rest;
-    while let Some(end) = memchr(b'\n', rest) {
-        if let Some(value) = field(&rest[..end], b"content-type") {
+    while let Some(end) = memchr(b'\n', &buf[at..]) {
+        if let Some(value) = field(&buf[at..at + end], b"content-type") {
             head.content_type = value;
         }
-        rest = &rest[end + 1..];
+        at += end + 1;
     }
     head
 }

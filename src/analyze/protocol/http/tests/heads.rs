@@ -152,3 +152,77 @@ fn believable_heads() {
         assert!(!parse::is_believable(head.as_bytes()), "{head:?}");
     }
 }
+
+#[test]
+fn more_fields_than_usual() {
+    for count in [64, 65, 5000] {
+        let fields: String = (0..count).map(|at| format!("X-{at}: y\r\n")).collect();
+        let text = format!("GET / HTTP/1.1\r\n{fields}Host: a\r\n\r\n");
+        let Parsed::Whole(head, used) = parse::request(text.as_bytes()) else {
+            panic!("{count}")
+        };
+        assert_eq!((head.host, used), (&b"a"[..], text.len()));
+        let text = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 7\r\n\r\n");
+        let Parsed::Whole(head, used) = parse::response(text.as_bytes()) else {
+            panic!("{count}")
+        };
+        assert_eq!((head.framing.length, used), (Length::Known(7), text.len()));
+    }
+    // Longer than any head that is read.
+    let text = format!("GET / HTTP/1.1\r\n{}\r\n", "a:\n".repeat(30_000));
+    assert_eq!(parse::request(text.as_bytes()), Parsed::Partial);
+}
+
+/// What httparse refuses, and servers take.
+#[test]
+fn mended_requests() {
+    let read = |text: &'static [u8]| match parse::request(text) {
+        Parsed::Whole(head, used) => {
+            assert_eq!(used, text.len());
+            for cut in 0..text.len() {
+                assert_eq!(parse::request(&text[..cut]), Parsed::Partial, "at {cut}");
+            }
+            head
+        }
+        other => panic!("{}: {other:?}", text.escape_ascii()),
+    };
+    let folded = read(b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip,\r\n\tchunked\r\nHost: a\r\n b\r\n\r\n");
+    assert_eq!((folded.framing.coding, folded.host), (Coding::Chunked, &b"a"[..]));
+    let folded = read(b"POST / HTTP/1.1\nTransfer-Encoding: gzip,\n chunked\n\n");
+    assert_eq!(folded.framing.coding, Coding::Chunked);
+    let spaced = read(b"POST / HTTP/1.1\r\nContent-Length \t: 5\r\nHost : a\r\n\r\n");
+    assert_eq!((spaced.framing.length, spaced.host), (Length::Known(5), &b"a"[..]));
+    let doubled = read(b"POST / HTTP/1.1\r\nContent-Length: 5\r\r\nHost: a\r\r\n\r\n");
+    assert_eq!((doubled.framing.length, doubled.host), (Length::Known(5), &b"a"[..]));
+    let control = read(b"POST / HTTP/1.1\r\nX: \0\x01\x7f\r\nContent-Length: 5\0\r\n\r\n");
+    assert_eq!(control.framing.length, Length::Bad("Content-Length is not a number"));
+    let none = read(b"GET / HTTP/1.1\r\nno colon\r\n: x\r\n<a>\r\nHost: a\r\n\r\n");
+    assert_eq!(none.host, b"a");
+    let later = read(b"GET / HTTP/1.2\r\nHost: a\r\n\r\n");
+    assert_eq!((later.version, later.host), (12, &b"a"[..]));
+    let latin = read(b"GET /caf\xe9?HTTP/1.1 HTTP/1.1\r\n\r\n");
+    assert_eq!((latin.target, latin.version), (&b"/caf\xe9?HTTP/1.1"[..], 11));
+}
+
+#[test]
+fn mended_responses() {
+    let read = |text: &'static [u8]| match parse::response(text) {
+        Parsed::Whole(head, used) => {
+            assert_eq!(used, text.len());
+            for cut in 0..text.len() {
+                assert_eq!(parse::response(&text[..cut]), Parsed::Partial, "at {cut}");
+            }
+            head
+        }
+        other => panic!("{}: {other:?}", text.escape_ascii()),
+    };
+    let folded = read(b"HTTP/1.1 200 OK\r\nContent-Type: text/html;\r\n charset=x\r\nContent-Length : 5\r\n\r\n");
+    assert_eq!(folded.content_type, b"text/html;");
+    assert_eq!(folded.framing.length, Length::Known(5));
+    let doubled = read(b"HTTP/1.1 200 OK\x07\r\nContent-Type: a/b\r\r\nContent-Length: 5\r\r\n\r\n");
+    assert_eq!((doubled.content_type, doubled.status), (&b"a/b"[..], 200));
+    assert_eq!(doubled.framing.length, Length::Known(5));
+    let none = read(b"HTTP/1.3 404\r\n no field\r\nnone\r\nUpgrade: \0h2c\r\nContent-Length: 1\r\n\r\n");
+    assert_eq!((none.version, none.status, none.upgrade), (13, 404, &b"\0h2c"[..]));
+    assert_eq!(none.framing.length, Length::Known(1));
+}

@@ -1,0 +1,107 @@
+//! Any bytes through the whole analyzer, into rows and into lines: no panic, rows that keep their promises, and lines
+//! that a terminal can be given.
+//!
+//! Bytes are a packet capture or a capture file if they begin like one. All others are taken as the records of a block,
+//! because a fuzzer does not guess checksums.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use masdeepflow::analyze::engine::{Block, Engine, Source, Totals};
+use masdeepflow::analyze::import::{Import, is_packet_capture};
+use masdeepflow::analyze::live::Live;
+use masdeepflow::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
+use masdeepflow::format::Reader;
+use masdeepflow::format::block::{BlockBuilder, Class, RawBlock};
+use masdeepflow::format::header::Header;
+use masdeepflow::format::layout::FILE_MAGIC;
+
+static HEADER: LazyLock<Header> = LazyLock::new(|| {
+    let good = Reader::open(include_bytes!("../../fixtures/format/v1.mdf")).expect("a good file");
+    good.header().clone()
+});
+
+fuzz_target!(init: one_thread(), |bytes: &[u8]| {
+    if bytes.starts_with(&FILE_MAGIC) {
+        let Ok(reader) = Reader::open(bytes) else { return };
+        let sources: Vec<Source<'_>> = reader.blocks().iter().map(|block| Source::Stored(*block)).collect();
+        run(reader.header(), &sources);
+    } else if is_packet_capture(bytes) {
+        let blocks = imported(bytes);
+        run(&HEADER, &blocks.iter().map(Source::Raw).collect::<Vec<_>>());
+    } else {
+        let mut block = BlockBuilder::new(Class::Events).take();
+        block.bytes = bytes.to_vec();
+        run(&HEADER, &[Source::Raw(&block)]);
+    }
+});
+
+fn one_thread() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
+    pool.build_global().expect("the first to build it");
+}
+
+fn run(header: &Header, sources: &[Source<'_>]) {
+    let mut engine = Engine::new(|_| Rows::default());
+    let host = engine.host(header);
+    let blocks: Vec<Block<'_>> = sources.iter().map(|&source| Block { source, host, file: 0 }).collect();
+    // Block by block, as while recording, and names first, as from a file: the same connections.
+    blocks.iter().for_each(|block| engine.feed(&[*block]));
+    let count = |(sinks, _): (Vec<Rows>, Totals)| sinks.iter().map(|rows| rows.connections).sum::<u64>();
+    let one_by_one = count(engine.finish(&[]));
+    let mut engine = Engine::new(|_| Rows::default());
+    engine.host(header);
+    engine.learn_names(&blocks);
+    engine.feed(&blocks);
+    assert_eq!(count(engine.finish(&[])), one_by_one);
+
+    let mut live = Live::new(header);
+    let mut lines = live.lines(sources);
+    lines.extend(live.finish());
+    assert!(lines.iter().all(|line| !line.text.chars().any(char::is_control)));
+}
+
+fn imported(file: &[u8]) -> Vec<RawBlock> {
+    let Ok(import) = Import::open(file) else { return Vec::new() };
+    let mut blocks = Vec::new();
+    let mut state = BlockBuilder::new(Class::State);
+    let mut events = BlockBuilder::new(Class::Events);
+    let _ = import.records(&mut |record| {
+        if record.is_state() { &mut state } else { &mut events }.push(record);
+        if events.len() > 4096 {
+            blocks.extend([state.take(), events.take()]);
+        }
+    });
+    blocks.extend([state.take(), events.take()]);
+    blocks
+}
+
+#[derive(Default)]
+struct Rows {
+    connections: u64,
+}
+
+impl Rows {
+    fn check(&mut self, frame: &Frame<'_>) {
+        for view in [frame.latency, frame.client_latency, frame.server_latency] {
+            if let (Some(first), Some(last)) = (view.ttfb_ns, view.total_ns) {
+                assert!(first <= last);
+            }
+        }
+    }
+}
+
+impl Sink for Rows {
+    fn http(&mut self, row: &HttpRow<'_>) {
+        self.check(row);
+    }
+    fn mysql(&mut self, row: &MysqlRow<'_>) {
+        self.check(row);
+    }
+    fn connection(&mut self, _: &ConnectionRow<'_>) {
+        self.connections += 1;
+    }
+    fn process(&mut self, _: &ProcessRow<'_>) {}
+    fn loss(&mut self, _: &LossRow<'_>) {}
+}
