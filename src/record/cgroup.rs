@@ -12,10 +12,15 @@ use std::path::{Path, PathBuf};
 /// How many cgroups one walk looks at. Past this the host has a leak, and the names of the rest are not worth the wait.
 const WALK_LIMIT: usize = 100_000;
 
+/// The inode number of the initial cgroup namespace (PROC_CGROUP_INIT_INO of <linux/proc_ns.h>).
+const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
+
 /// The mounted v2 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     root: PathBuf,
+    /// The path of the root of this process's cgroup namespace: /proc/PID/cgroup starts from there.
+    namespace: Vec<u8>,
 }
 
 /// A cgroup: its id and its path below the root of the hierarchy, with a leading slash.
@@ -26,18 +31,49 @@ pub struct Entry {
 }
 
 impl Tree {
-    /// The v2 hierarchy of this host, if one is mounted.
-    pub fn find() -> Option<Tree> {
-        let mounts = std::fs::read("/proc/self/mounts").ok()?;
-        mount_points(&mounts)
-            .into_iter()
-            .find(|path| path.is_dir())
-            .map(|root| Tree { root })
+    /// The v2 hierarchy of this host, if one is mounted. `host_root` is where the host's file system is mounted, in a
+    /// container: the container's own mount may show only its own cgroup.
+    pub fn find(host_root: Option<&Path>) -> Option<Tree> {
+        let mounts = mount_points(&std::fs::read("/proc/self/mounts").ok()?);
+        let own = mounts.iter().find(|path| path.is_dir())?;
+        let of_host = host_root.and_then(|root| {
+            mounts
+                .iter()
+                .find(|path| *path != own && path.starts_with(root) && path.is_dir())
+        });
+        let mut tree = Tree::at(of_host.unwrap_or(own));
+        // In a cgroup namespace of its own, the container's mount begins at the cgroup where paths begin.
+        let is_namespaced = std::fs::metadata("/proc/self/ns/cgroup").is_ok_and(|it| it.ino() != INITIAL_NAMESPACE);
+        if let (Some(_), true, Ok(id)) = (of_host, is_namespaced, directory_id(own)) {
+            tree.namespace = tree.by_id().remove(&id).unwrap_or_default();
+        }
+        Some(tree)
     }
 
     /// The tree at this directory.
     pub fn at(root: impl Into<PathBuf>) -> Tree {
-        Tree { root: root.into() }
+        Tree {
+            root: root.into(),
+            namespace: Vec::new(),
+        }
+    }
+
+    /// A path of /proc/PID/cgroup as a path of the hierarchy.
+    pub fn absolute(&self, path: &[u8]) -> Vec<u8> {
+        if self.namespace.len() <= 1 {
+            return path.to_vec();
+        }
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in self.namespace.split(|b| *b == b'/').chain(path.split(|b| *b == b'/')) {
+            match part {
+                b"" | b"." => {}
+                b".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        let mut absolute = vec![b'/'];
+        absolute.extend(parts.join(&b'/'));
+        absolute
     }
 
     /// Where it is mounted.
@@ -195,6 +231,22 @@ mod tests {
             [PathBuf::from("/sys/fs/cgroup")]
         );
         assert!(mount_points(b"proc /proc proc rw 0 0\n\n").is_empty());
+    }
+
+    #[test]
+    fn paths_of_a_namespace_are_made_absolute() {
+        let tree = Tree {
+            namespace: b"/kubepods/pod1/mdf".to_vec(),
+            ..Tree::at("/sys/fs/cgroup")
+        };
+        assert_eq!(tree.absolute(b"/"), b"/kubepods/pod1/mdf");
+        assert_eq!(tree.absolute(b"/../../pod2/cart"), b"/kubepods/pod2/cart");
+        assert_eq!(tree.absolute(b"/../../../../.."), b"/");
+        assert_eq!(
+            Tree::at("/").absolute(b"/a/../b"),
+            b"/a/../b",
+            "nothing to do outside of namespaces"
+        );
     }
 
     #[test]

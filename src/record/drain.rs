@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attribution::Learner;
 use super::cgroup::Tree;
 use super::clock::{self, Ticker};
 use super::loss::{Count, Ledger};
@@ -64,6 +65,9 @@ pub struct Drain {
     state: BlockBuilder,
     events: BlockBuilder,
     listeners: Option<Listeners>,
+    /// Sockets of snapshots that got an id.
+    snapshot_sockets: u32,
+    learner: Option<Learner>,
     /// When the first record of the open blocks came: boot clock, ns.
     opened: u64,
     heard: u64,
@@ -101,6 +105,8 @@ impl Drain {
             state: BlockBuilder::new(Class::State),
             events: BlockBuilder::new(Class::Events),
             listeners: None,
+            snapshot_sockets: 0,
+            learner: None,
             opened: 0,
             heard: 0,
             bytes: 0,
@@ -117,6 +123,11 @@ impl Drain {
             want_dump: false,
             limit_reached: false,
         }
+    }
+
+    /// Tells of each cgroup that becomes known.
+    pub fn tell_cgroups_to(&mut self, learner: Learner) {
+        self.learner = Some(learner);
     }
 
     /// Takes one ring record.
@@ -171,7 +182,12 @@ impl Drain {
                 self.live.learn(record);
                 self.event(record);
             }
-            Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) => self.state(record),
+            // With a filter on pods the kernel tells of all cgroups; those that are not chosen are not stored.
+            Record::Cgroup(cgroup) => match self.learner.as_ref().filter(|learner| learner.selective) {
+                Some(learner) => learner.learn(cgroup.id, cgroup.path, false),
+                None => self.state(record),
+            },
+            Record::Workload(_) | Record::Address(_) => self.state(record),
             Record::Connect(_) | Record::Loss(_) | Record::Clock(_) => self.event(record),
         }
     }
@@ -208,7 +224,10 @@ impl Drain {
     }
 
     /// Stores state, and remembers it for later parts.
-    fn state(&mut self, record: &Record<'_>) {
+    pub fn state(&mut self, record: &Record<'_>) {
+        if let (Record::Cgroup(cgroup), Some(learner)) = (record, &self.learner) {
+            learner.learn(cgroup.id, cgroup.path, true);
+        }
         self.live.learn(record);
         self.note_opened();
         self.state.push(record);
@@ -253,7 +272,7 @@ impl Drain {
         };
         let path = std::fs::read(format!("/proc/{pid}/cgroup"))
             .ok()
-            .and_then(|text| super::cgroup::path_of_process(&text).map(<[u8]>::to_vec))
+            .and_then(|text| super::cgroup::path_of_process(&text).map(|path| tree.absolute(path)))
             .filter(|path| tree.id(path).is_ok_and(|found| found == id));
         match path {
             Some(path) => self.name_cgroup(id, &path),
@@ -287,7 +306,7 @@ impl Drain {
         }
     }
 
-    /// Takes what was there before. Returns the open connections, for the kernel side to know.
+    /// Takes what was there before; again when more is recorded than at the start. Returns the open connections, for the kernel side to know.
     pub fn snapshot(&mut self, snapshot: Snapshot) -> Vec<Socket> {
         for entry in &snapshot.cgroups {
             self.name_cgroup(entry.id, &entry.path);
@@ -304,20 +323,19 @@ impl Drain {
         }
         let seen: HashSet<_> = self.live.sockets().map(|s| (s.netns, s.local, s.remote)).collect();
         let mut open = Vec::new();
-        let mut number = 0u32;
         for socket in snapshot.sockets {
             if seen.contains(&(socket.netns, socket.local, socket.remote)) {
                 continue;
             }
-            let id = wire::snapshot_id(&socket.local, &socket.remote, number);
-            number = number.wrapping_add(1);
+            let id = wire::snapshot_id(&socket.local, &socket.remote, self.snapshot_sockets);
+            self.snapshot_sockets = self.snapshot_sockets.wrapping_add(1);
             let socket = Socket { id, ..socket };
             self.state(&Record::Socket(socket));
             if socket.role != Role::Listener {
                 open.push(socket);
             }
         }
-        self.listeners = Some(snapshot.listeners);
+        self.listeners.get_or_insert_default().extend(snapshot.listeners);
         open
     }
 

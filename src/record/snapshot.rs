@@ -82,6 +82,13 @@ impl Listeners {
         }
     }
 
+    /// Adds others.
+    pub fn extend(&mut self, others: Listeners) {
+        for ((netns, _), ends) in others.known {
+            ends.into_iter().for_each(|end| self.add(netns, end));
+        }
+    }
+
     fn covers(&self, netns: u32, end: &Endpoint) -> bool {
         self.known.get(&(netns, end.port)).is_some_and(|ends| {
             ends.iter()
@@ -133,7 +140,10 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
     }
     let status = procfs::status(&std::fs::read(folder.join("status")).unwrap_or_default());
     let cgroup_text = std::fs::read(folder.join("cgroup")).unwrap_or_default();
-    let cgroup_path = path_of_process(&cgroup_text).unwrap_or_default().to_vec();
+    let cgroup_path = match (path_of_process(&cgroup_text), tree) {
+        (Some(path), Some(tree)) => tree.absolute(path),
+        (path, _) => path.unwrap_or_default().to_vec(),
+    };
     let cgroup = match tree {
         Some(tree) if !cgroup_path.is_empty() => tree.id(&cgroup_path).unwrap_or(0),
         _ => 0,
@@ -385,7 +395,7 @@ mod tests {
             pids: vec![own],
             ..Selection::default()
         };
-        let snapshot = take(&selection, Tree::find().as_ref(), &[]);
+        let snapshot = take(&selection, Tree::find(None).as_ref(), &[]);
         let found = snapshot.processes.iter().find(|found| found.pid == own).unwrap();
         assert!(found.start > 0 && !found.argv.is_empty() && !found.exe.is_empty() && found.netns != 0);
 

@@ -1,0 +1,1 @@
+//! Simulated kubelet and API server.
