@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::row::Party;
-use crate::format::record::{Address, AddressKind, Clock, Endpoint, Exit, Origin, Process, Record, Role, Workload};
+use crate::format::record::{
+    Address, AddressKind, CGROUP_V1, Clock, Endpoint, Exit, Origin, Process, Record, Role, Workload,
+};
 use crate::pods::{AddressName, PodSet};
 
 /// A program that a process ran.
@@ -315,6 +317,8 @@ impl Host {
         let program = self.program(pid, time);
         let cgroup = match (cgroup, program) {
             (0, Some(program)) => program.cgroup,
+            // On a v1 host all processes are in the same v2 cgroup.
+            (_, Some(program)) if program.cgroup & CGROUP_V1 != 0 => program.cgroup,
             _ => cgroup,
         };
         let path = self.cgroups.get(&cgroup).map_or("", String::as_str);

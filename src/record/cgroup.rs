@@ -9,6 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::format::record::CGROUP_V1;
+use crate::pods::cgroup::place;
+
 /// How many cgroups one walk looks at. Past this the host has a leak, and the names of the rest are not worth the wait.
 const WALK_LIMIT: usize = 100_000;
 
@@ -215,6 +218,38 @@ pub fn path_of_process(text: &[u8]) -> Option<&[u8]> {
     Some(path.strip_suffix(b" (deleted)").unwrap_or(path))
 }
 
+/// The container of a process whose v2 path tells of none, in the text of /proc/PID/cgroup: on hosts whose runtimes use
+/// the v1 hierarchies. All of these say the same; the first that tells is taken. Returns an id of our own making and the
+/// path.
+pub fn v1_container(text: &[u8]) -> Option<Entry> {
+    let is_container = |path: &[u8]| {
+        let place = std::str::from_utf8(path).ok().and_then(place);
+        place.is_some_and(|place| place.unit.is_empty())
+    };
+    if path_of_process(text).is_some_and(is_container) {
+        return None;
+    }
+    let v1 = text.split(|b| *b == b'\n').filter(|line| !line.starts_with(b"0::"));
+    let path = v1
+        .filter_map(|line| line.splitn(3, |b| *b == b':').nth(2))
+        .find(|path| is_container(path))?;
+    // FNV-1a
+    let hash = path.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Some(Entry {
+        id: hash | CGROUP_V1,
+        path: path.to_vec(),
+    })
+}
+
+/// Whether this host has v1 hierarchies.
+pub fn has_v1() -> bool {
+    let own = std::fs::read("/proc/self/cgroup").unwrap_or_default();
+    own.split(|b| *b == b'\n')
+        .any(|line| !line.is_empty() && !line.starts_with(b"0::"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +296,23 @@ mod tests {
         assert_eq!(path_of_process(text), Some(&b"/system.slice/a.service"[..]));
         assert_eq!(path_of_process(b"4:memory:/x\n"), None);
         assert_eq!(path_of_process(b"0::/gone (deleted)\n"), Some(&b"/gone"[..]));
+    }
+
+    #[test]
+    fn containers_of_v1_hosts_are_found_in_the_v1_lines() {
+        let id = "3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f";
+        let text = format!("9:name=systemd:/docker/{id}\n4:memory:/docker/{id}\n0::/\n");
+        let found = v1_container(text.as_bytes()).unwrap();
+        assert_eq!(found.path, format!("/docker/{id}").into_bytes());
+        assert_eq!(found.id >> 63, 1);
+        let of_unit = format!("1:name=systemd:/docker/{id}\n0::/system.slice/docker.service\n");
+        assert_eq!(v1_container(of_unit.as_bytes()), Some(found), "a unit is no container");
+        let of_v2 = format!("4:memory:/docker/{id}\n0::/system.slice/docker-{id}.scope\n");
+        assert_eq!(v1_container(of_v2.as_bytes()), None, "v2 tells it");
+        assert_eq!(
+            v1_container(b"4:memory:/x\n1:name=systemd:/system.slice/a.service\n0::/\n"),
+            None
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::shared::Shared;
 use super::snapshot::{self, Listeners, Snapshot};
 use super::state::Live;
 use super::{probe, sys, wire};
-use crate::format::record::{Cgroup, Cut, Exit, LossReason, Opened, Owner, Process, Record, Role, Socket};
+use crate::format::record::{CGROUP_V1, Cgroup, Cut, Exit, LossReason, Opened, Owner, Process, Record, Role, Socket};
 use crate::format::{BlockBuilder, Class, Kind, RawBlock};
 
 /// A block is handed over after this time even when it is not full.
@@ -45,6 +45,8 @@ pub struct Plan {
     pub max_sockets: usize,
     /// Whether /proc numbers processes as the kernel's events do: not in a pid namespace of one's own.
     pub proc: bool,
+    /// Whether containers may live in v1 hierarchies, of which the kernel's events say nothing.
+    pub v1: bool,
 }
 
 /// Where blocks go. Either may be absent.
@@ -156,7 +158,13 @@ impl Drain {
                 let start = self.live.known_start(process.pid, process.start);
                 self.meet_cgroup(process.cgroup, process.pid);
                 self.strangers.remove(&process.pid);
-                self.state(&Record::Process(Process { start, ..*process }));
+                let cgroup = self.v1_cgroup(process.pid, process.ppid).unwrap_or(process.cgroup);
+                let process = Process {
+                    start,
+                    cgroup,
+                    ..*process
+                };
+                self.state(&Record::Process(process));
             }
             Record::Socket(socket) => {
                 self.meet(socket.pid);
@@ -259,6 +267,21 @@ impl Drain {
                 }
                 self.strangers.insert(pid);
             }
+        }
+    }
+
+    /// On hosts with v1 hierarchies: the cgroup that tells of a new process's container, else its parent's.
+    fn v1_cgroup(&mut self, pid: u32, parent: u32) -> Option<u64> {
+        if !self.plan.v1 {
+            return None;
+        }
+        match std::fs::read(format!("/proc/{pid}/cgroup")) {
+            Ok(text) => {
+                let found = super::cgroup::v1_container(&text)?;
+                self.name_cgroup(found.id, &found.path);
+                Some(found.id)
+            }
+            Err(_) => self.live.cgroup_of(parent).filter(|id| id & CGROUP_V1 != 0),
         }
     }
 

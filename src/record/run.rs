@@ -208,6 +208,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         max_events: options.max_events,
         max_sockets: usize::try_from(config.max_sockets).unwrap_or(usize::MAX),
         proc: probe.own_tgid() == own,
+        v1: probe.own_tgid() == own && super::cgroup::has_v1(),
     };
     if !plan.proc {
         say("this process runs in a pid namespace of its own: processes that ran before are not named");

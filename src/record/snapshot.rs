@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::cgroup::{Entry, Tree, path_of_process};
+use super::cgroup::{Entry, Tree, path_of_process, v1_container};
 use super::filter::{Selection, descendants};
 use super::procfs::{self, TcpLine, TcpState};
 use super::sys;
@@ -26,8 +26,11 @@ pub struct Found {
     /// Boot clock, ns, rounded down to a tick of 10 ms.
     pub start: u64,
     pub uid: u32,
+    /// The one that tells of its container: v2, or on v1 hosts one of [`super::cgroup::v1_container`].
     pub cgroup: u64,
     pub cgroup_path: Vec<u8>,
+    /// What the kernel's filter compares.
+    pub v2_cgroup: u64,
     pub netns: u32,
     pub comm: Vec<u8>,
     pub exe: Vec<u8>,
@@ -148,6 +151,11 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
         Some(tree) if !cgroup_path.is_empty() => tree.id(&cgroup_path).unwrap_or(0),
         _ => 0,
     };
+    let v2_cgroup = cgroup;
+    let (cgroup, cgroup_path) = match v1_container(&cgroup_text) {
+        Some(v1) => (v1.id, v1.path),
+        None => (cgroup, cgroup_path),
+    };
     let netns = std::fs::read_link(folder.join("ns/net"))
         .ok()
         .and_then(|link| procfs::link_number(link.as_os_str().as_bytes(), "net"))
@@ -168,6 +176,7 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
         uid: status.uid,
         cgroup,
         cgroup_path,
+        v2_cgroup,
         netns,
         comm: stat.comm.to_vec(),
         exe,
@@ -190,7 +199,7 @@ pub fn take(selection: &Selection, tree: Option<&Tree>, left_out: &[u32]) -> Sna
         .into_iter()
         .filter(|pid| !left_out.contains(pid) && (followed.is_empty() || followed.contains(pid)))
         .filter_map(|pid| process(pid, tree))
-        .filter(|found| selection.cgroups.is_empty() || subtree.contains(&found.cgroup))
+        .filter(|found| selection.cgroups.is_empty() || subtree.contains(&found.v2_cgroup))
         .filter(|found| selection.comm.as_ref().is_none_or(|comm| comm.as_bytes() == found.comm))
         .filter(|found| selection.netns.is_none_or(|netns| netns == found.netns))
         .collect();

@@ -108,3 +108,32 @@ fn an_address_belongs_to_one_pod_after_another() {
             .is_none()
     );
 }
+
+#[test]
+fn on_a_v1_host_the_cgroup_of_the_process_counts() {
+    let mut host = host();
+    let v1 = CGROUP_V1 | 5;
+    host.learn(&Record::Cgroup(Cgroup {
+        time: 0,
+        id: v1,
+        path: b"/docker/5b4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f",
+    }));
+    host.learn(&Record::Process(Process {
+        time: 1,
+        origin: Origin::Exec,
+        pid: 42,
+        ppid: 1,
+        pid_in_ns: 42,
+        start: 1,
+        uid: 0,
+        cgroup: v1,
+        netns: 0,
+        comm: b"app",
+        exe: b"",
+        argv: b"",
+        argv_len: 0,
+    }));
+    assert_eq!(host.party(42, 1, 5).container, "5b4f9c0d1e2b");
+    assert_eq!(host.party(42, 7, 5).container, "5b4f9c0d1e2b");
+    assert_eq!(host.party(43, 7, 5).container, "3a4f9c0d1e2b", "another process");
+}
