@@ -208,7 +208,9 @@ struct mdf_config {
 	u32 port_count;
 	u32 irq_off; /* run with interrupts off, so that nothing nests and is skipped (bpf_local_irq_save, 6.14) */
 	u16 ports[MDF_MAX_PORTS];
+	u32 all_cgroups; /* tell of each cgroup that is made, whatever is recorded */
+	u32 pad;
 };
-_Static_assert(sizeof(struct mdf_config) == 136, "mdf_config");
+_Static_assert(sizeof(struct mdf_config) == 144, "mdf_config");
 
 #endif

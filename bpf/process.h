@@ -214,7 +214,7 @@ int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 	/* The default hierarchy is the one in which every task's default cgroup lies. */
 	if (BPF_CORE_READ(cgroup, root) != BPF_CORE_READ(task, cgroups, dfl_cgrp, root))
 		return 0;
-	if (!select_cgroup(cgroup))
+	if (!config.all_cgroups && !select_cgroup(cgroup))
 		return 0;
 	scratch = bpf_map_lookup_elem(&scratches, &slot);
 	if (!scratch)

@@ -63,6 +63,7 @@ Examples:
   sudo mdf record -o cap.mdf --duration 30s           half a minute, into a file
   sudo mdf record -o cap.mdf --pid 4242 --print       a process and its children, into a file and live
   sudo mdf record --port 3306                         MySQL only, live
+  sudo mdf record --pod 'shop/*' -o shop.mdf          the pods of a namespace, also those that come later
   sudo mdf record -o cap.mdf -- ./run-tests --all     a command with all of its children, until it ends
   sudo mdf record -o ring.mdf --rotate-size 100MiB --keep 10
                                                       for weeks, in the last gigabyte
@@ -99,6 +100,19 @@ pub struct RecordArgs {
     #[arg(long, value_name = "NETNS", help_heading = "Filters")]
     pub netns: Option<String>,
 
+    /// Record containers of this name, or whose id begins so; * for any characters (repeatable)
+    #[arg(long, value_name = "NAME|ID", help_heading = "Filters")]
+    pub container: Vec<String>,
+    /// Record pods of this name: name or namespace/name, * for any characters (repeatable)
+    #[arg(long, value_name = "POD", help_heading = "Filters")]
+    pub pod: Vec<String>,
+    /// Record the pods of this namespace (repeatable)
+    #[arg(long, value_name = "NAME", help_heading = "Filters")]
+    pub namespace: Vec<String>,
+    /// Record pods and containers with this label: key=value, key!=value, key, !key (repeatable; all must hold)
+    #[arg(long, value_name = "LABEL", help_heading = "Filters")]
+    pub label: Vec<String>,
+
     /// Stop after this time (30s, 5m, 1h30m)
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Limits")]
     pub duration: Option<Duration>,
@@ -131,6 +145,9 @@ pub struct RecordArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "ring", help_heading = "Flight recorder")]
     pub ring_size: Option<u64>,
 
+    #[command(flatten)]
+    pub names: NamesArgs,
+
     /// Use this way of hearing the kernel: fexit, socktp, kprobe, systp (chosen by itself otherwise)
     #[arg(long, value_name = "BACKEND", value_parser = ["fexit", "socktp", "kprobe", "systp"])]
     pub backend: Option<String>,
@@ -138,6 +155,38 @@ pub struct RecordArgs {
     /// Run this command in a cgroup of its own and record its whole tree until it ends
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// Where the names of containers and pods come from.
+#[derive(Debug, Args)]
+pub struct NamesArgs {
+    /// Where the host's file system is mounted, when recording in a container
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Names of containers and pods")]
+    pub host_root: Option<PathBuf>,
+    /// Name pods by this list (kubectl get pods -A -o json)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Names of containers and pods")]
+    pub pods: Option<PathBuf>,
+    /// Ask the API server of this kubeconfig; in a pod, the service account's is asked
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Names of containers and pods")]
+    pub kubeconfig: Option<PathBuf>,
+    /// This node's name at the API server (otherwise NODE_NAME, or the host name)
+    #[arg(long, value_name = "NAME", help_heading = "Names of containers and pods")]
+    pub node: Option<String>,
+    /// The kubelet, where it is not at NODE_IP or 127.0.0.1
+    #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = "Names of containers and pods")]
+    pub kubelet: Option<String>,
+    /// The authority that signed the kubelet's certificate (PEM), beside those found on the node
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Names of containers and pods")]
+    pub kubelet_ca: Option<PathBuf>,
+    /// The token for the kubelet (otherwise the service account's)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Names of containers and pods")]
+    pub token_file: Option<PathBuf>,
+    /// Ask for the pods of all nodes: remote ends are named too
+    #[arg(long, help_heading = "Names of containers and pods")]
+    pub all_pods: bool,
+    /// Ask nobody; cgroup paths alone tell
+    #[arg(long, help_heading = "Names of containers and pods")]
+    pub no_names: bool,
 }
 
 const ANALYZE_EXAMPLES: &str = "\
@@ -373,10 +422,27 @@ pub struct ManArgs {
 
 #[cfg(feature = "record")]
 mod record {
-    use super::RecordArgs;
+    use super::{NamesArgs, RecordArgs};
     use masdeepflow::outcome::Usage;
     use masdeepflow::record::filter::Words;
     use masdeepflow::record::run::Options;
+
+    impl NamesArgs {
+        /// Where names may come from.
+        pub fn options(self) -> masdeepflow::record::attribution::Options {
+            masdeepflow::record::attribution::Options {
+                host_root: self.host_root,
+                pods: self.pods,
+                kubeconfig: self.kubeconfig,
+                node: self.node,
+                kubelet: self.kubelet,
+                kubelet_ca: self.kubelet_ca,
+                token_file: self.token_file,
+                all_pods: self.all_pods,
+                off: self.no_names,
+            }
+        }
+    }
 
     impl RecordArgs {
         /// What was asked for.
@@ -399,6 +465,13 @@ mod record {
                     ports: self.port,
                     netns: self.netns,
                 },
+                pods: masdeepflow::pods::select::Words {
+                    containers: self.container,
+                    pods: self.pod,
+                    namespaces: self.namespace,
+                    labels: self.label,
+                },
+                names: self.names.options(),
                 command: self.command,
                 duration: self.duration,
                 max_size: self.max_size,

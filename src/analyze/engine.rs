@@ -4,9 +4,11 @@
 //! thread, little work), follow connections (a task per shard). The number of shards is fixed and each shard sees its
 //! records in file order, so the rows are the same for any number of threads.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
-use super::names::Host;
+use super::names::{Host, Pods};
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
 use crate::format::block::{self, RawBlock};
@@ -88,6 +90,7 @@ pub struct Engine<S> {
     recordings: Vec<u64>,
     losses: Vec<KeptLoss>,
     names_known: bool,
+    pods: Option<Arc<Pods>>,
     buffers: Vec<Vec<u8>>,
     pub totals: Totals,
 }
@@ -101,6 +104,7 @@ impl<S: Sink> Engine<S> {
             recordings: Vec::new(),
             losses: Vec::new(),
             names_known: false,
+            pods: None,
             buffers: Vec::new(),
             totals: Totals::default(),
         }
@@ -114,10 +118,20 @@ impl<S: Sink> Engine<S> {
             .position(|known| *known == header.recording)
             .unwrap_or_else(|| {
                 self.recordings.push(header.recording);
-                self.hosts.push(Host::new(&header.hostname, header.clock));
+                let mut host = Host::new(&header.hostname, header.clock);
+                host.use_pods(self.pods.clone());
+                self.hosts.push(host);
                 self.hosts.len() - 1
             });
         place as u16
+    }
+
+    /// Names pods and addresses that the captures do not name by this list.
+    pub fn use_pods(&mut self, pods: Pods) {
+        self.pods = Some(Arc::new(pods));
+        for host in &mut self.hosts {
+            host.use_pods(self.pods.clone());
+        }
     }
 
     /// What is known of the hosts.

@@ -228,7 +228,10 @@ fn who(party: &Party) -> String {
     }
     if party.pid != 0 {
         let _ = write!(text, "{}[{}]", party.comm, party.pid);
-    } else if !party.address_name.is_empty() {
+    } else if party.pod.is_empty() && !party.address_name.is_empty() {
+        if !party.namespace.is_empty() {
+            let _ = write!(text, "Service: {}/", party.namespace);
+        }
         text.push_str(&party.address_name);
     }
     text.trim_end().to_owned()

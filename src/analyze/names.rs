@@ -1,12 +1,16 @@
 //! Who is who on one recording host: processes, cgroups, workloads, addresses, and its clocks.
 //!
-//! Filled from state records between batches, read by all shards during a batch.
+//! Filled from state records between batches, read by all shards during a batch. What the recorder did not resolve is
+//! read from the paths of cgroups, with the help of a pod list where the user gives one.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::row::Party;
-use crate::format::record::{Address, Clock, Endpoint, Exit, Origin, Process, Record, Role, Workload};
+use crate::format::record::{
+    Address, AddressKind, CGROUP_V1, Clock, Endpoint, Exit, Origin, Process, Record, Role, Workload,
+};
+use crate::pods::{AddressName, PodSet};
 
 /// A program that a process ran.
 #[derive(Debug, Clone)]
@@ -37,10 +41,76 @@ pub struct Program {
 #[derive(Debug, Clone, Default)]
 struct KnownWorkload {
     container_id: String,
+    /// The name; may be empty.
     container: String,
     pod: String,
     namespace: String,
     workload: String,
+}
+
+impl KnownWorkload {
+    /// Takes what it lacks from another.
+    fn fill(&mut self, other: KnownWorkload) {
+        let pairs = [
+            (&mut self.container_id, other.container_id),
+            (&mut self.container, other.container),
+            (&mut self.pod, other.pod),
+            (&mut self.namespace, other.namespace),
+            (&mut self.workload, other.workload),
+        ];
+        for (own, other) in pairs {
+            if own.is_empty() {
+                *own = other;
+            }
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.container.is_empty() && !self.pod.is_empty() && !self.workload.is_empty()
+    }
+}
+
+/// A list of pods from outside the captures.
+#[derive(Debug)]
+pub struct Pods {
+    set: PodSet,
+    addresses: HashMap<[u8; 16], Arc<Party>>,
+}
+
+impl Pods {
+    /// Gets a list ready for lookups.
+    pub fn new(set: PodSet) -> Pods {
+        let addresses = set.addresses();
+        let party =
+            |name: &AddressName| Arc::new(address_party(name.kind, &name.namespace, &name.name, &name.workload));
+        Pods {
+            addresses: addresses
+                .iter()
+                .map(|(ip, name)| (Endpoint::new(*ip, 0).ip, party(name)))
+                .collect(),
+            set,
+        }
+    }
+
+    /// Who has this address.
+    pub fn party_at(&self, endpoint: &Endpoint) -> Option<Arc<Party>> {
+        self.addresses.get(&endpoint.ip).cloned()
+    }
+}
+
+/// Who is behind an address that is called so.
+fn address_party(kind: AddressKind, namespace: &str, name: &str, workload: &str) -> Party {
+    Party {
+        namespace: namespace.to_owned(),
+        pod: if kind == AddressKind::Pod {
+            name.to_owned()
+        } else {
+            String::new()
+        },
+        address_name: name.to_owned(),
+        workload: workload.to_owned(),
+        ..Party::default()
+    }
 }
 
 /// What one host's state records said.
@@ -51,7 +121,9 @@ pub struct Host {
     programs: HashMap<u32, Vec<Program>>,
     cgroups: HashMap<u64, String>,
     workloads: HashMap<u64, KnownWorkload>,
-    addresses: HashMap<[u8; 16], (String, String, String)>,
+    /// With the time at which it was learnt, in order: an address may be one pod's after another's.
+    addresses: HashMap<[u8; 16], Vec<(u64, Arc<Party>)>>,
+    pods: Option<Arc<Pods>>,
     /// Ports that somebody listens on, by network namespace.
     listeners: HashSet<(u32, u16)>,
     clocks: Vec<Clock>,
@@ -73,6 +145,12 @@ impl Host {
             clocks: vec![clock],
             ..Host::default()
         }
+    }
+
+    /// Names what the capture does not name by this list.
+    pub fn use_pods(&mut self, pods: Option<Arc<Pods>>) {
+        self.pods = pods;
+        self.edition += 1;
     }
 
     /// Learns from a record; those that name nothing are passed over.
@@ -163,13 +241,9 @@ impl Host {
     }
 
     fn learn_workload(&mut self, workload: &Workload<'_>) {
-        let container = match workload.container {
-            "" => workload.container_id.chars().take(12).collect(),
-            name => name.to_owned(),
-        };
         let known = KnownWorkload {
             container_id: workload.container_id.to_owned(),
-            container,
+            container: workload.container.to_owned(),
             pod: workload.pod.to_owned(),
             namespace: workload.namespace.to_owned(),
             workload: workload.workload.to_owned(),
@@ -178,12 +252,36 @@ impl Host {
     }
 
     fn learn_address(&mut self, address: &Address<'_>) {
-        let known = (
-            address.namespace.to_owned(),
-            address.name.to_owned(),
-            address.workload.to_owned(),
-        );
-        self.addresses.insert(address.ip, known);
+        let party = address_party(address.kind, address.namespace, address.name, address.workload);
+        let known = self.addresses.entry(address.ip).or_default();
+        let at = known.partition_point(|(time, _)| *time < address.time);
+        match known.get_mut(at).filter(|(time, _)| *time == address.time) {
+            // The dump at the start of a rotated part repeats what is known.
+            Some((_, known)) => *known = Arc::new(party),
+            None => known.insert(at, (address.time, Arc::new(party))),
+        }
+    }
+
+    /// The workload of a cgroup: as recorded; what that leaves open is read from the path, then from the pod list.
+    fn workload(&self, cgroup: u64, path: &str) -> KnownWorkload {
+        let mut known = self.workloads.get(&cgroup).cloned().unwrap_or_default();
+        if !known.is_whole() {
+            let nothing = PodSet::default();
+            let set = self.pods.as_ref().map_or(&nothing, |pods| &pods.set);
+            if let Some(named) = set.resolve(path) {
+                known.fill(KnownWorkload {
+                    container_id: named.container_id,
+                    container: named.container,
+                    pod: named.pod,
+                    namespace: named.namespace,
+                    workload: named.workload,
+                });
+            }
+        }
+        if known.container.is_empty() {
+            known.container = known.container_id.chars().take(12).collect();
+        }
+        known
     }
 
     /// UTC, ns since 1970-01-01, of a time on the boot clock: by the last reading of the clocks before it.
@@ -219,39 +317,39 @@ impl Host {
         let program = self.program(pid, time);
         let cgroup = match (cgroup, program) {
             (0, Some(program)) => program.cgroup,
+            // On a v1 host all processes are in the same v2 cgroup.
+            (_, Some(program)) if program.cgroup & CGROUP_V1 != 0 => program.cgroup,
             _ => cgroup,
         };
-        let mut party = Party {
+        let path = self.cgroups.get(&cgroup).map_or("", String::as_str);
+        let known = self.workload(cgroup, path);
+        Party {
             pid,
             comm: program.map(|program| program.comm.clone()).unwrap_or_default(),
-            cgroup: self.cgroups.get(&cgroup).cloned().unwrap_or_default(),
+            cgroup: path.to_owned(),
             hostname: self.hostname.clone(),
-            ..Party::default()
-        };
-        if let Some(known) = self.workloads.get(&cgroup) {
-            party.container_id.clone_from(&known.container_id);
-            party.container.clone_from(&known.container);
-            party.pod.clone_from(&known.pod);
-            party.namespace.clone_from(&known.namespace);
-            party.workload.clone_from(&known.workload);
+            container_id: known.container_id,
+            container: known.container,
+            pod: known.pod,
+            namespace: known.namespace,
+            workload: known.workload,
+            address_name: String::new(),
         }
-        party
     }
 
-    /// Who answers at an address that no recorded process owns.
-    pub fn party_at(&self, endpoint: &Endpoint) -> Party {
-        let ip = match endpoint.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        match self.addresses.get(&Ipv6Addr::octets(&ip)) {
-            Some((namespace, name, workload)) => Party {
-                namespace: namespace.clone(),
-                address_name: name.clone(),
-                workload: workload.clone(),
-                ..Party::default()
-            },
-            None => Party::default(),
+    /// Who has an address, as this host knew it at this time (boot clock, ns).
+    pub fn party_at(&self, endpoint: &Endpoint, time: u64) -> Option<Arc<Party>> {
+        let known = self.addresses.get(&endpoint.ip);
+        let of_capture = known.and_then(|known| {
+            let at = known.partition_point(|(learnt, _)| *learnt <= time);
+            known.get(at.max(1) - 1)
+        });
+        match of_capture {
+            Some((_, party)) => Some(Arc::clone(party)),
+            None => self.pods.as_ref().and_then(|pods| pods.party_at(endpoint)),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::engine::Engine;
 use super::input::{self, Mapped, Wanted};
+use super::names::Pods;
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
 use super::output::human::{self, safe};
 use super::output::{Facts, Format, target};
@@ -15,8 +16,9 @@ use super::plan::Plan;
 use super::query::diff;
 use super::report::Aggregate;
 use super::results::{Results, ShardSink};
-use super::row::CaptureFacts;
+use super::row::{CaptureFacts, Sink};
 use crate::outcome::{Outcome, Usage};
+use crate::pods::{PodSet, kube};
 
 /// Rows of a comparison that people see.
 const SHOWN: usize = 40;
@@ -31,6 +33,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         plan.select(&options.selection, start);
         let wanted = options.selection.wanted(start);
         let mut engine = Engine::new(|_| Results::sink(&plan));
+        name_pods(&options.engine, &mut engine)?;
         let captures = input::captures(&files, &mut engine)?;
         let mut packets = packets::captures(&files, &mut engine)?;
         let facts = |packets: &[Packets<'_>], damage: &[(usize, String)]| -> Vec<CaptureFacts> {
@@ -118,6 +121,7 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
     plan.templates(&options.path_templates)?;
     let files = open(&[path.to_path_buf()])?;
     let mut engine = Engine::new(|_| Results::sink(&plan));
+    name_pods(options, &mut engine)?;
     let captures = input::captures(&files, &mut engine)?;
     let mut packets = packets::captures(&files, &mut engine)?;
     input::feed(&captures, &Wanted::default(), &mut engine, |_, _| Ok(()))?;
@@ -132,6 +136,17 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
         || packets.iter().any(|packets| packets.facts().is_damaged());
     let (aggregate, lost) = Results::aggregate(sinks);
     Ok((aggregate, lost || damaged || totals.malformed > 0))
+}
+
+/// `--pods`: names what the captures do not name.
+fn name_pods<S: Sink>(options: &EngineOptions, engine: &mut Engine<S>) -> Result<()> {
+    let Some(path) = &options.pods else { return Ok(()) };
+    let json = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let list = kube::list(&json).map_err(|why| anyhow!("cannot read {} as a pod list: {why}", path.display()))?;
+    let mut set = PodSet::default();
+    set.learn_list(0, list.items);
+    engine.use_pods(Pods::new(set));
+    Ok(())
 }
 
 fn open(paths: &[PathBuf]) -> Result<Vec<Mapped>> {

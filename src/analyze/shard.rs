@@ -488,7 +488,7 @@ impl<S: Sink> Shard<S> {
     /// The row of a socket that never had data.
     fn lone_row(&mut self, key: Key, mut state: SocketState, hosts: &[Host]) {
         let party = state.party(hosts, key.0, 0, 0, state.socket.time);
-        let nobody = remote_party(hosts, key.0, &state.socket.remote);
+        let nobody = remote_party(hosts, Some((key.0, state.socket.time)), &state.socket.remote);
         let is_server = matches!(state.socket.role, Role::Server | Role::Listener);
         let (client, server) = match is_server {
             true => (state.socket.remote, state.socket.local),
@@ -534,9 +534,12 @@ impl<S: Sink> Shard<S> {
             order.map(|observer| slot.sockets[observer].and_then(|key| Some((key, self.sockets.remove(&key)?))));
         let [mut at_client, mut at_server, on_wire] = states;
         let side = observed(at_client.is_some(), at_server.is_some());
+        let observer = [&at_client, &at_server, &on_wire]
+            .into_iter()
+            .find_map(|state| state.as_ref().map(|(key, state)| (key.0, state.socket.time)));
         let party = |state: &mut Option<(Key, SocketState)>, end: usize| match state {
             Some((key, state)) => state.party(hosts, key.0, 0, 0, state.socket.time),
-            None => remote_party(hosts, 0, &slot.flow.ends[end]),
+            None => remote_party(hosts, observer, &slot.flow.ends[end]),
         };
         let client_party = party(&mut at_client, client);
         let server_party = party(&mut at_server, 1 - client);
@@ -585,11 +588,18 @@ fn observed(at_client: bool, at_server: bool) -> Observed {
     }
 }
 
-fn remote_party(hosts: &[Host], host: u16, endpoint: &Endpoint) -> Arc<Party> {
-    hosts
-        .get(usize::from(host))
-        .map(|host| Arc::new(host.party_at(endpoint)))
-        .unwrap_or_default()
+/// Who is at an end that was not recorded: as the host knows it that recorded the other end, else as any host knows it
+/// (pod and Service addresses are the cluster's). `observer` is that host with its boot clock.
+fn remote_party(hosts: &[Host], observer: Option<(u16, u64)>, endpoint: &Endpoint) -> Arc<Party> {
+    let (own, time) = observer.map_or((0, u64::MAX), |(host, time)| (usize::from(host), time));
+    let by_own = hosts.get(own).and_then(|host| host.party_at(endpoint, time));
+    let by_any = || {
+        let others = hosts.iter().enumerate().filter(|(number, _)| *number != own);
+        others
+            .map(|(_, host)| host)
+            .find_map(|host| host.party_at(endpoint, u64::MAX))
+    };
+    by_own.or_else(by_any).unwrap_or_default()
 }
 
 struct RowEnds<'a> {
@@ -708,12 +718,15 @@ fn emit_exchange<S: Sink>(
         let (time, key) = (seen(observer)?, slot.sockets[observer]?);
         Some(hosts.get(usize::from(key.0)).map_or(time, |host| host.utc(time)))
     });
+    let best_seen = preferred
+        .clone()
+        .find_map(|observer| Some((slot.sockets[observer]?.0, seen(observer)?)));
     let mut party = |observer: usize| {
         let view = &exchange.views[observer];
         let state = slot.sockets[observer].and_then(|key| Some((key, sockets.get_mut(&key)?)));
         match state {
             Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
-            None => remote_party(hosts, 0, &slot.flow.ends[observer]),
+            None => remote_party(hosts, best_seen, &slot.flow.ends[observer]),
         }
     };
     let client_party = party(client);

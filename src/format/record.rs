@@ -275,12 +275,16 @@ pub struct Exit {
     pub status: u32,
 }
 
+/// Set in ids of cgroups that lie in a v1 hierarchy: the recorder makes these ids. Only processes have them; events carry
+/// v2 ids, which say nothing on such hosts.
+pub const CGROUP_V1: u64 = 1 << 63;
+
 /// A control group and its path. State.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Cgroup<'a> {
     /// Boot-time clock, ns.
     pub time: u64,
-    /// cgroup v2 id: inode of the directory, and what open_by_handle_at takes.
+    /// cgroup v2 id: inode of the directory, and what open_by_handle_at takes. With [`CGROUP_V1`], made by the recorder.
     pub id: u64,
     /// Path below the root of the hierarchy, with a leading slash.
     pub path: &'a [u8],

@@ -1,5 +1,13 @@
 //! Who runs in a cgroup: containers, pods, units. Knows how container runtimes and Kubernetes name things; never eBPF,
-//! protocols, or where its inputs come from.
+//! protocols, or where its inputs come from. Nothing here reads files or sockets.
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
+pub mod kube;
+pub mod logs;
+pub mod runtimes;
+pub mod select;
+pub mod set;
+
+pub use select::Selectors;
+pub use set::{AddressName, Named, PodSet};

@@ -9,13 +9,21 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::format::record::CGROUP_V1;
+use crate::pods::cgroup::place;
+
 /// How many cgroups one walk looks at. Past this the host has a leak, and the names of the rest are not worth the wait.
 const WALK_LIMIT: usize = 100_000;
+
+/// The inode number of the initial cgroup namespace (PROC_CGROUP_INIT_INO of <linux/proc_ns.h>).
+const INITIAL_NAMESPACE: u64 = 0xefff_fffb;
 
 /// The mounted v2 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     root: PathBuf,
+    /// The path of the root of this process's cgroup namespace: /proc/PID/cgroup starts from there.
+    namespace: Vec<u8>,
 }
 
 /// A cgroup: its id and its path below the root of the hierarchy, with a leading slash.
@@ -26,18 +34,49 @@ pub struct Entry {
 }
 
 impl Tree {
-    /// The v2 hierarchy of this host, if one is mounted.
-    pub fn find() -> Option<Tree> {
-        let mounts = std::fs::read("/proc/self/mounts").ok()?;
-        mount_points(&mounts)
-            .into_iter()
-            .find(|path| path.is_dir())
-            .map(|root| Tree { root })
+    /// The v2 hierarchy of this host, if one is mounted. `host_root` is where the host's file system is mounted, in a
+    /// container: the container's own mount may show only its own cgroup.
+    pub fn find(host_root: Option<&Path>) -> Option<Tree> {
+        let mounts = mount_points(&std::fs::read("/proc/self/mounts").ok()?);
+        let own = mounts.iter().find(|path| path.is_dir())?;
+        let of_host = host_root.and_then(|root| {
+            mounts
+                .iter()
+                .find(|path| *path != own && path.starts_with(root) && path.is_dir())
+        });
+        let mut tree = Tree::at(of_host.unwrap_or(own));
+        // In a cgroup namespace of its own, the container's mount begins at the cgroup where paths begin.
+        let is_namespaced = std::fs::metadata("/proc/self/ns/cgroup").is_ok_and(|it| it.ino() != INITIAL_NAMESPACE);
+        if let (Some(_), true, Ok(id)) = (of_host, is_namespaced, directory_id(own)) {
+            tree.namespace = tree.by_id().remove(&id).unwrap_or_default();
+        }
+        Some(tree)
     }
 
     /// The tree at this directory.
     pub fn at(root: impl Into<PathBuf>) -> Tree {
-        Tree { root: root.into() }
+        Tree {
+            root: root.into(),
+            namespace: Vec::new(),
+        }
+    }
+
+    /// A path of /proc/PID/cgroup as a path of the hierarchy.
+    pub fn absolute(&self, path: &[u8]) -> Vec<u8> {
+        if self.namespace.len() <= 1 {
+            return path.to_vec();
+        }
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in self.namespace.split(|b| *b == b'/').chain(path.split(|b| *b == b'/')) {
+            match part {
+                b"" | b"." => {}
+                b".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        let mut absolute = vec![b'/'];
+        absolute.extend(parts.join(&b'/'));
+        absolute
     }
 
     /// Where it is mounted.
@@ -179,6 +218,38 @@ pub fn path_of_process(text: &[u8]) -> Option<&[u8]> {
     Some(path.strip_suffix(b" (deleted)").unwrap_or(path))
 }
 
+/// The container of a process whose v2 path tells of none, in the text of /proc/PID/cgroup: on hosts whose runtimes use
+/// the v1 hierarchies. All of these say the same; the first that tells is taken. Returns an id of our own making and the
+/// path.
+pub fn v1_container(text: &[u8]) -> Option<Entry> {
+    let is_container = |path: &[u8]| {
+        let place = std::str::from_utf8(path).ok().and_then(place);
+        place.is_some_and(|place| place.unit.is_empty())
+    };
+    if path_of_process(text).is_some_and(is_container) {
+        return None;
+    }
+    let v1 = text.split(|b| *b == b'\n').filter(|line| !line.starts_with(b"0::"));
+    let path = v1
+        .filter_map(|line| line.splitn(3, |b| *b == b':').nth(2))
+        .find(|path| is_container(path))?;
+    // FNV-1a
+    let hash = path.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Some(Entry {
+        id: hash | CGROUP_V1,
+        path: path.to_vec(),
+    })
+}
+
+/// Whether this host has v1 hierarchies.
+pub fn has_v1() -> bool {
+    let own = std::fs::read("/proc/self/cgroup").unwrap_or_default();
+    own.split(|b| *b == b'\n')
+        .any(|line| !line.is_empty() && !line.starts_with(b"0::"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +269,22 @@ mod tests {
     }
 
     #[test]
+    fn paths_of_a_namespace_are_made_absolute() {
+        let tree = Tree {
+            namespace: b"/kubepods/pod1/mdf".to_vec(),
+            ..Tree::at("/sys/fs/cgroup")
+        };
+        assert_eq!(tree.absolute(b"/"), b"/kubepods/pod1/mdf");
+        assert_eq!(tree.absolute(b"/../../pod2/cart"), b"/kubepods/pod2/cart");
+        assert_eq!(tree.absolute(b"/../../../../.."), b"/");
+        assert_eq!(
+            Tree::at("/").absolute(b"/a/../b"),
+            b"/a/../b",
+            "nothing to do outside of namespaces"
+        );
+    }
+
+    #[test]
     fn blanks_in_mount_points_are_unescaped() {
         assert_eq!(unescape(br"/my\040cgroups\134x"), br"/my cgroups\x");
         assert_eq!(unescape(br"/odd\9\04"), br"/odd\9\04");
@@ -209,6 +296,23 @@ mod tests {
         assert_eq!(path_of_process(text), Some(&b"/system.slice/a.service"[..]));
         assert_eq!(path_of_process(b"4:memory:/x\n"), None);
         assert_eq!(path_of_process(b"0::/gone (deleted)\n"), Some(&b"/gone"[..]));
+    }
+
+    #[test]
+    fn containers_of_v1_hosts_are_found_in_the_v1_lines() {
+        let id = "3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f";
+        let text = format!("9:name=systemd:/docker/{id}\n4:memory:/docker/{id}\n0::/\n");
+        let found = v1_container(text.as_bytes()).unwrap();
+        assert_eq!(found.path, format!("/docker/{id}").into_bytes());
+        assert_eq!(found.id >> 63, 1);
+        let of_unit = format!("1:name=systemd:/docker/{id}\n0::/system.slice/docker.service\n");
+        assert_eq!(v1_container(of_unit.as_bytes()), Some(found), "a unit is no container");
+        let of_v2 = format!("4:memory:/docker/{id}\n0::/system.slice/docker-{id}.scope\n");
+        assert_eq!(v1_container(of_v2.as_bytes()), None, "v2 tells it");
+        assert_eq!(
+            v1_container(b"4:memory:/x\n1:name=systemd:/system.slice/a.service\n0::/\n"),
+            None
+        );
     }
 
     #[test]

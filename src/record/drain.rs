@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attribution::Learner;
 use super::cgroup::Tree;
 use super::clock::{self, Ticker};
 use super::loss::{Count, Ledger};
@@ -17,7 +18,7 @@ use super::shared::Shared;
 use super::snapshot::{self, Listeners, Snapshot};
 use super::state::Live;
 use super::{probe, sys, wire};
-use crate::format::record::{Cgroup, Cut, Exit, LossReason, Opened, Owner, Process, Record, Role, Socket};
+use crate::format::record::{CGROUP_V1, Cgroup, Cut, Exit, LossReason, Opened, Owner, Process, Record, Role, Socket};
 use crate::format::{BlockBuilder, Class, Kind, RawBlock};
 
 /// A block is handed over after this time even when it is not full.
@@ -44,6 +45,8 @@ pub struct Plan {
     pub max_sockets: usize,
     /// Whether /proc numbers processes as the kernel's events do: not in a pid namespace of one's own.
     pub proc: bool,
+    /// Whether containers may live in v1 hierarchies, of which the kernel's events say nothing.
+    pub v1: bool,
 }
 
 /// Where blocks go. Either may be absent.
@@ -64,6 +67,9 @@ pub struct Drain {
     state: BlockBuilder,
     events: BlockBuilder,
     listeners: Option<Listeners>,
+    /// Sockets of snapshots that got an id.
+    snapshot_sockets: u32,
+    learner: Option<Learner>,
     /// When the first record of the open blocks came: boot clock, ns.
     opened: u64,
     heard: u64,
@@ -101,6 +107,8 @@ impl Drain {
             state: BlockBuilder::new(Class::State),
             events: BlockBuilder::new(Class::Events),
             listeners: None,
+            snapshot_sockets: 0,
+            learner: None,
             opened: 0,
             heard: 0,
             bytes: 0,
@@ -117,6 +125,11 @@ impl Drain {
             want_dump: false,
             limit_reached: false,
         }
+    }
+
+    /// Tells of each cgroup that becomes known.
+    pub fn tell_cgroups_to(&mut self, learner: Learner) {
+        self.learner = Some(learner);
     }
 
     /// Takes one ring record.
@@ -145,7 +158,13 @@ impl Drain {
                 let start = self.live.known_start(process.pid, process.start);
                 self.meet_cgroup(process.cgroup, process.pid);
                 self.strangers.remove(&process.pid);
-                self.state(&Record::Process(Process { start, ..*process }));
+                let cgroup = self.v1_cgroup(process.pid, process.ppid).unwrap_or(process.cgroup);
+                let process = Process {
+                    start,
+                    cgroup,
+                    ..*process
+                };
+                self.state(&Record::Process(process));
             }
             Record::Socket(socket) => {
                 self.meet(socket.pid);
@@ -171,7 +190,12 @@ impl Drain {
                 self.live.learn(record);
                 self.event(record);
             }
-            Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) => self.state(record),
+            // With a filter on pods the kernel tells of all cgroups; those that are not chosen are not stored.
+            Record::Cgroup(cgroup) => match self.learner.as_ref().filter(|learner| learner.selective) {
+                Some(learner) => learner.learn(cgroup.id, cgroup.path, false),
+                None => self.state(record),
+            },
+            Record::Workload(_) | Record::Address(_) => self.state(record),
             Record::Connect(_) | Record::Loss(_) | Record::Clock(_) => self.event(record),
         }
     }
@@ -208,7 +232,10 @@ impl Drain {
     }
 
     /// Stores state, and remembers it for later parts.
-    fn state(&mut self, record: &Record<'_>) {
+    pub fn state(&mut self, record: &Record<'_>) {
+        if let (Record::Cgroup(cgroup), Some(learner)) = (record, &self.learner) {
+            learner.learn(cgroup.id, cgroup.path, true);
+        }
         self.live.learn(record);
         self.note_opened();
         self.state.push(record);
@@ -243,6 +270,21 @@ impl Drain {
         }
     }
 
+    /// On hosts with v1 hierarchies: the cgroup that tells of a new process's container, else its parent's.
+    fn v1_cgroup(&mut self, pid: u32, parent: u32) -> Option<u64> {
+        if !self.plan.v1 {
+            return None;
+        }
+        match std::fs::read(format!("/proc/{pid}/cgroup")) {
+            Ok(text) => {
+                let found = super::cgroup::v1_container(&text)?;
+                self.name_cgroup(found.id, &found.path);
+                Some(found.id)
+            }
+            Err(_) => self.live.cgroup_of(parent).filter(|id| id & CGROUP_V1 != 0),
+        }
+    }
+
     /// Names the cgroup of a process, if it has not been named.
     fn meet_cgroup(&mut self, id: u64, pid: u32) {
         if id == 0 || self.live.knows_cgroup(id) {
@@ -253,7 +295,7 @@ impl Drain {
         };
         let path = std::fs::read(format!("/proc/{pid}/cgroup"))
             .ok()
-            .and_then(|text| super::cgroup::path_of_process(&text).map(<[u8]>::to_vec))
+            .and_then(|text| super::cgroup::path_of_process(&text).map(|path| tree.absolute(path)))
             .filter(|path| tree.id(path).is_ok_and(|found| found == id));
         match path {
             Some(path) => self.name_cgroup(id, &path),
@@ -287,7 +329,7 @@ impl Drain {
         }
     }
 
-    /// Takes what was there before. Returns the open connections, for the kernel side to know.
+    /// Takes what was there before; again when more is recorded than at the start. Returns the open connections, for the kernel side to know.
     pub fn snapshot(&mut self, snapshot: Snapshot) -> Vec<Socket> {
         for entry in &snapshot.cgroups {
             self.name_cgroup(entry.id, &entry.path);
@@ -304,20 +346,19 @@ impl Drain {
         }
         let seen: HashSet<_> = self.live.sockets().map(|s| (s.netns, s.local, s.remote)).collect();
         let mut open = Vec::new();
-        let mut number = 0u32;
         for socket in snapshot.sockets {
             if seen.contains(&(socket.netns, socket.local, socket.remote)) {
                 continue;
             }
-            let id = wire::snapshot_id(&socket.local, &socket.remote, number);
-            number = number.wrapping_add(1);
+            let id = wire::snapshot_id(&socket.local, &socket.remote, self.snapshot_sockets);
+            self.snapshot_sockets = self.snapshot_sockets.wrapping_add(1);
             let socket = Socket { id, ..socket };
             self.state(&Record::Socket(socket));
             if socket.role != Role::Listener {
                 open.push(socket);
             }
         }
-        self.listeners = Some(snapshot.listeners);
+        self.listeners.get_or_insert_default().extend(snapshot.listeners);
         open
     }
 

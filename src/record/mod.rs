@@ -1,5 +1,6 @@
 //! The recorder: knows the kernel and the disk. Never: protocols above TCP, polars.
 
+pub mod attribution;
 pub mod cgroup;
 pub mod child;
 pub mod clock;

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::attribution::client::Timing;
+use super::attribution::options::Environment;
+use super::attribution::{self, Attribution, Report, Tell};
 use super::cgroup::Tree;
 use super::child::{self, Child, Fate};
 use super::drain::{self, Drain, Outlets};
@@ -29,6 +32,7 @@ use super::{permit, sys, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
 use crate::outcome::Usage;
+use crate::pods::{Selectors, select};
 
 /// How long the ring is waited for; short, because wakeups come only when it fills.
 const POLL: Duration = Duration::from_millis(8);
@@ -46,6 +50,8 @@ const LINGER: Duration = Duration::from_millis(100);
 const SNAPSHOT: Duration = Duration::from_secs(1);
 /// How long a command that was asked to end may take.
 const COMMAND_END: Duration = Duration::from_secs(2);
+/// How long names are looked for at the end.
+const LAST_NAMES: Duration = Duration::from_secs(1);
 /// A consumer that makes no progress for this long at the end is given up.
 const FILE_STALL: Duration = Duration::from_secs(30);
 const PRINT_STALL: Duration = Duration::from_secs(1);
@@ -60,6 +66,10 @@ pub struct Options {
     /// Replace existing files.
     pub force: bool,
     pub filter: Words,
+    /// Which containers and pods to record.
+    pub pods: select::Words,
+    /// Where the names of containers and pods come from.
+    pub names: attribution::Options,
     /// A command to run and record; empty: none.
     pub command: Vec<OsString>,
     pub duration: Option<Duration>,
@@ -91,6 +101,8 @@ impl Default for Options {
             print: false,
             force: false,
             filter: Words::default(),
+            pods: select::Words::default(),
+            names: attribution::Options::default(),
             command: Vec::new(),
             duration: None,
             max_size: None,
@@ -137,8 +149,10 @@ enum End {
 pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> {
     let begun = Instant::now();
     check(options, printer.is_some())?;
-    let tree = Tree::find();
+    let tree = Tree::find(options.names.host_root.as_deref());
     let mut selection = filter::resolve(&options.filter, tree.as_ref())?;
+    let selectors = selectors(options, tree.as_ref())?;
+    let unbound = selection.clone();
     permit::check()?;
     let asked = Asked::listen().context("cannot listen to signals")?;
 
@@ -152,10 +166,13 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
             None => selection.pids.push(child.pid()),
         }
     }
-    let config = config(options, &selection);
+    if !selectors.is_empty() && !selection.pids.is_empty() {
+        bail!("a command can be recorded together with pods only where it can have a cgroup of its own");
+    }
+    let config = config(options, &selection, !selectors.is_empty());
     let mut probe = Probe::attach(&config).map_err(|refusal| anyhow!("{refusal}"))?;
 
-    let header = header(options, probe.backend(), child.is_some());
+    let header = header(options, &selectors, probe.backend(), child.is_some());
     let shared = Arc::new(Shared::default());
     let mut outlets = Outlets::default();
     let file = match &options.output {
@@ -191,6 +208,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         max_events: options.max_events,
         max_sockets: usize::try_from(config.max_sockets).unwrap_or(usize::MAX),
         proc: probe.own_tgid() == own,
+        v1: probe.own_tgid() == own && super::cgroup::has_v1(),
     };
     if !plan.proc {
         say("this process runs in a pid namespace of its own: processes that ran before are not named");
@@ -199,8 +217,23 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         .into_iter()
         .flatten()
         .collect();
-    let snapshot = start_snapshot(plan.proc, selection, tree.clone(), left_out)?;
-    let drain = Mutex::new(Drain::new(plan, outlets, shared.clone(), tree, sys::boot_ns()));
+    // With pods chosen and none known yet, an empty selection is nothing, not the whole host.
+    let any = selectors.is_empty() || !selection.cgroups.is_empty();
+    let snapshot = start_snapshot(plan.proc && any, selection, tree.clone(), left_out.clone())?;
+    let names = attribution::Start {
+        options: options.names.clone(),
+        environment: Environment::find(),
+        timing: Timing::default(),
+        selectors,
+        tree: tree.clone(),
+        selection: plan.proc.then_some(unbound),
+        left_out,
+    };
+    let notes = shared.clone();
+    let names = Attribution::start(names, Report::new(move |text| notes.note(text)))?;
+    let mut drain = Drain::new(plan, outlets, shared.clone(), tree, sys::boot_ns());
+    drain.tell_cgroups_to(names.learner());
+    let drain = Mutex::new(drain);
     let status = status::start(
         shared.clone(),
         !(prints(options) && io::stdout().is_terminal()),
@@ -210,11 +243,18 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         child.start().context("cannot start the command")?;
     }
 
-    let ended = record(options, &drain, &mut probe, child.as_mut(), snapshot, &shared, &asked);
+    let sources = Sources {
+        snapshot,
+        names: &names,
+    };
+    let ended = record(options, &drain, &mut probe, child.as_mut(), sources, &shared, &asked);
     let command = child.as_ref().and_then(Child::status);
     // The command's cgroup is removed before waiting for a disk that may be slow.
     drop(child);
     let mut drain = drain.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for tell in names.close(LAST_NAMES) {
+        tell.record(|record| drain.state(record));
+    }
     let files = finish(options, &mut drain, file, print, &shared, &asked);
     // What the sink lost while it was being waited for is not in the file any more, but in the summary.
     drain.sink_losses(sys::boot_ns());
@@ -258,7 +298,7 @@ fn check(options: &Options, can_print: bool) -> Result<()> {
     }
 }
 
-fn usage(text: impl Into<String>) -> Result<()> {
+fn usage<T>(text: impl Into<String>) -> Result<T> {
     Err(Usage(text.into()).into())
 }
 
@@ -266,7 +306,25 @@ fn prints(options: &Options) -> bool {
     options.print || options.output.is_none()
 }
 
-fn config(options: &Options, selection: &Selection) -> Config {
+/// Which containers and pods are to be recorded; refuses what cannot be combined with that.
+fn selectors(options: &Options, tree: Option<&Tree>) -> Result<Selectors> {
+    let selectors = Selectors::new(options.pods.clone()).map_err(Usage)?;
+    if selectors.is_empty() {
+        return Ok(selectors);
+    }
+    if !options.filter.pids.is_empty() || !options.filter.cgroups.is_empty() {
+        return usage("--container, --pod, --namespace and --label choose cgroups; leave --pid and --cgroup out");
+    }
+    if options.names.off && !(options.pods.pods.is_empty() && options.pods.labels.is_empty()) {
+        return usage("--no-names leaves nobody to ask for pods");
+    }
+    if tree.is_none() {
+        bail!("containers and pods are chosen by their cgroups, and /proc/mounts has none of type cgroup2");
+    }
+    Ok(selectors)
+}
+
+fn config(options: &Options, selection: &Selection, dynamic: bool) -> Config {
     Config {
         filter: Filter {
             pids: selection.pids.clone(),
@@ -274,7 +332,7 @@ fn config(options: &Options, selection: &Selection) -> Config {
             cgroups: selection.cgroups.clone(),
             ports: selection.ports.clone(),
             netns: selection.netns,
-            dynamic: false,
+            dynamic,
         },
         snaplen: options.snaplen,
         buffer_size: options.buffer_size,
@@ -283,7 +341,7 @@ fn config(options: &Options, selection: &Selection) -> Config {
     }
 }
 
-fn header(options: &Options, backend: Backend, command: bool) -> Header {
+fn header(options: &Options, selectors: &Selectors, backend: Backend, command: bool) -> Header {
     let read = |path: &str| {
         std::fs::read_to_string(path)
             .map(|text| text.trim().to_owned())
@@ -297,7 +355,14 @@ fn header(options: &Options, backend: Backend, command: bool) -> Header {
         kernel: read("/proc/sys/kernel/osrelease"),
         arch: std::env::consts::ARCH.to_owned(),
         backend: backend.name().to_owned(),
-        filters: filter::describe(&options.filter, command),
+        filters: [
+            selectors.describe().join(", "),
+            filter::describe(&options.filter, command),
+        ]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(", "),
         snaplen: options.snaplen,
         cpus: std::thread::available_parallelism().map_or(0, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         clock: sys::clocks(),
@@ -412,13 +477,45 @@ fn lock<'a>(drain: &'a Mutex<Drain>) -> MutexGuard<'a, Drain> {
     drain.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What comes beside the ring.
+struct Sources<'a> {
+    /// What was there before.
+    snapshot: mpsc::Receiver<Snapshot>,
+    names: &'a Attribution,
+}
+
+fn take_snapshot(drain: &Mutex<Drain>, probe: &Probe, taken: Snapshot) {
+    for socket in lock(drain).snapshot(taken) {
+        // Without it, the connection is announced again at its first traffic.
+        let _ = probe.seed_socket(&socket);
+    }
+}
+
+/// Stores new names, and records the cgroups of newly chosen pods.
+fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution) {
+    let mut followed = Vec::new();
+    for tell in names.tells() {
+        tell.record(|record| lock(drain).state(record));
+        match tell {
+            Tell::Follow(id) if probe.add_cgroup(id).is_ok() => followed.push(id),
+            // It may have gone by itself.
+            Tell::Unfollow(id) => drop(probe.remove_cgroup(id)),
+            Tell::Snapshot(taken) => take_snapshot(drain, probe, *taken),
+            _ => {}
+        }
+    }
+    if !followed.is_empty() {
+        names.followed(followed);
+    }
+}
+
 /// Reads the ring until something ends the recording, and then what is left in it.
 fn record(
     options: &Options,
     drain: &Mutex<Drain>,
     probe: &mut Probe,
     mut child: Option<&mut Child>,
-    snapshot: mpsc::Receiver<Snapshot>,
+    sources: Sources<'_>,
     shared: &Shared,
     asked: &Asked,
 ) -> Result<End> {
@@ -429,18 +526,16 @@ fn record(
         .context("cannot read the ring buffer")?;
     let begun = Instant::now();
     let mut losses_read = Instant::now();
-    let mut snapshot = Some(snapshot);
+    let mut snapshot = Some(sources.snapshot);
     // When to stop, and why; set when the command has ended or was asked to end.
     let mut stop: Option<(Instant, End)> = None;
     let end = loop {
         ring.poll(POLL).context("cannot read the ring buffer")?;
         if let Some(taken) = snapshot.as_ref().and_then(|snapshot| snapshot.try_recv().ok()) {
             snapshot = None;
-            for socket in lock(drain).snapshot(taken) {
-                // Without it, the connection is announced again at its first traffic.
-                let _ = probe.seed_socket(&socket);
-            }
+            take_snapshot(drain, probe, taken);
         }
+        take_names(drain, probe, sources.names);
         if losses_read.elapsed() >= LOSSES {
             losses_read = Instant::now();
             read_losses(drain, probe);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::cgroup::{Entry, Tree, path_of_process};
+use super::cgroup::{Entry, Tree, path_of_process, v1_container};
 use super::filter::{Selection, descendants};
 use super::procfs::{self, TcpLine, TcpState};
 use super::sys;
@@ -26,8 +26,11 @@ pub struct Found {
     /// Boot clock, ns, rounded down to a tick of 10 ms.
     pub start: u64,
     pub uid: u32,
+    /// The one that tells of its container: v2, or on v1 hosts one of [`super::cgroup::v1_container`].
     pub cgroup: u64,
     pub cgroup_path: Vec<u8>,
+    /// What the kernel's filter compares.
+    pub v2_cgroup: u64,
     pub netns: u32,
     pub comm: Vec<u8>,
     pub exe: Vec<u8>,
@@ -82,6 +85,13 @@ impl Listeners {
         }
     }
 
+    /// Adds others.
+    pub fn extend(&mut self, others: Listeners) {
+        for ((netns, _), ends) in others.known {
+            ends.into_iter().for_each(|end| self.add(netns, end));
+        }
+    }
+
     fn covers(&self, netns: u32, end: &Endpoint) -> bool {
         self.known.get(&(netns, end.port)).is_some_and(|ends| {
             ends.iter()
@@ -133,10 +143,18 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
     }
     let status = procfs::status(&std::fs::read(folder.join("status")).unwrap_or_default());
     let cgroup_text = std::fs::read(folder.join("cgroup")).unwrap_or_default();
-    let cgroup_path = path_of_process(&cgroup_text).unwrap_or_default().to_vec();
+    let cgroup_path = match (path_of_process(&cgroup_text), tree) {
+        (Some(path), Some(tree)) => tree.absolute(path),
+        (path, _) => path.unwrap_or_default().to_vec(),
+    };
     let cgroup = match tree {
         Some(tree) if !cgroup_path.is_empty() => tree.id(&cgroup_path).unwrap_or(0),
         _ => 0,
+    };
+    let v2_cgroup = cgroup;
+    let (cgroup, cgroup_path) = match v1_container(&cgroup_text) {
+        Some(v1) => (v1.id, v1.path),
+        None => (cgroup, cgroup_path),
     };
     let netns = std::fs::read_link(folder.join("ns/net"))
         .ok()
@@ -158,6 +176,7 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
         uid: status.uid,
         cgroup,
         cgroup_path,
+        v2_cgroup,
         netns,
         comm: stat.comm.to_vec(),
         exe,
@@ -180,7 +199,7 @@ pub fn take(selection: &Selection, tree: Option<&Tree>, left_out: &[u32]) -> Sna
         .into_iter()
         .filter(|pid| !left_out.contains(pid) && (followed.is_empty() || followed.contains(pid)))
         .filter_map(|pid| process(pid, tree))
-        .filter(|found| selection.cgroups.is_empty() || subtree.contains(&found.cgroup))
+        .filter(|found| selection.cgroups.is_empty() || subtree.contains(&found.v2_cgroup))
         .filter(|found| selection.comm.as_ref().is_none_or(|comm| comm.as_bytes() == found.comm))
         .filter(|found| selection.netns.is_none_or(|netns| netns == found.netns))
         .collect();
@@ -385,7 +404,7 @@ mod tests {
             pids: vec![own],
             ..Selection::default()
         };
-        let snapshot = take(&selection, Tree::find().as_ref(), &[]);
+        let snapshot = take(&selection, Tree::find(None).as_ref(), &[]);
         let found = snapshot.processes.iter().find(|found| found.pid == own).unwrap();
         assert!(found.start > 0 && !found.argv.is_empty() && !found.exe.is_empty() && found.netns != 0);
 

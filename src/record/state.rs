@@ -152,6 +152,12 @@ impl Live {
         self.newest.contains_key(&pid)
     }
 
+    /// The cgroup of the newest process of this pid.
+    pub fn cgroup_of(&self, pid: u32) -> Option<u64> {
+        let start = self.newest.get(&pid)?;
+        self.tasks.get(&(pid, *start)).map(|task| task.cgroup)
+    }
+
     /// Whether this cgroup has been named.
     pub fn knows_cgroup(&self, id: u64) -> bool {
         self.cgroups.contains_key(&id)

@@ -23,6 +23,7 @@ fn plan() -> Plan {
         max_events: None,
         max_sockets: 1000,
         proc: false,
+        v1: false,
     }
 }
 

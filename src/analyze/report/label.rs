@@ -6,16 +6,21 @@ use crate::analyze::row::Party;
 use crate::format::record::Endpoint;
 
 /// Writes what an end is called as a member of the dependency map: the owner of its pod with its namespace, else its
-/// pod, container, systemd service, process name, the name of its address, or the address.
+/// pod, container, systemd service, process name, the name of its address, or the address. A Kubernetes Service is called
+/// as the owner of the pods behind it, so that a call is the same whether it went to the Service or to a pod.
 pub fn write_service(to: &mut String, party: &Party, endpoint: &Endpoint) {
-    if !party.pod.is_empty() {
+    let name = match party.pod.is_empty() {
+        true if party.pid == 0 && !party.namespace.is_empty() => &party.address_name,
+        _ => &party.pod,
+    };
+    if !name.is_empty() {
         if !party.namespace.is_empty() {
             to.push_str(&party.namespace);
             to.push('/');
         }
         match party.workload.rsplit('/').next() {
             Some(owner) if !owner.is_empty() => to.push_str(owner),
-            _ => to.push_str(&party.pod),
+            _ => to.push_str(name),
         }
     } else if !party.container.is_empty() {
         to.push_str(&party.container);
@@ -48,7 +53,13 @@ pub fn write_party(to: &mut String, party: &Party, endpoint: &Endpoint) {
         }
         (true, true) => {}
         (false, false) => to.push_str(&party.comm),
-        (false, true) if !party.address_name.is_empty() => to.push_str(&party.address_name),
+        (false, true) if !party.address_name.is_empty() => {
+            if !party.namespace.is_empty() {
+                to.push_str(&party.namespace);
+                to.push('/');
+            }
+            to.push_str(&party.address_name);
+        }
         (false, true) => {
             let _ = write!(to, "{}", endpoint.ip());
         }
@@ -98,5 +109,15 @@ mod tests {
             pair("curl", "curl")
         );
         assert_eq!(both(&party("", "", "", "", "")), pair("10.0.0.7", "10.0.0.7"));
+        let service = Party {
+            address_name: "cart-http".into(),
+            ..party("shop", "", "", "StatefulSet/cart", "")
+        };
+        assert_eq!(both(&service), pair("shop/cart", "shop/cart-http"));
+        let node = Party {
+            address_name: "node1".into(),
+            ..Party::default()
+        };
+        assert_eq!(both(&node), pair("node1", "node1"));
     }
 }

@@ -1,0 +1,139 @@
+use super::*;
+use crate::format::record::Cgroup;
+use crate::pods::kube;
+
+const PATH: &[u8] =
+    b"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod2f7a1c9e_1111_2222_3333_444455556666.slice/\
+    cri-containerd-3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f.scope";
+
+fn host() -> Host {
+    let clock = Clock {
+        boot: 0,
+        monotonic: 0,
+        realtime: 0,
+    };
+    let mut host = Host::new("node1", clock);
+    host.learn(&Record::Cgroup(Cgroup {
+        time: 0,
+        id: 7,
+        path: PATH,
+    }));
+    host
+}
+
+fn pods() -> Arc<Pods> {
+    let mut set = PodSet::default();
+    let list = kube::list(include_bytes!("../../pods/set/pod_list.json")).unwrap();
+    set.learn_list(0, list.items);
+    Arc::new(Pods::new(set))
+}
+
+fn address(time: u64, name: &'static str) -> Record<'static> {
+    Record::Address(Address {
+        time,
+        ip: endpoint().ip,
+        kind: AddressKind::Pod,
+        namespace: "shop",
+        name,
+        workload: "StatefulSet/cart",
+    })
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::new([10, 42, 3, 7].into(), 8080)
+}
+
+#[test]
+fn a_path_alone_tells_the_container() {
+    let party = host().party(0, 7, 0);
+    assert_eq!(party.container, "3a4f9c0d1e2b", "a short form of the id");
+    assert_eq!(party.container_id.len(), 64);
+    assert_eq!((party.pod.as_str(), party.namespace.as_str()), ("", ""));
+}
+
+#[test]
+fn a_pod_list_names_what_the_recorder_could_not() {
+    let mut host = host();
+    host.use_pods(Some(pods()));
+    let party = host.party(0, 7, 0);
+    assert_eq!(
+        (party.namespace.as_str(), party.pod.as_str()),
+        ("shop", "frontend-7d4f9c6b5-x2x2x")
+    );
+    assert_eq!(
+        (party.container.as_str(), party.workload.as_str()),
+        ("nginx", "Deployment/frontend")
+    );
+    let remote = host.party_at(&endpoint(), 5).unwrap();
+    assert_eq!(
+        (remote.pod.as_str(), remote.workload.as_str()),
+        ("frontend-7d4f9c6b5-x2x2x", "Deployment/frontend")
+    );
+}
+
+#[test]
+fn what_was_recorded_counts_more_than_the_list() {
+    let mut host = host();
+    host.use_pods(Some(pods()));
+    host.learn(&Record::Workload(Workload {
+        time: 1,
+        cgroup: 7,
+        container_id: "3a4f",
+        runtime: "containerd",
+        container: "web",
+        pod_uid: "",
+        pod: "frontend-old",
+        namespace: "shop",
+        workload: "",
+        labels: "",
+    }));
+    let party = host.party(0, 7, 0);
+    assert_eq!((party.container.as_str(), party.pod.as_str()), ("web", "frontend-old"));
+    assert_eq!(party.workload, "Deployment/frontend", "the list fills what is missing");
+}
+
+#[test]
+fn an_address_belongs_to_one_pod_after_another() {
+    let mut host = host();
+    for (time, name) in [(300, "cart-1"), (100, "cart-0"), (300, "cart-1")] {
+        host.learn(&address(time, name));
+    }
+    let at = |time| host.party_at(&endpoint(), time).unwrap().pod.clone();
+    assert_eq!(at(50), "cart-0", "learnt a little late");
+    assert_eq!(at(100), "cart-0");
+    assert_eq!(at(299), "cart-0");
+    assert_eq!(at(u64::MAX), "cart-1");
+    assert!(
+        host.party_at(&Endpoint::new([10, 42, 3, 8].into(), 8080), 100)
+            .is_none()
+    );
+}
+
+#[test]
+fn on_a_v1_host_the_cgroup_of_the_process_counts() {
+    let mut host = host();
+    let v1 = CGROUP_V1 | 5;
+    host.learn(&Record::Cgroup(Cgroup {
+        time: 0,
+        id: v1,
+        path: b"/docker/5b4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f",
+    }));
+    host.learn(&Record::Process(Process {
+        time: 1,
+        origin: Origin::Exec,
+        pid: 42,
+        ppid: 1,
+        pid_in_ns: 42,
+        start: 1,
+        uid: 0,
+        cgroup: v1,
+        netns: 0,
+        comm: b"app",
+        exe: b"",
+        argv: b"",
+        argv_len: 0,
+    }));
+    assert_eq!(host.party(42, 1, 5).container, "5b4f9c0d1e2b");
+    assert_eq!(host.party(42, 7, 5).container, "5b4f9c0d1e2b");
+    assert_eq!(host.party(43, 7, 5).container, "3a4f9c0d1e2b", "another process");
+}

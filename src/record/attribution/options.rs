@@ -1,0 +1,181 @@
+//! Where names may come from, as the user and the environment say.
+
+use std::path::{Path, PathBuf};
+
+use super::client::{Client, Timing, Token};
+use super::kubeconfig;
+
+/// Where a pod finds its service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// The kubelet's ports: read-only without TLS (often closed), and with TLS and a token.
+const READ_ONLY_PORT: u16 = 10255;
+const PORT: u16 = 10250;
+/// Certificates that a kubelet or its cluster's authority leaves on the node.
+const NODE_AUTHORITIES: [&str; 4] = [
+    "var/lib/kubelet/pki/kubelet.crt",
+    "etc/kubernetes/pki/ca.crt",
+    "var/lib/rancher/k3s/agent/server-ca.crt",
+    "var/lib/rancher/k3s/server/tls/server-ca.crt",
+];
+
+/// What the user asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where the host's file system is mounted; nothing: `/`.
+    pub host_root: Option<PathBuf>,
+    /// A pod list (`kubectl get pods -A -o json`).
+    pub pods: Option<PathBuf>,
+    /// Ask the API server that this file names.
+    pub kubeconfig: Option<PathBuf>,
+    /// The node's name at the API server; otherwise `NODE_NAME`, otherwise the host name.
+    pub node: Option<String>,
+    /// The kubelet: a host, `host:port` or a URL; otherwise `NODE_IP`, otherwise this host.
+    pub kubelet: Option<String>,
+    /// Whose certificates to accept from the kubelet, beside those found on the node.
+    pub kubelet_ca: Option<PathBuf>,
+    /// The token for the kubelet; otherwise the service account's.
+    pub token_file: Option<PathBuf>,
+    /// Ask for the pods of all nodes: their addresses get names too.
+    pub all_pods: bool,
+    /// Ask nobody.
+    pub off: bool,
+}
+
+/// The part of the environment that matters.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    pub service_account: PathBuf,
+    pub api_host: Option<String>,
+    pub api_port: Option<String>,
+    pub node_name: Option<String>,
+    pub node_ip: Option<String>,
+    pub hostname: String,
+}
+
+impl Environment {
+    /// This process's.
+    pub fn find() -> Environment {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Environment {
+            service_account: SERVICE_ACCOUNT.into(),
+            api_host: variable("KUBERNETES_SERVICE_HOST"),
+            api_port: variable("KUBERNETES_SERVICE_PORT"),
+            node_name: variable("NODE_NAME"),
+            node_ip: variable("NODE_IP"),
+            hostname: hostname.trim().to_lowercase(),
+        }
+    }
+}
+
+/// A source that is asked over the network: whom, and why not if that cannot be.
+pub type Found<T> = Option<Result<T, String>>;
+
+impl Options {
+    /// The root of the host's file system.
+    pub fn root(&self) -> &Path {
+        self.host_root.as_deref().unwrap_or(Path::new("/"))
+    }
+
+    /// The node's name, and whether somebody gave it.
+    pub fn node_name(&self, environment: &Environment) -> (String, bool) {
+        match self.node.clone().or_else(|| environment.node_name.clone()) {
+            Some(name) => (name, true),
+            None => (environment.hostname.clone(), false),
+        }
+    }
+
+    /// The API server; `None` when there is no reason to think that there is one.
+    pub fn api(&self, environment: &Environment, timing: Timing) -> Found<Client> {
+        if let Some(path) = &self.kubeconfig {
+            return Some(kubeconfig::client(path, timing));
+        }
+        let host = environment.api_host.as_ref()?;
+        let port = environment.api_port.as_deref().unwrap_or("443");
+        // An IPv6 address stands in brackets in a URL.
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.clone(),
+        };
+        let folder = &environment.service_account;
+        let client = read(&folder.join("ca.crt"))
+            .and_then(|ca| Client::new(&format!("https://{host}:{port}"), &ca, timing))
+            .map(|client| client.with_token(Token::File(folder.join("token"))));
+        Some(client)
+    }
+
+    /// The ways to the kubelet, in the order in which they are tried; `None` when there is no reason to think that there
+    /// is one.
+    pub fn kubelet(&self, environment: &Environment, timing: Timing) -> Option<Vec<Result<Client, String>>> {
+        let root = self.root();
+        let host = match &self.kubelet {
+            Some(word) if word.contains("://") => {
+                return Some(vec![self.kubelet_client(word, None, environment, timing)]);
+            }
+            Some(word) => word.clone(),
+            None if root.join("var/lib/kubelet").is_dir() => {
+                environment.node_ip.clone().unwrap_or_else(|| "127.0.0.1".into())
+            }
+            None => return None,
+        };
+        if host.rsplit_once(':').is_some_and(|(name, _)| !name.contains(':')) {
+            return Some(vec![self.kubelet_client(
+                &format!("https://{host}"),
+                None,
+                environment,
+                timing,
+            )]);
+        }
+        let ip: Option<std::net::IpAddr> = host.parse().ok();
+        let host = match ip {
+            Some(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
+            _ => host,
+        };
+        // A kubelet's certificate names its node, not the loopback address.
+        let (name, pinned) = match ip {
+            Some(ip) if ip.is_loopback() => (self.node_name(environment).0, Some(ip)),
+            _ => (host.clone(), None),
+        };
+        Some(vec![
+            Client::plain(&format!("http://{host}:{READ_ONLY_PORT}"), timing),
+            self.kubelet_client(&format!("https://{name}:{PORT}"), pinned, environment, timing),
+        ])
+    }
+
+    fn kubelet_client(
+        &self,
+        url: &str,
+        pinned: Option<std::net::IpAddr>,
+        environment: &Environment,
+        timing: Timing,
+    ) -> Result<Client, String> {
+        if url.starts_with("http://") {
+            return Client::plain(url, timing);
+        }
+        let mut authorities = match &self.kubelet_ca {
+            Some(path) => read(path)?,
+            None => Vec::new(),
+        };
+        let found = NODE_AUTHORITIES
+            .iter()
+            .map(|path| self.root().join(path))
+            .chain([environment.service_account.join("ca.crt")]);
+        for path in found {
+            authorities.extend(std::fs::read(path).unwrap_or_default());
+            authorities.push(b'\n');
+        }
+        let token = self
+            .token_file
+            .clone()
+            .unwrap_or_else(|| environment.service_account.join("token"));
+        let client = Client::new(url, &authorities, timing)?.with_token(Token::File(token));
+        Ok(match pinned {
+            Some(ip) => client.pinned(ip),
+            None => client,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}

@@ -1,0 +1,99 @@
+//! How each source is doing: for the user while recording, and for `mdf doctor`. Only changes are told.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// `log names`, `kubelet`, …
+    pub source: &'static str,
+    pub state: State,
+    /// In words, without a full stop.
+    pub what: String,
+}
+
+/// Whether a source gives names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Works,
+    Fails,
+    /// It is not there, and nobody asked for it.
+    Absent,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.source, self.what)
+    }
+}
+
+type Teller = Box<dyn Fn(String) + Send>;
+
+/// Shared by the threads that ask.
+#[derive(Clone)]
+pub struct Report {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    statuses: Vec<Status>,
+    tell: Teller,
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.statuses()).finish()
+    }
+}
+
+impl Report {
+    /// `tell` gets what the user should know.
+    pub fn new(tell: impl Fn(String) + Send + 'static) -> Report {
+        Report {
+            inner: Arc::new(Mutex::new(Inner {
+                statuses: Vec::new(),
+                tell: Box::new(tell),
+            })),
+        }
+    }
+
+    /// A source works, fails, or is absent. A failure is told once, until the source works again.
+    pub fn set(&self, source: &'static str, state: State, what: impl Into<String>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = Status {
+            source,
+            state,
+            what: what.into(),
+        };
+        let known = inner.statuses.iter().position(|known| known.source == source);
+        let before = known.map(|at| inner.statuses[at].state);
+        match (before, state) {
+            (Some(State::Fails), State::Works) => (inner.tell)(format!("names: {source} answers again")),
+            (before, State::Fails) if before != Some(State::Fails) => {
+                let rest: Vec<&str> = inner
+                    .statuses
+                    .iter()
+                    .filter(|known| known.source != source && known.state == State::Works)
+                    .map(|known| known.source)
+                    .collect();
+                let fallback = match rest.is_empty() {
+                    true => "containers are named by their cgroup paths".to_owned(),
+                    false => format!("names come from: {}", rest.join(", ")),
+                };
+                (inner.tell)(format!("names: {status}; {fallback}"));
+            }
+            _ => {}
+        }
+        match known {
+            Some(at) => inner.statuses[at] = status,
+            None => inner.statuses.push(status),
+        }
+    }
+
+    /// How all sources are doing.
+    pub fn statuses(&self) -> Vec<Status> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.statuses.clone()
+    }
+}

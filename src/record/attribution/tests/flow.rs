@@ -1,0 +1,215 @@
+//! The worker with its sources: what it tells, and when.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::super::options::{Environment, Options};
+use super::super::report::Report;
+use super::super::worker::{Attribution, Start, Tell};
+use super::server::{Server, Step};
+use super::{list, pod, timing};
+use crate::pods::select::{Selectors, Words};
+use crate::record::cgroup::Tree;
+
+const ID: &str = "3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f";
+const UID: &str = "2f7a1c9e-1111-2222-3333-444455556666";
+
+fn start(root: &Path, change: impl FnOnce(&mut Start)) -> Attribution {
+    let mut start = Start {
+        options: Options {
+            host_root: Some(root.to_owned()),
+            ..Options::default()
+        },
+        environment: Environment::default(),
+        timing: timing(),
+        selectors: Selectors::default(),
+        tree: None,
+        selection: None,
+        left_out: Vec::new(),
+    };
+    change(&mut start);
+    Attribution::start(start, Report::new(|_| {})).unwrap()
+}
+
+/// Waits until something of this kind is told.
+fn wait<T>(names: &Attribution, mut pick: impl FnMut(&Tell) -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        if let Some(found) = names.tells().find_map(|tell| pick(&tell)) {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    panic!("not told");
+}
+
+fn workload(tell: &Tell) -> Option<(u64, String)> {
+    match tell {
+        Tell::Workload { cgroup, named, .. } => Some((
+            *cgroup,
+            format!("{}/{} {}", named.namespace, named.pod, named.container),
+        )),
+        _ => None,
+    }
+}
+
+fn path() -> String {
+    format!("/kubepods/burstable/pod{UID}/{ID}")
+}
+
+fn make_logs(root: &Path, pod: &str, container: &str) {
+    std::fs::create_dir_all(root.join(format!("var/log/pods/shop_{pod}_{UID}/{container}"))).unwrap();
+    let links = root.join("var/log/containers");
+    std::fs::create_dir_all(&links).unwrap();
+    let target = format!("/var/log/pods/shop_{pod}_{UID}/{container}/0.log");
+    std::os::unix::fs::symlink(target, links.join(format!("{pod}_shop_{container}-{ID}.log"))).unwrap();
+}
+
+#[test]
+fn names_that_appear_after_the_cgroup_are_found() {
+    let root = tempfile::tempdir().unwrap();
+    let names = start(root.path(), |_| {});
+    names.learner().learn(7, path().as_bytes(), true);
+    assert_eq!(wait(&names, workload), (7, "/ ".to_owned()), "the path alone, at once");
+    make_logs(root.path(), "cart-0", "app");
+    assert_eq!(wait(&names, workload), (7, "shop/cart-0 app".to_owned()));
+}
+
+#[test]
+fn names_are_looked_for_a_last_time_at_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let names = start(root.path(), |_| {});
+    names.learner().learn(7, path().as_bytes(), true);
+    make_logs(root.path(), "cart-0", "app");
+    let told: Vec<_> = names
+        .close(Duration::from_secs(60))
+        .iter()
+        .filter_map(workload)
+        .collect();
+    assert_eq!(told.last(), Some(&(7, "shop/cart-0 app".to_owned())));
+}
+
+#[test]
+fn a_server_that_hangs_stalls_nobody() {
+    let server = Server::start(|_, _| vec![Step::Hang]);
+    let root = tempfile::tempdir().unwrap();
+    make_logs(root.path(), "cart-0", "app");
+    let account = tempfile::tempdir().unwrap();
+    std::fs::write(account.path().join("ca.crt"), super::CA).unwrap();
+    std::fs::write(account.path().join("token"), "secret-token").unwrap();
+    let names = start(root.path(), |start| {
+        start.timing.answer = Duration::from_secs(3600);
+        start.environment.service_account = account.path().to_owned();
+        start.environment.api_host = Some(server.address.ip().to_string());
+        start.environment.api_port = Some(server.address.port().to_string());
+        start.options.kubelet = Some(server.address.to_string());
+    });
+    server.wait_for(3);
+    let begun = Instant::now();
+    names.learner().learn(7, path().as_bytes(), true);
+    assert_eq!(
+        wait(&names, |tell| workload(tell).filter(|(_, name)| name != "/ ")).1,
+        "shop/cart-0 app"
+    );
+    names.close(Duration::from_secs(2));
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "nobody waits for the servers"
+    );
+}
+
+#[test]
+fn in_a_pod_the_api_server_is_asked_with_the_service_account() {
+    let server = Server::start(|_, asked| {
+        match asked.path.as_str() {
+        path if path.contains("watch=1") => vec![Step::Begin, Step::Hang],
+        path if path.starts_with("/api/v1/services") => vec![Step::Answer(
+            200,
+            r#"{"kind":"ServiceList","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"cart","namespace":"shop","uid":"s"},"spec":{"clusterIP":"10.43.0.9","selector":{"app":"cart-0"}}}]}"#.into(),
+        )],
+        _ => vec![Step::Answer(200, list(&[pod("cart-0", UID, 1)], 1, ""))],
+    }
+    });
+    let account = tempfile::tempdir().unwrap();
+    std::fs::write(account.path().join("ca.crt"), super::CA).unwrap();
+    std::fs::write(account.path().join("token"), "secret-token\n").unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let names = start(root.path(), |start| {
+        start.environment.service_account = account.path().to_owned();
+        start.environment.api_host = Some(server.address.ip().to_string());
+        start.environment.api_port = Some(server.address.port().to_string());
+        start.environment.node_name = Some("node1".into());
+    });
+    names.learner().learn(7, path().as_bytes(), true);
+    let mut found = Vec::new();
+    wait(&names, |tell| {
+        match tell {
+            Tell::Address { ip, name, .. } => {
+                found.push(format!("{ip} {:?} {}/{}", name.kind, name.namespace, name.name))
+            }
+            tell => found.extend(workload(tell).map(|(_, name)| name)),
+        }
+        (found.iter().any(|name| name.starts_with("shop/cart-0"))
+            && found.len() >= 3
+            && found.iter().any(|name| name.contains("Service")))
+        .then_some(())
+    });
+    assert!(found.contains(&"10.42.3.7 Pod shop/cart-0".to_owned()), "{found:?}");
+    assert!(found.contains(&"10.43.0.9 Service shop/cart".to_owned()), "{found:?}");
+    assert!(
+        server
+            .asked()
+            .iter()
+            .all(|asked| asked.authorization == "Bearer secret-token")
+    );
+}
+
+#[test]
+fn chosen_pods_are_followed_when_their_names_are_known_and_others_are_not_stored() {
+    let root = tempfile::tempdir().unwrap();
+    let tree = tempfile::tempdir().unwrap();
+    // Static pods' uid form, in a tree that exists before the start.
+    std::fs::create_dir_all(tree.path().join(&path()[1..])).unwrap();
+    make_logs(root.path(), "cart-0", "app");
+    let names = start(root.path(), |start| {
+        start.tree = Some(Tree::at(tree.path()));
+        start.selectors = Selectors::new(Words {
+            pods: vec!["shop/*".into()],
+            ..Words::default()
+        })
+        .unwrap();
+    });
+    assert!(names.learner().selective);
+    let id = |path: &str| Tree::at(tree.path()).id(path.as_bytes()).unwrap();
+    let (of_pod, of_container) = (id(&format!("/kubepods/burstable/pod{UID}")), id(&path()));
+    let followed = wait(&names, |tell| match tell {
+        Tell::Follow(id) => Some(*id),
+        Tell::Workload { .. } | Tell::Cgroup { .. } => panic!("{tell:?} before it was chosen"),
+        _ => None,
+    });
+    assert_eq!(followed, of_pod, "the pod takes its containers with it");
+    let mut stored = Vec::new();
+    wait(&names, |tell| {
+        match tell {
+            Tell::Cgroup { id, .. } => stored.push(*id),
+            Tell::Follow(id) => panic!("{id} is recorded already"),
+            _ => {}
+        }
+        workload(tell).filter(|(cgroup, _)| *cgroup == of_container)
+    });
+    assert!(stored.contains(&of_container) && stored.contains(&of_pod), "{stored:?}");
+    // Another namespace: heard of, and neither followed nor stored.
+    let other = "bbbbbbbb-1111-2222-3333-444455556666";
+    std::fs::create_dir_all(root.path().join(format!("var/log/pods/bank_ledger_{other}/app"))).unwrap();
+    names
+        .learner()
+        .learn(99, format!("/kubepods/burstable/pod{other}").as_bytes(), false);
+    let rest = names.close(Duration::from_secs(60));
+    let about_it = |tell: &&Tell| {
+        matches!(
+            tell,
+            Tell::Follow(99) | Tell::Cgroup { id: 99, .. } | Tell::Workload { cgroup: 99, .. }
+        )
+    };
+    assert_eq!(rest.iter().filter(about_it).count(), 0, "{rest:?}");
+}

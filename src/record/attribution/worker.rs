@@ -1,0 +1,654 @@
+//! The thread that knows all cgroups and all names, and brings them together.
+//!
+//! It gets cgroups from the recorder and lists from the sources, in any order, and tells the recorder whenever it knows
+//! more about a cgroup or an address than before. With `--pod` and its like it also says which cgroups to record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::{Duration, Instant};
+
+use super::client::Timing;
+use super::local::Local;
+use super::options::{Environment, Options};
+use super::report::{Report, State};
+use super::{api, kubelet};
+use crate::format::record::{Address, Cgroup, Endpoint, Record, Workload};
+use crate::pods::cgroup::place;
+use crate::pods::kube::{self, Item};
+use crate::pods::{AddressName, Named, PodSet, Selectors};
+use crate::record::cgroup::Tree;
+use crate::record::filter::Selection;
+use crate::record::snapshot::{self, Snapshot};
+use crate::record::sys;
+
+/// The name of `--pods` in reports.
+const POD_FILE: &str = "pod list";
+/// Its number among the lists.
+const POD_FILE_LIST: u32 = 0;
+/// A cgroup without a name makes the sources look again after these times: names appear a little after the cgroup, and
+/// may be gone soon after.
+const TRIES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(40),
+    Duration::from_millis(150),
+    Duration::from_millis(600),
+    Duration::from_secs(3),
+    Duration::from_secs(15),
+];
+/// How often cgroups that are gone are taken out of the kernel's filter, and the pod list is looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// cgroups kept before those that are gone are forgotten.
+const CGROUPS_MANY: usize = 32_768;
+/// How long the kubelet may take for the last question.
+const LAST_ANSWER: Duration = Duration::from_millis(700);
+
+/// What the worker is told.
+#[derive(Debug)]
+pub enum Ask {
+    /// There is a cgroup; whether its record is stored already.
+    Cgroup {
+        id: u64,
+        path: Vec<u8>,
+        stored: bool,
+    },
+    /// The kernel records these now.
+    Followed(Vec<u64>),
+    /// All that a source knows.
+    List(u32, Vec<Item>),
+    /// A source does not answer.
+    Failed(u32),
+    Applied(Item),
+    Deleted(Item),
+    Close,
+}
+
+/// What the recorder is told.
+#[derive(Debug)]
+pub enum Tell {
+    Cgroup {
+        time: u64,
+        id: u64,
+        path: Vec<u8>,
+    },
+    Workload {
+        time: u64,
+        cgroup: u64,
+        named: Box<Named>,
+    },
+    Address {
+        time: u64,
+        ip: IpAddr,
+        name: Box<AddressName>,
+    },
+    /// Record this cgroup and those below it; answer with [`Attribution::followed`].
+    Follow(u64),
+    Unfollow(u64),
+    /// What was there already in cgroups that are recorded from now on.
+    Snapshot(Box<Snapshot>),
+}
+
+impl Tell {
+    /// Gives the record to store, if it is one.
+    pub fn record<R>(&self, store: impl FnOnce(&Record<'_>) -> R) -> Option<R> {
+        match self {
+            Tell::Cgroup { time, id, path } => Some(store(&Record::Cgroup(Cgroup {
+                time: *time,
+                id: *id,
+                path,
+            }))),
+            Tell::Workload { time, cgroup, named } => Some(store(&Record::Workload(Workload {
+                time: *time,
+                cgroup: *cgroup,
+                container_id: &named.container_id,
+                runtime: &named.runtime,
+                container: &named.container,
+                pod_uid: &named.pod_uid,
+                pod: &named.pod,
+                namespace: &named.namespace,
+                workload: &named.workload,
+                labels: &named.labels_text(),
+            }))),
+            Tell::Address { time, ip, name } => Some(store(&Record::Address(Address {
+                time: *time,
+                ip: Endpoint::new(*ip, 0).ip,
+                kind: name.kind,
+                namespace: &name.namespace,
+                name: &name.name,
+                workload: &name.workload,
+            }))),
+            Tell::Follow(_) | Tell::Unfollow(_) | Tell::Snapshot(_) => None,
+        }
+    }
+}
+
+/// Where the recorder's drain puts the cgroups that it hears of. Never waits.
+#[derive(Debug, Clone)]
+pub struct Learner {
+    to: Sender<Ask>,
+    /// Only chosen cgroups are stored: those that the kernel tells of are held back until they are chosen.
+    pub selective: bool,
+}
+
+impl Learner {
+    /// There is a cgroup.
+    pub fn learn(&self, id: u64, path: &[u8], stored: bool) {
+        let path = path.to_vec();
+        let _ = self.to.send(Ask::Cgroup { id, path, stored });
+    }
+}
+
+/// What the worker needs to begin.
+#[derive(Debug)]
+pub struct Start {
+    pub options: Options,
+    pub environment: Environment,
+    pub timing: Timing,
+    pub selectors: Selectors,
+    pub tree: Option<Tree>,
+    /// The filters that hold besides the selectors, for what was there before; `None` when /proc cannot tell.
+    pub selection: Option<Selection>,
+    /// Processes that are never recorded.
+    pub left_out: Vec<u32>,
+}
+
+/// The running worker.
+#[derive(Debug)]
+pub struct Attribution {
+    to: Sender<Ask>,
+    from: Receiver<Tell>,
+    selective: bool,
+}
+
+impl Attribution {
+    /// Starts the worker and its sources.
+    pub fn start(start: Start, report: Report) -> std::io::Result<Attribution> {
+        let (to, asks) = mpsc::channel();
+        let (tells, from) = mpsc::channel();
+        let attribution = Attribution {
+            to: to.clone(),
+            from,
+            selective: !start.selectors.is_empty(),
+        };
+        let kubelet = match start.options.off {
+            true => None,
+            false => sources(&start, &to, &report)?,
+        };
+        let worker = Worker::new(start, kubelet, report, tells);
+        std::thread::Builder::new()
+            .name("names".into())
+            .spawn(move || worker.run(&asks))?;
+        Ok(attribution)
+    }
+
+    /// Where to put cgroups.
+    pub fn learner(&self) -> Learner {
+        Learner {
+            to: self.to.clone(),
+            selective: self.selective,
+        }
+    }
+
+    /// What has been found out since the last call.
+    pub fn tells(&self) -> impl Iterator<Item = Tell> + '_ {
+        self.from.try_iter()
+    }
+
+    /// The kernel records these cgroups now.
+    pub fn followed(&self, ids: Vec<u64>) {
+        let _ = self.to.send(Ask::Followed(ids));
+    }
+
+    /// Looks for names a last time, and gives what was found; waits no longer than `patience`.
+    pub fn close(self, patience: Duration) -> Vec<Tell> {
+        let _ = self.to.send(Ask::Close);
+        let end = Instant::now() + patience;
+        let mut tells = Vec::new();
+        while let Ok(tell) = self.from.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            tells.push(tell);
+        }
+        tells
+    }
+}
+
+/// Starts the threads that ask the kubelet and the API server. Returns what wakes the former.
+fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<Option<SyncSender<()>>> {
+    let Start {
+        options,
+        environment,
+        timing,
+        ..
+    } = start;
+    let api = options.api(environment, *timing);
+    let has_api = matches!(api, Some(Ok(_)));
+    match api {
+        Some(Ok(client)) => {
+            let (node, _) = options.node_name(environment);
+            let node = (!options.all_pods).then_some(node);
+            for target in [api::Target::pods(node.as_deref()), api::Target::services()] {
+                let (client, to, report) = (client.clone(), to.clone(), report.clone());
+                std::thread::Builder::new()
+                    .name("api".into())
+                    .spawn(move || api::run(&client, &target, &to, &report))?;
+            }
+        }
+        Some(Err(why)) => report.set("API server (pods)", State::Fails, why),
+        None => report.set(
+            "API server (pods)",
+            State::Absent,
+            "no service account and no --kubeconfig",
+        ),
+    }
+    let Some(ways) = options.kubelet(environment, *timing) else {
+        report.set(
+            kubelet::SOURCE,
+            State::Absent,
+            format!("no {}", options.root().join("var/lib/kubelet").display()),
+        );
+        return Ok(None);
+    };
+    let (wake, woken) = mpsc::sync_channel(1);
+    let (to, report) = (to.clone(), report.clone());
+    // Where the API server is watched, the kubelet only helps with pods that are newer than what was watched.
+    let every = if has_api { timing.poll * 6 } else { timing.poll };
+    std::thread::Builder::new()
+        .name("kubelet".into())
+        .spawn(move || kubelet::run(&ways, every, &woken, &to, &report))?;
+    Ok(Some(wake))
+}
+
+/// Asks each source once and says how it did.
+pub fn try_sources(options: &Options, environment: &Environment, timing: Timing) -> Report {
+    let report = Report::new(|_| {});
+    let mut set = PodSet::default();
+    Local::new(options.root()).logs(&mut set, &report);
+    read_pod_file(options.pods.as_ref(), &mut set, &report);
+    match options.kubelet(environment, timing) {
+        Some(ways) => kubelet::try_once(&ways, &report),
+        None => report.set(kubelet::SOURCE, State::Absent, "no kubelet on this host"),
+    }
+    let (node, _) = options.node_name(environment);
+    let target = api::Target::pods((!options.all_pods).then_some(node.as_str()));
+    match options.api(environment, timing) {
+        Some(Ok(client)) => {
+            api::try_once(&client, &target, &report);
+            api::try_once(&client, &api::Target::services(), &report);
+        }
+        Some(Err(why)) => report.set(target.source, State::Fails, why),
+        None => report.set(target.source, State::Absent, "no service account and no --kubeconfig"),
+    }
+    report
+}
+
+fn read_pod_file(path: Option<&PathBuf>, set: &mut PodSet, report: &Report) {
+    let Some(path) = path else { return };
+    let read = std::fs::read(path).map_err(|error| error.to_string());
+    match read.and_then(|json| kube::list(&json)) {
+        Ok(list) => {
+            let count = list.items.len();
+            set.learn_list(POD_FILE_LIST, list.items);
+            report.set(POD_FILE, State::Works, format!("{count} names in {}", path.display()));
+        }
+        Err(why) => report.set(POD_FILE, State::Fails, format!("{}: {why}", path.display())),
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    path: String,
+    stored: bool,
+    told: Option<Named>,
+    /// Tries made to find its name, and when the next is due.
+    tries: usize,
+    due: Option<Instant>,
+}
+
+struct Worker {
+    set: PodSet,
+    local: Option<Local>,
+    pod_file: Option<PathBuf>,
+    pod_file_changed: Option<std::time::SystemTime>,
+    kubelet: Option<SyncSender<()>>,
+    report: Report,
+    selectors: Selectors,
+    tree: Option<Tree>,
+    selection: Option<Selection>,
+    left_out: Vec<u32>,
+    to: Sender<Tell>,
+    cgroups: BTreeMap<u64, Entry>,
+    /// Paths of the cgroups that are recorded because a selector chose them.
+    followed: BTreeMap<String, u64>,
+    addresses: BTreeMap<IpAddr, AddressName>,
+    /// The edition of the set that all cgroups have been resolved with.
+    resolved: u64,
+    /// Cgroups that came since.
+    fresh: BTreeSet<u64>,
+    kept_house: Instant,
+    closing: bool,
+}
+
+impl Worker {
+    fn new(start: Start, kubelet: Option<SyncSender<()>>, report: Report, to: Sender<Tell>) -> Worker {
+        let off = start.options.off;
+        Worker {
+            set: PodSet::default(),
+            local: (!off).then(|| Local::new(start.options.root())),
+            pod_file: start.options.pods.filter(|_| !off),
+            pod_file_changed: None,
+            kubelet,
+            report,
+            selectors: start.selectors,
+            tree: start.tree,
+            selection: start.selection,
+            left_out: start.left_out,
+            to,
+            cgroups: BTreeMap::new(),
+            followed: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            resolved: 0,
+            fresh: BTreeSet::new(),
+            kept_house: Instant::now(),
+            closing: false,
+        }
+    }
+
+    fn run(mut self, asks: &Receiver<Ask>) {
+        self.read_pod_file();
+        // With selectors nobody else looks for what is there already.
+        if !self.selectors.is_empty()
+            && let Some(tree) = &self.tree
+        {
+            for entry in tree.walk(b"/") {
+                self.learn_cgroup(entry.id, &entry.path, false);
+            }
+        }
+        loop {
+            self.look();
+            // Choosing a pod makes its containers fresh.
+            while self.is_behind() {
+                if !self.resolve() {
+                    return;
+                }
+            }
+            let wait = match self.closing {
+                true => return,
+                false => self.next_due().saturating_duration_since(Instant::now()),
+            };
+            match asks.recv_timeout(wait) {
+                Ok(ask) => self.take(ask),
+                Err(RecvTimeoutError::Timeout) => self.keep_house(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Ok(ask) = asks.try_recv() {
+                self.take(ask);
+            }
+            if self.closing {
+                self.last_look(asks);
+            }
+        }
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Cgroup { id, path, stored } => self.learn_cgroup(id, &path, stored),
+            Ask::Followed(ids) => self.snapshot(ids),
+            Ask::List(list, items) => self.set.learn_list(list, items),
+            Ask::Failed(_) => {}
+            Ask::Applied(item) => self.set.learn(item),
+            Ask::Deleted(item) => self.set.delete(&item),
+            Ask::Close => self.closing = true,
+        }
+    }
+
+    fn learn_cgroup(&mut self, id: u64, path: &[u8], stored: bool) {
+        let path = String::from_utf8_lossy(path).into_owned();
+        // Most cgroups are nobody's; they cost nothing here. Slices of systemd are not kept either.
+        if place(&path).is_none() {
+            return;
+        }
+        match self.cgroups.get_mut(&id) {
+            Some(known) => known.stored |= stored,
+            None => {
+                let entry = Entry {
+                    path,
+                    stored,
+                    told: None,
+                    tries: 0,
+                    due: None,
+                };
+                self.cgroups.insert(id, entry);
+            }
+        }
+        self.fresh.insert(id);
+    }
+
+    fn next_due(&self) -> Instant {
+        let tries = self.cgroups.values().filter_map(|entry| entry.due).min();
+        let house = self.kept_house + HOUSEKEEPING;
+        tries.map_or(house, |due| due.min(house))
+    }
+
+    /// Looks for the names of cgroups that have none and whose time has come.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let is_due = |entry: &&mut Entry| entry.due.is_some_and(|due| due <= now);
+        let (mut in_pods, mut plain) = (false, Vec::new());
+        for entry in self.cgroups.values_mut().filter(is_due) {
+            entry.due = TRIES.get(entry.tries + 1).map(|after| now + *after);
+            entry.tries += 1;
+            if let Some(place) = place(&entry.path) {
+                in_pods |= !place.pod_uid.is_empty();
+                plain.push((place.runtime, place.container_id));
+            }
+        }
+        if let Some(local) = &mut self.local {
+            if in_pods || !plain.is_empty() {
+                local.logs(&mut self.set, &self.report);
+            }
+            for (runtime, id) in &plain {
+                local.container(*runtime, id, &mut self.set, &self.report);
+            }
+        }
+        if let Some(kubelet) = self.kubelet.as_ref().filter(|_| in_pods) {
+            // Full: it has been woken already.
+            let _ = kubelet.try_send(());
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.set.edition() != self.resolved || !self.fresh.is_empty()
+    }
+
+    /// Brings cgroups and names together and tells what is new. `false` when nobody listens any more.
+    fn resolve(&mut self) -> bool {
+        let all = self.set.edition() != self.resolved;
+        let fresh = std::mem::take(&mut self.fresh);
+        self.resolved = self.set.edition();
+        let ids: Vec<u64> = match all {
+            true => self.cgroups.keys().copied().collect(),
+            false => fresh.into_iter().collect(),
+        };
+        let now = Instant::now();
+        let mut named: Vec<(u64, Named)> = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(entry) = self.cgroups.get_mut(&id) else {
+                continue;
+            };
+            let Some(found) = self.set.resolve(&entry.path) else {
+                continue;
+            };
+            if !found.is_partial() {
+                entry.due = None;
+            } else if entry.tries == 0 && entry.due.is_none() {
+                entry.due = Some(now + TRIES[0]);
+            }
+            named.push((id, found));
+        }
+        self.choose(&mut named);
+        for (id, found) in named {
+            if !self.tell(id, found) {
+                return false;
+            }
+        }
+        !all || self.tell_addresses()
+    }
+
+    /// Says which cgroups to record, and which not any more. Pods before their containers, so that one is enough.
+    fn choose(&mut self, named: &mut [(u64, Named)]) {
+        if self.selectors.is_empty() {
+            return;
+        }
+        named.sort_by_key(|(id, _)| self.cgroups.get(id).map(|entry| entry.path.len()));
+        for (id, found) in named.iter() {
+            let Some(path) = self.cgroups.get(id).map(|entry| entry.path.clone()) else {
+                continue;
+            };
+            let is_followed = self.followed.contains_key(&path);
+            let matches = self.selectors.matches(found);
+            if matches && !self.is_recorded(&path) {
+                let _ = self.to.send(Tell::Follow(*id));
+                self.followed.insert(path.clone(), *id);
+                // What lies below it is recorded from now on as well.
+                let below: Vec<u64> = self
+                    .cgroups
+                    .iter()
+                    .filter(|(_, entry)| is_below(&entry.path, &path) && entry.told.is_none())
+                    .map(|(id, _)| *id)
+                    .collect();
+                self.fresh.extend(below);
+            } else if !matches && is_followed {
+                // Its labels have changed.
+                self.followed.remove(&path);
+                let _ = self.to.send(Tell::Unfollow(*id));
+            }
+        }
+    }
+
+    fn is_recorded(&self, path: &str) -> bool {
+        self.followed.keys().any(|above| is_below(path, above))
+    }
+
+    fn tell(&mut self, id: u64, found: Named) -> bool {
+        let Some(entry) = self.cgroups.get(&id) else {
+            return true;
+        };
+        if entry.told.as_ref() == Some(&found)
+            || !(entry.stored || self.selectors.is_empty() || self.is_recorded(&entry.path))
+        {
+            return true;
+        }
+        let time = sys::boot_ns();
+        let Some(entry) = self.cgroups.get_mut(&id) else {
+            return true;
+        };
+        if !entry.stored {
+            entry.stored = true;
+            let path = entry.path.clone().into_bytes();
+            if self.to.send(Tell::Cgroup { time, id, path }).is_err() {
+                return false;
+            }
+        }
+        entry.told = Some(found.clone());
+        let tell = Tell::Workload {
+            time,
+            cgroup: id,
+            named: Box::new(found),
+        };
+        self.to.send(tell).is_ok()
+    }
+
+    fn tell_addresses(&mut self) -> bool {
+        let addresses = self.set.addresses();
+        let time = sys::boot_ns();
+        for (ip, name) in &addresses {
+            if self.addresses.get(ip) != Some(name) {
+                let tell = Tell::Address {
+                    time,
+                    ip: *ip,
+                    name: Box::new(name.clone()),
+                };
+                if self.to.send(tell).is_err() {
+                    return false;
+                }
+            }
+        }
+        self.addresses = addresses;
+        true
+    }
+
+    /// Reads what was there before the kernel recorded these cgroups.
+    fn snapshot(&mut self, ids: Vec<u64>) {
+        let Some(selection) = &self.selection else { return };
+        let selection = Selection {
+            cgroups: ids,
+            ..selection.clone()
+        };
+        let snapshot = snapshot::take(&selection, self.tree.as_ref(), &self.left_out);
+        let _ = self.to.send(Tell::Snapshot(Box::new(snapshot)));
+    }
+
+    fn keep_house(&mut self) {
+        if self.kept_house.elapsed() < HOUSEKEEPING {
+            return;
+        }
+        self.kept_house = Instant::now();
+        self.read_pod_file();
+        let Some(tree) = &self.tree else { return };
+        let gone: Vec<String> = self
+            .followed
+            .keys()
+            .filter(|path| !tree.directory(path.as_bytes()).is_dir())
+            .cloned()
+            .collect();
+        for path in gone {
+            if let Some(id) = self.followed.remove(&path) {
+                let _ = self.to.send(Tell::Unfollow(id));
+            }
+        }
+        if self.cgroups.len() > CGROUPS_MANY {
+            self.cgroups
+                .retain(|_, entry| tree.directory(entry.path.as_bytes()).is_dir());
+        }
+    }
+
+    /// Reads `--pods` again when it was replaced.
+    fn read_pod_file(&mut self) {
+        let changed = (self.pod_file.as_ref())
+            .and_then(|path| std::fs::metadata(path).ok())
+            .and_then(|metadata| metadata.modified().ok());
+        if changed.is_none() || changed != self.pod_file_changed {
+            self.pod_file_changed = changed;
+            read_pod_file(self.pod_file.as_ref(), &mut self.set, &self.report);
+        }
+    }
+
+    /// Everything has been heard: asks those who may know a name that is still missing.
+    fn last_look(&mut self, asks: &Receiver<Ask>) {
+        let nameless = |entry: &Entry| entry.told.as_ref().is_none_or(Named::is_partial);
+        let now = Instant::now();
+        let mut any = false;
+        for entry in self.cgroups.values_mut().filter(|entry| nameless(entry)) {
+            entry.due = Some(now);
+            any |= place(&entry.path).is_some_and(|place| !place.pod_uid.is_empty());
+        }
+        self.look();
+        let Some(kubelet) = self.kubelet.take().filter(|_| any) else {
+            return;
+        };
+        let _ = kubelet.try_send(());
+        let end = now + LAST_ANSWER;
+        while let Ok(ask) = asks.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            let is_answer = matches!(ask, Ask::List(kubelet::LIST, _) | Ask::Failed(kubelet::LIST));
+            self.take(ask);
+            if is_answer {
+                break;
+            }
+        }
+    }
+}
+
+fn is_below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
