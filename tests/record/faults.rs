@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -232,11 +233,24 @@ fn a_second_signal_ends_at_once_although_the_disk_hangs() {
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let talk = Talk::of(1_000_000, 3_000);
     let recorder = Recorder::spawn(folder.path(), recording(&["-o", "slow"], talk));
-    let _reader = File::open(&fifo).unwrap();
-    until("the disk hangs", || recorder.log().contains("attached in"));
-    std::thread::sleep(Duration::from_millis(500));
+    let reader = File::open(&fifo).unwrap();
+    // A page is less than what is to be written, so the writer hangs for ever.
+    // SAFETY: a descriptor that is open here, and an integer.
+    assert!(unsafe { libc::fcntl(reader.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) } >= 0);
+    let recorder = recorder.attached();
+    let waiting = || {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: FIONREAD fills one integer.
+        assert_eq!(
+            unsafe { libc::ioctl(reader.as_raw_fd(), libc::FIONREAD, &mut bytes) },
+            0
+        );
+        bytes
+    };
+    until("the pipe is full", || waiting() > 2048);
+    let home = cgroup_root().join(format!("mdf-{}", recorder.child.id()));
     signal(&recorder.child, libc::SIGINT);
-    std::thread::sleep(Duration::from_millis(200));
+    until("the command was ended and its cgroup is gone", || !home.exists());
     let begun = Instant::now();
     signal(&recorder.child, libc::SIGINT);
     let (code, log) = recorder.end();
