@@ -80,7 +80,7 @@ pub fn examine() -> Report {
         capabilities: capabilities(&status),
         lockdown: read("/sys/kernel/security/lockdown").as_deref().and_then(chosen_word),
         cgroups: cgroup_mounts(&mounts),
-        cgroup_root: Tree::find().is_some_and(|tree| tree.id(b"/").is_ok_and(|id| id == 1)),
+        cgroup_root: Tree::find(None).is_some_and(|tree| tree.id(b"/").is_ok_and(|id| id == 1)),
         tracefs: kretprobe::find_tracefs(&mounts).map(|path| path.display().to_string()),
         backends: Backend::ALL.into_iter().map(try_backend).collect(),
         advice: Vec::new(),

@@ -120,7 +120,7 @@ fn cgroup_levels(config: &Config) -> Option<Vec<u32>> {
     if !ProgramType::RawTracepoint.is_helper_supported(helper).unwrap_or(false) {
         return None;
     }
-    let tree = Tree::find()?;
+    let tree = Tree::find(None)?;
     if tree.id(b"/").ok()? != TRUE_ROOT {
         return None;
     }
