@@ -26,12 +26,16 @@ pub fn path_and_query(target: &str) -> (&str, &str) {
             None => target,
         },
     };
-    let target = target.split('#').next().unwrap_or(target);
-    match target.split_once('?') {
-        Some(("", query)) => ("/", query),
-        Some((path, query)) => (path, query),
-        None => (target, ""),
+    // One pass, because this is asked for each request.
+    let Some(end) = memchr::memchr2(b'?', b'#', target.as_bytes()) else {
+        return (target, "");
+    };
+    let path = &target[..end];
+    if target.as_bytes()[end] == b'#' {
+        return (path, "");
     }
+    let query = target[end + 1..].split('#').next().unwrap_or_default();
+    (if path.is_empty() { "/" } else { path }, query)
 }
 
 /// Entries kept in a cache; when it is full it is emptied.
@@ -176,6 +180,9 @@ mod tests {
         assert_eq!(path_and_query("http://h?q"), ("/", "q"));
         assert_eq!(path_and_query("example.com:443"), ("example.com:443", ""));
         assert_eq!(path_and_query("*"), ("*", ""));
+        assert_eq!(path_and_query("/a#f?g"), ("/a", ""));
+        assert_eq!(path_and_query("/a?q#f"), ("/a", "q"));
+        assert_eq!(path_and_query("/é?ü"), ("/é", "ü"));
         assert_eq!(path_and_query(""), ("", ""));
         assert_eq!(
             path_and_query("/redirect?to=http://x/y"),
