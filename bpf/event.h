@@ -206,7 +206,7 @@ struct mdf_config {
 	u64 cgroups[MDF_MAX_CGROUPS];
 	u32 cgroup_levels[MDF_MAX_CGROUPS];
 	u32 port_count;
-	u32 seeds; /* user space may put sockets into seeds */
+	u32 irq_off; /* run with interrupts off, so that nothing nests and is skipped (bpf_local_irq_save, 6.14) */
 	u16 ports[MDF_MAX_PORTS];
 };
 _Static_assert(sizeof(struct mdf_config) == 136, "mdf_config");

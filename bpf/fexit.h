@@ -12,12 +12,9 @@ static __always_inline int returned(struct socket *socket, struct msghdr *msg, i
 				    u32 slot)
 {
 	u64 task = bpf_get_current_pid_tgid();
+	struct sock *sk = BPF_CORE_READ(socket, sk);
 	struct mdf_data head;
-	struct sock *sk;
 
-	if (!select_current(task >> 32))
-		return 0;
-	sk = BPF_CORE_READ(socket, sk);
 	if (len <= 0) {
 		if (direction == MDF_SENT)
 			send_failed(sk);
@@ -47,15 +44,15 @@ static __always_inline u64 argument(void *ctx, u32 index)
 /* (socket, msg, size) -> length */
 static __always_inline int sent_ctx(void *ctx, u32 slot)
 {
-	return returned((struct socket *)argument(ctx, 0), (struct msghdr *)argument(ctx, 1), argument(ctx, 3), 0,
-			MDF_SENT, slot);
+	return IF_SELECTED(returned((struct socket *)argument(ctx, 0), (struct msghdr *)argument(ctx, 1), argument(ctx, 3), 0,
+			      MDF_SENT, slot));
 }
 
 /* (socket, msg, size, flags) -> length */
 static __always_inline int received_ctx(void *ctx, u32 slot)
 {
-	return returned((struct socket *)argument(ctx, 0), (struct msghdr *)argument(ctx, 1), argument(ctx, 4),
-			argument(ctx, 3), MDF_RECEIVED, slot);
+	return IF_SELECTED(returned((struct socket *)argument(ctx, 0), (struct msghdr *)argument(ctx, 1), argument(ctx, 4),
+			      argument(ctx, 3), MDF_RECEIVED, slot));
 }
 
 SEC("fexit/inet_sendmsg")
@@ -98,7 +95,7 @@ static __always_inline int page_sent(struct sock *sk, u64 page, u64 offset, int 
 	u64 task = bpf_get_current_pid_tgid();
 	struct mdf_data head;
 
-	if (len <= 0 || !select_current(task >> 32))
+	if (len <= 0)
 		return 0;
 	if (!begin_data(&head, sk, len, 0, MDF_SENT, task, bpf_ktime_get_boot_ns(), slot))
 		return 0;
@@ -109,8 +106,8 @@ static __always_inline int page_sent(struct sock *sk, u64 page, u64 offset, int 
 SEC("fexit/tcp_sendpage")
 int fexit_page_sent(void *ctx)
 {
-	return page_sent((struct sock *)argument(ctx, 0), argument(ctx, 1), (u32)argument(ctx, 2), argument(ctx, 5),
-			 SLOT_PAGE);
+	return IF_SELECTED(page_sent((struct sock *)argument(ctx, 0), argument(ctx, 1), (u32)argument(ctx, 2),
+			       argument(ctx, 5), SLOT_PAGE));
 }
 
 /* Bytes from a socket into a pipe: (socket, pos, pipe, size, flags) -> length */
@@ -119,7 +116,7 @@ static __always_inline int spliced(struct socket *socket, int len)
 	u64 task = bpf_get_current_pid_tgid();
 	struct mdf_data head;
 
-	if (len <= 0 || !select_current(task >> 32))
+	if (len <= 0)
 		return 0;
 	if (!begin_data(&head, BPF_CORE_READ(socket, sk), len, 0, MDF_RECEIVED, task, bpf_ktime_get_boot_ns(), SLOT_SPLICE))
 		return 0;
@@ -130,15 +127,18 @@ static __always_inline int spliced(struct socket *socket, int len)
 SEC("fexit/tcp_splice_read")
 int fexit_spliced(void *ctx)
 {
-	return spliced((struct socket *)argument(ctx, 0), argument(ctx, 5));
+	return IF_SELECTED(spliced((struct socket *)argument(ctx, 0), argument(ctx, 5)));
 }
 
 /* Before 6.16 there is no tracepoint that tells when a send begins. (sk, …) */
 SEC("fentry/tcp_sendmsg_locked")
 int fentry_send_began(void *ctx)
 {
-	send_begins((struct sock *)argument(ctx, 0));
-	return 0;
+	u64 task = bpf_get_current_pid_tgid();
+
+	if (!select_current(task >> 32))
+		return 0;
+	return ALONE(send_begins((struct sock *)argument(ctx, 0), task));
 }
 
 #endif

@@ -22,8 +22,6 @@ static __always_inline int call_begins(struct sock *sk, void *msg, u32 flags, u3
 	struct inflight call = {};
 	u64 key = task << 1 | receive;
 
-	if (!select_current(task >> 32))
-		return 0;
 	call.sk = (u64)sk;
 	call.msg = (u64)msg;
 	call.time = bpf_ktime_get_boot_ns();
@@ -57,13 +55,13 @@ static __always_inline int send_call(struct pt_regs *ctx)
 SEC("kprobe/inet_sendmsg")
 int kprobe_send4(struct pt_regs *ctx)
 {
-	return send_call(ctx);
+	return IF_SELECTED(send_call(ctx));
 }
 
 SEC("kprobe/inet6_sendmsg")
 int kprobe_send6(struct pt_regs *ctx)
 {
-	return send_call(ctx);
+	return IF_SELECTED(send_call(ctx));
 }
 
 static __always_inline int send_returned(struct pt_regs *ctx, u32 slot)
@@ -74,8 +72,6 @@ static __always_inline int send_returned(struct pt_regs *ctx, u32 slot)
 	struct mdf_data head;
 	u64 key = task << 1;
 
-	if (!select_current(task >> 32))
-		return 0;
 	call = call_in_progress(task, false);
 	if (!call)
 		return 0;
@@ -92,27 +88,32 @@ static __always_inline int send_returned(struct pt_regs *ctx, u32 slot)
 SEC("kretprobe/inet_sendmsg")
 int kprobe_sent4(struct pt_regs *ctx)
 {
-	return send_returned(ctx, SLOT_SEND);
+	return IF_SELECTED(send_returned(ctx, SLOT_SEND));
 }
 
 SEC("kretprobe/inet6_sendmsg")
 int kprobe_sent6(struct pt_regs *ctx)
 {
-	return send_returned(ctx, SLOT_SEND6);
+	return IF_SELECTED(send_returned(ctx, SLOT_SEND6));
 }
 
 /* Before 6.5: (sk, page, offset, size, flags) */
-SEC("kprobe/tcp_sendpage")
-int kprobe_page_send(struct pt_regs *ctx)
+static __always_inline int kprobe_page_send_one(struct pt_regs *ctx)
 {
 	return call_begins((struct sock *)PT_REGS_PARM1(ctx), (void *)PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), CALL_PAGE,
 			   false);
 }
 
+SEC("kprobe/tcp_sendpage")
+int kprobe_page_send(struct pt_regs *ctx)
+{
+	return IF_SELECTED(kprobe_page_send_one(ctx));
+}
+
 SEC("kretprobe/tcp_sendpage")
 int kprobe_page_sent(struct pt_regs *ctx)
 {
-	return send_returned(ctx, SLOT_PAGE);
+	return IF_SELECTED(send_returned(ctx, SLOT_PAGE));
 }
 
 /* (socket, msg, size, flags) */
@@ -127,27 +128,31 @@ static __always_inline int receive_call(struct pt_regs *ctx)
 SEC("kprobe/inet_recvmsg")
 int kprobe_receive4(struct pt_regs *ctx)
 {
-	return receive_call(ctx);
+	return IF_SELECTED(receive_call(ctx));
 }
 
 SEC("kprobe/inet6_recvmsg")
 int kprobe_receive6(struct pt_regs *ctx)
 {
-	return receive_call(ctx);
+	return IF_SELECTED(receive_call(ctx));
 }
 
 /* (socket, pos, pipe, size, flags) */
-SEC("kprobe/tcp_splice_read")
-int kprobe_splice(struct pt_regs *ctx)
+static __always_inline int kprobe_splice_one(struct pt_regs *ctx)
 {
 	struct socket *socket = (struct socket *)PT_REGS_PARM1(ctx);
 
 	return call_begins(BPF_CORE_READ(socket, sk), NULL, 0, CALL_SPLICE, true);
 }
 
+SEC("kprobe/tcp_splice_read")
+int kprobe_splice(struct pt_regs *ctx)
+{
+	return IF_SELECTED(kprobe_splice_one(ctx));
+}
+
 /* (sk, bytes copied so far in this call); also called before a wait for more. Under kTLS not in this call's bytes. */
-SEC("kprobe/tcp_cleanup_rbuf")
-int kprobe_received(struct pt_regs *ctx)
+static __always_inline int kprobe_received_one(struct pt_regs *ctx)
 {
 	struct sock *sk = (struct sock *)PT_REGS_PARM1(ctx);
 	int copied = PT_REGS_PARM2(ctx);
@@ -156,7 +161,7 @@ int kprobe_received(struct pt_regs *ctx)
 	struct mdf_data head;
 	u32 len;
 
-	if (copied <= 0 || !select_current(task >> 32))
+	if (copied <= 0)
 		return 0;
 	call = call_in_progress(task, true);
 	if (!call || call->sk != (u64)sk || call->flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
@@ -175,6 +180,12 @@ int kprobe_received(struct pt_regs *ctx)
 		return emit_bare(&head);
 	}
 	return emit_message(&head, call->msg, SLOT_RECEIVE);
+}
+
+SEC("kprobe/tcp_cleanup_rbuf")
+int kprobe_received(struct pt_regs *ctx)
+{
+	return IF_SELECTED(kprobe_received_one(ctx));
 }
 
 #endif

@@ -97,19 +97,16 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 /* A send call begins, with the socket's lock held: its time, and the position of its first byte. Otherwise a send is
  * stamped when it returns, and over loopback the answer may be there by then.
  */
-static __always_inline void send_begins(struct sock *sk)
+static __always_inline int send_begins(struct sock *sk, u64 task)
 {
-	u64 task = bpf_get_current_pid_tgid();
-	struct entry *entry;
+	struct entry *entry = find_socket(sk);
 
-	if (!select_current(task >> 32))
-		return;
-	entry = find_socket(sk);
 	if (!entry || (entry->send_time && entry->send_tid == (u32)task))
-		return;
+		return 0;
 	entry->send_tid = task;
 	entry->send_pos = kernel_pos(sk, MDF_SENT);
 	entry->send_time = bpf_ktime_get_boot_ns();
+	return 0;
 }
 
 /* A send call failed. */
@@ -125,8 +122,11 @@ static __always_inline void send_failed(struct sock *sk)
 SEC("raw_tp/tcp_sendmsg_locked")
 int send_began(struct bpf_raw_tracepoint_args *ctx)
 {
-	send_begins((struct sock *)ctx->args[0]);
-	return 0;
+	u64 task = bpf_get_current_pid_tgid();
+
+	if (!select_current(task >> 32))
+		return 0;
+	return ALONE(send_begins((struct sock *)ctx->args[0], task));
 }
 
 #endif

@@ -54,8 +54,7 @@ static __always_inline void fill_process(struct mdf_process *record, struct task
 }
 
 /* (parent, child), in the parent */
-SEC("raw_tp/sched_process_fork")
-int process_forked(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int forked(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *child = (struct task_struct *)ctx->args[1];
 	struct mdf_process *record;
@@ -90,9 +89,14 @@ int process_forked(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+SEC("raw_tp/sched_process_fork")
+int process_forked(struct bpf_raw_tracepoint_args *ctx)
+{
+	return ALONE(forked(ctx));
+}
+
 /* (task, old pid, bprm) */
-SEC("raw_tp/sched_process_exec")
-int process_executed(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int executed(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
 	struct linux_binprm *bprm = (struct linux_binprm *)ctx->args[2];
@@ -144,9 +148,14 @@ int process_executed(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+SEC("raw_tp/sched_process_exec")
+int process_executed(struct bpf_raw_tracepoint_args *ctx)
+{
+	return ALONE(executed(ctx));
+}
+
 /* (task); since 6.16 (task, whether it is the last thread). In the exiting task. */
-SEC("raw_tp/sched_process_exit")
-int process_exited(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int exited_one(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
@@ -184,6 +193,12 @@ int process_exited(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+SEC("raw_tp/sched_process_exit")
+int process_exited(struct bpf_raw_tracepoint_args *ctx)
+{
+	return ALONE(exited_one(ctx));
+}
+
 /* (cgroup, path); also fires for v1 hierarchies, whose ids mean something else. */
 SEC("raw_tp/cgroup_mkdir")
 int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
@@ -216,6 +231,26 @@ int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 	asm volatile("" : "+r"(size));
 	if (size <= sizeof(*record) + MAX_CGROUP_PATH)
 		output(record, size, 0);
+	return 0;
+}
+
+/* Run once by user space: finds the kernel's own variables without reading through /proc/kallsyms (5.16 and later). */
+const char vmemmap_base_name[] = "vmemmap_base";
+const char page_offset_base_name[] = "page_offset_base";
+
+SEC("syscall")
+int find_pages(void *ctx)
+{
+	u64 address = 0;
+
+	if (bpf_kallsyms_lookup_name(vmemmap_base_name, sizeof(vmemmap_base_name), 0, &address))
+		return 1;
+	pages.vmemmap_base = address;
+	if (bpf_kallsyms_lookup_name(page_offset_base_name, sizeof(page_offset_base_name), 0, &address)) {
+		pages.vmemmap_base = 0;
+		return 1;
+	}
+	pages.page_offset_base = address;
 	return 0;
 }
 

@@ -150,6 +150,9 @@ static __always_inline struct entry *remember(struct sock *sk, const struct entr
 /* A socket whose opening was not seen. Fills the entry; 0 when the filter does not want it. */
 static __noinline int discover(struct sock *sk, struct entry *entry)
 {
+	struct seed_key key = {};
+	struct seed *seed;
+
 	__builtin_memset(entry, 0, sizeof(*entry));
 	if (!is_tcp(sk))
 		return 0;
@@ -160,18 +163,16 @@ static __noinline int discover(struct sock *sk, struct entry *entry)
 	if (!select_netns(entry->netns))
 		return 0;
 	entry->opened = MDF_OPENED_FIRST_SEEN;
-	if (config.seeds) {
-		struct seed_key key = { .ends = entry->ends, .netns = entry->netns };
-		struct seed *seed = bpf_map_lookup_elem(&seeds, &key);
-
-		if (seed) {
-			entry->id = seed->id;
-			entry->role = seed->role;
-			entry->pid = seed->pid;
-			entry->opened = MDF_OPENED_SNAPSHOT;
-			entry->announced = 1;
-			bpf_map_delete_elem(&seeds, &key);
-		}
+	key.ends = entry->ends;
+	key.netns = entry->netns;
+	seed = bpf_map_lookup_elem(&seeds, &key);
+	if (seed) {
+		entry->id = seed->id;
+		entry->role = seed->role;
+		entry->pid = seed->pid;
+		entry->opened = MDF_OPENED_SNAPSHOT;
+		entry->announced = 1;
+		bpf_map_delete_elem(&seeds, &key);
 	}
 	return 1;
 }

@@ -45,17 +45,14 @@ static __always_inline void read_call(struct task_struct *task, struct call *cal
 #endif
 }
 
-static __always_inline int moved(struct sock *sk, int len, u32 flags, u8 direction, u32 slot)
+static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8 direction, u32 slot)
 {
-	u64 id = bpf_get_current_pid_tgid();
 	struct task_struct *task;
 	struct entry *entry;
 	struct mdf_data head;
 	struct call call;
 	enum shape shape;
 
-	if (!select_current(id >> 32))
-		return 0;
 	if (len <= 0) {
 		if (direction == MDF_SENT)
 			send_failed(sk);
@@ -78,18 +75,27 @@ static __always_inline int moved(struct sock *sk, int len, u32 flags, u8 directi
 	return 0;
 }
 
+static __always_inline int if_selected(struct bpf_raw_tracepoint_args *ctx, u8 direction, u32 slot)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	if (!select_current(id >> 32))
+		return 0;
+	return ALONE(moved((struct sock *)ctx->args[0], id, ctx->args[1], ctx->args[2], direction, slot));
+}
+
 /* (sk, length or error, flags) */
 SEC("raw_tp/sock_send_length")
 int socktp_sent(struct bpf_raw_tracepoint_args *ctx)
 {
-	return moved((struct sock *)ctx->args[0], ctx->args[1], ctx->args[2], MDF_SENT, SLOT_SEND);
+	return if_selected(ctx, MDF_SENT, SLOT_SEND);
 }
 
 /* (sk, length or error, flags) */
 SEC("raw_tp/sock_recv_length")
 int socktp_received(struct bpf_raw_tracepoint_args *ctx)
 {
-	return moved((struct sock *)ctx->args[0], ctx->args[1], ctx->args[2], MDF_RECEIVED, SLOT_RECEIVE);
+	return if_selected(ctx, MDF_RECEIVED, SLOT_RECEIVE);
 }
 
 #endif

@@ -175,7 +175,7 @@ static __noinline int listening(struct sock *sk)
 /* A socket from the snapshot that was never used since. */
 static __always_inline struct entry *seeded(struct sock *sk, struct entry *fresh)
 {
-	if (!config.seeds || !discover(sk, fresh) || !fresh->announced)
+	if (!discover(sk, fresh) || !fresh->announced)
 		return NULL;
 	return fresh;
 }
@@ -230,13 +230,8 @@ static __always_inline bool is_subflow(struct sock *sk)
 }
 
 /* (sk, oldstate, newstate) */
-SEC("raw_tp/inet_sock_set_state")
-int state_changed(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int change(struct sock *sk, u32 old, u32 new)
 {
-	struct sock *sk = (struct sock *)ctx->args[0];
-	u32 old = ctx->args[1];
-	u32 new = ctx->args[2];
-
 	/* A subflow of MPTCP carries no program's bytes as such; the MPTCP socket above it is followed from its first use. */
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || is_subflow(sk))
 		return 0;
@@ -258,6 +253,12 @@ int state_changed(struct bpf_raw_tracepoint_args *ctx)
 		return closed(sk, old);
 	}
 	return 0;
+}
+
+SEC("raw_tp/inet_sock_set_state")
+int state_changed(struct bpf_raw_tracepoint_args *ctx)
+{
+	return ALONE(change((struct sock *)ctx->args[0], ctx->args[1], ctx->args[2]));
 }
 
 /* The last word on a socket: also those that never were in a state change that we saw. */

@@ -123,8 +123,7 @@ static __noinline int many_returned(struct sock *sk, u64 at, u64 count, u8 direc
 }
 
 /* (regs, result) */
-SEC("raw_tp/sys_exit")
-int systp_returned(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int call_returned(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
 	struct result result = { .direction = MDF_SENT, .start.kind = USER_IN_USER };
@@ -133,8 +132,6 @@ int systp_returned(struct bpf_raw_tracepoint_args *ctx)
 	u64 fourth, flags = 0;
 	enum shape shape;
 
-	if (returned <= 0 || !select_current(bpf_get_current_pid_tgid() >> 32))
-		return 0;
 #if defined(__TARGET_ARCH_x86)
 	call.number = BPF_CORE_READ(regs, orig_ax);
 	call.fd = (u32)BPF_CORE_READ(regs, di);
@@ -192,6 +189,14 @@ int systp_returned(struct bpf_raw_tracepoint_args *ctx)
 		result.cut = MDF_CUT_PAGE_FAULT;
 	}
 	return emit_returned(&result);
+}
+
+SEC("raw_tp/sys_exit")
+int systp_returned(struct bpf_raw_tracepoint_args *ctx)
+{
+	if ((long)ctx->args[1] <= 0 || !select_current(bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	return ALONE(call_returned(ctx));
 }
 
 #endif

@@ -232,9 +232,9 @@ macro_rules! of_kind {
     };
 }
 
-fn assert_no_loss(losses: &KernelLosses) {
+fn assert_no_loss(backend: Backend, losses: &KernelLosses) {
     for (reason, count) in losses.iter() {
-        assert_eq!(count.events, 0, "{reason:?}");
+        assert_eq!(count.events, 0, "{backend}: {reason:?}");
     }
 }
 
@@ -292,7 +292,7 @@ fn exchanges_are_recorded_exactly() {
 
 fn check_exchanges(backend: Backend) {
     let (output, seen, losses, cgroup) = record(backend, "child_exchanges", |_, _| {});
-    assert_no_loss(&losses);
+    assert_no_loss(backend, &losses);
     let pid: u32 = value(&output, "pid");
     for family in [4, 6] {
         let ip: std::net::IpAddr = if family == 4 {
@@ -433,7 +433,7 @@ fn short_processes_are_recorded_whole() {
 
 fn check_processes(backend: Backend) {
     let (output, seen, losses, cgroup) = record(backend, "child_processes", |_, _| {});
-    assert_no_loss(&losses);
+    assert_no_loss(backend, &losses);
     let pid: u32 = value(&output, "pid");
     let records = seen.records();
     let started: Vec<_> = records
@@ -700,7 +700,7 @@ const WAITING: usize = 64;
 fn threads_that_wait_lose_nothing() {
     for backend in backends() {
         let (output, seen, losses, _) = record(backend, "child_waiting", |_, _| {});
-        assert_no_loss(&losses);
+        assert_no_loss(backend, &losses);
         let port: u16 = value(&output, "server");
         let mut told = [0; WAITING];
         for role in [Role::Client, Role::Server] {

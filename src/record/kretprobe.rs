@@ -80,7 +80,7 @@ impl Drop for Kretprobes {
 }
 
 /// The mount point of tracefs, alone or inside debugfs.
-fn find_tracefs(mounts: &str) -> Option<PathBuf> {
+pub fn find_tracefs(mounts: &str) -> Option<PathBuf> {
     let mut found = None;
     for line in mounts.lines() {
         let mut fields = line.split(' ').skip(1);

@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod doctor;
 pub mod drain;
 pub mod filter;
 mod kallsyms;

@@ -41,6 +41,42 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// What it cannot see, in words. Payload that a backend cannot read is told by its length, unless it is said here
+    /// that nothing is told.
+    pub fn blind_spots(self) -> &'static str {
+        match self {
+            Backend::Fexit => {
+                "payload spliced out of a socket, payload in kernel pages on other machines than x86-64 (lengths \
+                 only); receiving by mmap, and sockets that the kernel itself reads without recvmsg (nothing)"
+            }
+            Backend::Socktp => {
+                "payload of io_uring, sendfile and splice into a socket, and of 32-bit programs (lengths only); \
+                 splice out of a socket, receiving by mmap, sockets that the kernel itself reads (nothing)"
+            }
+            Backend::Kprobe => {
+                "payload spliced out of a socket, payload in kernel pages on other machines than x86-64 (lengths \
+                 only); what is received through kTLS and MPTCP, receiving by mmap (nothing)"
+            }
+            Backend::Systp => {
+                "payload of sendfile and splice (lengths only); io_uring, 32-bit programs, receiving by mmap, and \
+                 what the kernel itself sends and receives (nothing)"
+            }
+        }
+    }
+
+    /// When a send is stamped: at the beginning of the call or at its return. Receives are always stamped when the bytes
+    /// are there.
+    pub fn stamps_sends(self) -> &'static str {
+        match self {
+            Backend::Fexit => "when the call begins",
+            Backend::Socktp => "when the call begins (before Linux 6.16: when it returns)",
+            Backend::Kprobe => "when the call begins",
+            Backend::Systp => "when the call returns",
+        }
+    }
+}
+
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -167,22 +203,38 @@ impl KernelLosses {
     }
 }
 
-/// Loads, attaches and tests one backend; otherwise tells why it cannot be used.
-fn try_backend(backend: Backend, config: &Config, kernel: &Kernel) -> Result<Loaded, String> {
+/// Loads, attaches and tests one backend: with why the self-test could not be made, if so. Otherwise tells why it cannot
+/// be used.
+fn try_backend(backend: Backend, config: &Config, kernel: &Kernel) -> Result<(Loaded, Option<String>), String> {
     let plan = plan(backend, kernel)?;
-    let loaded = Loaded::new(&plan, config).map_err(|error| format!("{error:#}\n{}", probe_object::take_said()))?;
-    if let Outcome::Wrong(why) = selftest::run(&loaded) {
-        return Err(format!("its self-test failed: {why}"));
-    }
-    loaded.go().map_err(|error| format!("cannot be switched on: {error}"))?;
-    Ok(loaded)
+    let loaded =
+        Loaded::new(&plan, config).map_err(|error| explain(&format!("{error:#}"), &probe_object::take_said()))?;
+    let untested = match selftest::run(&loaded) {
+        Outcome::Heard => None,
+        Outcome::NotMade(why) => Some(why),
+        Outcome::Wrong(why) => return Err(format!("its self-test failed: {why}")),
+    };
+    loaded
+        .go()
+        .map_err(|error| format!("it cannot be switched on: {error}"))?;
+    Ok((loaded, untested))
 }
 
-fn refuse(error: &libbpf_rs::Error, refused: Vec<(Backend, String)>) -> Refusal {
-    Refusal {
-        what: format!("{error:#}"),
-        advice: String::new(),
-        refused,
+/// Why the kernel refused, in a line: its own word for it, and where it comes from libbpf, the program.
+fn explain(error: &str, said: &str) -> String {
+    let program = said.split("prog '").nth(1).and_then(|rest| rest.split('\'').next());
+    // The verifier's reason is the last line before its statistics.
+    let verdict = said
+        .lines()
+        .take_while(|line| !line.starts_with("processed "))
+        .last()
+        .filter(|_| said.contains("PROG LOAD LOG"));
+    match (program, verdict) {
+        (Some(program), Some(verdict)) => format!("the kernel's verifier refuses {program}: {verdict} ({error})"),
+        (Some(program), None) if error.contains("os error 1)") => {
+            format!("the kernel does not permit programs of the type of {program} ({error})")
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -191,6 +243,7 @@ pub struct Probe {
     backend: Backend,
     refused: Vec<(Backend, String)>,
     loaded: Loaded,
+    untested: Option<String>,
     dynamic_cgroups: bool,
 }
 
@@ -200,27 +253,37 @@ impl Probe {
     /// A backend works when the kernel has what it needs, takes its programs, and a self-test over loopback comes out
     /// right.
     pub fn attach(config: &Config) -> Result<Probe, Refusal> {
-        let kernel = Kernel::read().map_err(|error| refuse(&error, Vec::new()))?;
+        let kernel = Kernel::read().map_err(|_| Refusal {
+            what: "this kernel does not describe itself (no BTF in /sys/kernel/btf/vmlinux)".to_string(),
+            advice: "see mdf doctor".to_string(),
+            refused: Vec::new(),
+        })?;
         let mut refused = Vec::new();
         for backend in Backend::ALL
             .into_iter()
             .filter(|backend| config.backend.is_none_or(|only| only == *backend))
         {
             match try_backend(backend, config, &kernel) {
-                Ok(loaded) => {
+                Ok((loaded, untested)) => {
+                    let dynamic_cgroups = config.filter.dynamic;
                     return Ok(Probe {
                         backend,
                         refused,
                         loaded,
-                        dynamic_cgroups: config.filter.dynamic,
+                        untested,
+                        dynamic_cgroups,
                     });
                 }
                 Err(why) => refused.push((backend, why)),
             }
         }
+        let what = match config.backend {
+            Some(backend) => format!("the backend {backend} does not work here"),
+            None => "no way of hearing this kernel works here".to_string(),
+        };
         Err(Refusal {
-            what: "no backend works here".into(),
-            advice: String::new(),
+            what,
+            advice: "see mdf doctor".to_string(),
             refused,
         })
     }
@@ -233,6 +296,11 @@ impl Probe {
     /// The better backends that were tried, and why they were refused.
     pub fn refused(&self) -> &[(Backend, String)] {
         &self.refused
+    }
+
+    /// Why the self-test could not be made (no loopback here); None when it was, and came out right.
+    pub fn untested(&self) -> Option<&str> {
+        self.untested.as_deref()
     }
 
     /// This process's thread group id in the initial pid namespace.

@@ -5,15 +5,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use libbpf_rs::{
-    ErrorExt, Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramInput, RingBuffer,
-    RingBufferBuilder, TracepointCategory,
+    ErrorExt, Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramInput, ProgramType,
+    RingBuffer, RingBufferBuilder, TracepointCategory,
 };
 use std::os::fd::{AsFd, AsRawFd};
 
+use super::cgroup::Tree;
 use super::kallsyms;
 use super::kretprobe::Kretprobes;
 use super::probe::{Config, Count, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{Hook, Planned, WHOAMI};
+use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, WHOAMI};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
 
@@ -61,7 +62,7 @@ fn io_error(error: libbpf_rs::Error) -> io::Error {
 }
 
 /// `struct mdf_config` of bpf/event.h.
-fn settings(config: &Config, levels: Option<&[u32]>) -> Vec<u8> {
+fn settings(config: &Config, levels: Option<&[u32]>, irq_off: bool) -> Vec<u8> {
     let filter = &config.filter;
     let fixed = !filter.dynamic && levels.is_some() && filter.cgroups.len() <= MAX_FIXED_CGROUPS;
     let cgroup_filter = !filter.cgroups.is_empty() || (filter.dynamic && filter.pids.is_empty());
@@ -97,12 +98,41 @@ fn settings(config: &Config, levels: Option<&[u32]>) -> Vec<u8> {
         );
     }
     bytes.extend((filter.ports.len().min(MAX_PORTS) as u32).to_ne_bytes());
-    bytes.extend(1u32.to_ne_bytes());
+    bytes.extend(u32::from(irq_off).to_ne_bytes());
     for i in 0..MAX_PORTS {
         bytes.extend(filter.ports.get(i).copied().unwrap_or(0).to_ne_bytes());
     }
     bytes
 }
+
+/// The depths of the cgroups of the filter below the true root of the hierarchy, so that the kernel side can compare
+/// ancestors without looking into a map. None when that cannot be told: in a cgroup namespace the root that we see lies
+/// somewhere below it.
+fn cgroup_levels(config: &Config) -> Option<Vec<u32>> {
+    if config.filter.cgroups.is_empty() {
+        return Some(Vec::new());
+    }
+    // Tracing programs may call it since 5.11 or so.
+    let helper = libbpf_rs::libbpf_sys::BPF_FUNC_get_current_ancestor_cgroup_id;
+    if !ProgramType::RawTracepoint.is_helper_supported(helper).unwrap_or(false) {
+        return None;
+    }
+    let tree = Tree::find()?;
+    if tree.id(b"/").ok()? != TRUE_ROOT {
+        return None;
+    }
+    let paths = tree.by_id();
+    let depth = |path: &Vec<u8>| path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count() as u32;
+    config
+        .filter
+        .cgroups
+        .iter()
+        .map(|id| paths.get(id).map(depth))
+        .collect()
+}
+
+/// The id of the hierarchy's first cgroup, in every kernel.
+const TRUE_ROOT: u64 = 1;
 
 /// The ring's size: a power of two, at least one page of every architecture.
 fn ring_size(config: &Config) -> usize {
@@ -112,21 +142,34 @@ fn ring_size(config: &Config) -> usize {
 impl Loaded {
     /// Opens, configures, loads and attaches one backend. For the self-test at first: nothing but this process's own
     /// thread group is recorded until [`Loaded::go`].
-    pub fn new(plan: &[Planned], config: &Config) -> Result<Loaded, libbpf_rs::Error> {
+    pub fn new(plan: &Plan, config: &Config) -> Result<Loaded, libbpf_rs::Error> {
+        if plan.irq_off {
+            let loaded = Loaded::load(plan, config, true);
+            // Before 6.15 the verifier does not allow all that we do with interrupts off. Other errors would come again.
+            if loaded.is_ok() || !said().contains("PROG LOAD LOG") {
+                return loaded;
+            }
+        }
+        Loaded::load(plan, config, false)
+    }
+
+    fn load(plan: &Plan, config: &Config, irq_off: bool) -> Result<Loaded, libbpf_rs::Error> {
         listen_to_libbpf();
         take_said();
         let mut open = ObjectBuilder::default().open_memory(OBJECT)?;
         for mut map in open.maps_mut() {
             match map.name().to_str() {
-                Some(".rodata.config") => map.set_initial_value(&settings(config, None))?,
+                Some(".rodata.config") => {
+                    map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), irq_off))?;
+                }
                 Some("ring") => map.set_max_entries(ring_size(config) as u32)?,
                 Some("sockets" | "seeds") => map.set_max_entries(config.max_sockets.max(16))?,
                 _ => {}
             }
         }
         for mut program in open.progs_mut() {
-            let wanted = plan.iter().any(|planned| program.name() == planned.program) || program.name() == WHOAMI;
-            program.set_autoload(wanted);
+            let name = program.name();
+            program.set_autoload(name == WHOAMI || plan.programs.iter().any(|planned| name == planned.program));
         }
         let object = open.load()?;
         let mut loaded = Loaded {
@@ -143,21 +186,27 @@ impl Loaded {
             loaded.put("followed", &pid.to_ne_bytes(), &1u32.to_ne_bytes())?;
         }
         loaded.attach(plan)?;
-        if plan
-            .iter()
-            .any(|planned| matches!(planned.hook, Hook::Exit(_) | Hook::Kprobe(_)))
-        {
-            loaded.find_pages();
-        }
+        loaded.find_pages(plan)?;
         Ok(loaded)
     }
 
     /// Tells the programs where the kernel keeps its pages. Reading /proc/kallsyms can take the better part of a second,
     /// so it is waited for only a while; until it is done, payload in pages is not read.
-    fn find_pages(&self) {
-        let Ok(map) = self.map(".data.pages").and_then(|map| MapHandle::try_from(&map)) else {
-            return;
-        };
+    fn find_pages(&self, plan: &Plan) -> Result<(), libbpf_rs::Error> {
+        let wanted = |hook: Hook| matches!(hook, Hook::Exit(_) | Hook::Kprobe(_));
+        if !plan.programs.iter().any(|planned| wanted(planned.hook)) {
+            return Ok(());
+        }
+        if plan.programs.iter().any(|planned| planned.hook == Hook::Call)
+            && self
+                .program(FIND_PAGES)?
+                .test_run(ProgramInput::default())?
+                .return_value
+                == 0
+        {
+            return Ok(());
+        }
+        let map = MapHandle::try_from(&self.map(".data.pages")?)?;
         let (done, wait) = mpsc::channel();
         std::thread::spawn(move || {
             if let Some(pages) = kallsyms::pages() {
@@ -168,6 +217,7 @@ impl Loaded {
             let _ = done.send(());
         });
         let _ = wait.recv_timeout(Duration::from_millis(400));
+        Ok(())
     }
 
     /// The self-test is over: record what the filter selects.
@@ -175,11 +225,15 @@ impl Loaded {
         self.change_control(|control| control.only_self = 0).map_err(io_error)
     }
 
-    fn attach(&mut self, plan: &[Planned]) -> Result<(), libbpf_rs::Error> {
-        if plan.iter().any(|planned| matches!(planned.hook, Hook::Kretprobe(_))) {
+    fn attach(&mut self, plan: &Plan) -> Result<(), libbpf_rs::Error> {
+        if plan
+            .programs
+            .iter()
+            .any(|planned| matches!(planned.hook, Hook::Kretprobe(_)))
+        {
             self.kretprobes = Kretprobes::new();
         }
-        for planned in plan {
+        for planned in plan.programs.iter().filter(|planned| planned.hook != Hook::Call) {
             let attached = self.attach_one(planned);
             match attached {
                 Ok(link) => self.links.push(link),

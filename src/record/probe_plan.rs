@@ -19,6 +19,8 @@ pub enum Hook {
     Kprobe(&'static str),
     /// The return of a function, by a kretprobe.
     Kretprobe(&'static str),
+    /// Run by us.
+    Call,
 }
 
 /// One program of bpf/.
@@ -48,6 +50,8 @@ const fn may(program: &'static str, hook: Hook) -> Planned {
 
 /// Run once instead of being attached: tells the recorder's own thread group.
 pub const WHOAMI: &str = "whoami";
+/// Finds the kernel's variables by name.
+pub const FIND_PAGES: &str = "find_pages";
 
 const LIFECYCLE: &[Planned] = &[
     must("state_changed", Hook::Tracepoint("inet_sock_set_state")),
@@ -68,6 +72,7 @@ const FEXIT: &[Planned] = &[
     may("fexit_spliced", Hook::Exit("tcp_splice_read")),
     may("send_began", Hook::Tracepoint("tcp_sendmsg_locked")),
     may("fentry_send_began", Hook::Entry("tcp_sendmsg_locked")),
+    may(FIND_PAGES, Hook::Call),
 ];
 
 const SOCKTP: &[Planned] = &[
@@ -87,6 +92,7 @@ const KPROBE: &[Planned] = &[
     may("kprobe_page_send", Hook::Kprobe("tcp_sendpage")),
     may("kprobe_page_sent", Hook::Kretprobe("tcp_sendpage")),
     may("kprobe_splice", Hook::Kprobe("tcp_splice_read")),
+    may(FIND_PAGES, Hook::Call),
 ];
 
 const SYSTP: &[Planned] = &[must("systp_returned", Hook::Tracepoint("sys_exit"))];
@@ -112,32 +118,47 @@ impl Kernel {
                 .type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}"))
                 .is_some(),
             Hook::Entry(name) | Hook::Exit(name) | Hook::Kprobe(name) | Hook::Kretprobe(name) => {
-                self.btf.type_by_name::<Func<'_>>(name).is_some()
+                self.has_function(name)
             }
+            Hook::Call => self.has_function("bpf_kallsyms_lookup_name"),
         }
+    }
+
+    fn has_function(&self, name: &str) -> bool {
+        self.btf.type_by_name::<Func<'_>>(name).is_some()
     }
 }
 
+/// What to load and attach.
+pub struct Plan {
+    pub programs: Vec<Planned>,
+    /// The kernel has what it takes to run programs with interrupts off (6.14).
+    pub irq_off: bool,
+}
+
 /// The programs of this backend that can be used here; or what the kernel lacks.
-pub fn plan(backend: Backend, kernel: &Kernel) -> Result<Vec<Planned>, String> {
+pub fn plan(backend: Backend, kernel: &Kernel) -> Result<Plan, String> {
     let own = match backend {
         Backend::Fexit => FEXIT,
         Backend::Socktp => SOCKTP,
         Backend::Kprobe => KPROBE,
         Backend::Systp => SYSTP,
     };
-    let mut plan = Vec::new();
+    let mut programs = Vec::new();
     for planned in LIFECYCLE.iter().chain(own) {
         // Both tell when a send begins; the tracepoint is the cheaper.
-        let doubled =
-            planned.program == "fentry_send_began" && plan.iter().any(|p: &Planned| p.program == "send_began");
+        let has = |program: &str| programs.iter().any(|p: &Planned| p.program == program);
+        let doubled = planned.program == "fentry_send_began" && has("send_began");
         if kernel.has(planned.hook) && !doubled {
-            plan.push(*planned);
+            programs.push(*planned);
         } else if planned.required {
             return Err(format!("this kernel has no {}", describe(planned.hook)));
         }
     }
-    Ok(plan)
+    Ok(Plan {
+        programs,
+        irq_off: kernel.has_function("bpf_local_irq_save"),
+    })
 }
 
 fn describe(hook: Hook) -> String {
@@ -149,5 +170,6 @@ fn describe(hook: Hook) -> String {
         Hook::Entry(name) | Hook::Exit(name) | Hook::Kprobe(name) | Hook::Kretprobe(name) => {
             format!("function {name} in its BTF")
         }
+        Hook::Call => "function bpf_kallsyms_lookup_name".to_string(),
     }
 }

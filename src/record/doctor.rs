@@ -1,0 +1,401 @@
+//! `mdf doctor`: what this machine allows, which backend would be used, why not the others, and what to do.
+//!
+//! Looks and tries; changes nothing. Rendering is kept apart from looking.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use libbpf_rs::ProgramType;
+use serde_json::{Value, json};
+
+use super::cgroup::Tree;
+use super::kretprobe;
+use super::probe::{Backend, Config, Filter, Probe};
+
+/// The capabilities that recording needs or likes, and for what.
+const CAPABILITIES: &[(u32, &str, &str)] = &[
+    (39, "CAP_BPF", "loads programs"),
+    (38, "CAP_PERFMON", "reads kernel memory, attaches to tracepoints"),
+    (
+        21,
+        "CAP_SYS_ADMIN",
+        "stands in for the two above; attaches kprobes through tracefs",
+    ),
+    (19, "CAP_SYS_PTRACE", "reads what other users' processes run"),
+    (2, "CAP_DAC_READ_SEARCH", "reads cgroups and processes of other users"),
+    (
+        24,
+        "CAP_SYS_RESOURCE",
+        "raises the memory limit of maps before Linux 5.11",
+    ),
+];
+
+/// One backend on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub backend: Backend,
+    /// Why it cannot be used; None when it can.
+    pub refused: Option<String>,
+    /// The self-test was made and came out right.
+    pub tested: bool,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// As `uname -r`.
+    pub kernel: String,
+    /// As `uname -m`.
+    pub arch: String,
+    /// Size of /sys/kernel/btf/vmlinux in bytes; None without it.
+    pub btf: Option<u64>,
+    /// Program types that load: (name, whether).
+    pub program_types: Vec<(&'static str, bool)>,
+    /// Capabilities: (name, what for, whether this process has it).
+    pub capabilities: Vec<(&'static str, &'static str, bool)>,
+    /// The chosen word of /sys/kernel/security/lockdown; None when it cannot be read.
+    pub lockdown: Option<String>,
+    /// Mount points of control groups: (point, whether it is version 2).
+    pub cgroups: Vec<(String, bool)>,
+    /// Whether the v2 hierarchy is seen from its true root.
+    pub cgroup_root: bool,
+    pub tracefs: Option<String>,
+    pub backends: Vec<Verdict>,
+    pub advice: Vec<String>,
+}
+
+/// Looks at this machine, and tries every backend with a filter that selects nobody.
+pub fn examine() -> Report {
+    let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_string()).ok();
+    let mounts = read("/proc/self/mounts").unwrap_or_default();
+    let status = read("/proc/self/status").unwrap_or_default();
+    let mut report = Report {
+        kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        arch: std::env::consts::ARCH.to_string(),
+        btf: fs::metadata("/sys/kernel/btf/vmlinux")
+            .ok()
+            .map(|metadata| metadata.len()),
+        program_types: program_types(),
+        capabilities: capabilities(&status),
+        lockdown: read("/sys/kernel/security/lockdown").as_deref().and_then(chosen_word),
+        cgroups: cgroup_mounts(&mounts),
+        cgroup_root: Tree::find().is_some_and(|tree| tree.id(b"/").is_ok_and(|id| id == 1)),
+        tracefs: kretprobe::find_tracefs(&mounts).map(|path| path.display().to_string()),
+        backends: Backend::ALL.into_iter().map(try_backend).collect(),
+        advice: Vec::new(),
+    };
+    report.advice = report.make_advice();
+    report
+}
+
+fn try_backend(backend: Backend) -> Verdict {
+    let nobody = Filter {
+        comm: Some("nobody at all".to_string()),
+        ..Filter::default()
+    };
+    let config = Config {
+        backend: Some(backend),
+        filter: nobody,
+        buffer_size: 1 << 18,
+        ..Config::default()
+    };
+    match Probe::attach(&config) {
+        Ok(probe) => Verdict {
+            backend,
+            refused: None,
+            tested: probe.untested().is_none(),
+        },
+        Err(refusal) => {
+            let why = refusal.refused.into_iter().map(|(_, why)| why).next();
+            Verdict {
+                backend,
+                refused: Some(why.unwrap_or(refusal.what)),
+                tested: false,
+            }
+        }
+    }
+}
+
+fn program_types() -> Vec<(&'static str, bool)> {
+    [
+        ("raw_tracepoint", ProgramType::RawTracepoint),
+        ("tracing", ProgramType::Tracing),
+        ("kprobe", ProgramType::Kprobe),
+    ]
+    .into_iter()
+    .map(|(name, kind)| (name, kind.is_supported().unwrap_or(false)))
+    .collect()
+}
+
+/// From the text of /proc/self/status.
+fn capabilities(status: &str) -> Vec<(&'static str, &'static str, bool)> {
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    CAPABILITIES
+        .iter()
+        .map(|(bit, name, purpose)| (*name, *purpose, effective >> bit & 1 == 1))
+        .collect()
+}
+
+/// `none [integrity] confidentiality` says which word holds.
+fn chosen_word(text: &str) -> Option<String> {
+    text.split_whitespace()
+        .find_map(|word| Some(word.strip_prefix('[')?.strip_suffix(']')?.to_string()))
+}
+
+fn cgroup_mounts(mounts: &str) -> Vec<(String, bool)> {
+    let of = |line: &str| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind) = (fields.next()?, fields.next()?);
+        kind.starts_with("cgroup")
+            .then(|| (point.to_string(), kind == "cgroup2"))
+    };
+    mounts.lines().filter_map(of).collect()
+}
+
+impl Report {
+    /// Whether recording would work.
+    pub fn ok(&self) -> bool {
+        self.chosen().is_some()
+    }
+
+    /// The backend that would be used.
+    pub fn chosen(&self) -> Option<Backend> {
+        self.backends
+            .iter()
+            .find(|verdict| verdict.refused.is_none())
+            .map(|verdict| verdict.backend)
+    }
+
+    fn has(&self, capability: &str) -> bool {
+        self.capabilities
+            .iter()
+            .any(|(name, _, has)| *name == capability && *has)
+    }
+
+    fn make_advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        let able = self.has("CAP_SYS_ADMIN") || (self.has("CAP_BPF") && self.has("CAP_PERFMON"));
+        if !able {
+            advice.push(
+                "run mdf as root, or give it what it needs: setcap \
+                 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep mdf (before Linux 5.8: cap_sys_admin)"
+                    .to_string(),
+            );
+        }
+        if self.btf.is_none() {
+            advice.push(
+                "this kernel does not describe itself in /sys/kernel/btf/vmlinux: use one that is built with \
+                 CONFIG_DEBUG_INFO_BTF, as those of all current distributions are; in a container, /sys must be mounted"
+                    .to_string(),
+            );
+        }
+        if self.lockdown.as_deref() == Some("confidentiality") {
+            advice.push(
+                "the kernel is locked down against reading its memory: boot it with lockdown=integrity or without \
+                 lockdown"
+                    .to_string(),
+            );
+        }
+        if able && !self.ok() && Path::new("/.dockerenv").exists() {
+            advice.push(
+                "in a container, the runtime's seccomp filter may forbid bpf(2): start it with --privileged, or with \
+                 --security-opt seccomp=unconfined --cap-add SYS_ADMIN --cap-add SYS_PTRACE"
+                    .to_string(),
+            );
+        }
+        if !self.cgroups.iter().any(|(_, version2)| *version2) {
+            advice.push(
+                "no control groups of version 2 are mounted: processes cannot be told by container; mount -t cgroup2 \
+                 none /sys/fs/cgroup/unified"
+                    .to_string(),
+            );
+        }
+        if self.chosen() == Some(Backend::Kprobe) && self.tracefs.is_none() {
+            advice.push(
+                "mount tracefs (mount -t tracefs none /sys/kernel/tracing): without it few threads can wait in a send \
+                 call at one time before returns are missed, and what was missed is not counted"
+                    .to_string(),
+            );
+        }
+        advice
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let yes = |has: bool| if has { "yes" } else { "no" };
+        let or = |text: &Option<String>, none: &str| text.clone().unwrap_or_else(|| none.to_string());
+        let mut line = |name: &str, text: String| {
+            // Writing to a string does not fail.
+            let _ = writeln!(out, "{name:<14}{text}");
+        };
+        line("kernel", format!("{} {}", self.kernel, self.arch));
+        line(
+            "BTF",
+            self.btf
+                .map_or("no".to_string(), |bytes| format!("yes, {} KiB", bytes >> 10)),
+        );
+        let types = self
+            .program_types
+            .iter()
+            .map(|(name, has)| format!("{name} {}", yes(*has)));
+        line("program types", types.collect::<Vec<_>>().join(", "));
+        for (i, (name, purpose, has)) in self.capabilities.iter().enumerate() {
+            let heading = if i == 0 { "capabilities" } else { "" };
+            line(heading, format!("{name:<20} {:<4} {purpose}", yes(*has)));
+        }
+        line("lockdown", or(&self.lockdown, "not told"));
+        let version2 = self.cgroups.iter().find(|(_, version2)| *version2);
+        line(
+            "cgroups",
+            match version2 {
+                Some((point, _)) if self.cgroup_root => format!("version 2 at {point}"),
+                Some((point, _)) => format!("version 2 at {point}, seen from inside a cgroup namespace"),
+                None => "no version 2".to_string(),
+            },
+        );
+        line("tracefs", or(&self.tracefs, "not mounted (only kprobe gains by it)"));
+        for (i, verdict) in self.backends.iter().enumerate() {
+            let heading = if i == 0 { "backends" } else { "" };
+            let what = match &verdict.refused {
+                None if verdict.tested => "works".to_string(),
+                None => "loads; not tested, because nothing goes over loopback here".to_string(),
+                Some(why) => format!("refused: {why}"),
+            };
+            line(heading, format!("{:<8}{what}", verdict.backend.name()));
+        }
+        line(
+            "recording",
+            match self.chosen() {
+                Some(backend) => format!("works, with {backend}; it cannot see: {}", backend.blind_spots()),
+                None => "does not work here".to_string(),
+            },
+        );
+        for advice in &self.advice {
+            line("advice", advice.clone());
+        }
+        out
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let backends = self.backends.iter().map(|verdict| {
+            json!({
+                "backend": verdict.backend.name(),
+                "works": verdict.refused.is_none(),
+                "tested": verdict.tested,
+                "refused": verdict.refused,
+                "cannot_see": verdict.backend.blind_spots(),
+            })
+        });
+        let types = self
+            .program_types
+            .iter()
+            .map(|(name, has)| (name.to_string(), json!(has)));
+        let capabilities = self
+            .capabilities
+            .iter()
+            .map(|(name, _, has)| (name.to_string(), json!(has)));
+        json!({
+            "ok": self.ok(),
+            "backend": self.chosen().map(Backend::name),
+            "kernel": self.kernel,
+            "arch": self.arch,
+            "btf_bytes": self.btf,
+            "program_types": types.collect::<serde_json::Map<_, _>>(),
+            "capabilities": capabilities.collect::<serde_json::Map<_, _>>(),
+            "lockdown": self.lockdown,
+            "cgroup_mounts": self.cgroups.iter().map(|(point, two)| json!({ "at": point, "version": if *two { 2 } else { 1 } })).collect::<Vec<_>>(),
+            "cgroup_root": self.cgroup_root,
+            "tracefs": self.tracefs,
+            "backends": backends.collect::<Vec<_>>(),
+            "advice": self.advice,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_in_brackets_holds() {
+        assert_eq!(
+            chosen_word("none [integrity] confidentiality").as_deref(),
+            Some("integrity")
+        );
+        assert_eq!(chosen_word("none integrity"), None);
+    }
+
+    #[test]
+    fn both_versions_of_cgroups_are_told_apart() {
+        let mounts = "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let found = [
+            ("/sys/fs/cgroup/cpu".to_string(), false),
+            ("/sys/fs/cgroup/unified".to_string(), true),
+        ];
+        assert_eq!(cgroup_mounts(mounts), found);
+    }
+
+    fn sound() -> Report {
+        Report {
+            btf: Some(1),
+            capabilities: capabilities("CapEff:\t000001ffffffffff\n"),
+            cgroups: vec![("/sys/fs/cgroup".to_string(), true)],
+            backends: vec![Verdict {
+                backend: Backend::Fexit,
+                refused: None,
+                tested: true,
+            }],
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn a_sound_machine_needs_no_advice() {
+        assert_eq!(sound().make_advice(), Vec::<String>::new());
+        assert!(sound().ok());
+    }
+
+    #[test]
+    fn each_lack_has_its_advice() {
+        let unprivileged = Report {
+            capabilities: capabilities("CapEff:\t0000000000000000\n"),
+            ..sound()
+        };
+        assert!(unprivileged.make_advice()[0].contains("setcap"));
+        let without_btf = Report { btf: None, ..sound() };
+        assert!(without_btf.make_advice()[0].contains("CONFIG_DEBUG_INFO_BTF"));
+        let locked = Report {
+            lockdown: Some("confidentiality".to_string()),
+            ..sound()
+        };
+        assert!(locked.make_advice()[0].contains("lockdown"));
+        let version1 = Report {
+            cgroups: vec![("/sys/fs/cgroup/cpu".to_string(), false)],
+            ..sound()
+        };
+        assert!(version1.make_advice()[0].contains("cgroup2"));
+    }
+
+    #[test]
+    fn nothing_that_works_is_not_ok() {
+        let refused = Verdict {
+            backend: Backend::Systp,
+            refused: Some("why".to_string()),
+            tested: false,
+        };
+        let report = Report {
+            backends: vec![refused],
+            ..sound()
+        };
+        assert!(!report.ok());
+        assert!(report.text().contains("refused: why"));
+        assert_eq!(report.json()["ok"], false);
+    }
+}
