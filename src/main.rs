@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use masdeepflow::format::reader::Reader;
 use masdeepflow::info::Info;
@@ -64,8 +64,9 @@ fn print(bytes: &[u8]) -> Result<Outcome> {
     Ok(Outcome::Clean)
 }
 
+#[cfg(not(all(feature = "record", feature = "analyze")))]
 fn not_built_in<T>(feature: &str) -> Result<T> {
-    bail!("this mdf was built without {feature}")
+    anyhow::bail!("this mdf was built without {feature}")
 }
 
 #[cfg(feature = "record")]
@@ -106,6 +107,19 @@ fn printer() -> Option<masdeepflow::record::printer::MakePrinter> {
     None
 }
 
+#[cfg(feature = "record")]
+fn doctor(arguments: cli::DoctorArgs) -> Result<Outcome> {
+    let report = masdeepflow::record::doctor::examine();
+    let text = if arguments.json {
+        format!("{:#}\n", report.json())
+    } else {
+        report.text()
+    };
+    print(text.as_bytes())?;
+    Ok(if report.ok() { Outcome::Clean } else { Outcome::Negative })
+}
+
+#[cfg(not(feature = "record"))]
 fn doctor(_arguments: cli::DoctorArgs) -> Result<Outcome> {
     not_built_in("the recorder")
 }
