@@ -339,7 +339,8 @@ fn tshark_agrees_on_the_captures_of_the_fixtures() {
     assert!(left.is_empty(), "not explained:\n{}", left.join("\n"));
 }
 
-/// What live scripts begin with: an own loopback, tcpdump on it. `await_port` returns when somebody listens, `finish`
+/// What live scripts begin with: an own loopback, tcpdump on it (not in immediate mode, whose ring holds some 500 packets
+/// at this snaplen and overflows on a busy machine). `await_port` returns when somebody listens, `finish`
 /// once tcpdump has written everything up to a mark.
 const SCRIPT_HEAD: &str = r#"
 set -eu
@@ -348,7 +349,7 @@ cd "$1"
 await() { for _ in $(seq 600); do "$@" 2>/dev/null && return; sleep 0.05; done; echo "gave up: $*" >&2; return 1; }
 listens() { (exec 3<>/dev/tcp/127.0.0.1/"$1"); }
 await_port() { await listens "$1"; }
-tcpdump -i lo -s 0 -B 65536 --immediate-mode -U -w cap.pcap 'tcp and not port 9' 2>tcpdump.txt &
+tcpdump -i lo -s 0 -B 65536 -U -w cap.pcap 'tcp and not port 9' 2>tcpdump.txt &
 tcpdump=$!
 await grep -q 'listening on' tcpdump.txt
 finish() {

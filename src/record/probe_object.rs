@@ -102,6 +102,9 @@ fn settings(config: &Config, levels: Option<&[u32]>, irq_off: bool) -> Vec<u8> {
     for i in 0..MAX_PORTS {
         bytes.extend(filter.ports.get(i).copied().unwrap_or(0).to_ne_bytes());
     }
+    // Whoever chooses among cgroups at run time has to hear of them.
+    bytes.extend(u32::from(filter.dynamic).to_ne_bytes());
+    bytes.extend(0u32.to_ne_bytes());
     bytes
 }
 
