@@ -150,7 +150,9 @@ fn in_a_pod_the_api_server_is_asked_with_the_service_account() {
             tell => found.extend(workload(tell).map(|(_, name)| name)),
         }
         let all = ["shop/cart-0 ", "10.42.3.7 Pod", "10.43.0.9 Service"];
-        all.iter().all(|start| found.iter().any(|name| name.starts_with(start))).then_some(())
+        all.iter()
+            .all(|start| found.iter().any(|name| name.starts_with(start)))
+            .then_some(())
     });
     assert!(found.contains(&"10.42.3.7 Pod shop/cart-0".to_owned()), "{found:?}");
     assert!(found.contains(&"10.43.0.9 Service shop/cart".to_owned()), "{found:?}");
