@@ -109,7 +109,7 @@ pub fn run(client: &Client, target: &Target, to: &Sender<Ask>, report: &Report) 
                         pause.reset();
                     } else {
                         broken += 1;
-                        std::thread::sleep(pause.next());
+                        std::thread::sleep(pause.after_failure());
                     }
                 }
             }
@@ -118,7 +118,7 @@ pub fn run(client: &Client, target: &Target, to: &Sender<Ask>, report: &Report) 
                 if to.send(Ask::Failed(target.list)).is_err() {
                     return;
                 }
-                std::thread::sleep(pause.next());
+                std::thread::sleep(pause.after_failure());
             }
         }
     }

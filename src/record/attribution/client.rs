@@ -306,7 +306,7 @@ impl Pause {
     }
 
     /// It failed: how long to wait. Spread, so that the nodes of a cluster do not all come back at the same moment.
-    pub fn next(&mut self) -> Duration {
+    pub fn after_failure(&mut self) -> Duration {
         use std::hash::{BuildHasher, Hasher};
         let pause = self.first.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures += 1;

@@ -44,7 +44,7 @@ pub fn run(ways: &[Result<Client, String>], every: Duration, wake: &Receiver<()>
                 if to.send(Ask::Failed(LIST)).is_err() {
                     return;
                 }
-                pause.next().max(GAP)
+                pause.after_failure().max(GAP)
             }
         };
         let failed = pause.has_failed();
