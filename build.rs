@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
+    pack_relocations();
     #[cfg(feature = "record")]
     probe::build();
     version();
@@ -80,5 +81,15 @@ mod probe {
             eprintln!("bpf/probe.bpf.c does not compile (Debian and Ubuntu: apt install clang libelf-dev): {error:#}");
             std::process::exit(1);
         }
+    }
+}
+
+/// A static binary relocates itself at its start; packed, the list is a megabyte smaller. A binary that is linked
+/// dynamically would need a glibc of 2.36 for it.
+fn pack_relocations() {
+    let is_static = std::env::var("CARGO_CFG_TARGET_FEATURE")
+        .is_ok_and(|features| features.split(',').any(|feature| feature == "crt-static"));
+    if is_static {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }
