@@ -499,8 +499,8 @@ fn note(seen: &mut Seen, span: &Span, segment: &Segment<'_>, hole_from: u64) {
 }
 
 /// The times of one exchange as one observer saw them, if it saw all of it.
-pub fn whole_view(exchange: &Exchange, observer: usize) -> Option<View> {
-    let view = exchange.views[observer];
+pub fn whole_view(exchange: &Exchange, observer: usize) -> Option<&View> {
+    let view = &exchange.views[observer];
     let whole = |seen: &Seen, span: &Span| span.begun && span.ended && seen.first != 0 && !seen.hole;
     let measured = whole(&view.request, &exchange.request) && whole(&view.response, &exchange.response);
     (measured && exchange.incomplete.is_none()).then_some(view)

@@ -147,25 +147,27 @@ pub fn feed<S: Sink>(
             .map(|(_, stored)| u64::from(stored.compressed_len()))
             .sum(),
     };
+    let blocks: Vec<Block<'_>> = ordered.iter().map(|(block, _)| *block).collect();
+    let mut batches = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (at, (_, stored)) in ordered.iter().enumerate() {
+        bytes += stored.raw_len() as usize;
+        if bytes > BATCH_BYTES && at > from {
+            batches.push(&blocks[from..at]);
+            (from, bytes) = (at, stored.raw_len() as usize);
+        }
+    }
+    batches.push(&blocks[from..]);
     let mut rest = ordered.as_slice();
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |(_, stored): &&(Block<'_>, BlockRef<'_>)| {
-            bytes += stored.raw_len() as usize;
-            bytes <= BATCH_BYTES
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (now, later) = rest.split_at(count);
-        let batch: Vec<Block<'_>> = now.iter().map(|(block, _)| *block).collect();
-        engine.feed(&batch);
+    engine.feed_all(&batches, |engine, taken| {
+        let (now, later) = rest.split_at(batches[taken - 1].len());
+        rest = later;
         progress.read += now
             .iter()
             .map(|(_, stored)| u64::from(stored.compressed_len()))
             .sum::<u64>();
-        after(engine, progress)?;
-        rest = later;
-    }
-    Ok(())
+        after(engine, progress)
+    })
 }
 
 fn is_state(stored: &BlockRef<'_>) -> bool {

@@ -67,7 +67,7 @@ impl HttpStitcher {
         if let Some(blank) = blank(rest) {
             return Step::Used(blank);
         }
-        match parse::request(rest) {
+        match self.last_request.read(rest) {
             Parsed::Whole(head, used) if used <= MAX_HEAD => {
                 if head.version == 9 && (self.asked || self.doubt.is_some()) {
                     return self.malformed_request(here, rest, "request line without a version", queue);

@@ -105,7 +105,7 @@ impl HttpStitcher {
                 return Step::Used(blank);
             }
         }
-        match parse::response(rest) {
+        match self.last_response.read(rest) {
             Parsed::Whole(head, used) if used <= MAX_HEAD => self.response(here, used, &head, queue),
             Parsed::Partial if rest.len() < MAX_HEAD => Step::More,
             Parsed::Whole(..) | Parsed::Partial => {
