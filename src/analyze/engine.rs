@@ -1,14 +1,16 @@
 //! The machine: batches of blocks in, rows out.
 //!
-//! Each batch goes through four steps: inflate (a task per block), split by shard (a task per block), learn names (one
-//! thread, little work), follow connections (a task per shard). The number of shards is fixed and each shard sees its
-//! records in file order, so the rows are the same for any number of threads.
+//! Each batch goes through four steps: inflate (a task per block), split by shard (a task per block), learn names and
+//! translated addresses (one thread, little work), follow connections (a task per shard). The number of shards is fixed
+//! and each shard sees its records in file order, so the rows are the same for any number of threads.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::names::{Host, Pods};
+use super::nat::Nat;
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
 use crate::format::block::{self, RawBlock};
@@ -78,6 +80,8 @@ struct KeptLoss {
 struct Split {
     shards: [Vec<u32>; SHARDS],
     general: Vec<u32>,
+    /// Sockets that are closed, where some connections are translated.
+    closed: Vec<u64>,
     records: u64,
     malformed: u64,
     unknown: u64,
@@ -87,6 +91,7 @@ struct Split {
 pub struct Engine<S> {
     shards: Vec<Shard<S>>,
     hosts: Vec<Host>,
+    nat: Nat,
     recordings: Vec<u64>,
     losses: Vec<KeptLoss>,
     names_known: bool,
@@ -101,6 +106,7 @@ impl<S: Sink> Engine<S> {
         Engine {
             shards: (0..SHARDS).map(|shard| Shard::new(make(shard))).collect(),
             hosts: Vec::new(),
+            nat: Nat::default(),
             recordings: Vec::new(),
             losses: Vec::new(),
             names_known: false,
@@ -155,10 +161,19 @@ impl<S: Sink> Engine<S> {
                 let host = &mut self.hosts[usize::from(block.host)];
                 for record in block::records(raw.bytes()).flatten() {
                     host.learn(&record);
+                    if let Record::Socket(socket) = &record {
+                        self.nat.learn(block.host, socket);
+                    }
                 }
             }
             self.keep_buffers(raws);
         }
+        self.nat.forget_unpaired();
+    }
+
+    /// Adds to connections, as the upper halves of their sockets' ids, what their other ends are known by.
+    pub fn complete_keys(&self, keys: &mut BTreeSet<u32>) {
+        self.nat.complete(keys);
     }
 
     /// Events before this time (UTC, ns) are not going to be given: connections from before are joined in their middle.
@@ -171,10 +186,8 @@ impl<S: Sink> Engine<S> {
     /// Takes a batch of blocks, in the order of their files.
     pub fn feed(&mut self, batch: &[Block<'_>]) {
         let raws = self.inflate(batch);
-        let splits: Vec<Split> = raws
-            .par_iter()
-            .map(|raw| split(raw.as_ref().map_or(&[], Raw::bytes)))
-            .collect();
+        let mut splits = split_all(batch, &raws, &self.nat);
+        let mut translates_more = false;
         for ((block, raw), split) in batch.iter().zip(&raws).zip(&splits) {
             self.totals.blocks += 1;
             self.totals.records += split.records;
@@ -183,24 +196,35 @@ impl<S: Sink> Engine<S> {
             match raw {
                 Ok(raw) => {
                     self.totals.raw_bytes += raw.bytes().len() as u64;
-                    self.learn(block, raw.bytes(), &split.general);
+                    translates_more |= self.learn(block, raw.bytes(), &split.general);
                 }
                 Err(why) => self.totals.damage.push((block.file, why.clone())),
             }
         }
-        let hosts = &self.hosts;
+        if translates_more {
+            splits = split_all(batch, &raws, &self.nat);
+        }
+        let (hosts, nat) = (&self.hosts, &self.nat);
         self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
             for ((block, raw), split) in batch.iter().zip(&raws).zip(&splits) {
                 let Ok(raw) = raw else { continue };
                 let bytes = raw.bytes();
                 for at in &split.shards[number] {
-                    if let Some(record) = record_at(bytes, *at) {
+                    if let Some(mut record) = record_at(bytes, *at) {
+                        nat.translate(block.host, &mut record);
                         shard.record(block.host, &record, hosts);
                     }
                 }
             }
             shard.end_batch(hosts);
         });
+        for (block, split) in batch.iter().zip(&splits) {
+            for id in &split.closed {
+                self.nat.close(block.host, *id);
+            }
+        }
+        // Where a connection is followed cannot change once it is.
+        self.nat.forget_unpaired();
         self.keep_buffers(raws);
     }
 
@@ -252,7 +276,9 @@ impl<S: Sink> Engine<S> {
         }));
     }
 
-    fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
+    /// Says whether a translated connection was found.
+    fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) -> bool {
+        let mut translates_more = false;
         for record in general.iter().filter_map(|at| record_at(bytes, *at)) {
             match &record {
                 Record::Loss(loss) => {
@@ -268,9 +294,15 @@ impl<S: Sink> Engine<S> {
                     keep_loss(&mut self.losses, kept);
                 }
                 record if self.names_known && record.is_state() => {}
-                record => self.hosts[usize::from(block.host)].learn(record),
+                record => {
+                    self.hosts[usize::from(block.host)].learn(record);
+                    if let Record::Socket(socket) = record {
+                        translates_more |= self.nat.learn(block.host, socket);
+                    }
+                }
             }
         }
+        translates_more
     }
 }
 
@@ -293,10 +325,18 @@ fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
     block::records(bytes.get(at as usize..)?).next()?.ok()
 }
 
-fn split(bytes: &[u8]) -> Split {
+fn split_all(batch: &[Block<'_>], raws: &[Result<Raw<'_>, String>], nat: &Nat) -> Vec<Split> {
+    let blocks = batch.par_iter().zip(raws);
+    blocks
+        .map(|(block, raw)| split(raw.as_ref().map_or(&[], Raw::bytes), block.host, nat))
+        .collect()
+}
+
+fn split(bytes: &[u8], host: u16, nat: &Nat) -> Split {
     let mut split = Split {
         shards: Default::default(),
         general: Vec::new(),
+        closed: Vec::new(),
         records: 0,
         malformed: 0,
         unknown: 0,
@@ -312,7 +352,10 @@ fn split(bytes: &[u8]) -> Split {
             None => split.unknown += 1,
             Some(kind) => {
                 if let Some(id) = frame.socket_id() {
-                    split.shards[(id >> 32) as usize % SHARDS].push(at);
+                    split.shards[nat.shard_key(host, id) as usize % SHARDS].push(at);
+                    if kind == Kind::Close && !nat.is_empty() {
+                        split.closed.push(id);
+                    }
                 }
                 if !matches!(kind, Kind::Data | Kind::Connect | Kind::Close | Kind::Owner) {
                     split.general.push(at);
