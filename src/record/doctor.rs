@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use libbpf_rs::ProgramType;
@@ -58,6 +57,8 @@ pub struct Report {
     pub program_types: Vec<(&'static str, bool)>,
     /// Capabilities: (name, what for, whether this process has it).
     pub capabilities: Vec<(&'static str, &'static str, bool)>,
+    /// A seccomp filter holds for this process.
+    pub seccomp: bool,
     /// The chosen word of /sys/kernel/security/lockdown; None when it cannot be read.
     pub lockdown: Option<String>,
     /// Mount points of control groups: (point, whether it is version 2).
@@ -84,6 +85,7 @@ pub fn examine(names: &attribution::Options) -> Report {
             .map(|metadata| metadata.len()),
         program_types: program_types(),
         capabilities: capabilities(&status),
+        seccomp: status.lines().any(|line| line == "Seccomp:\t2"),
         lockdown: read("/sys/kernel/security/lockdown").as_deref().and_then(chosen_word),
         cgroups: cgroup_mounts(&mounts),
         cgroup_root: Tree::find(None).is_some_and(|tree| tree.id(b"/").is_ok_and(|id| id == 1)),
@@ -216,10 +218,10 @@ impl Report {
                     .to_string(),
             );
         }
-        if able && !self.ok() && Path::new("/.dockerenv").exists() {
+        if able && !self.ok() && self.seccomp {
             advice.push(
-                "in a container, the runtime's seccomp filter may forbid bpf(2): start it with --privileged, or with \
-                 --security-opt seccomp=unconfined --cap-add SYS_ADMIN --cap-add SYS_PTRACE"
+                "a seccomp filter holds here, as in containers, and may forbid bpf(2): start the container with \
+                 --security-opt seccomp=unconfined (Kubernetes: seccompProfile Unconfined)"
                     .to_string(),
             );
         }
@@ -399,6 +401,12 @@ mod tests {
             ..sound()
         };
         assert!(unprivileged.make_advice()[0].contains("setcap"));
+        let filtered = Report {
+            seccomp: true,
+            backends: Vec::new(),
+            ..sound()
+        };
+        assert!(filtered.make_advice()[0].contains("seccomp=unconfined"));
         let without_btf = Report { btf: None, ..sound() };
         assert!(without_btf.make_advice()[0].contains("CONFIG_DEBUG_INFO_BTF"));
         let locked = Report {
