@@ -236,18 +236,10 @@ fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<
             }
         }
         Some(Err(why)) => report.set("API server (pods)", State::Fails, why),
-        None => report.set(
-            "API server (pods)",
-            State::Absent,
-            NO_API,
-        ),
+        None => report.set("API server (pods)", State::Absent, NO_API),
     }
     let Some(ways) = options.kubelet(environment, *timing) else {
-        report.set(
-            kubelet::SOURCE,
-            State::Absent,
-            no_kubelet(options),
-        );
+        report.set(kubelet::SOURCE, State::Absent, no_kubelet(options));
         return Ok(None);
     };
     let (wake, woken) = mpsc::sync_channel(1);
@@ -298,7 +290,9 @@ pub fn advice(status: &Status) -> Option<&'static str> {
         local::LOG_NAMES => {
             "on a Kubernetes node, run as root; in a container, mount the host's /var/log read-only and give --host-root"
         }
-        local::RUNTIMES => "needed for Docker and Podman only; in a container, mount their folders and give --host-root",
+        local::RUNTIMES => {
+            "needed for Docker and Podman only; in a container, mount their folders and give --host-root"
+        }
         POD_FILE => "kubectl get pods -A -o json >FILE makes a list; mdf analyze --pods takes it afterwards as well",
         kubelet::SOURCE if is_absent => "--kubelet HOST, where it is elsewhere",
         kubelet::SOURCE => {
