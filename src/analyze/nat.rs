@@ -8,7 +8,9 @@
 //! numbers its bytes itself (proxies, SYN proxies); they stay two connections with one view each.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
+use super::shard::IdHasher;
 use crate::format::record::{Endpoint, Opened, Record, Socket};
 
 /// Openings that are remembered while their other end is awaited, newest.
@@ -16,8 +18,8 @@ const MAX_UNPAIRED: usize = 65_536;
 /// Ends of translated connections that are open at the same time, or in all where a whole capture is known beforehand.
 const MAX_TRANSLATED: usize = 1 << 20;
 
-/// Where the streams of the client and of the server begin.
-type Beginnings = [u32; 2];
+/// Where the streams of the client (upper half) and of the server begin.
+type Beginnings = u64;
 /// A socket of a host: `(host, id)`.
 type Key = (u16, u64);
 
@@ -38,10 +40,10 @@ struct Translated {
 /// The translated connections of all hosts.
 #[derive(Debug, Default)]
 pub struct Nat {
-    unpaired: HashMap<Beginnings, Opening>,
+    unpaired: HashMap<Beginnings, Opening, BuildHasherDefault<IdHasher>>,
     /// Oldest first; also those that are paired by now.
     order: VecDeque<Beginnings>,
-    translated: HashMap<Key, Translated>,
+    translated: HashMap<Key, Translated, BuildHasherDefault<IdHasher>>,
 }
 
 impl Nat {
@@ -56,10 +58,11 @@ impl Nat {
         if !socket.positions || self.translated.contains_key(&key) {
             return false;
         }
-        let beginnings = match is_client {
+        let [of_client, of_server] = match is_client {
             true => [socket.send_pos, socket.receive_pos],
             false => [socket.receive_pos, socket.send_pos],
         };
+        let beginnings = u64::from(of_client) << 32 | u64::from(of_server);
         let this = Opening {
             key,
             local: socket.local,

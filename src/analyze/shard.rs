@@ -22,9 +22,9 @@ const PATIENCE: usize = 8;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
 
-/// Socket ids are spread already.
+/// Socket ids and sequence numbers are spread already.
 #[derive(Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

@@ -248,13 +248,44 @@ impl Node {
     }
 
     pub fn record_below(&self, root: &Path, options: &[&str]) -> Recorder {
-        let child = mdf()
+        let mut command = mdf();
+        command
             .arg("record")
             .arg("-o")
             .arg(self.capture())
             .args(["--force", "--host-root"])
             .arg(root)
-            .args(options)
+            .args(options);
+        match Recorder::start(command) {
+            Ok(recorder) => recorder,
+            Err(said) => panic!("mdf does not record: {said}"),
+        }
+    }
+
+    pub fn own(&self) -> String {
+        self.group.display().to_string()
+    }
+
+    pub fn rows(&self, table: &str, options: &[&str]) -> Vec<Value> {
+        let mut rows = Vec::new();
+        support::each_row(&self.capture(), table, options, |line| {
+            rows.push(serde_json::from_str(line).expect("a row is JSON"))
+        });
+        rows
+    }
+}
+
+pub struct Recorder {
+    child: Guard,
+    said: std::thread::JoinHandle<String>,
+    printing: std::thread::JoinHandle<()>,
+    printed: Arc<Mutex<String>>,
+}
+
+impl Recorder {
+    /// Starts what records; returns when everything is heard, or what was said instead.
+    pub fn start(mut command: Command) -> Result<Recorder, String> {
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -290,32 +321,15 @@ impl Node {
             printed,
         };
         match is_ready.recv_timeout(Duration::from_secs(60)) {
-            Ok(()) => recorder,
-            Err(_) => panic!("mdf does not record: {}", recorder.stop().0),
+            Ok(()) => Ok(recorder),
+            Err(_) => {
+                let Recorder { mut child, said, .. } = recorder;
+                let _ = child.0.kill();
+                Err(said.join().expect("the reader does not panic"))
+            }
         }
     }
 
-    pub fn own(&self) -> String {
-        self.group.display().to_string()
-    }
-
-    pub fn rows(&self, table: &str, options: &[&str]) -> Vec<Value> {
-        let mut rows = Vec::new();
-        support::each_row(&self.capture(), table, options, |line| {
-            rows.push(serde_json::from_str(line).expect("a row is JSON"))
-        });
-        rows
-    }
-}
-
-pub struct Recorder {
-    child: Guard,
-    said: std::thread::JoinHandle<String>,
-    printing: std::thread::JoinHandle<()>,
-    printed: Arc<Mutex<String>>,
-}
-
-impl Recorder {
     /// How many of the lines printed so far have this in them.
     pub fn lines_with(&self, text: &str) -> usize {
         let printed = self.printed.lock().expect("nobody panics with it");
