@@ -1,14 +1,16 @@
 //! The machine: batches of blocks in, rows out.
 //!
-//! Each batch goes through three steps: inflate and split by shard (a task per block), learn names (one thread, little
-//! work), follow connections (a task per group of shards). The number of shards is fixed and each shard sees its records
-//! in file order, so the rows are the same for any number of threads.
+//! Each batch goes through three steps: inflate and split by shard (a task per block), learn names and translated
+//! addresses (one thread, little work), follow connections (a task per group of shards). The number of shards is fixed and
+//! each shard sees its records in file order, so the rows are the same for any number of threads.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::names::{Host, Pods};
+use super::nat::Nat;
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
 use crate::format::block::{self, RawBlock};
@@ -83,6 +85,8 @@ struct Split {
     /// About a socket, with the number of its shard.
     sockets: Vec<(u32, u8)>,
     general: Vec<u32>,
+    /// Sockets that are closed, where some connections are translated.
+    closed: Vec<u64>,
     records: u64,
     malformed: u64,
     unknown: u64,
@@ -92,6 +96,7 @@ struct Split {
 pub struct Engine<S> {
     shards: Vec<Shard<S>>,
     hosts: Vec<Host>,
+    nat: Nat,
     recordings: Vec<u64>,
     losses: Vec<KeptLoss>,
     names_known: bool,
@@ -106,6 +111,7 @@ impl<S: Sink> Engine<S> {
         Engine {
             shards: (0..SHARDS).map(|shard| Shard::new(make(shard))).collect(),
             hosts: Vec::new(),
+            nat: Nat::default(),
             recordings: Vec::new(),
             losses: Vec::new(),
             names_known: false,
@@ -166,10 +172,19 @@ impl<S: Sink> Engine<S> {
                 let host = &mut self.hosts[usize::from(block.host)];
                 for record in block::records(raw.bytes()).flatten() {
                     host.learn(&record);
+                    if let Record::Socket(socket) = &record {
+                        self.nat.learn(block.host, socket);
+                    }
                 }
             }
             self.keep_buffers(raws);
         }
+        self.nat.forget_unpaired();
+    }
+
+    /// Adds to connections, as the upper halves of their sockets' ids, what their other ends are known by.
+    pub fn complete_keys(&self, keys: &mut BTreeSet<u32>) {
+        self.nat.complete(keys);
     }
 
     /// Events before this time (UTC, ns) are not going to be given: connections from before are joined in their middle.
@@ -205,7 +220,7 @@ impl<S: Sink> Engine<S> {
     }
 
     /// Learns names from a batch, then follows its connections.
-    fn follow(&mut self, batch: Vec<Ready<'_>>) {
+    fn follow(&mut self, mut batch: Vec<Ready<'_>>) {
         for Ready { block, raw, split } in &batch {
             self.totals.blocks += 1;
             self.totals.records += split.records;
@@ -219,7 +234,13 @@ impl<S: Sink> Engine<S> {
                 Err(why) => self.totals.damage.push((block.file, why.clone())),
             }
         }
-        let hosts = &self.hosts;
+        let (hosts, nat) = (&self.hosts, &self.nat);
+        if !nat.is_empty() {
+            // Where a connection is followed depends on what was just learnt.
+            batch.par_iter_mut().for_each(|Ready { block, raw, split }| {
+                *split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, nat);
+            });
+        }
         let together = SHARDS.div_ceil(rayon::current_num_threads() * GROUPS_PER_THREAD);
         self.shards
             .par_chunks_mut(together)
@@ -231,8 +252,9 @@ impl<S: Sink> Engine<S> {
                     let bytes = raw.bytes();
                     for (at, shard) in &split.sockets {
                         if let Some(shard) = usize::from(*shard).checked_sub(first).and_then(|n| shards.get_mut(n))
-                            && let Some(record) = record_at(bytes, *at)
+                            && let Some(mut record) = record_at(bytes, *at)
                         {
+                            nat.translate(block.host, &mut record);
                             shard.record(block.host, &record, hosts);
                         }
                     }
@@ -241,6 +263,13 @@ impl<S: Sink> Engine<S> {
                     shard.end_batch(hosts);
                 }
             });
+        for Ready { block, split, .. } in &batch {
+            for id in &split.closed {
+                self.nat.close(block.host, *id);
+            }
+        }
+        // Where a connection is followed cannot change once it is.
+        self.nat.forget_unpaired();
         self.keep_buffers(batch.into_iter().map(|ready| ready.raw));
     }
 
@@ -279,6 +308,7 @@ impl<S: Sink> Engine<S> {
         }));
     }
 
+    /// Says whether a translated connection was found.
     fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
         for record in general.iter().filter_map(|at| record_at(bytes, *at)) {
             match &record {
@@ -295,7 +325,12 @@ impl<S: Sink> Engine<S> {
                     keep_loss(&mut self.losses, kept);
                 }
                 record if self.names_known && record.is_state() => {}
-                record => self.hosts[usize::from(block.host)].learn(record),
+                record => {
+                    self.hosts[usize::from(block.host)].learn(record);
+                    if let Record::Socket(socket) = record {
+                        self.nat.learn(block.host, socket);
+                    }
+                }
             }
         }
     }
@@ -326,9 +361,11 @@ struct Ready<'a> {
 /// Inflates blocks and splits them, a task per block, with what is there of `buffers`.
 fn prepare<'a>(batch: &[Block<'a>], mut buffers: Vec<Vec<u8>>) -> Vec<Ready<'a>> {
     buffers.resize_with(batch.len(), Vec::new);
+    // Translated connections are known only when this batch's turn comes.
+    let nat = Nat::default();
     let prepare = |(block, buffer): (&Block<'a>, Vec<u8>)| {
         let raw = inflate(block, buffer);
-        let split = split(raw.as_ref().map_or(&[], Raw::bytes));
+        let split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, &nat);
         Ready {
             block: *block,
             raw,
@@ -353,7 +390,7 @@ fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
     block::records(bytes.get(at as usize..)?).next()?.ok()
 }
 
-fn split(bytes: &[u8]) -> Split {
+fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
     let mut split = Split::default();
     for frame in block::frames(bytes) {
         let Ok(frame) = frame else {
@@ -366,7 +403,11 @@ fn split(bytes: &[u8]) -> Split {
             None => split.unknown += 1,
             Some(kind) => {
                 if let Some(id) = frame.socket_id() {
-                    split.sockets.push((at, ((id >> 32) as usize % SHARDS) as u8));
+                    let shard = nat.shard_key(host, id) as usize % SHARDS;
+                    split.sockets.push((at, shard as u8));
+                    if kind == Kind::Close && !nat.is_empty() {
+                        split.closed.push(id);
+                    }
                 }
                 if !matches!(kind, Kind::Data | Kind::Connect | Kind::Close | Kind::Owner) {
                     split.general.push(at);

@@ -129,7 +129,10 @@ pub fn feed<S: Sink>(
         .map(|(b, _)| *b)
         .collect();
     engine.learn_names(&state);
-    let keys = wanted.keys(&state);
+    let mut keys = wanted.keys(&state);
+    if let Some(keys) = &mut keys {
+        engine.complete_keys(keys);
+    }
     ordered.retain(|(block, stored)| {
         let header = captures
             .iter()

@@ -7,6 +7,7 @@ pub mod import;
 pub mod input;
 pub mod live;
 pub mod names;
+pub mod nat;
 pub mod options;
 pub mod output;
 pub mod packets;

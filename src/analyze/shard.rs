@@ -1,7 +1,7 @@
 //! One sixteenth of the connections: sockets by id, flows, and the rows that they yield.
 //!
-//! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints), so
-//! shards share nothing.
+//! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints; see
+//! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -22,9 +22,9 @@ const PATIENCE: usize = 8;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
 
-/// Socket ids are spread already.
+/// Socket ids and sequence numbers are spread already.
 #[derive(Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {

@@ -360,6 +360,78 @@ fn a_batch_may_end_anywhere() {
     }
 }
 
+/// The same exchange as its two ends see it when the client dials the address of a Service: `batches` says which of the
+/// two sockets is told of in which batch.
+fn through_a_service(batches: [&[bool]; 2]) -> Vec<String> {
+    const BEHIND: u64 = (9 << 32) | 2;
+    let address = |last: u8, port| Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port);
+    let dialled = || match client(CLIENT, 5000) {
+        Record::Socket(socket) => Record::Socket(Socket {
+            local: address(1, 5000),
+            remote: address(96, 80),
+            ..socket
+        }),
+        other => other,
+    };
+    let behind = || match server(BEHIND, 5000) {
+        Record::Socket(socket) => Record::Socket(Socket {
+            local: address(2, 8080),
+            remote: address(1, 5000),
+            ..socket
+        }),
+        other => other,
+    };
+    let mut records = batches.map(|sockets| {
+        let sockets = sockets
+            .iter()
+            .map(|is_client| if *is_client { dialled() } else { behind() });
+        sockets.collect::<Vec<_>>()
+    });
+    records[1].extend([
+        up(CLIENT, 100, 0, GET),
+        up(BEHIND, 110, 0, GET),
+        down(BEHIND, 150, 0, OK),
+        down(CLIENT, 170, 0, OK),
+        close(CLIENT, 180),
+        close(BEHIND, 190),
+    ]);
+    rows(&[&records[0], &records[1]])
+}
+
+#[test]
+fn both_ends_of_a_translated_connection_are_one_row() {
+    for sockets in [[true, false], [false, true]] {
+        let rows = through_a_service([&[], &sockets]);
+        assert_eq!(
+            rows,
+            [
+                "GET /a 200 both total=Some(70) ttfb=Some(70) net=Some(30) Some(28)/Some(43) bytes pid 100 -> 200 complete",
+                "connection 10.0.0.1:5000 -> 10.0.0.2:8080 both client sent=28 received=43 exchanges=1 lost=0 why=",
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_translated_connection_that_is_followed_already_stays_two() {
+    let rows = through_a_service([&[true], &[false]]);
+    assert_eq!(
+        rows.iter().filter(|row| row.starts_with("GET /a 200")).count(),
+        2,
+        "{rows:#?}"
+    );
+    assert!(
+        rows.iter()
+            .any(|row| row.contains("10.0.0.1:5000 -> 10.0.0.96:80 client")),
+        "{rows:#?}"
+    );
+    assert!(
+        rows.iter()
+            .any(|row| row.contains("10.0.0.1:5000 -> 10.0.0.2:8080 server")),
+        "{rows:#?}"
+    );
+}
+
 #[test]
 fn a_failed_connect_has_its_error() {
     let connect = Connect {
