@@ -5,11 +5,6 @@
 /* Depth of the cgroup tree that is walked. */
 #define MAX_CGROUP_LEVELS 24
 
-static __always_inline u64 cgroup_id(struct cgroup *cgroup)
-{
-	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
-}
-
 /* The id of the ancestor at this level; 0 when the cgroup is not that deep. */
 static __always_inline u64 ancestor_id(struct cgroup *cgroup, u32 level)
 {
@@ -102,7 +97,7 @@ static __always_inline bool select_current(u32 tgid)
 #pragma unroll
 		for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
 			if (i < config.cgroup_count &&
-			    bpf_get_current_ancestor_cgroup_id(config.cgroup_levels[i]) == config.cgroups[i])
+			    current_ancestor_id(config.cgroup_levels[i]) == config.cgroups[i])
 				found = true;
 		}
 		if (!found)
@@ -118,7 +113,7 @@ static __always_inline bool select_current(u32 tgid)
 /* What a program does for the current task, if it is recorded. The filter comes before interrupts go off: most calls end
  * there.
  */
-#define IF_SELECTED(call) (select_current(bpf_get_current_pid_tgid() >> 32) ? ALONE(call) : 0)
+#define IF_SELECTED(call) (select_current(current_id() >> 32) ? ALONE(call) : 0)
 
 /* Whether the filter can be answered without knowing the process. */
 static __always_inline bool filter_needs_process(void)

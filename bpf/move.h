@@ -17,13 +17,12 @@
  */
 static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
 {
-	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 	u32 copied;
 
 	if (direction == MDF_SENT)
-		return BPF_CORE_READ(tcp, write_seq);
-	copied = BPF_CORE_READ(tcp, copied_seq);
-	if (BPF_CORE_READ(sk, __sk_common.skc_flags) & (1 << SOCK_DONE) && copied == BPF_CORE_READ(tcp, rcv_nxt))
+		return LOAD(struct tcp_sock, sk, write_seq);
+	copied = LOAD(struct tcp_sock, sk, copied_seq);
+	if (LOAD(struct sock, sk, __sk_common.skc_flags) & (1 << SOCK_DONE) && copied == LOAD(struct tcp_sock, sk, rcv_nxt))
 		return copied - 1;
 	return copied;
 }
@@ -33,8 +32,8 @@ static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
  */
 static __always_inline bool counts_itself(struct sock *sk)
 {
-	return BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP ||
-	       BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_ulp_ops);
+	return LOAD(struct sock, sk, sk_protocol) != IPPROTO_TCP ||
+	       LOAD(struct inet_connection_sock, sk, icsk_ulp_ops);
 }
 
 static __noinline int counted_pos(struct sock *sk, struct entry *entry, u32 len, u32 direction, u32 after)
@@ -87,7 +86,7 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 	}
 	head->captured = want;
 	head->id = entry->id;
-	head->cgroup = bpf_get_current_cgroup_id();
+	head->cgroup = current_cgroup_id();
 	head->len = len;
 	head->pid = task >> 32;
 	head->tid = task;
@@ -122,7 +121,7 @@ static __always_inline void send_failed(struct sock *sk)
 SEC("raw_tp/tcp_sendmsg_locked")
 int send_began(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 task = bpf_get_current_pid_tgid();
+	u64 task = current_id();
 
 	if (!select_current(task >> 32))
 		return 0;

@@ -9,7 +9,7 @@
 
 static __always_inline bool is_tcp(struct sock *sk)
 {
-	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u16 family = LOAD(struct sock, sk, __sk_common.skc_family);
 	u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 
 	return (family == AF_INET || family == AF_INET6) && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);

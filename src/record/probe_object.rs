@@ -14,7 +14,7 @@ use super::cgroup::Tree;
 use super::kallsyms;
 use super::kretprobe::Kretprobes;
 use super::probe::{Config, Count, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, WHOAMI};
+use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, Uses, WHOAMI};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
 
@@ -62,7 +62,7 @@ fn io_error(error: libbpf_rs::Error) -> io::Error {
 }
 
 /// `struct mdf_config` of bpf/event.h.
-fn settings(config: &Config, levels: Option<&[u32]>, irq_off: bool) -> Vec<u8> {
+fn settings(config: &Config, levels: Option<&[u32]>, uses: Uses) -> Vec<u8> {
     let filter = &config.filter;
     let fixed = !filter.dynamic && levels.is_some() && filter.cgroups.len() <= MAX_FIXED_CGROUPS;
     let cgroup_filter = !filter.cgroups.is_empty() || (filter.dynamic && filter.pids.is_empty());
@@ -98,13 +98,13 @@ fn settings(config: &Config, levels: Option<&[u32]>, irq_off: bool) -> Vec<u8> {
         );
     }
     bytes.extend((filter.ports.len().min(MAX_PORTS) as u32).to_ne_bytes());
-    bytes.extend(u32::from(irq_off).to_ne_bytes());
+    bytes.extend(u32::from(uses.irq_off).to_ne_bytes());
     for i in 0..MAX_PORTS {
         bytes.extend(filter.ports.get(i).copied().unwrap_or(0).to_ne_bytes());
     }
     // Whoever chooses among cgroups at run time has to hear of them.
     bytes.extend(u32::from(filter.dynamic).to_ne_bytes());
-    bytes.extend(0u32.to_ne_bytes());
+    bytes.extend(u32::from(uses.plain_loads).to_ne_bytes());
     bytes
 }
 
@@ -146,24 +146,29 @@ impl Loaded {
     /// Opens, configures, loads and attaches one backend. For the self-test at first: nothing but this process's own
     /// thread group is recorded until [`Loaded::go`].
     pub fn new(plan: &Plan, config: &Config) -> Result<Loaded, libbpf_rs::Error> {
-        if plan.irq_off {
-            let loaded = Loaded::load(plan, config, true);
-            // Before 6.15 the verifier does not allow all that we do with interrupts off. Other errors would come again.
-            if loaded.is_ok() || !said().contains("PROG LOAD LOG") {
+        let mut uses = plan.uses;
+        loop {
+            let loaded = Loaded::load(plan, config, uses);
+            // Only what the verifier refuses is tried with less.
+            if loaded.is_ok() || uses == Uses::default() || !said().contains("PROG LOAD LOG") {
                 return loaded;
             }
+            uses = match uses.irq_off {
+                // Before 6.15 the verifier does not allow all that we do with interrupts off.
+                true => Uses { irq_off: false, ..uses },
+                false => Uses::default(),
+            };
         }
-        Loaded::load(plan, config, false)
     }
 
-    fn load(plan: &Plan, config: &Config, irq_off: bool) -> Result<Loaded, libbpf_rs::Error> {
+    fn load(plan: &Plan, config: &Config, uses: Uses) -> Result<Loaded, libbpf_rs::Error> {
         listen_to_libbpf();
         take_said();
         let mut open = ObjectBuilder::default().open_memory(OBJECT)?;
         for mut map in open.maps_mut() {
             match map.name().to_str() {
                 Some(".rodata.config") => {
-                    map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), irq_off))?;
+                    map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), uses))?;
                 }
                 Some("ring") => map.set_max_entries(ring_size(config) as u32)?,
                 Some("sockets" | "seeds") => map.set_max_entries(config.max_sockets.max(16))?,
