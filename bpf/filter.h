@@ -82,7 +82,7 @@ static __always_inline bool select_comm(struct task_struct *task)
 }
 
 /* Whether the current task is recorded. */
-static __always_inline bool select_current(u32 tgid)
+static __always_inline bool select_task(struct task_struct *current, u32 tgid)
 {
 	if (tgid == control.own_tgid)
 		return control.only_self;
@@ -97,7 +97,7 @@ static __always_inline bool select_current(u32 tgid)
 #pragma unroll
 		for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
 			if (i < config.cgroup_count &&
-			    current_ancestor_id(config.cgroup_levels[i]) == config.cgroups[i])
+			    current_ancestor_id(current, config.cgroup_levels[i]) == config.cgroups[i])
 				found = true;
 		}
 		if (!found)
@@ -110,10 +110,15 @@ static __always_inline bool select_current(u32 tgid)
 	return true;
 }
 
+static __always_inline bool select_current(u32 tgid)
+{
+	return select_task(current_task(), tgid);
+}
+
 /* What a program does for the current task, if it is recorded. The filter comes before interrupts go off: most calls end
  * there.
  */
-#define IF_SELECTED(call) (select_current(current_id() >> 32) ? ALONE(call) : 0)
+#define IF_SELECTED(call) (select_current(bpf_get_current_pid_tgid() >> 32) ? ALONE(call) : 0)
 
 /* Whether the filter can be answered without knowing the process. */
 static __always_inline bool filter_needs_process(void)

@@ -24,37 +24,35 @@ static __always_inline u64 cgroup_id(const struct cgroup *cgroup)
 	return LOAD(struct kernfs_node, node, id);
 }
 
-/* The current task's thread group and thread, as bpf_get_current_pid_tgid gives them. */
-static __always_inline u64 current_id(void)
+/* Who makes the call: asked once, because each helper costs about as much as all the loads. */
+static __always_inline struct task_struct *current_task(void)
 {
-	struct task_struct *task;
-
-	if (!config.plain_loads)
-		return bpf_get_current_pid_tgid();
-	task = bpf_get_current_task_btf();
-	return (u64)task->tgid << 32 | (u32)task->pid;
+	return config.plain_loads ? bpf_get_current_task_btf() : NULL;
 }
 
-static __always_inline u64 current_cgroup_id(void)
+/* Thread group and thread, as bpf_get_current_pid_tgid gives them. */
+static __always_inline u64 current_id(struct task_struct *current)
 {
-	struct task_struct *task;
+	if (!config.plain_loads)
+		return bpf_get_current_pid_tgid();
+	return (u64)current->tgid << 32 | (u32)current->pid;
+}
 
+static __always_inline u64 current_cgroup_id(struct task_struct *current)
+{
 	if (!config.plain_loads)
 		return bpf_get_current_cgroup_id();
-	task = bpf_get_current_task_btf();
-	return cgroup_id(task->cgroups->dfl_cgrp);
+	return cgroup_id(current->cgroups->dfl_cgrp);
 }
 
 /* The id of the current task's ancestor cgroup at a level that is known at load time; 0: it is not that deep. */
-static __always_inline u64 current_ancestor_id(u32 level)
+static __always_inline u64 current_ancestor_id(struct task_struct *current, u32 level)
 {
-	struct task_struct *task;
 	struct cgroup *cgroup;
 
 	if (!config.plain_loads)
 		return bpf_get_current_ancestor_cgroup_id(level);
-	task = bpf_get_current_task_btf();
-	cgroup = task->cgroups->dfl_cgrp;
+	cgroup = current->cgroups->dfl_cgrp;
 	if (LOAD(struct cgroup, cgroup, level) < (int)level)
 		return 0;
 	return cgroup_id(load_pointer((void *)cgroup + bpf_core_field_offset(((struct cgroup *)0)->ancestors) +

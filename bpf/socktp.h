@@ -58,7 +58,7 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 	}
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
 		return 0;
-	entry = begin_data(&head, sk, len, 0, direction, id, bpf_ktime_get_boot_ns(), slot);
+	entry = begin_data(&head, sk, len, 0, direction, id, 0, slot);
 	if (!entry)
 		return 0;
 	task = bpf_get_current_task_btf();
@@ -75,9 +75,10 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 
 static __always_inline int if_selected(struct bpf_raw_tracepoint_args *ctx, u8 direction, u32 slot)
 {
-	u64 id = current_id();
+	struct task_struct *current = current_task();
+	u64 id = current_id(current);
 
-	if (!select_current(id >> 32))
+	if (!select_task(current, id >> 32))
 		return 0;
 	return ALONE(moved((struct sock *)ctx->args[0], id, ctx->args[1], ctx->args[2], direction, slot));
 }
