@@ -34,6 +34,8 @@ pub struct Loaded {
     /// Dropped after the links that use them.
     kretprobes: Option<Kretprobes>,
     object: Object,
+    /// What the self-test lost is no loss of the recording.
+    lost_before: KernelLosses,
 }
 
 /// What libbpf said while loading: the verifier's reasons. libbpf has one callback for the whole process.
@@ -184,6 +186,7 @@ impl Loaded {
             object,
             links: Vec::new(),
             kretprobes: None,
+            lost_before: KernelLosses::default(),
         };
         loaded.program(WHOAMI)?.test_run(ProgramInput::default())?;
         loaded.change_control(|control| control.only_self = 1)?;
@@ -229,7 +232,8 @@ impl Loaded {
     }
 
     /// The self-test is over: record what the filter selects.
-    pub fn go(&self) -> io::Result<()> {
+    pub fn go(&mut self) -> io::Result<()> {
+        self.lost_before = self.losses()?;
         self.change_control(|control| control.only_self = 0).map_err(io_error)
     }
 
@@ -326,7 +330,7 @@ impl Loaded {
         self.change_control(newer).map_err(io_error)
     }
 
-    /// The loss counters, added up over all CPUs.
+    /// The loss counters since the self-test, added up over all CPUs.
     pub fn losses(&self) -> io::Result<KernelLosses> {
         let map = self.map("losses").map_err(io_error)?;
         let count = |reason: u32| -> io::Result<Count> {
@@ -345,7 +349,7 @@ impl Loaded {
             Ok(total)
         };
         // The order of `enum mdf_loss`.
-        Ok(KernelLosses {
+        let total = KernelLosses {
             ring_full: count(0)?,
             map_full: count(1)?,
             page_fault: count(2)?,
@@ -354,7 +358,8 @@ impl Loaded {
                 events: self.missed() + self.kretprobes.as_ref().map_or(0, Kretprobes::missed),
                 bytes: 0,
             },
-        })
+        };
+        Ok(total.since(&self.lost_before))
     }
 
     /// Runs that the kernel skipped because the program ran on that CPU already (told since 5.12).
