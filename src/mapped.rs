@@ -1,6 +1,7 @@
 //! Files in memory, without reading them: one of the two places that need unsafe.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -33,6 +34,20 @@ impl Mapped {
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// These bytes are not needed any more: their pages count no longer as memory of this process. Who reads them all
+    /// the same gets them from the file again.
+    pub fn release(&self, range: Range<usize>) {
+        let end = range.end.min(self.map.len());
+        let start = range.start.min(end);
+        #[cfg(unix)]
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file, shared with it and only read: what is dropped comes back unchanged. Where
+            // the advice is refused, only the count of memory is higher.
+            let _ = unsafe { self.map.unchecked_advise_range(advice, start, end - start) };
+        }
     }
 
     /// For messages.

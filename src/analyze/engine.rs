@@ -144,6 +144,12 @@ impl<S: Sink> Engine<S> {
         self.shards.iter_mut().map(|shard| &mut shard.sink)
     }
 
+    /// No exchange that began before this (UTC, ns) is still to come from what was fed so far.
+    pub fn oldest_exchange(&self) -> u64 {
+        let oldest = self.shards.iter().map(|shard| shard.oldest_exchange(&self.hosts));
+        oldest.min().unwrap_or(u64::MAX)
+    }
+
     /// Learns all names before anything else, from state blocks. What was resolved late in the capture (the name of a
     /// pod that was gone by then) then serves its beginning too. Afterwards `feed` does not learn names again.
     pub fn learn_names(&mut self, state: &[Block<'_>]) {
