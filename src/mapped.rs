@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 
+/// A fault maps pages around the one that was asked for, so far (fault_around_bytes of Linux).
+const AROUND: usize = 64 << 10;
+
 /// A file, mapped.
 pub struct Mapped {
     pub path: PathBuf,
@@ -39,8 +42,8 @@ impl Mapped {
     /// These bytes are not needed any more: their pages count no longer as memory of this process. Who reads them all
     /// the same gets them from the file again.
     pub fn release(&self, range: Range<usize>) {
-        let end = range.end.min(self.map.len());
-        let start = range.start.min(end);
+        let end = range.end.saturating_add(AROUND).min(self.map.len());
+        let start = range.start.saturating_sub(AROUND).min(end);
         #[cfg(unix)]
         {
             let advice = memmap2::UncheckedAdvice::DontNeed;

@@ -22,7 +22,7 @@ pub const SHARDS: usize = 16;
 /// Inflated bytes of one batch, about: what is inflated should still be in the cache when the shards read it.
 pub const BATCH_BYTES: usize = 4 << 20;
 /// State blocks that are read together.
-const STATE_BLOCKS: usize = 32;
+pub const STATE_BLOCKS: usize = 32;
 /// Losses kept one by one; further ones are added to the last of their reason.
 const MAX_LOSSES: usize = 65_536;
 

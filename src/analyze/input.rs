@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 
-use super::engine::{BATCH_BYTES, Block, Engine, Source};
+use super::engine::{BATCH_BYTES, Block, Engine, STATE_BLOCKS, Source};
 use super::names::Host;
 use super::packets;
 use super::row::{CaptureFacts, Sink};
@@ -68,9 +68,17 @@ pub fn feed<S: Sink>(
         .filter(|placed| is_state(&placed.stored))
         .map(|placed| placed.block)
         .collect();
-    engine.learn_names(&state);
-    let sought = Sought::new(wanted, &state, engine.hosts());
     let of_file = |file: usize| captures.iter().find(|capture| capture.file == file);
+    let release = |block: &Block<'_>| {
+        if let (Source::Stored(stored), Some(capture)) = (block.source, of_file(block.file)) {
+            capture.mapped.release(stored.range());
+        }
+    };
+    for some in state.chunks(STATE_BLOCKS) {
+        engine.learn_names(some);
+        some.iter().for_each(release);
+    }
+    let sought = Sought::new(wanted, &state, engine.hosts(), release);
     ordered.retain(|placed| {
         let header = of_file(placed.block.file).map(|capture| capture.reader.header());
         header.is_some_and(|header| sought.may_be_in(&placed.stored, header))
@@ -94,11 +102,7 @@ pub fn feed<S: Sink>(
         let (now, later) = rest.split_at(count);
         let batch: Vec<Block<'_>> = now.iter().map(|placed| placed.block).collect();
         engine.feed(&batch);
-        for placed in now {
-            if let Some(capture) = of_file(placed.block.file) {
-                capture.mapped.release(placed.stored.range());
-            }
-        }
+        batch.iter().for_each(release);
         progress.read += now.iter().map(len).sum::<u64>();
         progress.unread_from = first_of(later, engine.hosts());
         after(engine, progress)?;

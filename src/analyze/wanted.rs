@@ -89,8 +89,9 @@ struct Keys {
 }
 
 impl<'w> Sought<'w> {
-    /// Finds the connections and processes in the state of the captures; the hosts know all names already.
-    pub fn new(wanted: &'w Wanted, state: &[Block<'_>], hosts: &[Host]) -> Sought<'w> {
+    /// Finds the connections and processes in the state of the captures; the hosts know all names already. `release` is
+    /// told of each block that was read.
+    pub fn new(wanted: &'w Wanted, state: &[Block<'_>], hosts: &[Host], release: impl Fn(&Block<'_>)) -> Sought<'w> {
         let by_process = !wanted.pids.is_empty() || !wanted.pods.is_empty();
         if wanted.ports.is_empty() && !by_process {
             return Sought { wanted, keys: None };
@@ -110,7 +111,9 @@ impl<'w> Sought<'w> {
             let (Source::Stored(stored), Some(host)) = (block.source, hosts.get(usize::from(block.host))) else {
                 continue;
             };
-            if stored.inflate(&mut buffer).is_err() {
+            let inflated = stored.inflate(&mut buffer);
+            release(block);
+            if inflated.is_err() {
                 continue;
             }
             let is_process = |pid: u32, cgroup: u64, time: u64| {
