@@ -27,7 +27,7 @@ pub const BATCH_BYTES: usize = 4 << 20;
 /// shard after the other would fetch each block anew. So many groups for each thread, for an even share of the work.
 const GROUPS_PER_THREAD: usize = 2;
 /// State blocks that are read together.
-const STATE_BLOCKS: usize = 32;
+pub const STATE_BLOCKS: usize = 32;
 /// Losses kept one by one; further ones are added to the last of their reason.
 const MAX_LOSSES: usize = 65_536;
 
@@ -155,6 +155,12 @@ impl<S: Sink> Engine<S> {
         self.shards.iter_mut().map(|shard| &mut shard.sink)
     }
 
+    /// No exchange that began before this (UTC, ns) is still to come from what was fed so far.
+    pub fn oldest_exchange(&self) -> u64 {
+        let oldest = self.shards.iter().map(|shard| shard.oldest_exchange(&self.hosts));
+        oldest.min().unwrap_or(u64::MAX)
+    }
+
     /// Learns all names before anything else, from state blocks. What was resolved late in the capture (the name of a
     /// pod that was gone by then) then serves its beginning too. Afterwards `feed` does not learn names again.
     pub fn learn_names(&mut self, state: &[Block<'_>]) {
@@ -179,7 +185,6 @@ impl<S: Sink> Engine<S> {
             }
             self.keep_buffers(raws);
         }
-        self.nat.forget_unpaired();
     }
 
     /// Adds to connections, as the upper halves of their sockets' ids, what their other ends are known by.

@@ -409,6 +409,29 @@ impl Flow {
         })
     }
 
+    /// The earliest time that an exchange still to be taken can have, by observer (boot clock of its host, ns).
+    pub fn oldest(&self) -> [u64; OBSERVERS] {
+        let mut oldest = [u64::MAX; OBSERVERS];
+        let mut note = |observer: usize, time: u64| {
+            if time != 0 {
+                oldest[observer] = oldest[observer].min(time);
+            }
+        };
+        for exchange in self.queue.iter() {
+            for (observer, view) in exchange.views.iter().enumerate() {
+                view.times().into_iter().for_each(|time| note(observer, time));
+            }
+        }
+        if matches!(self.speaks, Speaks::Other) {
+            return oldest;
+        }
+        let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
+        self.streams.iter().flat_map(Stream::held).for_each(&mut segment);
+        self.undetected.iter().for_each(|(_, held)| segment(held.segment()));
+        self.unplaced.iter().for_each(|(_, early)| segment(*early));
+        oldest
+    }
+
     /// Hands a spent exchange back for reuse.
     pub fn recycle(&mut self, exchange: Box<Exchange>) {
         self.queue.recycle(exchange);

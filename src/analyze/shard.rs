@@ -473,6 +473,17 @@ impl<S: Sink> Shard<S> {
         self.flow_row(slot, hosts);
     }
 
+    /// No row of an exchange that began before this (UTC, ns) is still to come from what is open here.
+    pub fn oldest_exchange(&self, hosts: &[Host]) -> u64 {
+        let of_slot = |slot: &Slot| {
+            let times = slot.flow.oldest().into_iter().zip(slot.sockets);
+            let utc = |(time, socket): (u64, Option<Key>)| utc(hosts, socket?.0, time);
+            times.filter_map(utc).min()
+        };
+        let slots = self.slots.iter().flatten();
+        slots.filter_map(of_slot).min().unwrap_or(u64::MAX)
+    }
+
     /// The capture is over: everything that is open gets its row.
     pub fn finish(&mut self, hosts: &[Host]) {
         self.end_batch(hosts);
@@ -566,6 +577,12 @@ impl<S: Sink> Shard<S> {
         }
         self.sink.connection(&row);
     }
+}
+
+/// A time of a host in UTC, ns; nothing for what was not seen.
+fn utc(hosts: &[Host], host: u16, boot: u64) -> Option<u64> {
+    let seen = boot != 0 && boot != u64::MAX;
+    seen.then(|| hosts.get(usize::from(host)).map_or(boot, |host| host.utc(boot)))
 }
 
 /// Whether a socket was opened before the first event that is given: where its streams are by now is not known.
@@ -701,10 +718,8 @@ fn emit_exchange<S: Sink>(
         .find(|latency| latency.total_ns.is_some())
         .unwrap_or_default();
     let seen = preferred.map(|observer| {
-        let view = &exchange.views[observer];
-        [view.request.first, view.request.last, view.response.first]
-            .into_iter()
-            .find(|time| *time != 0)
+        let times = exchange.views[observer].times();
+        times.into_iter().find(|time| *time != 0)
     });
     // The host of the observer that is preferred among those that saw it, and its boot clock then.
     let best_seen = preferred

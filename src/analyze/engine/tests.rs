@@ -518,7 +518,8 @@ fn fork_and_exec_are_one_process_and_exec_again_is_another() {
 
 #[test]
 fn a_window_reads_only_its_blocks_and_joins_older_connections() {
-    use crate::analyze::input::{self, Mapped, Wanted};
+    use crate::analyze::input::{self, Mapped};
+    use crate::analyze::wanted::Wanted;
     use crate::format::Writer;
 
     const SECOND: u64 = 1_000_000_000;
