@@ -128,6 +128,7 @@ impl MysqlStitcher {
             self.eof_may_follow = false;
             self.pipelined |= self.pending > 1;
             exchange.response.start = packet.start;
+            exchange.response.end = packet.end;
             exchange.response.begun = true;
         }
         let Message::Mysql(message) = &mut exchange.message else {
@@ -235,6 +236,8 @@ impl MysqlStitcher {
                     0xfb => {
                         // The client may have sent its file already, as far as we were told.
                         self.infile = !(self.last_client_empty && self.last_client_seq != 0);
+                        // A request for the file says nothing about how the command ends.
+                        message.status = Status::NoResponse;
                         Step::Go
                     }
                     _ => match result::columns(payload) {

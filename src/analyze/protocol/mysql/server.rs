@@ -253,7 +253,9 @@ impl MysqlStitcher {
     pub(super) fn lose_server(&mut self, why: Option<Incomplete>, queue: &mut Queue) {
         if self.server != ServerState::Lost {
             // A client that waits for each response has at most one command that the hole does not touch: its newest.
-            self.touched = if self.pipelined {
+            // With more than two of them the order of the directions is not to be trusted: which one is answered next
+            // cannot be said.
+            self.touched = if self.pipelined || self.pending > 2 {
                 self.pending
             } else {
                 self.pending

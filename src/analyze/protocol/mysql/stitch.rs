@@ -219,7 +219,12 @@ impl MysqlStitcher {
                 match step {
                     Step::Leave(_) => return step,
                     Step::Compress => self.compress(from, false),
-                    Step::Lose(why) => self.lose(from, why, queue),
+                    Step::Lose(why) => {
+                        self.lose(from, why, queue);
+                        if from == Side::Server {
+                            self.extend(place.begin(0), place.end(done as usize), queue);
+                        }
+                    }
                     Step::Go => {}
                 }
             }
