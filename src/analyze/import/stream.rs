@@ -354,7 +354,13 @@ impl Stream {
             return;
         }
         self.unseen_packets = self.unseen_packets.saturating_add(1);
-        if self.unseen_packets > GRACE_PACKETS && time.saturating_sub(self.unseen_since) >= GRACE_NS {
+        // The same direction goes on behind them. To wait longer would hand that on after what answers it.
+        let overtaken = self.waiting.as_ref().is_some_and(|waiting| {
+            let newest = waiting.segments.last_key_value();
+            newest.is_some_and(|(_, held)| held.time > self.unseen_since)
+        });
+        let late = self.unseen_packets > GRACE_PACKETS && time.saturating_sub(self.unseen_since) >= GRACE_NS;
+        if overtaken || late {
             self.unseen_packets = 0;
             self.give_up_to(self.acked, time, gaps, out);
         }

@@ -211,6 +211,7 @@ impl HttpStitcher {
     pub(super) fn choose(&mut self, queue: &mut Queue) -> bool {
         let Some(doubt) = self.doubt else {
             match queue.waiting() {
+                0 if self.force && self.answered_early(queue) => {}
                 0 if self.force => {
                     self.doubt = Some(Incomplete::Gap);
                     self.push_orphan(Incomplete::NoRequest, queue);

@@ -22,6 +22,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 pub(super) const HEAD_TOO_LONG: &str = "head longer than 64 KiB";
 pub(super) const HEAD_CUT: &str = "head not captured in full";
 pub(super) const HEAD_ENDED: &str = "connection ended within the head";
+pub(super) const HEAD_ANSWERED: &str = "answered before the head was complete";
 
 /// Where in its stream one direction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,7 +54,7 @@ fn captures_of_real_programs_are_read_as_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(names().len() >= 17);
+    assert!(names().len() >= 23);
 }
 
 #[test]
