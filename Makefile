@@ -19,7 +19,7 @@ help:
 	@echo 'make bench-record   what recording costs'
 	@echo 'make bench-analyze  how fast analysis is'
 	@echo 'make fuzz           every fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))'
-	@echo 'make lint           rustfmt and clippy'
+	@echo 'make lint           rustfmt, clippy, and the kernel side compiled for arm64'
 	@echo 'make release        the static binary'
 	@echo 'make fixtures       record the fixtures again (root)'
 
@@ -33,9 +33,11 @@ test:
 	@.ci/packages build test
 	@.ci/test
 
-test-kernels:
-	@.ci/packages build kernels
-	@tests/kernels/run
+# The very binary that is given away. With the development build: tests/kernels/run
+test-kernels: release
+	@.ci/packages kernels
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --target $(TRIPLE) --no-default-features --example traffic_gen
+	@MDF=$(RELEASE) TRAFFIC_GEN=target/$(TRIPLE)/debug/examples/traffic_gen tests/kernels/run
 
 bench-record: release
 	@.ci/packages bench
@@ -52,9 +54,13 @@ fuzz:
 		RUSTC_BOOTSTRAP=1 cargo fuzz run --features analyze $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
+# A build compiles the kernel side for its own target only; here it is compiled for the other one too, by the flags and with
+# the libbpf headers of the build.
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	clang -target bpf -g -O2 -mcpu=v3 -Wall -Werror -D__TARGET_ARCH_arm64 -c bpf/probe.bpf.c -o $(DEBUG)/probe-arm64.bpf.o \
+		-I "$$(find $(DEBUG)/build -path '*/libbpf-sys-*/out/include' -print -quit)"
 
 # Without clang in the way: captures are read far from where they are made.
 analyze-only:

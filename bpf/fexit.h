@@ -28,8 +28,7 @@ static __always_inline int returned(struct socket *socket, struct msghdr *msg, i
 		head.cut = MDF_CUT_NOT_VISIBLE;
 		return emit_bare(&head);
 	}
-	return emit_iter(&head, (struct iov_iter *)((void *)msg + bpf_core_field_offset(((struct msghdr *)0)->msg_iter)),
-			 slot);
+	return emit_message(&head, (u64)msg, slot);
 }
 
 /* What is behind a program's context as plain numbers: shared helpers take kernel addresses as such. */
@@ -130,7 +129,7 @@ int fexit_spliced(void *ctx)
 	return IF_SELECTED(spliced((struct socket *)argument(ctx, 0), argument(ctx, 5)));
 }
 
-/* Before 6.16 there is no tracepoint that tells when a send begins. (sk, …) */
+/* Before 6.16 there is no tracepoint that tells when a send begins. (sk, msg, …) */
 SEC("fentry/tcp_sendmsg_locked")
 int fentry_send_began(void *ctx)
 {
@@ -138,7 +137,7 @@ int fentry_send_began(void *ctx)
 
 	if (!select_current(task >> 32))
 		return 0;
-	return ALONE(send_begins((struct sock *)argument(ctx, 0), task));
+	return ALONE(send_begins((struct sock *)argument(ctx, 0), argument(ctx, 1), task));
 }
 
 #endif

@@ -110,4 +110,10 @@ static __noinline int emit_iter(struct mdf_data *head, struct iov_iter *iter, u3
 	return emit_vector(head, &start, slot);
 }
 
+/* The same for the iterator of a struct msghdr. */
+static __always_inline int emit_message(struct mdf_data *head, u64 msg, u32 slot)
+{
+	return emit_iter(head, (struct iov_iter *)(msg + bpf_core_field_offset(((struct msghdr *)0)->msg_iter)), slot);
+}
+
 #endif

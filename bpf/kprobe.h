@@ -39,11 +39,6 @@ static __always_inline struct inflight *call_in_progress(u64 task, bool receive)
 	return bpf_map_lookup_elem(&inflights, &key);
 }
 
-static __always_inline int emit_message(struct mdf_data *head, u64 msg, u32 slot)
-{
-	return emit_iter(head, (struct iov_iter *)(msg + bpf_core_field_offset(((struct msghdr *)0)->msg_iter)), slot);
-}
-
 /* (socket, msg, size) */
 static __always_inline int send_call(struct pt_regs *ctx)
 {

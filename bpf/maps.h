@@ -38,6 +38,7 @@ struct entry {
 	u64 time; /* connect called, handshake completed, or first seen */
 	u64 cgroup;
 	u64 send_time; /* when the send call in progress began; 0: none */
+	u64 send_msg; /* its struct msghdr; 0: not known */
 	u32 send_tid; /* the thread that makes it */
 	u32 send_pos; /* position of its first byte */
 	u64 many_base; /* sendmmsg, recvmmsg: their vector … */

@@ -99,16 +99,17 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 	return entry;
 }
 
-/* A send call begins, with the socket's lock held: its time, and the position of its first byte. Otherwise a send is
- * stamped when it returns, and over loopback the answer may be there by then.
+/* A send call begins, with the socket's lock held: its time, its message, and the position of its first byte. Otherwise a
+ * send is stamped when it returns, and over loopback the answer may be there by then.
  */
-static __always_inline int send_begins(struct sock *sk, u64 task)
+static __always_inline int send_begins(struct sock *sk, u64 msg, u64 task)
 {
 	struct entry *entry = find_socket(sk);
 
-	if (!entry || (entry->send_time && entry->send_tid == (u32)task))
+	if (!entry || (entry->send_time && entry->send_tid == (u32)task && entry->send_msg == msg))
 		return 0;
 	entry->send_tid = task;
+	entry->send_msg = msg;
 	entry->send_pos = kernel_pos(sk, MDF_SENT);
 	entry->send_time = bpf_ktime_get_boot_ns();
 	return 0;
@@ -119,8 +120,10 @@ static __always_inline void send_failed(struct sock *sk)
 {
 	struct entry *entry = find_socket(sk);
 
-	if (entry)
+	if (entry) {
 		entry->send_time = 0;
+		entry->send_msg = 0;
+	}
 }
 
 /* (sk, msg, skb, size_goal), once per piece of a send call: 6.16 and later. Beside socktp and fexit. */
@@ -132,7 +135,7 @@ int send_began(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!select_task(current, task >> 32))
 		return 0;
-	return ALONE(send_begins((struct sock *)ctx->args[0], task));
+	return ALONE(send_begins((struct sock *)ctx->args[0], ctx->args[1], task));
 }
 
 #endif

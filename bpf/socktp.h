@@ -1,8 +1,9 @@
 /* Backend socktp: the tracepoints that the socket layer fires at the end of each sendmsg and recvmsg (6.3 and later).
- * They tell socket and length; where the bytes are is in the saved registers of the system call, if it is one.
+ * They tell socket and length. Where sent bytes are, tcp_sendmsg_locked has told (6.16 and later); otherwise it is in the
+ * saved registers of the system call, if it is one.
  *
- * Cannot see: payload of io_uring and of splice and sendfile into a socket (lengths only, before 6.16), splice from a
- * socket, MSG_ZEROCOPY receive by mmap, payload of 32-bit programs.
+ * Cannot see: payload that io_uring and 32-bit programs receive, and before 6.16 payload that they, splice and sendfile
+ * send (lengths only); splice from a socket, MSG_ZEROCOPY receive by mmap.
  */
 #ifndef MDF_SOCKTP_H
 #define MDF_SOCKTP_H
@@ -43,6 +44,19 @@ static __always_inline void read_call(struct task_struct *task, struct call *cal
 #endif
 }
 
+/* The message of the send call that ends now, still on the kernel's stack; 0 when it is not known. kTLS and sockmap put
+ * their own functions into the socket and hand other messages to TCP, which are gone by now.
+ */
+static __always_inline u64 sent_message(struct sock *sk, struct entry *entry, u64 task)
+{
+	u64 msg = entry->send_msg;
+
+	if (!msg || entry->send_tid != (u32)task)
+		return 0;
+	entry->send_msg = 0;
+	return BPF_CORE_READ(sk, __sk_common.skc_prot) == BPF_CORE_READ(sk, sk_prot_creator) ? msg : 0;
+}
+
 static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8 direction, u32 slot)
 {
 	struct task_struct *task;
@@ -61,6 +75,12 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 	entry = begin_data(&head, sk, len, 0, direction, id, 0, slot);
 	if (!entry)
 		return 0;
+	if (direction == MDF_SENT) {
+		u64 msg = sent_message(sk, entry, id);
+
+		if (msg)
+			return emit_message(&head, msg, slot);
+	}
 	task = bpf_get_current_task_btf();
 	read_call(task, &call);
 	shape = call_shape(call.number, direction);

@@ -195,6 +195,7 @@ struct sock_common {
 	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
 	__u16 skc_num;
+	struct proto *skc_prot;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
@@ -210,6 +211,7 @@ struct sock_cgroup_data___val {
 };
 struct sock {
 	struct sock_common __sk_common;
+	struct proto *sk_prot_creator;
 	struct socket *sk_socket;
 	int sk_err;
 	u16 sk_protocol;

@@ -51,8 +51,9 @@ impl Backend {
                  only); receiving by mmap, and sockets that the kernel itself reads without recvmsg (nothing)"
             }
             Backend::Socktp => {
-                "payload of io_uring, sendfile and splice into a socket, and of 32-bit programs (lengths only); \
-                 splice out of a socket, receiving by mmap, sockets that the kernel itself reads (nothing)"
+                "payload that io_uring and 32-bit programs receive, and before Linux 6.16 also what they, sendfile and \
+                 splice send (lengths only); splice out of a socket, receiving by mmap, sockets that the kernel itself \
+                 reads (nothing)"
             }
             Backend::Kprobe => {
                 "payload spliced out of a socket, payload in kernel pages on other machines than x86-64 (lengths \

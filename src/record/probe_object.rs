@@ -204,8 +204,13 @@ impl Loaded {
     /// Tells the programs where the kernel keeps its pages. Reading /proc/kallsyms can take the better part of a second,
     /// so it is waited for only a while; until it is done, payload in pages is not read.
     fn find_pages(&self, plan: &Plan) -> Result<(), libbpf_rs::Error> {
-        let wanted = |hook: Hook| matches!(hook, Hook::Exit(_) | Hook::Kprobe(_));
-        if !plan.programs.iter().any(|planned| wanted(planned.hook)) {
+        let reads_pages = |hook: Hook| {
+            matches!(
+                hook,
+                Hook::Exit(_) | Hook::Kprobe(_) | Hook::Tracepoint("tcp_sendmsg_locked")
+            )
+        };
+        if !plan.programs.iter().any(|planned| reads_pages(planned.hook)) {
             return Ok(());
         }
         if plan.programs.iter().any(|planned| planned.hook == Hook::Call)

@@ -79,6 +79,7 @@ const SOCKTP: &[Planned] = &[
     must("socktp_sent", Hook::Tracepoint("sock_send_length")),
     must("socktp_received", Hook::Tracepoint("sock_recv_length")),
     may("send_began", Hook::Tracepoint("tcp_sendmsg_locked")),
+    may(FIND_PAGES, Hook::Call),
 ];
 
 const KPROBE: &[Planned] = &[
