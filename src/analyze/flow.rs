@@ -151,6 +151,13 @@ impl Flow {
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
         match self.streams[sender].offer(&segment) {
+            // A packet capture was put in order when it was read: what is missing is missing, and to wait for it would
+            // let the other direction run ahead.
+            Offer::Later if self.is_seen_on_the_wire_only() => {
+                self.give_up(sender, Some(segment.pos));
+                self.release(sender);
+                return;
+            }
             Offer::Later => return,
             Offer::Now => {}
             Offer::Full => {
@@ -163,6 +170,10 @@ impl Flow {
         }
         self.read(sender, &segment);
         self.release(sender);
+    }
+
+    fn is_seen_on_the_wire_only(&self) -> bool {
+        self.coverage[WIRE].attached && self.coverage[..WIRE].iter().all(|coverage| !coverage.attached)
     }
 
     fn release(&mut self, sender: usize) {

@@ -286,6 +286,37 @@ fn no_latency_is_computed_across_a_gap() {
     );
 }
 
+/// The importer has put the segments in order: to wait for what is missing would let the requests run ahead of the
+/// responses, and give them the wrong ones.
+#[test]
+fn a_response_lost_on_the_wire_costs_only_its_own_exchange() {
+    let Record::Socket(socket) = client(CLIENT, 5000) else {
+        unreachable!()
+    };
+    let wire = Record::Socket(Socket {
+        role: Role::Wire,
+        ..socket
+    });
+    let (ask, answer) = (GET.len() as u32, OK.len() as u32);
+    let mut records = vec![wire];
+    for n in 0..8u32 {
+        let time = 10_000 * u64::from(n + 1);
+        records.push(up(CLIENT, time, n * ask, GET));
+        if n != 1 {
+            records.push(down(CLIENT, time + u64::from(n + 1), n * answer, OK));
+        }
+    }
+    records.push(close(CLIENT, 100_000));
+    let rows = rows(&[&records]);
+    let complete: Vec<_> = rows.iter().filter(|row| row.ends_with("complete")).collect();
+    assert_eq!(complete.len(), 7, "{rows:#?}");
+    for n in [0, 2, 3, 4, 5, 6, 7] {
+        let total = format!("total=Some({})", n + 1);
+        // The response right behind the hole may have begun inside of it.
+        assert!(n == 2 || complete.iter().any(|row| row.contains(&total)), "{rows:#?}");
+    }
+}
+
 #[test]
 fn a_port_that_is_used_again_is_another_connection() {
     let (client_2, server_2) = ((7 << 32) | 3, (7 << 32) | 4);

@@ -273,6 +273,18 @@ fn a_hole_is_told_of_before_what_the_other_end_says_next() {
     assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 8));
 }
 
+/// Found by a property: the stream was taken up at a position that 32 bits take for an earlier one.
+#[test]
+fn a_stream_is_not_taken_up_behind_itself() {
+    let mut talk = Talk::at(0, 0);
+    talk.packet(1, 1_073_743_172, 0, "S", b"123456789");
+    for _ in 0..10 {
+        talk.packet(1, 0, 0, "", b"x");
+    }
+    let run = talk.run();
+    assert_eq!(run.client(), "123456789");
+}
+
 #[test]
 fn an_acknowledgment_captured_before_its_bytes_loses_nothing() {
     let mut talk = Talk::opened();
