@@ -62,6 +62,8 @@ pub struct Flow {
     /// Its beginning was not seen.
     joined: bool,
     join_tries: u32,
+    /// Whose bytes were tried last.
+    join_sender: usize,
     coverage: [Coverage; OBSERVERS],
     streams: [Stream; 2],
     ended: [bool; 2],
@@ -88,6 +90,7 @@ impl Flow {
             client,
             joined,
             join_tries: 0,
+            join_sender: usize::MAX,
             coverage: Default::default(),
             streams: Default::default(),
             ended: [false; 2],
@@ -277,7 +280,11 @@ impl Flow {
                 self.settled_on(client, "mysql", sender, segment);
             }
             (_, Guess::Other(_) | Guess::More) if self.joined && self.join_tries < MAX_JOIN_TRIES => {
-                self.join_tries += 1;
+                // A body may be long: it counts once, whatever its segments.
+                if self.join_sender != sender {
+                    self.join_sender = sender;
+                    self.join_tries += 1;
+                }
                 self.undetected.clear();
                 self.why = "started before capture";
             }

@@ -159,20 +159,22 @@ impl Connection {
             self.announce(out);
         }
         self.connect(side, segment, out);
+        // What the segment acknowledges comes before what it says.
+        self.tick(1 - side, time, summary, out);
         if segment.len > 0 {
             self.data(side, seq, segment, summary, out);
         }
         if segment.fin {
             self.streams[side].finish_at(seq.wrapping_add(segment.len));
         }
-        for direction in 0..2 {
-            self.with_stream(direction, summary, out, |stream, gaps, out| {
-                stream.tick(time, gaps, out)
-            });
-        }
+        self.tick(side, time, summary, out);
         if self.streams[0].is_done() && self.streams[1].is_done() {
             self.close(Ending::Closed, time, summary, out);
         }
+    }
+
+    fn tick(&mut self, side: usize, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        self.with_stream(side, summary, out, |stream, gaps, out| stream.tick(time, gaps, out));
     }
 
     fn synchronize(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {

@@ -14,7 +14,8 @@ const MAX_WINDOW: u64 = 1 << 30;
 /// After so many segments in a row outside the window the stream is taken up where they are.
 const MAX_STRAYS: u8 = 8;
 /// An acknowledgment may be captured before the bytes that it acknowledges (two taps, several queues): unseen bytes are
-/// given up only after this time, and this many further packets of the connection.
+/// given up only after this time, and this many further packets of the connection. Bytes that the same direction has
+/// gone on behind are given up at once: one direction is captured in order.
 const GRACE_NS: u64 = 10_000_000;
 const GRACE_PACKETS: u8 = 3;
 /// What a held segment costs besides its payload.
@@ -365,10 +366,7 @@ impl Stream {
         }
         self.unseen_packets = self.unseen_packets.saturating_add(1);
         // The same direction goes on behind them. To wait longer would hand that on after what answers it.
-        let overtaken = self.waiting.as_ref().is_some_and(|waiting| {
-            let newest = waiting.segments.last_key_value();
-            newest.is_some_and(|(_, held)| held.time > self.unseen_since)
-        });
+        let overtaken = self.waiting.is_some();
         let late = self.unseen_packets > GRACE_PACKETS && time.saturating_sub(self.unseen_since) >= GRACE_NS;
         if overtaken || late {
             self.unseen_packets = 0;

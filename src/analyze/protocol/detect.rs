@@ -59,6 +59,9 @@ fn of_client(bytes: &[u8], joined: bool) -> Guess {
     } else if let Some(guess) = request(text, joined) {
         return guess;
     }
+    if !joined && mysql::looks_like_login(bytes) {
+        return Guess::Mysql;
+    }
     // In a connection seen from its start the server speaks first, and the client's first packet is no command.
     if joined && mysql::looks_like_command(bytes) {
         return Guess::Mysql;
@@ -293,6 +296,17 @@ mod tests {
         assert_eq!(server("HTTP/1.1 200 OK\r\nServer"), Guess::Http);
         assert_eq!(server("HTTP/1.0 4"), Guess::More);
         assert_eq!(guess(b"end of a body", b"HTTP/1.1 200 OK\r\n", true), Guess::Http);
+    }
+
+    /// Only one direction was captured.
+    #[test]
+    fn mysql_from_its_login_packet() {
+        let mut login = b"\x4a\0\0\x01\x85\xa6\xff\x01\0\0\0\x01\x2d".to_vec();
+        login.extend_from_slice(&[0; 23]);
+        login.extend_from_slice(b"root\0\0mysql_native_password\0");
+        assert_eq!(client(&login), Guess::Mysql);
+        login[20] = 1;
+        assert_eq!(client(&login), Guess::Other(UNKNOWN));
     }
 
     #[test]

@@ -362,6 +362,7 @@ impl MysqlStitcher {
         self.client_probe.clear();
         self.client = ClientState::Lost;
         self.client_gap = true;
+        self.client_lost |= why == Some(Incomplete::Gap);
         if !self.held.is_empty() {
             // What came before its command answers one that is lost.
             self.lose_server(None, queue);

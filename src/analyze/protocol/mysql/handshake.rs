@@ -168,3 +168,18 @@ pub fn looks_like_greeting(bytes: &[u8]) -> bool {
         _ => false,
     }
 }
+
+/// Whether a client's first bytes are a handshake response, or the SSL request that stands before it: sequence id 1, and
+/// nineteen bytes of filler that nobody uses.
+pub fn looks_like_login(bytes: &[u8]) -> bool {
+    match bytes.split_first_chunk::<4>() {
+        Some(([a, b, 0, 1], payload)) => {
+            let len = usize::from(*a) | usize::from(*b) << 8;
+            len >= 32
+                && payload
+                    .get(9..28)
+                    .is_some_and(|filler| filler.iter().all(|byte| *byte == 0))
+        }
+        _ => false,
+    }
+}

@@ -17,7 +17,7 @@ mod stitch;
 
 pub use command::looks_like_command;
 pub use fingerprint::{digest, fingerprint};
-pub use handshake::looks_like_greeting;
+pub use handshake::{looks_like_greeting, looks_like_login};
 pub use message::{MysqlMessage, Status, command_name};
 pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};
 

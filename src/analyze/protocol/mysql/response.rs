@@ -325,6 +325,7 @@ impl MysqlStitcher {
             queue.answer_ended();
         }
         self.pending = self.pending.saturating_sub(1);
+        self.client_lost &= self.pending > 0;
         self.open = false;
         self.rows = 0;
         self.server = ServerState::First;

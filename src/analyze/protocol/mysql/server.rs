@@ -253,14 +253,16 @@ impl MysqlStitcher {
     pub(super) fn lose_server(&mut self, why: Option<Incomplete>, queue: &mut Queue) {
         if self.server != ServerState::Lost {
             // A client that waits for each response has at most one command that the hole does not touch: its newest.
-            // With more than two of them the order of the directions is not to be trusted: which one is answered next
-            // cannot be said.
-            self.touched = if self.pipelined || self.pending > 2 {
+            // With more than two of them the order of the directions is not to be trusted, and with a lost command the
+            // next answer may be that one's: which of them is answered next cannot be said. The only one is touched by
+            // a hole that lies where its answer begins.
+            let only = self.open || why == Some(Incomplete::Gap);
+            self.touched = if self.pipelined || self.pending > 2 || self.client_lost {
                 self.pending
             } else {
                 self.pending
                     .saturating_sub(1)
-                    .max(usize::from(self.open && self.pending > 0))
+                    .max(usize::from(only && self.pending > 0))
             };
             if matches!(self.server, ServerState::Start | ServerState::Login) && self.session.compressed() {
                 self.compress(Side::Server, true);

@@ -96,6 +96,8 @@ pub struct MysqlStitcher {
     pub(super) last_client_empty: bool,
     /// Bytes of the client are lost since its last command: a response without a command answers one of them.
     pub(super) client_gap: bool,
+    /// A command may be lost whose response is not over.
+    pub(super) client_lost: bool,
     /// Commands read in the piece at hand.
     pub(super) in_this_piece: u32,
 
@@ -144,6 +146,7 @@ impl MysqlStitcher {
             last_client_seq: 0,
             last_client_empty: false,
             client_gap: joined,
+            client_lost: false,
             in_this_piece: 0,
             server: ServerState::Start,
             server_framer: Framer::default(),

@@ -366,6 +366,27 @@ fn a_request_for_a_local_file_is_no_status() {
     );
 }
 
+/// The answer of the one, the command of the other: the pair that is left over is none.
+#[test]
+fn a_lost_response_and_a_lost_command_make_no_pair() {
+    let mut talk = Talk::login(P41);
+    let ok = |n| [0, n, 0, 2, 0, 0, 0];
+    talk.select(b"a").server(1, &ok(1)).select(b"b");
+    let (lost, command) = (packet(1, OK).len() as u64, packet(0, b"\x03c").len() as u64);
+    talk.miss(Side::Client, command, Missing::Lost)
+        .miss(Side::Server, lost, Missing::Lost)
+        .server(1, &ok(3));
+    talk.select(b"d").server(1, &ok(4));
+    assert_eq!(
+        talk.run().lines(),
+        [
+            r#"COM_QUERY "a" ok affected=1"#,
+            r#"COM_QUERY "b" no_response rows=? [gap]"#,
+            r#"COM_QUERY "d" ok affected=4"#
+        ]
+    );
+}
+
 /// The order of the two directions is only roughly right. Three commands wait, and a hole is told of only now: the next
 /// answer may be the second's as well as the third's, so it is nobody's.
 #[test]
