@@ -152,7 +152,10 @@ impl Packets<'_> {
                     progress.read = self.read.load(Ordering::Relaxed);
                     // As far as packets are in the order of time: a block holds many, so late ones are rare.
                     let events = batch.iter().filter(|raw| raw.class == Class::Events);
-                    progress.unread_from = events.map(|raw| raw.first_time).next_back().unwrap_or(progress.unread_from);
+                    progress.unread_from = events
+                        .map(|raw| raw.first_time)
+                        .next_back()
+                        .unwrap_or(progress.unread_from);
                     after(engine, progress)?;
                 }
                 Ok::<(), anyhow::Error>(())
