@@ -44,7 +44,9 @@ bench-record: release
 	@bench/record
 
 bench-analyze: release
+	@.ci/packages bench
 	@bench/analyze
+	@bench/analyze --large
 
 fuzz:
 	@cd fuzz && for target in $$(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | tail -n +2); do \

@@ -209,7 +209,7 @@ struct mdf_config {
 	u32 irq_off; /* run with interrupts off, so that nothing nests and is skipped (bpf_local_irq_save, 6.14) */
 	u16 ports[MDF_MAX_PORTS];
 	u32 all_cgroups; /* tell of each cgroup that is made, whatever is recorded */
-	u32 pad;
+	u32 plain_loads; /* kernel memory can be read by plain loads (bpf_rdonly_cast, 6.2) */
 };
 _Static_assert(sizeof(struct mdf_config) == 144, "mdf_config");
 

@@ -5,11 +5,6 @@
 /* Depth of the cgroup tree that is walked. */
 #define MAX_CGROUP_LEVELS 24
 
-static __always_inline u64 cgroup_id(struct cgroup *cgroup)
-{
-	return cgroup ? BPF_CORE_READ(cgroup, kn, id) : 0;
-}
-
 /* The id of the ancestor at this level; 0 when the cgroup is not that deep. */
 static __always_inline u64 ancestor_id(struct cgroup *cgroup, u32 level)
 {
@@ -87,7 +82,7 @@ static __always_inline bool select_comm(struct task_struct *task)
 }
 
 /* Whether the current task is recorded. */
-static __always_inline bool select_current(u32 tgid)
+static __always_inline bool select_task(struct task_struct *current, u32 tgid)
 {
 	if (tgid == control.own_tgid)
 		return control.only_self;
@@ -102,7 +97,7 @@ static __always_inline bool select_current(u32 tgid)
 #pragma unroll
 		for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
 			if (i < config.cgroup_count &&
-			    bpf_get_current_ancestor_cgroup_id(config.cgroup_levels[i]) == config.cgroups[i])
+			    current_ancestor_id(current, config.cgroup_levels[i]) == config.cgroups[i])
 				found = true;
 		}
 		if (!found)
@@ -113,6 +108,11 @@ static __always_inline bool select_current(u32 tgid)
 	if (config.comm_filter && !select_comm((void *)bpf_get_current_task()))
 		return false;
 	return true;
+}
+
+static __always_inline bool select_current(u32 tgid)
+{
+	return select_task(current_task(), tgid);
 }
 
 /* What a program does for the current task, if it is recorded. The filter comes before interrupts go off: most calls end

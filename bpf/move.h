@@ -17,13 +17,12 @@
  */
 static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
 {
-	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 	u32 copied;
 
 	if (direction == MDF_SENT)
-		return BPF_CORE_READ(tcp, write_seq);
-	copied = BPF_CORE_READ(tcp, copied_seq);
-	if (BPF_CORE_READ(sk, __sk_common.skc_flags) & (1 << SOCK_DONE) && copied == BPF_CORE_READ(tcp, rcv_nxt))
+		return LOAD(struct tcp_sock, sk, write_seq);
+	copied = LOAD(struct tcp_sock, sk, copied_seq);
+	if (LOAD(struct sock, sk, __sk_common.skc_flags) & (1 << SOCK_DONE) && copied == LOAD(struct tcp_sock, sk, rcv_nxt))
 		return copied - 1;
 	return copied;
 }
@@ -33,8 +32,8 @@ static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
  */
 static __always_inline bool counts_itself(struct sock *sk)
 {
-	return BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP ||
-	       BPF_CORE_READ((struct inet_connection_sock *)sk, icsk_ulp_ops);
+	return LOAD(struct sock, sk, sk_protocol) != IPPROTO_TCP ||
+	       LOAD(struct inet_connection_sock, sk, icsk_ulp_ops);
 }
 
 static __noinline int counted_pos(struct sock *sk, struct entry *entry, u32 len, u32 direction, u32 after)
@@ -55,13 +54,19 @@ static __noinline int counted_pos(struct sock *sk, struct entry *entry, u32 len,
 
 /* Fills what a data record says beside its payload: head->captured is the payload that is worth reading. NULL when it
  * is not to be recorded. The caller has asked select_current(). after: bytes of the same call that follow these.
+ * now: when the call returned; 0: the clock is read if nobody told when it began.
  */
 static __always_inline struct entry *begin_data(struct mdf_data *head, struct sock *sk, u32 len, u32 after,
 						u8 direction, u64 task, u64 now, u32 slot)
 {
-	struct entry *entry = use_socket(sk, now, slot);
+	struct entry *entry = find_socket(sk);
 	u32 want = len;
+	bool timed = entry && entry->announced && entry->pid && direction == MDF_SENT && entry->send_time &&
+		     entry->send_tid == (u32)task;
 
+	if (!now && !timed)
+		now = bpf_ktime_get_boot_ns();
+	entry = use_socket(sk, entry, now, slot);
 	if (!entry)
 		return NULL;
 	head->kind = MDF_DATA;
@@ -87,7 +92,7 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 	}
 	head->captured = want;
 	head->id = entry->id;
-	head->cgroup = bpf_get_current_cgroup_id();
+	head->cgroup = current_cgroup_id(current_task());
 	head->len = len;
 	head->pid = task >> 32;
 	head->tid = task;
@@ -125,9 +130,10 @@ static __always_inline void send_failed(struct sock *sk)
 SEC("raw_tp/tcp_sendmsg_locked")
 int send_began(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 task = bpf_get_current_pid_tgid();
+	struct task_struct *current = current_task();
+	u64 task = current_id(current);
 
-	if (!select_current(task >> 32))
+	if (!select_task(current, task >> 32))
 		return 0;
 	return ALONE(send_begins((struct sock *)ctx->args[0], ctx->args[1], task));
 }

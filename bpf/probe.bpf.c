@@ -8,6 +8,7 @@
 #include "event.h"
 #include "maps.h"
 #include "emit.h"
+#include "load.h"
 #include "filter.h"
 #include "sock.h"
 #include "state.h"

@@ -9,7 +9,7 @@
 
 static __always_inline bool is_tcp(struct sock *sk)
 {
-	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u16 family = LOAD(struct sock, sk, __sk_common.skc_family);
 	u16 protocol = BPF_CORE_READ(sk, sk_protocol);
 
 	return (family == AF_INET || family == AF_INET6) && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
@@ -220,11 +220,10 @@ static __noinline int own_socket(struct sock *sk, struct entry *entry, u64 now, 
 }
 
 /* The entry of a socket that a selected task uses now, with its Socket record written; NULL when it is not wanted.
+ * entry: what find_socket() gave.
  */
-static __always_inline struct entry *use_socket(struct sock *sk, u64 now, u32 slot)
+static __always_inline struct entry *use_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot)
 {
-	struct entry *entry = find_socket(sk);
-
 	if (!entry) {
 		entry = discovered(sk, now, slot);
 		if (!entry)

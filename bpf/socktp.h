@@ -13,16 +13,14 @@
  */
 static __always_inline bool fd_is(struct task_struct *task, u64 fd, struct sock *sk)
 {
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct socket *socket = BPF_CORE_READ(sk, sk_socket);
-	struct file *file = NULL;
-	struct file **files;
+	struct fdtable *table = task->files->fdt;
+	struct socket *socket = LOAD(struct sock, sk, sk_socket);
+	struct file *file;
 
-	if (!socket || fd >= BPF_CORE_READ(table, max_fds))
+	if (!socket || fd >= table->max_fds)
 		return false;
-	files = BPF_CORE_READ(table, fd);
-	bpf_probe_read_kernel(&file, sizeof(file), files + fd);
-	return file && BPF_CORE_READ(socket, file) == file;
+	file = load_pointer((void *)table->fd + fd * sizeof(file));
+	return file && LOAD(struct socket, socket, file) == file;
 }
 
 static __always_inline void read_call(struct task_struct *task, struct call *call)
@@ -74,7 +72,7 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 	}
 	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
 		return 0;
-	entry = begin_data(&head, sk, len, 0, direction, id, bpf_ktime_get_boot_ns(), slot);
+	entry = begin_data(&head, sk, len, 0, direction, id, 0, slot);
 	if (!entry)
 		return 0;
 	if (direction == MDF_SENT) {
@@ -97,9 +95,10 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 
 static __always_inline int if_selected(struct bpf_raw_tracepoint_args *ctx, u8 direction, u32 slot)
 {
-	u64 id = bpf_get_current_pid_tgid();
+	struct task_struct *current = current_task();
+	u64 id = current_id(current);
 
-	if (!select_current(id >> 32))
+	if (!select_task(current, id >> 32))
 		return 0;
 	return ALONE(moved((struct sock *)ctx->args[0], id, ctx->args[1], ctx->args[2], direction, slot));
 }

@@ -187,7 +187,7 @@ static __noinline int closing(struct sock *sk)
 	struct entry *entry = find_socket(sk);
 
 	if (entry && !entry->pid && select_current(tgid))
-		use_socket(sk, bpf_ktime_get_boot_ns(), SLOT_STATE);
+		use_socket(sk, entry, bpf_ktime_get_boot_ns(), SLOT_STATE);
 	return 0;
 }
 

@@ -113,6 +113,12 @@ struct pid {
 	struct upid numbers[1];
 };
 
+/* Stands for any pointer in memory: it is nothing else. */
+struct hlist_node;
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct kernfs_node {
 	u64 id;
 };

@@ -409,6 +409,9 @@ pub struct DoctorArgs {
     /// As one JSON object
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub names: NamesArgs,
 }
 
 #[derive(Debug, Args)]

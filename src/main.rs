@@ -109,8 +109,9 @@ fn printer() -> Option<masdeepflow::record::printer::MakePrinter> {
 
 #[cfg(feature = "record")]
 fn doctor(arguments: cli::DoctorArgs) -> Result<Outcome> {
-    let report = masdeepflow::record::doctor::examine();
-    let text = if arguments.json {
+    let json = arguments.json;
+    let report = masdeepflow::record::doctor::examine(&arguments.names.options());
+    let text = if json {
         format!("{:#}\n", report.json())
     } else {
         report.text()

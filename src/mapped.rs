@@ -1,10 +1,14 @@
 //! Files in memory, without reading them: one of the two places that need unsafe.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
+
+/// A fault maps pages around the one that was asked for, so far (fault_around_bytes of Linux).
+const AROUND: usize = 64 << 10;
 
 /// A file, mapped.
 pub struct Mapped {
@@ -33,6 +37,20 @@ impl Mapped {
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// These bytes are not needed any more: their pages count no longer as memory of this process. Who reads them all
+    /// the same gets them from the file again.
+    pub fn release(&self, range: Range<usize>) {
+        let end = range.end.saturating_add(AROUND).min(self.map.len());
+        let start = range.start.saturating_sub(AROUND).min(end);
+        #[cfg(unix)]
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file, shared with it and only read: what is dropped comes back unchanged. Where
+            // the advice is refused, only the count of memory is higher.
+            let _ = unsafe { self.map.unchecked_advise_range(advice, start, end - start) };
+        }
     }
 
     /// For messages.

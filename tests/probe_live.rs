@@ -754,3 +754,31 @@ fn filters_select_and_children_are_followed() {
         assert!(of_kind!(seen, Data).count() > 8, "{backend}");
     }
 }
+
+/// Connections beside each other, more than the table has room for.
+#[test]
+#[ignore = "run by a_table_that_is_full_is_counted"]
+fn child_many_connections() {
+    if !enter_cgroup() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address");
+    let _open: Vec<_> = (0..40)
+        .map(|_| {
+            let client = TcpStream::connect(address).expect("connect");
+            (client, listener.accept().expect("accept"))
+        })
+        .collect();
+}
+
+#[test]
+fn a_table_that_is_full_is_counted() {
+    for backend in backends() {
+        let (_, seen, losses, _) = record(backend, "child_many_connections", |config, _| config.max_sockets = 16);
+        assert!(losses.map_full.events > 0, "{backend}: {losses:?}");
+        // Preallocated tables may hold a few more: each CPU keeps some free ones.
+        assert!(seen.sockets().len() < 80, "{backend}");
+        assert_eq!(losses.ring_full.events, 0, "{backend}");
+    }
+}

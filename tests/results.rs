@@ -297,7 +297,8 @@ fn written(options: ResultOptions, selection: &Selection) -> (String, bool) {
     let mut results = Results::new(plan.clone(), &[facts()]).unwrap();
     let mut sinks: Vec<ShardSink> = (0..SHARDS).map(|_| Results::sink(&plan)).collect();
     fill(&mut sinks);
-    results.drain(sinks.iter_mut(), 0).unwrap();
+    results.collect(sinks.iter_mut());
+    results.write_ready(|| 0).unwrap();
     let lost = results.finish(sinks, &[facts()]).unwrap();
     (std::fs::read_to_string(path).unwrap(), lost)
 }

@@ -7,6 +7,7 @@ mod fail;
 mod group;
 mod http;
 mod mysql;
+mod pcap;
 mod process;
 mod server;
 mod synth;

@@ -25,6 +25,7 @@ use masdeepflow::format::writer::Writer;
 use serde_json::{Value, json};
 
 use crate::mysql;
+use crate::pcap::{ACK, FIN, Pcap, SYN, Way};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Protocol {
@@ -50,6 +51,9 @@ pub struct Synth {
     /// The file to write; an existing one is replaced.
     #[arg(short, long)]
     output: PathBuf,
+    /// The same traffic as a packet capture too, as seen between the two hosts.
+    #[arg(long)]
+    pcap: Option<PathBuf>,
     /// Exchanges in all.
     #[arg(short = 'n', long, default_value_t = 1_000_000)]
     exchanges: u64,
@@ -201,6 +205,7 @@ struct Simulation<'a> {
     /// Decides which events are lost; apart from `random`, so that both hosts' files tell of the same exchanges.
     luck: Random,
     sink: Sink,
+    pcap: Option<Pcap>,
     queue: BinaryHeap<Reverse<(u64, u32)>>,
     connections: Vec<Connection>,
     opened: u64,
@@ -270,6 +275,11 @@ pub fn run(plan: &Synth) -> Result<Value> {
             blocks,
             spent,
         },
+        pcap: plan
+            .pcap
+            .as_deref()
+            .map(|path| Pcap::create(path).with_context(|| format!("cannot write {}", path.display())))
+            .transpose()?,
         queue: BinaryHeap::new(),
         connections: Vec::new(),
         opened: 0,
@@ -283,6 +293,7 @@ pub fn run(plan: &Synth) -> Result<Value> {
     let end = simulation.run(wall)?;
     let Simulation {
         sink,
+        pcap,
         opened,
         asked,
         errors,
@@ -296,10 +307,11 @@ pub fn run(plan: &Synth) -> Result<Value> {
         .join()
         .expect("the writer does not panic")
         .context("cannot write the capture")?;
+    let packets = pcap.map(Pcap::finish).transpose().context("cannot write the packets")?;
     let seconds = started.elapsed().as_secs_f64();
     Ok(json!({
         "mode": "synth", "file": plan.output, "bytes": bytes, "exchanges": asked, "errors": errors,
-        "connections": opened, "data_events": data_events, "lost_events": lost_events,
+        "connections": opened, "data_events": data_events, "packets": packets, "lost_events": lost_events,
         "holed_exchanges": holed_exchanges, "span_seconds": (end - BOOT) as f64 / SECOND as f64,
         "seconds": seconds, "events_per_second": data_events as f64 / seconds,
     }))
@@ -495,6 +507,7 @@ impl Simulation<'_> {
         connection.pids = [pid(0, order as u32 % processes), pid(1, order as u32 % processes)];
         connection.ids = [0, 1].map(|side| pair & !0xffff_ffff | (order * 2 + side + 1) & 0xffff_ffff);
         connection.srtt_us = 2 * self.plan.network_us as u32;
+        self.packets(now, number, &[(0, SYN, 1, 0), (1, SYN | ACK, 1, 0), (0, ACK, 0, 0)])?;
         let handshake = 2 * self.plan.network_us * 1000 + 5_000;
         for side in 0..2 {
             if !self.sees(side) {
@@ -539,7 +552,25 @@ impl Simulation<'_> {
         Ok(())
     }
 
+    /// Packets without payload: sender, flags, and by how much sequence and acknowledgement are behind or ahead.
+    fn packets(&mut self, now: u64, number: usize, packets: &[(usize, u8, u32, u32)]) -> Result<()> {
+        let time = WALL + (now - BOOT);
+        let Some(pcap) = &mut self.pcap else { return Ok(()) };
+        for (after, (sender, flags, behind, ahead)) in packets.iter().enumerate() {
+            let connection = &self.connections[number];
+            let way = Way {
+                sequence: connection.positions[*sender].wrapping_sub(*behind),
+                acknowledged: connection.positions[1 - sender].wrapping_add(*ahead),
+                ..way(connection, *sender)
+            };
+            pcap.packet(time + after as u64, &way, *flags, &[])?;
+        }
+        Ok(())
+    }
+
     fn close(&mut self, now: u64, number: usize) -> Result<()> {
+        let last = [(0, FIN | ACK, 0, 0), (1, FIN | ACK, 0, 1), (0, ACK, u32::MAX, 1)];
+        self.packets(now, number, &last)?;
         for side in 0..2 {
             if self.sees(side) {
                 let connection = &self.connections[number];
@@ -565,6 +596,15 @@ impl Simulation<'_> {
         } else {
             1 - sender
         };
+        if let (Direction::Sent, Some(pcap)) = (direction, &mut self.pcap) {
+            let connection = &self.connections[number];
+            let bytes = if sender == 0 {
+                &connection.request
+            } else {
+                &connection.response
+            };
+            pcap.data(WALL + (now - BOOT), &way(connection, sender), bytes)?;
+        }
         let seen = self.sees(side);
         let lost = self.plan.holes_ppm != 0 && self.luck.next() % 1_000_000 < self.plan.holes_ppm;
         let connection = &mut self.connections[number];
@@ -612,6 +652,17 @@ impl Simulation<'_> {
             connection.sent[sender] += u64::from(len);
         }
         Ok(())
+    }
+}
+
+/// What one end sends next.
+fn way(connection: &Connection, sender: usize) -> Way<'_> {
+    let ends = [&connection.client, &connection.server];
+    Way {
+        from: ends[sender],
+        to: ends[1 - sender],
+        sequence: connection.positions[sender],
+        acknowledged: connection.positions[1 - sender],
     }
 }
 

@@ -1,14 +1,16 @@
 //! The machine: batches of blocks in, rows out.
 //!
-//! Each batch goes through four steps: inflate (a task per block), split by shard (a task per block), learn names (one
-//! thread, little work), follow connections (a task per shard). The number of shards is fixed and each shard sees its
-//! records in file order, so the rows are the same for any number of threads.
+//! Each batch goes through three steps: inflate and split by shard (a task per block), learn names and translated
+//! addresses (one thread, little work), follow connections (a task per group of shards). The number of shards is fixed and
+//! each shard sees its records in file order, so the rows are the same for any number of threads.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::names::{Host, Pods};
+use super::nat::Nat;
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
 use crate::format::block::{self, RawBlock};
@@ -21,8 +23,11 @@ use crate::format::record::{LossReason, Record};
 pub const SHARDS: usize = 16;
 /// Inflated bytes of one batch, about: what is inflated should still be in the cache when the shards read it.
 pub const BATCH_BYTES: usize = 4 << 20;
+/// Shards are followed in groups: each group reads the blocks from front to back, which the processor foresees, where one
+/// shard after the other would fetch each block anew. So many groups for each thread, for an even share of the work.
+const GROUPS_PER_THREAD: usize = 2;
 /// State blocks that are read together.
-const STATE_BLOCKS: usize = 32;
+pub const STATE_BLOCKS: usize = 32;
 /// Losses kept one by one; further ones are added to the last of their reason.
 const MAX_LOSSES: usize = 65_536;
 
@@ -74,10 +79,14 @@ struct KeptLoss {
     file: usize,
 }
 
-/// The offsets of one block's records, by who reads them.
+/// The offsets of one block's records, by who reads them, in the order of the block.
+#[derive(Default)]
 struct Split {
-    shards: [Vec<u32>; SHARDS],
+    /// About a socket, with the number of its shard.
+    sockets: Vec<(u32, u8)>,
     general: Vec<u32>,
+    /// Sockets that are closed, where some connections are translated.
+    closed: Vec<u64>,
     records: u64,
     malformed: u64,
     unknown: u64,
@@ -87,6 +96,7 @@ struct Split {
 pub struct Engine<S> {
     shards: Vec<Shard<S>>,
     hosts: Vec<Host>,
+    nat: Nat,
     recordings: Vec<u64>,
     losses: Vec<KeptLoss>,
     names_known: bool,
@@ -101,6 +111,7 @@ impl<S: Sink> Engine<S> {
         Engine {
             shards: (0..SHARDS).map(|shard| Shard::new(make(shard))).collect(),
             hosts: Vec::new(),
+            nat: Nat::default(),
             recordings: Vec::new(),
             losses: Vec::new(),
             names_known: false,
@@ -144,21 +155,41 @@ impl<S: Sink> Engine<S> {
         self.shards.iter_mut().map(|shard| &mut shard.sink)
     }
 
+    /// No exchange that began before this (UTC, ns) is still to come from what was fed so far.
+    pub fn oldest_exchange(&self) -> u64 {
+        let oldest = self.shards.iter().map(|shard| shard.oldest_exchange(&self.hosts));
+        oldest.min().unwrap_or(u64::MAX)
+    }
+
     /// Learns all names before anything else, from state blocks. What was resolved late in the capture (the name of a
     /// pod that was gone by then) then serves its beginning too. Afterwards `feed` does not learn names again.
     pub fn learn_names(&mut self, state: &[Block<'_>]) {
         self.names_known = true;
         for batch in state.chunks(STATE_BLOCKS) {
-            let raws = self.inflate(batch);
+            let mut buffers = std::mem::take(&mut self.buffers);
+            buffers.resize_with(batch.len(), Vec::new);
+            let raws: Vec<_> = batch
+                .par_iter()
+                .zip(buffers)
+                .map(|(b, buffer)| inflate(b, buffer))
+                .collect();
             for (block, raw) in batch.iter().zip(&raws) {
                 let Ok(raw) = raw else { continue };
                 let host = &mut self.hosts[usize::from(block.host)];
                 for record in block::records(raw.bytes()).flatten() {
                     host.learn(&record);
+                    if let Record::Socket(socket) = &record {
+                        self.nat.learn(block.host, socket);
+                    }
                 }
             }
             self.keep_buffers(raws);
         }
+    }
+
+    /// Adds to connections, as the upper halves of their sockets' ids, what their other ends are known by.
+    pub fn complete_keys(&self, keys: &mut BTreeSet<u32>) {
+        self.nat.complete(keys);
     }
 
     /// Events before this time (UTC, ns) are not going to be given: connections from before are joined in their middle.
@@ -170,12 +201,32 @@ impl<S: Sink> Engine<S> {
 
     /// Takes a batch of blocks, in the order of their files.
     pub fn feed(&mut self, batch: &[Block<'_>]) {
-        let raws = self.inflate(batch);
-        let splits: Vec<Split> = raws
-            .par_iter()
-            .map(|raw| split(raw.as_ref().map_or(&[], Raw::bytes)))
-            .collect();
-        for ((block, raw), split) in batch.iter().zip(&raws).zip(&splits) {
+        let ready = prepare(batch, std::mem::take(&mut self.buffers));
+        self.follow(ready);
+    }
+
+    /// Takes batches one after the other; each is made ready while the one before it is followed. `after` is told after
+    /// each of them how many were taken.
+    pub fn feed_all<E>(
+        &mut self,
+        batches: &[&[Block<'_>]],
+        mut after: impl FnMut(&mut Self, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut ready = batches.first().map(|batch| prepare(batch, Vec::new()));
+        for taken in 1..=batches.len() {
+            let now = ready.take().unwrap_or_default();
+            let next = batches.get(taken);
+            let buffers = std::mem::take(&mut self.buffers);
+            let prepare_next = || next.map(|batch| prepare(batch, buffers));
+            ((), ready) = rayon::join(|| self.follow(now), prepare_next);
+            after(self, taken)?;
+        }
+        Ok(())
+    }
+
+    /// Learns names from a batch, then follows its connections.
+    fn follow(&mut self, mut batch: Vec<Ready<'_>>) {
+        for Ready { block, raw, split } in &batch {
             self.totals.blocks += 1;
             self.totals.records += split.records;
             self.totals.malformed += split.malformed;
@@ -188,20 +239,43 @@ impl<S: Sink> Engine<S> {
                 Err(why) => self.totals.damage.push((block.file, why.clone())),
             }
         }
-        let hosts = &self.hosts;
-        self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
-            for ((block, raw), split) in batch.iter().zip(&raws).zip(&splits) {
-                let Ok(raw) = raw else { continue };
-                let bytes = raw.bytes();
-                for at in &split.shards[number] {
-                    if let Some(record) = record_at(bytes, *at) {
-                        shard.record(block.host, &record, hosts);
+        let (hosts, nat) = (&self.hosts, &self.nat);
+        if !nat.is_empty() {
+            // Where a connection is followed depends on what was just learnt.
+            batch.par_iter_mut().for_each(|Ready { block, raw, split }| {
+                *split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, nat);
+            });
+        }
+        let together = SHARDS.div_ceil(rayon::current_num_threads() * GROUPS_PER_THREAD);
+        self.shards
+            .par_chunks_mut(together)
+            .enumerate()
+            .for_each(|(group, shards)| {
+                let first = group * together;
+                for Ready { block, raw, split } in &batch {
+                    let Ok(raw) = raw else { continue };
+                    let bytes = raw.bytes();
+                    for (at, shard) in &split.sockets {
+                        if let Some(shard) = usize::from(*shard).checked_sub(first).and_then(|n| shards.get_mut(n))
+                            && let Some(mut record) = record_at(bytes, *at)
+                        {
+                            nat.translate(block.host, &mut record);
+                            shard.record(block.host, &record, hosts);
+                        }
                     }
                 }
+                for shard in shards {
+                    shard.end_batch(hosts);
+                }
+            });
+        for Ready { block, split, .. } in &batch {
+            for id in &split.closed {
+                self.nat.close(block.host, *id);
             }
-            shard.end_batch(hosts);
-        });
-        self.keep_buffers(raws);
+        }
+        // Where a connection is followed cannot change once it is.
+        self.nat.forget_unpaired();
+        self.keep_buffers(batch.into_iter().map(|ready| ready.raw));
     }
 
     /// The captures are over: all that is open gets its row. Returns the sinks, in shard order. `files` are the names
@@ -232,26 +306,14 @@ impl<S: Sink> Engine<S> {
         (self.shards.into_iter().map(|shard| shard.sink).collect(), self.totals)
     }
 
-    fn inflate<'a>(&mut self, batch: &[Block<'a>]) -> Vec<Result<Raw<'a>, String>> {
-        let mut buffers = std::mem::take(&mut self.buffers);
-        buffers.resize_with(batch.len(), Vec::new);
-        let inflate = |(block, mut buffer): (&Block<'a>, Vec<u8>)| match block.source {
-            Source::Raw(raw) => Ok(Raw::Borrowed(&raw.bytes)),
-            Source::Stored(stored) => match stored.inflate(&mut buffer) {
-                Ok(()) => Ok(Raw::Inflated(buffer)),
-                Err(error) => Err(error.to_string()),
-            },
-        };
-        batch.par_iter().zip(buffers).map(inflate).collect()
-    }
-
-    fn keep_buffers(&mut self, raws: Vec<Result<Raw<'_>, String>>) {
+    fn keep_buffers<'a>(&mut self, raws: impl IntoIterator<Item = Result<Raw<'a>, String>>) {
         self.buffers.extend(raws.into_iter().filter_map(|raw| match raw {
             Ok(Raw::Inflated(buffer)) => Some(buffer),
             _ => None,
         }));
     }
 
+    /// Says whether a translated connection was found.
     fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
         for record in general.iter().filter_map(|at| record_at(bytes, *at)) {
             match &record {
@@ -268,7 +330,12 @@ impl<S: Sink> Engine<S> {
                     keep_loss(&mut self.losses, kept);
                 }
                 record if self.names_known && record.is_state() => {}
-                record => self.hosts[usize::from(block.host)].learn(record),
+                record => {
+                    self.hosts[usize::from(block.host)].learn(record);
+                    if let Record::Socket(socket) = record {
+                        self.nat.learn(block.host, socket);
+                    }
+                }
             }
         }
     }
@@ -289,18 +356,47 @@ impl Raw<'_> {
     }
 }
 
+/// A block that can be followed.
+struct Ready<'a> {
+    block: Block<'a>,
+    raw: Result<Raw<'a>, String>,
+    split: Split,
+}
+
+/// Inflates blocks and splits them, a task per block, with what is there of `buffers`.
+fn prepare<'a>(batch: &[Block<'a>], mut buffers: Vec<Vec<u8>>) -> Vec<Ready<'a>> {
+    buffers.resize_with(batch.len(), Vec::new);
+    // Translated connections are known only when this batch's turn comes.
+    let nat = Nat::default();
+    let prepare = |(block, buffer): (&Block<'a>, Vec<u8>)| {
+        let raw = inflate(block, buffer);
+        let split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, &nat);
+        Ready {
+            block: *block,
+            raw,
+            split,
+        }
+    };
+    batch.par_iter().zip(buffers).map(prepare).collect()
+}
+
+fn inflate<'a>(block: &Block<'a>, mut buffer: Vec<u8>) -> Result<Raw<'a>, String> {
+    match block.source {
+        Source::Raw(raw) => Ok(Raw::Borrowed(&raw.bytes)),
+        Source::Stored(stored) => match stored.inflate(&mut buffer) {
+            Ok(()) => Ok(Raw::Inflated(buffer)),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+#[inline]
 fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
     block::records(bytes.get(at as usize..)?).next()?.ok()
 }
 
-fn split(bytes: &[u8]) -> Split {
-    let mut split = Split {
-        shards: Default::default(),
-        general: Vec::new(),
-        records: 0,
-        malformed: 0,
-        unknown: 0,
-    };
+fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
+    let mut split = Split::default();
     for frame in block::frames(bytes) {
         let Ok(frame) = frame else {
             split.malformed += 1;
@@ -312,7 +408,11 @@ fn split(bytes: &[u8]) -> Split {
             None => split.unknown += 1,
             Some(kind) => {
                 if let Some(id) = frame.socket_id() {
-                    split.shards[(id >> 32) as usize % SHARDS].push(at);
+                    let shard = nat.shard_key(host, id) as usize % SHARDS;
+                    split.sockets.push((at, shard as u8));
+                    if kind == Kind::Close && !nat.is_empty() {
+                        split.closed.push(id);
+                    }
                 }
                 if !matches!(kind, Kind::Data | Kind::Connect | Kind::Close | Kind::Owner) {
                     split.general.push(at);

@@ -105,6 +105,18 @@ pub struct View {
     pub cgroup: u64,
 }
 
+impl View {
+    /// When it was first seen, first choice first; 0 when not seen.
+    pub fn times(&self) -> [u64; 4] {
+        [
+            self.request.first,
+            self.request.last,
+            self.response.first,
+            self.response.last,
+        ]
+    }
+}
+
 /// What the exchange says.
 #[derive(Debug, Clone)]
 pub enum Message {
@@ -236,9 +248,14 @@ impl Queue {
         self.items.len() - self.answered.min(self.items.len())
     }
 
-    /// All exchanges that are not taken yet, oldest first.
+    /// As [`Queue::iter`], to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
         self.items.iter_mut().map(|exchange| &mut **exchange)
+    }
+
+    /// All exchanges that are not taken yet, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
+        self.items.iter().map(|exchange| &**exchange)
     }
 
     /// The oldest exchange.

@@ -151,6 +151,13 @@ impl Flow {
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
         match self.streams[sender].offer(&segment) {
+            // A packet capture was put in order when it was read: what is missing is missing, and to wait for it would
+            // let the other direction run ahead.
+            Offer::Later if self.is_seen_on_the_wire_only() => {
+                self.give_up(sender, Some(segment.pos));
+                self.release(sender);
+                return;
+            }
             Offer::Later => return,
             Offer::Now => {}
             Offer::Full => {
@@ -163,6 +170,10 @@ impl Flow {
         }
         self.read(sender, &segment);
         self.release(sender);
+    }
+
+    fn is_seen_on_the_wire_only(&self) -> bool {
+        self.coverage[WIRE].attached && self.coverage[..WIRE].iter().all(|coverage| !coverage.attached)
     }
 
     fn release(&mut self, sender: usize) {
@@ -409,6 +420,29 @@ impl Flow {
         })
     }
 
+    /// The earliest time that an exchange still to be taken can have, by observer (boot clock of its host, ns).
+    pub fn oldest(&self) -> [u64; OBSERVERS] {
+        let mut oldest = [u64::MAX; OBSERVERS];
+        let mut note = |observer: usize, time: u64| {
+            if time != 0 {
+                oldest[observer] = oldest[observer].min(time);
+            }
+        };
+        for exchange in self.queue.iter() {
+            for (observer, view) in exchange.views.iter().enumerate() {
+                view.times().into_iter().for_each(|time| note(observer, time));
+            }
+        }
+        if matches!(self.speaks, Speaks::Other) {
+            return oldest;
+        }
+        let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
+        self.streams.iter().flat_map(Stream::held).for_each(&mut segment);
+        self.undetected.iter().for_each(|(_, held)| segment(held.segment()));
+        self.unplaced.iter().for_each(|(_, early)| segment(*early));
+        oldest
+    }
+
     /// Hands a spent exchange back for reuse.
     pub fn recycle(&mut self, exchange: Box<Exchange>) {
         self.queue.recycle(exchange);
@@ -499,8 +533,8 @@ fn note(seen: &mut Seen, span: &Span, segment: &Segment<'_>, hole_from: u64) {
 }
 
 /// The times of one exchange as one observer saw them, if it saw all of it.
-pub fn whole_view(exchange: &Exchange, observer: usize) -> Option<View> {
-    let view = exchange.views[observer];
+pub fn whole_view(exchange: &Exchange, observer: usize) -> Option<&View> {
+    let view = &exchange.views[observer];
     let whole = |seen: &Seen, span: &Span| span.begun && span.ended && seen.first != 0 && !seen.hole;
     let measured = whole(&view.request, &exchange.request) && whole(&view.response, &exchange.response);
     (measured && exchange.incomplete.is_none()).then_some(view)

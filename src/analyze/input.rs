@@ -1,106 +1,41 @@
 //! Opens captures and feeds their blocks to the engine in time order: files of one host, rotated parts, files of
 //! several hosts, packet captures.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result};
 
-use super::engine::{BATCH_BYTES, Block, Engine, Source};
+use super::engine::{BATCH_BYTES, Block, Engine, STATE_BLOCKS, Source};
+use super::names::Host;
 use super::packets;
 use super::row::{CaptureFacts, Sink};
-use crate::format::block::{self, Class};
-use crate::format::header::Header;
+use super::wanted::{Sought, Wanted};
+use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
-use crate::format::record::{Endpoint, Record};
 pub use crate::mapped::Mapped;
 
 /// What is told after each batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
-    /// Compressed bytes read so far, and in all.
+    /// Bytes of the files read so far, and in all.
     pub read: u64,
     pub total: u64,
+    /// No event before this (UTC, ns) is still to be read.
+    pub unread_from: u64,
 }
 
 /// A capture file that was understood, and its place among the files.
 pub struct Capture<'a> {
     pub reader: Reader<'a>,
     pub file: usize,
+    mapped: &'a Mapped,
     host: u16,
 }
 
-/// Which events are wanted. Blocks that can hold none of them are not read; blocks that may are read whole, so rows
-/// still have to be chosen.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// UTC, ns.
-    pub from: Option<u64>,
-    pub to: Option<u64>,
-    /// Either end of a connection; any of them.
-    pub ports: Vec<u16>,
-    pub pids: Vec<u32>,
-}
-
-/// Exchanges that began in the window are followed so far beyond its end, ns.
-const TAIL_NS: u64 = 10_000_000_000;
-/// With more connections than this, most blocks hold one of them.
-const MAX_WANTED_KEYS: usize = 4096;
-
-impl Wanted {
-    /// Whether a block may hold something of it. `keys` are those of [`Wanted::keys`].
-    fn may_be_in(&self, stored: &BlockRef<'_>, header: &Header, keys: Option<&BTreeSet<u32>>) -> bool {
-        let boot = |utc: u64| {
-            header
-                .clock
-                .boot
-                .saturating_add_signed(utc.wrapping_sub(header.clock.realtime) as i64)
-        };
-        let from = self.from.map_or(0, boot);
-        let to = self.to.map_or(u64::MAX, |to| boot(to.saturating_add(TAIL_NS)));
-        if is_state(stored) {
-            return true;
-        }
-        let of_sockets = || keys.is_none_or(|keys| keys.iter().any(|key| stored.sockets().may_contain(*key)));
-        let of_pids = || self.pids.iter().any(|pid| stored.pids().may_contain(*pid));
-        stored.overlaps(from, to) && (of_sockets() || of_pids())
-    }
-
-    /// The connections that it is about, by the upper half of their sockets' ids; `None` for all.
-    fn keys(&self, state: &[Block<'_>]) -> Option<BTreeSet<u32>> {
-        if self.ports.is_empty() && self.pids.is_empty() {
-            return None;
-        }
-        let mut keys = BTreeSet::new();
-        let mut of_pids = BTreeSet::new();
-        let mut buffer = Vec::new();
-        for block in state {
-            let Source::Stored(stored) = block.source else { continue };
-            if stored.inflate(&mut buffer).is_err() {
-                continue;
-            }
-            for record in block::records(&buffer).flatten() {
-                match record {
-                    Record::Socket(socket) => {
-                        let port = |end: &Endpoint| self.ports.contains(&end.port);
-                        if self.ports.is_empty() || port(&socket.local) || port(&socket.remote) {
-                            keys.insert((socket.id >> 32) as u32);
-                        }
-                        if self.pids.contains(&socket.pid) {
-                            of_pids.insert((socket.id >> 32) as u32);
-                        }
-                    }
-                    Record::Owner(owner) if self.pids.contains(&owner.pid) => {
-                        of_pids.insert((owner.id >> 32) as u32);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        if !self.pids.is_empty() {
-            keys.retain(|key| of_pids.contains(key));
-        }
-        (keys.len() <= MAX_WANTED_KEYS).then_some(keys)
-    }
+/// A block in its place among those of all files.
+struct Placed<'a> {
+    block: Block<'a>,
+    stored: BlockRef<'a>,
+    /// No event of this block, or of a later one of its file, is before this (boot clock, ns).
+    since: u64,
 }
 
 /// Reads the headers of capture files and gives each its host.
@@ -108,7 +43,12 @@ pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Res
     let open = |(file, mapped): (usize, &'a Mapped)| {
         let reader = Reader::open(mapped.bytes()).with_context(|| format!("cannot read {}", mapped.name()))?;
         let host = engine.host(reader.header());
-        Ok(Capture { reader, file, host })
+        Ok(Capture {
+            reader,
+            file,
+            mapped,
+            host,
+        })
     };
     let those = files.iter().enumerate().filter(|(_, mapped)| !packets::is_one(mapped));
     those.map(open).collect()
@@ -125,80 +65,109 @@ pub fn feed<S: Sink>(
     let mut ordered = in_time_order(captures);
     let state: Vec<Block<'_>> = ordered
         .iter()
-        .filter(|(_, stored)| is_state(stored))
-        .map(|(b, _)| *b)
+        .filter(|placed| is_state(&placed.stored))
+        .map(|placed| placed.block)
         .collect();
-    engine.learn_names(&state);
-    let keys = wanted.keys(&state);
-    ordered.retain(|(block, stored)| {
-        let header = captures
-            .iter()
-            .find(|capture| capture.file == block.file)
-            .map(|capture| capture.reader.header());
-        header.is_some_and(|header| wanted.may_be_in(stored, header, keys.as_ref()))
+    let of_file = |file: usize| captures.iter().find(|capture| capture.file == file);
+    let release = |block: &Block<'_>| {
+        if let (Source::Stored(stored), Some(capture)) = (block.source, of_file(block.file)) {
+            capture.mapped.release(stored.range());
+        }
+    };
+    for some in state.chunks(STATE_BLOCKS) {
+        engine.learn_names(some);
+        some.iter().for_each(release);
+    }
+    let mut sought = Sought::new(wanted, &state, engine.hosts(), release);
+    sought.complete(|keys| engine.complete_keys(keys));
+    ordered.retain(|placed| {
+        let header = of_file(placed.block.file).map(|capture| capture.reader.header());
+        header.is_some_and(|header| sought.may_be_in(&placed.stored, header))
     });
     if let Some(from) = wanted.from {
         engine.begin_at(from);
     }
+    let len = |placed: &Placed<'_>| u64::from(placed.stored.compressed_len());
     let mut progress = Progress {
-        read: 0,
-        total: ordered
-            .iter()
-            .map(|(_, stored)| u64::from(stored.compressed_len()))
-            .sum(),
+        total: ordered.iter().map(len).sum(),
+        ..Progress::default()
     };
-    let mut rest = ordered.as_slice();
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |(_, stored): &&(Block<'_>, BlockRef<'_>)| {
-            bytes += stored.raw_len() as usize;
-            bytes <= BATCH_BYTES
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (now, later) = rest.split_at(count);
-        let batch: Vec<Block<'_>> = now.iter().map(|(block, _)| *block).collect();
-        engine.feed(&batch);
-        progress.read += now
-            .iter()
-            .map(|(_, stored)| u64::from(stored.compressed_len()))
-            .sum::<u64>();
-        after(engine, progress)?;
-        rest = later;
+    let blocks: Vec<Block<'_>> = ordered.iter().map(|placed| placed.block).collect();
+    let mut batches = Vec::new();
+    let (mut from, mut bytes) = (0, 0);
+    for (at, placed) in ordered.iter().enumerate() {
+        let raw_len = placed.stored.raw_len() as usize;
+        bytes += raw_len;
+        if bytes > BATCH_BYTES && at > from {
+            batches.push(&blocks[from..at]);
+            (from, bytes) = (at, raw_len);
+        }
     }
-    Ok(())
+    batches.push(&blocks[from..]);
+    let mut rest = ordered.as_slice();
+    engine.feed_all(&batches, |engine, taken| {
+        let (now, later) = rest.split_at(batches[taken - 1].len());
+        rest = later;
+        now.iter().for_each(|placed| release(&placed.block));
+        progress.read += now.iter().map(len).sum::<u64>();
+        progress.unread_from = first_of(later, engine.hosts());
+        after(engine, progress)
+    })
 }
 
-fn is_state(stored: &BlockRef<'_>) -> bool {
+/// No event of these blocks is before this, UTC, ns.
+fn first_of(blocks: &[Placed<'_>], hosts: &[Host]) -> u64 {
+    let mut seen = vec![false; hosts.len()];
+    let mut first = u64::MAX;
+    for placed in blocks {
+        let host = usize::from(placed.block.host);
+        // The blocks of a host are in order, so the first of each is enough.
+        if !std::mem::replace(&mut seen[host], true) {
+            let is_known = placed.since != u64::MAX;
+            first = first.min(if is_known {
+                hosts[host].utc(placed.since)
+            } else {
+                u64::MAX
+            });
+            if seen.iter().all(|seen| *seen) {
+                break;
+            }
+        }
+    }
+    first
+}
+
+/// Whether a block names things rather than tells events.
+pub fn is_state(stored: &BlockRef<'_>) -> bool {
     stored.class() == Class::State
 }
 
 /// All blocks by UTC time; a state block stays right before the events block that it was written for.
-fn in_time_order<'a>(captures: &[Capture<'a>]) -> Vec<(Block<'a>, BlockRef<'a>)> {
-    let mut ordered: Vec<(u64, usize, Block<'a>, BlockRef<'a>)> = Vec::new();
+fn in_time_order<'a>(captures: &[Capture<'a>]) -> Vec<Placed<'a>> {
+    let mut ordered: Vec<(u64, Placed<'a>)> = Vec::new();
     for capture in captures {
         let clock = capture.reader.header().clock;
         let utc = |boot: u64| clock.realtime.wrapping_add(boot.wrapping_sub(clock.boot));
-        let mut time = u64::MAX;
+        let mut since = u64::MAX;
         let from = ordered.len();
         for stored in capture.reader.blocks().iter().rev() {
             if !is_state(stored) {
                 // Never later than the blocks after it, so that a file's own order holds.
-                time = time.min(utc(stored.first_time()));
+                since = since.min(stored.first_time());
             }
             let block = Block {
                 source: Source::Stored(*stored),
                 host: capture.host,
                 file: capture.file,
             };
-            ordered.push((time, capture.file, block, *stored));
+            let time = if since == u64::MAX { u64::MAX } else { utc(since) };
+            let stored = *stored;
+            ordered.push((time, Placed { block, stored, since }));
         }
         ordered[from..].reverse();
     }
-    ordered.sort_by_key(|(time, file, ..)| (*time, *file));
-    ordered
-        .into_iter()
-        .map(|(_, _, block, stored)| (block, stored))
-        .collect()
+    ordered.sort_by_key(|(time, placed)| (*time, placed.block.file));
+    ordered.into_iter().map(|(_, placed)| placed).collect()
 }
 
 /// What is known about a capture file after it was read.

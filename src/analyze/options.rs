@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::input::Wanted;
 use super::output::Format;
 use super::query::diff::Condition;
 use super::query::order::SortBy;
 use super::table::TableName;
+use super::wanted::Wanted;
 
 /// `mdf analyze`.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +63,7 @@ impl Selection {
             to: self.to.map(utc),
             ports: self.ports.clone(),
             pids: self.pids.clone(),
+            pods: self.pods.clone(),
         }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! They come after the capture files, one after the other. Each is a host of its own, of which nothing is known.
 
-use std::io;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, anyhow};
@@ -11,7 +13,7 @@ use super::engine::{BATCH_BYTES, Block, Engine, Source};
 use super::import::{Import, ImportSummary, is_packet_capture};
 use super::input::{Mapped, Progress};
 use super::row::{CaptureFacts, Sink};
-use crate::format::RawBlock;
+use crate::format::{Class, RawBlock};
 
 /// Batches that may wait for the engine.
 const AHEAD: usize = 2;
@@ -26,7 +28,33 @@ pub struct Packets<'a> {
     file: usize,
     host: u16,
     import: Option<Import<'a>>,
+    /// Bytes of the file read so far.
+    read: Arc<AtomicU64>,
     facts: CaptureFacts,
+}
+
+/// A mapped file, read once from its beginning; what was read does not stay in memory.
+struct Pages<'a> {
+    mapped: &'a Mapped,
+    at: usize,
+    read: Arc<AtomicU64>,
+}
+
+/// Bytes after which those that were read are released.
+const RELEASE: usize = 8 << 20;
+
+impl Read for Pages<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut rest = self.mapped.bytes().get(self.at..).unwrap_or_default();
+        let len = rest.read(into)?;
+        let until = self.at + len;
+        if self.at / RELEASE != until / RELEASE {
+            self.mapped.release((until / RELEASE - 1) * RELEASE..until);
+        }
+        self.at = until;
+        self.read.store(until as u64, Ordering::Relaxed);
+        Ok(len)
+    }
 }
 
 /// Reads the beginnings of the packet captures among these files and gives each its host.
@@ -34,7 +62,13 @@ pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Res
     let those = files.iter().enumerate().filter(|(_, mapped)| is_one(mapped));
     those
         .map(|(file, mapped)| {
-            let import = Import::open(mapped.bytes()).with_context(|| format!("cannot read {}", mapped.name()))?;
+            let read = Arc::new(AtomicU64::new(0));
+            let pages = Pages {
+                mapped,
+                at: 0,
+                read: Arc::clone(&read),
+            };
+            let import = Import::open(pages).with_context(|| format!("cannot read {}", mapped.name()))?;
             let header = import.header();
             let facts = CaptureFacts {
                 path: mapped.name(),
@@ -55,6 +89,7 @@ pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Res
                 file,
                 host,
                 import: Some(import),
+                read,
                 facts,
             })
         })
@@ -77,9 +112,9 @@ impl Packets<'_> {
             return Ok(());
         };
         let (sender, batches) = sync_channel::<Vec<RawBlock>>(AHEAD);
-        let progress = Progress {
-            read: self.facts.file_bytes,
+        let mut progress = Progress {
             total: self.facts.file_bytes,
+            ..Progress::default()
         };
         let (host, file) = (self.host, self.file);
         let summary = std::thread::scope(|scope| {
@@ -114,6 +149,10 @@ impl Packets<'_> {
                     for raw in &batch {
                         self.count(raw);
                     }
+                    progress.read = self.read.load(Ordering::Relaxed);
+                    // As far as packets are in the order of time: a block holds many, so late ones are rare.
+                    let events = batch.iter().filter(|raw| raw.class == Class::Events);
+                    progress.unread_from = events.map(|raw| raw.first_time).next_back().unwrap_or(progress.unread_from);
                     after(engine, progress)?;
                 }
                 Ok::<(), anyhow::Error>(())

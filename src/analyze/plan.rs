@@ -12,6 +12,7 @@ use super::query::order::column_number;
 use super::table::buffer::Arrangement;
 use super::table::{Spec, TableName};
 use super::template::Patterns;
+use super::wanted::Wanted;
 use crate::outcome::Usage;
 
 /// What becomes of the rows.
@@ -160,6 +161,32 @@ impl Plan {
     pub fn templates(&mut self, templates: &[String]) -> Result<(), Usage> {
         self.patterns = Patterns::new(templates).map_err(|error| Usage(format!("--path-template: {error}")))?;
         Ok(())
+    }
+
+    /// Whether rows go to a terminal while captures are read.
+    pub fn writes_to_terminal(&self) -> bool {
+        use std::io::IsTerminal;
+        let streams = matches!(&self.shape, Shape::One(plan) if !plan.table.is_aggregate());
+        streams && self.output.is_none() && std::io::stdout().is_terminal()
+    }
+
+    /// What of the captures has to be read for `--where`. Rows of processes come from what is read in any case.
+    pub fn bounds(&self) -> Wanted {
+        let tables = [
+            (TableName::Http, &self.filters.http),
+            (TableName::Mysql, &self.filters.mysql),
+            (TableName::Connections, &self.filters.connections),
+        ];
+        let bounds = |(table, filter): (TableName, &RowFilter)| match filter {
+            RowFilter::None => None,
+            RowFilter::All => Some(Wanted::default()),
+            RowFilter::Where(expression) => Some(expression.bounds(&table.specs())),
+        };
+        tables
+            .into_iter()
+            .filter_map(bounds)
+            .reduce(Wanted::or)
+            .unwrap_or_default()
     }
 
     /// Takes in only rows of this part of the capture, which starts at `start` (UTC, ns).
@@ -460,6 +487,25 @@ mod tests {
         assert!(
             wrong.starts_with("--where: table http has no column flavour"),
             "{wrong}"
+        );
+    }
+
+    #[test]
+    fn a_filter_bounds_what_is_read_when_every_table_that_takes_rows_is_bounded() {
+        let bounds = |text: &str, table: Option<TableName>| {
+            let plan = plan(|o| (o.filter, o.table) = (Some(text.into()), table));
+            plan.unwrap().bounds()
+        };
+        assert_eq!(bounds("server_port = 80", None).ports, [80]);
+        assert_eq!(
+            bounds("server_port = 80 and status >= 500", Some(TableName::Endpoints)).ports,
+            [80]
+        );
+        let late = "start >= 2026-01-31T12:00:00Z";
+        assert!(bounds(late, None).from.is_some());
+        assert_eq!(
+            bounds("duration_ns > 1s or server_port = 80", Some(TableName::Connections)),
+            Wanted::default()
         );
     }
 

@@ -303,18 +303,28 @@ impl Results {
         (all, lost)
     }
 
-    /// Takes out of the sinks what can be written. No row before `horizon` (UTC, ns) is still to come; 0 when that is
-    /// not known.
-    pub fn drain<'s>(&mut self, sinks: impl Iterator<Item = &'s mut ShardSink>, horizon: u64) -> Result<()> {
-        if self.streams.is_empty() {
-            return Ok(());
-        }
+    /// Takes the rows out of the sinks.
+    pub fn collect<'s>(&mut self, sinks: impl Iterator<Item = &'s mut ShardSink>) {
         for sink in sinks {
             for (table, stream) in &mut self.streams {
                 if let Some(rows) = sink.take(*table) {
-                    stream.push(rows, horizon)?;
+                    stream.push(rows);
                 }
             }
+        }
+    }
+
+    /// Writes the row groups that can leave. `horizon` says before when (UTC, ns) no exchange is still to come; it is
+    /// asked only when there are rows enough.
+    pub fn write_ready(&mut self, horizon: impl FnOnce() -> u64) -> Result<()> {
+        if !self.streams.iter().any(|(_, stream)| stream.has_group()) {
+            return Ok(());
+        }
+        let horizon = horizon();
+        for (table, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.has_group()) {
+            // Connections and processes are known when they end: when the oldest began that is still open, nobody asks.
+            let of_exchanges = matches!(table, TableName::Http | TableName::Mysql);
+            stream.write_ready(if of_exchanges { horizon } else { 0 })?;
         }
         Ok(())
     }
@@ -322,7 +332,7 @@ impl Results {
     /// Writes everything that is left. `captures` are the facts after reading. Returns whether data was lost or damaged.
     pub fn finish(mut self, mut sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<bool> {
         self.facts = captures.to_vec();
-        self.drain(sinks.iter_mut(), 0)?;
+        self.collect(sinks.iter_mut());
         for (_, stream) in std::mem::take(&mut self.streams) {
             stream.finish()?;
         }

@@ -6,17 +6,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 
 use super::engine::Engine;
-use super::input::{self, Mapped, Wanted};
+use super::input::{self, Mapped};
 use super::names::Pods;
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
 use super::output::human::{self, safe};
 use super::output::{Facts, Format, target};
 use super::packets::{self, Packets};
 use super::plan::Plan;
+use super::progress::Meter;
 use super::query::diff;
 use super::report::Aggregate;
 use super::results::{Results, ShardSink};
 use super::row::{CaptureFacts, Sink};
+use super::wanted::Wanted;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
 
@@ -30,8 +32,8 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     in_pool(&options.engine, || {
         let files = open(&options.inputs)?;
         let start = start_of(&files)?;
+        let wanted = options.selection.wanted(start).and(plan.bounds());
         plan.select(&options.selection, start);
-        let wanted = options.selection.wanted(start);
         let mut engine = Engine::new(|_| Results::sink(&plan));
         name_pods(&options.engine, &mut engine)?;
         let captures = input::captures(&files, &mut engine)?;
@@ -45,17 +47,35 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
                 .collect()
         };
         let mut results = Results::new(plan.clone(), &facts(&packets, &[]))?;
-        input::feed(&captures, &wanted, &mut engine, |engine, _| {
-            results.drain(engine.sinks(), 0)
+        let mut meter = Meter::new(options.engine.progress && !plan.writes_to_terminal(), &packets);
+        let unfed = first_of(&packets);
+        input::feed(&captures, &wanted, &mut engine, |engine, progress| {
+            meter.show(&progress);
+            results.collect(engine.sinks());
+            results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
         })?;
-        for packets in &mut packets {
-            packets.feed(&mut engine, |engine, _| results.drain(engine.sinks(), 0))?;
+        let mut rest = packets.as_mut_slice();
+        while let [one, later @ ..] = rest {
+            let unfed = first_of(later);
+            meter.next(one.facts().file_bytes);
+            one.feed(&mut engine, |engine, progress| {
+                meter.show(&progress);
+                results.collect(engine.sinks());
+                results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
+            })?;
+            rest = later;
         }
+        drop(meter);
         let names: Vec<String> = files.iter().map(Mapped::name).collect();
         let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
         let lost = results.finish(sinks, &facts(&packets, &totals.damage))?;
         Ok(Outcome::from_losses(lost || totals.malformed > 0))
     })
+}
+
+/// The first packet of these captures, UTC, ns.
+fn first_of(packets: &[Packets<'_>]) -> u64 {
+    packets.iter().map(|one| one.facts().first).min().unwrap_or(u64::MAX)
 }
 
 /// The first event of all files, UTC, ns.
@@ -124,10 +144,19 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
     name_pods(options, &mut engine)?;
     let captures = input::captures(&files, &mut engine)?;
     let mut packets = packets::captures(&files, &mut engine)?;
-    input::feed(&captures, &Wanted::default(), &mut engine, |_, _| Ok(()))?;
+    let mut meter = Meter::new(options.progress, &packets);
+    input::feed(&captures, &Wanted::default(), &mut engine, |_, progress| {
+        meter.show(&progress);
+        Ok(())
+    })?;
     for packets in &mut packets {
-        packets.feed(&mut engine, |_, _| Ok(()))?;
+        meter.next(packets.facts().file_bytes);
+        packets.feed(&mut engine, |_, progress| {
+            meter.show(&progress);
+            Ok(())
+        })?;
     }
+    drop(meter);
     let names: Vec<String> = files.iter().map(Mapped::name).collect();
     let (sinks, totals) = engine.finish(&names);
     let damaged = captures

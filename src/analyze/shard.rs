@@ -1,7 +1,7 @@
 //! One sixteenth of the connections: sockets by id, flows, and the rows that they yield.
 //!
-//! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints), so
-//! shards share nothing.
+//! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints; see
+//! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -22,9 +22,9 @@ const PATIENCE: usize = 8;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
 
-/// Socket ids are spread already.
+/// Socket ids and sequence numbers are spread already.
 #[derive(Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn finish(&self) -> u64 {
@@ -52,6 +52,8 @@ struct SocketState {
     /// Place of its flow, once it had data.
     flow: Option<usize>,
     observer: usize,
+    /// Which end of the flow it is.
+    end: usize,
     pid: u32,
     cgroup: u64,
     connect: Option<Connect>,
@@ -60,7 +62,6 @@ struct SocketState {
     last_data: u64,
     sent: u64,
     received: u64,
-    party: Option<(u64, u32, Arc<Party>)>,
 }
 
 impl SocketState {
@@ -71,18 +72,18 @@ impl SocketState {
             socket,
             flow: None,
             observer: WIRE,
+            end: 0,
             connect: None,
             close: None,
             first_data: 0,
             last_data: 0,
             sent: 0,
             received: 0,
-            party: None,
         }
     }
 
-    /// Who uses it; looked up again when another process does, or more is known.
-    fn party(&mut self, hosts: &[Host], host: u16, pid: u32, cgroup: u64, time: u64) -> Arc<Party> {
+    /// Who uses it, or of this `pid` and `cgroup` who did; 0 for the one who is known to use it.
+    fn party(&self, hosts: &[Host], host: u16, pid: u32, cgroup: u64, time: u64) -> Arc<Party> {
         if self.socket.role == Role::Wire {
             return Arc::default();
         }
@@ -94,15 +95,17 @@ impl SocketState {
         } else {
             (pid, cgroup)
         };
-        match &self.party {
-            Some((edition, of, party)) if *edition == known.edition && *of == pid => Arc::clone(party),
-            _ => {
-                let party = Arc::new(known.party(pid, cgroup, time));
-                self.party = Some((known.edition, pid, Arc::clone(&party)));
-                party
-            }
-        }
+        Arc::new(known.party(pid, cgroup, time))
     }
+}
+
+/// Who was behind an end of a flow at its last exchange.
+#[derive(Debug, Default)]
+struct LastParty {
+    /// The hosts' editions and the process for which it was looked up: another process may use the socket, and more
+    /// may be known later.
+    of: Option<(u64, u32)>,
+    party: Arc<Party>,
 }
 
 /// A flow with the sockets that observe it.
@@ -111,6 +114,7 @@ struct Slot {
     flow: Flow,
     /// The socket behind each observer.
     sockets: [Option<Key>; OBSERVERS],
+    parties: [LastParty; 2],
     /// Batch of its last event.
     touched: u64,
     /// An older flow of the same endpoints.
@@ -236,14 +240,11 @@ impl<S: Sink> Shard<S> {
         known.last_data = known.last_data.max(data.time);
         let sent = data.direction == Direction::Sent;
         *(if sent { &mut known.sent } else { &mut known.received }) += u64::from(data.len);
-        let (place, observer) = match known.flow {
-            Some(place) => (place, known.observer),
+        let (place, observer, end) = match known.flow {
+            Some(place) => (place, known.observer, known.end),
             None => self.join(key, data, hosts),
         };
-        let Some(known) = self.sockets.get(&key) else { return };
-        let local = known.socket.local;
         let Some(slot) = self.slots[place].as_mut() else { return };
-        let end = usize::from(slot.flow.ends[0] != local);
         let sender = if sent { end } else { 1 - end };
         slot.flow.start(sender, data.pos);
         let segment = Segment {
@@ -261,10 +262,10 @@ impl<S: Sink> Shard<S> {
         self.emit(place, hosts, false);
     }
 
-    /// Finds or makes the flow of a socket that has its first data.
-    fn join(&mut self, key: Key, data: &Data<'_>, hosts: &[Host]) -> (usize, usize) {
+    /// Finds or makes the flow of a socket that has its first data: its place, which observer, and which end.
+    fn join(&mut self, key: Key, data: &Data<'_>, hosts: &[Host]) -> (usize, usize, usize) {
         let Some(known) = self.sockets.get(&key) else {
-            return (0, WIRE);
+            return (0, WIRE, 0);
         };
         let socket = known.socket;
         let ends = both_ends(&socket);
@@ -278,7 +279,7 @@ impl<S: Sink> Shard<S> {
         match self.find(&ends, observer, sender, data.pos) {
             Some(place) => {
                 self.observe(place, key, hosts);
-                (place, observer)
+                (place, observer, end)
             }
             None => {
                 let place = self.make(ends, key.0, &socket, hosts);
@@ -286,7 +287,7 @@ impl<S: Sink> Shard<S> {
                 if let Some(peer) = self.peer(&ends, &socket) {
                     self.observe(place, peer, hosts);
                 }
-                (place, observer)
+                (place, observer, end)
             }
         }
     }
@@ -319,6 +320,7 @@ impl<S: Sink> Shard<S> {
         slot.sockets[observer] = Some(key);
         known.flow = Some(place);
         known.observer = observer;
+        known.end = end;
         let ends = slot.flow.ends;
         self.forget_waiting(key, &ends);
     }
@@ -383,6 +385,7 @@ impl<S: Sink> Shard<S> {
         self.slots[place] = Some(Slot {
             flow: Flow::new(ends, None, joined),
             sockets,
+            parties: Default::default(),
             touched: u64::MAX,
             previous,
         });
@@ -402,7 +405,7 @@ impl<S: Sink> Shard<S> {
     fn emit(&mut self, place: usize, hosts: &[Host], flush: bool) {
         let Some(slot) = self.slots[place].as_mut() else { return };
         while let Some(exchange) = slot.flow.take(flush) {
-            emit_exchange(slot, &exchange, &mut self.sockets, hosts, &mut self.sink);
+            emit_exchange(slot, &exchange, &self.sockets, hosts, &mut self.sink);
             slot.flow.recycle(exchange);
         }
     }
@@ -470,6 +473,17 @@ impl<S: Sink> Shard<S> {
         self.flow_row(slot, hosts);
     }
 
+    /// No row of an exchange that began before this (UTC, ns) is still to come from what is open here.
+    pub fn oldest_exchange(&self, hosts: &[Host]) -> u64 {
+        let of_slot = |slot: &Slot| {
+            let times = slot.flow.oldest().into_iter().zip(slot.sockets);
+            let utc = |(time, socket): (u64, Option<Key>)| utc(hosts, socket?.0, time);
+            times.filter_map(utc).min()
+        };
+        let slots = self.slots.iter().flatten();
+        slots.filter_map(of_slot).min().unwrap_or(u64::MAX)
+    }
+
     /// The capture is over: everything that is open gets its row.
     pub fn finish(&mut self, hosts: &[Host]) {
         self.end_batch(hosts);
@@ -486,7 +500,7 @@ impl<S: Sink> Shard<S> {
     }
 
     /// The row of a socket that never had data.
-    fn lone_row(&mut self, key: Key, mut state: SocketState, hosts: &[Host]) {
+    fn lone_row(&mut self, key: Key, state: SocketState, hosts: &[Host]) {
         let party = state.party(hosts, key.0, 0, 0, state.socket.time);
         let nobody = remote_party(hosts, Some((key.0, state.socket.time)), &state.socket.remote);
         let is_server = matches!(state.socket.role, Role::Server | Role::Listener);
@@ -532,17 +546,17 @@ impl<S: Sink> Shard<S> {
         let order = [client, 1 - client, WIRE];
         let states: [Option<(Key, SocketState)>; OBSERVERS] =
             order.map(|observer| slot.sockets[observer].and_then(|key| Some((key, self.sockets.remove(&key)?))));
-        let [mut at_client, mut at_server, on_wire] = states;
+        let [at_client, at_server, on_wire] = states;
         let side = observed(at_client.is_some(), at_server.is_some());
         let observer = [&at_client, &at_server, &on_wire]
             .into_iter()
             .find_map(|state| state.as_ref().map(|(key, state)| (key.0, state.socket.time)));
-        let party = |state: &mut Option<(Key, SocketState)>, end: usize| match state {
+        let party = |state: &Option<(Key, SocketState)>, end: usize| match state {
             Some((key, state)) => state.party(hosts, key.0, 0, 0, state.socket.time),
             None => remote_party(hosts, observer, &slot.flow.ends[end]),
         };
-        let client_party = party(&mut at_client, client);
-        let server_party = party(&mut at_server, 1 - client);
+        let client_party = party(&at_client, client);
+        let server_party = party(&at_server, 1 - client);
         let ends = RowEnds {
             client: slot.flow.ends[client],
             server: slot.flow.ends[1 - client],
@@ -563,6 +577,12 @@ impl<S: Sink> Shard<S> {
         }
         self.sink.connection(&row);
     }
+}
+
+/// A time of a host in UTC, ns; nothing for what was not seen.
+fn utc(hosts: &[Host], host: u16, boot: u64) -> Option<u64> {
+    let seen = boot != 0 && boot != u64::MAX;
+    seen.then(|| hosts.get(usize::from(host)).map_or(boot, |host| host.utc(boot)))
 }
 
 /// Whether a socket was opened before the first event that is given: where its streams are by now is not known.
@@ -686,63 +706,56 @@ fn row_key(key: Key) -> u64 {
 fn emit_exchange<S: Sink>(
     slot: &mut Slot,
     exchange: &Exchange,
-    sockets: &mut HashMap<Key, SocketState, BuildHasherDefault<IdHasher>>,
+    sockets: &HashMap<Key, SocketState, BuildHasherDefault<IdHasher>>,
     hosts: &[Host],
     sink: &mut S,
 ) {
     let client = slot.flow.client().unwrap_or(0);
-    let latency = |observer: usize| {
-        let Some(view) = whole_view(exchange, observer) else {
-            return Latency::default();
-        };
-        Latency {
-            ttfb_ns: view.response.first.checked_sub(view.request.first),
-            total_ns: view.response.last.checked_sub(view.request.first),
-        }
-    };
-    let client_latency = latency(client);
-    let server_latency = latency(1 - client);
-    let preferred = [client, 1 - client, WIRE].into_iter();
-    let best = preferred
-        .clone()
-        .map(latency)
+    let preferred = [client, 1 - client, WIRE];
+    let [client_latency, server_latency, wire_latency] = preferred.map(|observer| latency(exchange, observer));
+    let best = [client_latency, server_latency, wire_latency]
+        .into_iter()
         .find(|latency| latency.total_ns.is_some())
         .unwrap_or_default();
-    let seen = |observer: usize| {
-        let view = &exchange.views[observer];
-        [view.request.first, view.request.last, view.response.first]
-            .into_iter()
-            .find(|time| *time != 0)
-    };
-    let start = preferred.clone().find_map(|observer| {
-        let (time, key) = (seen(observer)?, slot.sockets[observer]?);
-        Some(hosts.get(usize::from(key.0)).map_or(time, |host| host.utc(time)))
+    let seen = preferred.map(|observer| {
+        let times = exchange.views[observer].times();
+        times.into_iter().find(|time| *time != 0)
     });
+    // The host of the observer that is preferred among those that saw it, and its boot clock then.
     let best_seen = preferred
-        .clone()
-        .find_map(|observer| Some((slot.sockets[observer]?.0, seen(observer)?)));
-    let mut party = |observer: usize| {
-        let view = &exchange.views[observer];
-        let state = slot.sockets[observer].and_then(|key| Some((key, sockets.get_mut(&key)?)));
-        match state {
-            Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
-            None => remote_party(hosts, best_seen, &slot.flow.ends[observer]),
+        .into_iter()
+        .zip(seen)
+        .find_map(|(observer, seen)| Some((slot.sockets[observer]?.0, seen?)));
+    let start = best_seen.map_or(0, |(host, time)| {
+        hosts.get(usize::from(host)).map_or(time, |host| host.utc(time))
+    });
+    let edition = hosts.iter().map(|host| host.edition).sum();
+    for end in 0..2 {
+        let view = &exchange.views[end];
+        let last = &mut slot.parties[end];
+        // Who uses a socket may become known at any time.
+        let unsure = view.pid == 0 && slot.sockets[end].is_some();
+        if unsure || last.of != Some((edition, view.pid)) {
+            let state = slot.sockets[end].and_then(|key| Some((key, sockets.get(&key)?)));
+            last.party = match state {
+                Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
+                None => remote_party(hosts, best_seen, &slot.flow.ends[end]),
+            };
+            last.of = Some((edition, view.pid));
         }
-    };
-    let client_party = party(client);
-    let server_party = party(1 - client);
+    }
     let connection = preferred
-        .clone()
+        .into_iter()
         .find_map(|observer| slot.sockets[observer])
         .map_or(0, row_key);
     let size = |span: &super::exchange::Span| (span.begun && span.ended).then(|| span.end.saturating_sub(span.start));
     let frame = Frame {
-        start: start.unwrap_or(0),
+        start,
         client: slot.flow.ends[client],
         server: slot.flow.ends[1 - client],
-        client_party: &client_party,
-        server_party: &server_party,
-        side: observed(seen(client).is_some(), seen(1 - client).is_some()),
+        client_party: &slot.parties[client].party,
+        server_party: &slot.parties[1 - client].party,
+        side: observed(seen[0].is_some(), seen[1].is_some()),
         request_bytes: size(&exchange.request),
         response_bytes: size(&exchange.response),
         latency: best,
@@ -759,5 +772,16 @@ fn emit_exchange<S: Sink>(
     match &exchange.message {
         Message::Http(message) => sink.http(&HttpRow { frame, message }),
         Message::Mysql(message) => sink.mysql(&MysqlRow { frame, message }),
+    }
+}
+
+/// The latency of an exchange as one observer saw it; nothing when it did not see all of it.
+fn latency(exchange: &Exchange, observer: usize) -> Latency {
+    match whole_view(exchange, observer) {
+        Some(view) => Latency {
+            ttfb_ns: view.response.first.checked_sub(view.request.first),
+            total_ns: view.response.last.checked_sub(view.request.first),
+        },
+        None => Latency::default(),
     }
 }

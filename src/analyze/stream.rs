@@ -154,6 +154,11 @@ impl Stream {
         Some(held)
     }
 
+    /// The segments that wait.
+    pub fn held(&self) -> impl Iterator<Item = Segment<'_>> {
+        self.held.iter().map(Held::segment)
+    }
+
     /// Whether anything waits.
     pub fn is_waiting(&self) -> bool {
         !self.held.is_empty()

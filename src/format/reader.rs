@@ -453,6 +453,12 @@ impl<'a> BlockRef<'a> {
         self.offset
     }
 
+    /// Its bytes in the file, header and body.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        let start = self.offset as usize;
+        start..start + self.head.len() + self.body.len()
+    }
+
     /// Sum of the original lengths of its data records.
     pub fn data_bytes(&self) -> u64 {
         self.head.data_bytes()

@@ -4,11 +4,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::time::Duration;
 
 use libbpf_rs::ProgramType;
 use serde_json::{Value, json};
 
+use super::attribution::client::Timing;
+use super::attribution::options::Environment;
+use super::attribution::{self, Status};
 use super::cgroup::Tree;
 use super::kretprobe;
 use super::probe::{Backend, Config, Filter, Probe};
@@ -54,6 +57,8 @@ pub struct Report {
     pub program_types: Vec<(&'static str, bool)>,
     /// Capabilities: (name, what for, whether this process has it).
     pub capabilities: Vec<(&'static str, &'static str, bool)>,
+    /// A seccomp filter holds for this process.
+    pub seccomp: bool,
     /// The chosen word of /sys/kernel/security/lockdown; None when it cannot be read.
     pub lockdown: Option<String>,
     /// Mount points of control groups: (point, whether it is version 2).
@@ -62,11 +67,13 @@ pub struct Report {
     pub cgroup_root: bool,
     pub tracefs: Option<String>,
     pub backends: Vec<Verdict>,
+    /// Where names of containers and pods come from.
+    pub names: Vec<Status>,
     pub advice: Vec<String>,
 }
 
-/// Looks at this machine, and tries every backend with a filter that selects nobody.
-pub fn examine() -> Report {
+/// Looks at this machine, tries every backend with a filter that selects nobody, and asks every source of names.
+pub fn examine(names: &attribution::Options) -> Report {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_string()).ok();
     let mounts = read("/proc/self/mounts").unwrap_or_default();
     let status = read("/proc/self/status").unwrap_or_default();
@@ -78,15 +85,25 @@ pub fn examine() -> Report {
             .map(|metadata| metadata.len()),
         program_types: program_types(),
         capabilities: capabilities(&status),
+        seccomp: status.lines().any(|line| line == "Seccomp:\t2"),
         lockdown: read("/sys/kernel/security/lockdown").as_deref().and_then(chosen_word),
         cgroups: cgroup_mounts(&mounts),
         cgroup_root: Tree::find(None).is_some_and(|tree| tree.id(b"/").is_ok_and(|id| id == 1)),
         tracefs: kretprobe::find_tracefs(&mounts).map(|path| path.display().to_string()),
         backends: Backend::ALL.into_iter().map(try_backend).collect(),
+        names: attribution::try_sources(names, &Environment::find(), patience()),
         advice: Vec::new(),
     };
     report.advice = report.make_advice();
     report
+}
+
+/// Somebody waits for the answers.
+fn patience() -> Timing {
+    Timing {
+        answer: Duration::from_secs(5),
+        ..Timing::default()
+    }
 }
 
 fn try_backend(backend: Backend) -> Verdict {
@@ -201,10 +218,10 @@ impl Report {
                     .to_string(),
             );
         }
-        if able && !self.ok() && Path::new("/.dockerenv").exists() {
+        if able && !self.ok() && self.seccomp {
             advice.push(
-                "in a container, the runtime's seccomp filter may forbid bpf(2): start it with --privileged, or with \
-                 --security-opt seccomp=unconfined --cap-add SYS_ADMIN --cap-add SYS_PTRACE"
+                "a seccomp filter holds here, as in containers, and may forbid bpf(2): start the container with \
+                 --security-opt seccomp=unconfined (Kubernetes: seccompProfile Unconfined)"
                     .to_string(),
             );
         }
@@ -276,6 +293,12 @@ impl Report {
                 None => "does not work here".to_string(),
             },
         );
+        for (i, status) in self.names.iter().enumerate() {
+            let heading = if i == 0 { "names" } else { "" };
+            let Status { source, state, what } = status;
+            let advice = attribution::advice(status).map_or(String::new(), |advice| format!(" ({advice})"));
+            line(heading, format!("{source:<24}{}: {what}{advice}", state.name()));
+        }
         for advice in &self.advice {
             line("advice", advice.clone());
         }
@@ -301,6 +324,14 @@ impl Report {
             .capabilities
             .iter()
             .map(|(name, _, has)| (name.to_string(), json!(has)));
+        let names = self.names.iter().map(|status| {
+            json!({
+                "source": status.source,
+                "state": status.state.name(),
+                "what": status.what,
+                "advice": attribution::advice(status),
+            })
+        });
         json!({
             "ok": self.ok(),
             "backend": self.chosen().map(Backend::name),
@@ -314,6 +345,7 @@ impl Report {
             "cgroup_root": self.cgroup_root,
             "tracefs": self.tracefs,
             "backends": backends.collect::<Vec<_>>(),
+            "names": names.collect::<Vec<_>>(),
             "advice": self.advice,
         })
     }
@@ -369,6 +401,12 @@ mod tests {
             ..sound()
         };
         assert!(unprivileged.make_advice()[0].contains("setcap"));
+        let filtered = Report {
+            seccomp: true,
+            backends: Vec::new(),
+            ..sound()
+        };
+        assert!(filtered.make_advice()[0].contains("seccomp=unconfined"));
         let without_btf = Report { btf: None, ..sound() };
         assert!(without_btf.make_advice()[0].contains("CONFIG_DEBUG_INFO_BTF"));
         let locked = Report {

@@ -374,8 +374,11 @@ impl Drain {
         self.sink_losses(now);
     }
 
-    /// Reads the sink's counters in the same way.
+    /// Reads the sink's counters in the same way, and takes back what it could not tell the file.
     pub fn sink_losses(&mut self, now: u64) {
+        for loss in self.shared.take_returned() {
+            self.ledger.put_back(&loss);
+        }
         let since = self.losses_read;
         self.ledger
             .reading(LossReason::DiskError, since, self.shared.disk_error.get());

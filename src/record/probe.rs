@@ -191,6 +191,21 @@ pub struct KernelLosses {
 }
 
 impl KernelLosses {
+    /// What was lost since an earlier reading.
+    pub fn since(&self, before: &KernelLosses) -> KernelLosses {
+        let grown = |now: Count, before: Count| Count {
+            events: now.events.saturating_sub(before.events),
+            bytes: now.bytes.saturating_sub(before.bytes),
+        };
+        KernelLosses {
+            ring_full: grown(self.ring_full, before.ring_full),
+            map_full: grown(self.map_full, before.map_full),
+            missed: grown(self.missed, before.missed),
+            page_fault: grown(self.page_fault, before.page_fault),
+            truncated: grown(self.truncated, before.truncated),
+        }
+    }
+
     /// Each counter with its reason.
     pub fn iter(&self) -> impl Iterator<Item = (LossReason, Count)> {
         [
@@ -208,7 +223,7 @@ impl KernelLosses {
 /// be used.
 fn try_backend(backend: Backend, config: &Config, kernel: &Kernel) -> Result<(Loaded, Option<String>), String> {
     let plan = plan(backend, kernel)?;
-    let loaded =
+    let mut loaded =
         Loaded::new(&plan, config).map_err(|error| explain(&format!("{error:#}"), &probe_object::take_said()))?;
     let untested = match selftest::run(&loaded) {
         Outcome::Heard => None,

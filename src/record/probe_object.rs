@@ -14,7 +14,7 @@ use super::cgroup::Tree;
 use super::kallsyms;
 use super::kretprobe::Kretprobes;
 use super::probe::{Config, Count, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, WHOAMI};
+use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, Uses, WHOAMI};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
 
@@ -34,6 +34,8 @@ pub struct Loaded {
     /// Dropped after the links that use them.
     kretprobes: Option<Kretprobes>,
     object: Object,
+    /// What the self-test lost is no loss of the recording.
+    lost_before: KernelLosses,
 }
 
 /// What libbpf said while loading: the verifier's reasons. libbpf has one callback for the whole process.
@@ -62,7 +64,7 @@ fn io_error(error: libbpf_rs::Error) -> io::Error {
 }
 
 /// `struct mdf_config` of bpf/event.h.
-fn settings(config: &Config, levels: Option<&[u32]>, irq_off: bool) -> Vec<u8> {
+fn settings(config: &Config, levels: Option<&[u32]>, uses: Uses) -> Vec<u8> {
     let filter = &config.filter;
     let fixed = !filter.dynamic && levels.is_some() && filter.cgroups.len() <= MAX_FIXED_CGROUPS;
     let cgroup_filter = !filter.cgroups.is_empty() || (filter.dynamic && filter.pids.is_empty());
@@ -98,13 +100,13 @@ fn settings(config: &Config, levels: Option<&[u32]>, irq_off: bool) -> Vec<u8> {
         );
     }
     bytes.extend((filter.ports.len().min(MAX_PORTS) as u32).to_ne_bytes());
-    bytes.extend(u32::from(irq_off).to_ne_bytes());
+    bytes.extend(u32::from(uses.irq_off).to_ne_bytes());
     for i in 0..MAX_PORTS {
         bytes.extend(filter.ports.get(i).copied().unwrap_or(0).to_ne_bytes());
     }
     // Whoever chooses among cgroups at run time has to hear of them.
     bytes.extend(u32::from(filter.dynamic).to_ne_bytes());
-    bytes.extend(0u32.to_ne_bytes());
+    bytes.extend(u32::from(uses.plain_loads).to_ne_bytes());
     bytes
 }
 
@@ -146,24 +148,29 @@ impl Loaded {
     /// Opens, configures, loads and attaches one backend. For the self-test at first: nothing but this process's own
     /// thread group is recorded until [`Loaded::go`].
     pub fn new(plan: &Plan, config: &Config) -> Result<Loaded, libbpf_rs::Error> {
-        if plan.irq_off {
-            let loaded = Loaded::load(plan, config, true);
-            // Before 6.15 the verifier does not allow all that we do with interrupts off. Other errors would come again.
-            if loaded.is_ok() || !said().contains("PROG LOAD LOG") {
+        let mut uses = plan.uses;
+        loop {
+            let loaded = Loaded::load(plan, config, uses);
+            // Only what the verifier refuses is tried with less.
+            if loaded.is_ok() || uses == Uses::default() || !said().contains("PROG LOAD LOG") {
                 return loaded;
             }
+            uses = match uses.irq_off {
+                // Before 6.15 the verifier does not allow all that we do with interrupts off.
+                true => Uses { irq_off: false, ..uses },
+                false => Uses::default(),
+            };
         }
-        Loaded::load(plan, config, false)
     }
 
-    fn load(plan: &Plan, config: &Config, irq_off: bool) -> Result<Loaded, libbpf_rs::Error> {
+    fn load(plan: &Plan, config: &Config, uses: Uses) -> Result<Loaded, libbpf_rs::Error> {
         listen_to_libbpf();
         take_said();
         let mut open = ObjectBuilder::default().open_memory(OBJECT)?;
         for mut map in open.maps_mut() {
             match map.name().to_str() {
                 Some(".rodata.config") => {
-                    map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), irq_off))?;
+                    map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), uses))?;
                 }
                 Some("ring") => map.set_max_entries(ring_size(config) as u32)?,
                 Some("sockets" | "seeds") => map.set_max_entries(config.max_sockets.max(16))?,
@@ -179,6 +186,7 @@ impl Loaded {
             object,
             links: Vec::new(),
             kretprobes: None,
+            lost_before: KernelLosses::default(),
         };
         loaded.program(WHOAMI)?.test_run(ProgramInput::default())?;
         loaded.change_control(|control| control.only_self = 1)?;
@@ -229,7 +237,8 @@ impl Loaded {
     }
 
     /// The self-test is over: record what the filter selects.
-    pub fn go(&self) -> io::Result<()> {
+    pub fn go(&mut self) -> io::Result<()> {
+        self.lost_before = self.losses()?;
         self.change_control(|control| control.only_self = 0).map_err(io_error)
     }
 
@@ -326,7 +335,7 @@ impl Loaded {
         self.change_control(newer).map_err(io_error)
     }
 
-    /// The loss counters, added up over all CPUs.
+    /// The loss counters since the self-test, added up over all CPUs.
     pub fn losses(&self) -> io::Result<KernelLosses> {
         let map = self.map("losses").map_err(io_error)?;
         let count = |reason: u32| -> io::Result<Count> {
@@ -345,7 +354,7 @@ impl Loaded {
             Ok(total)
         };
         // The order of `enum mdf_loss`.
-        Ok(KernelLosses {
+        let total = KernelLosses {
             ring_full: count(0)?,
             map_full: count(1)?,
             page_fault: count(2)?,
@@ -354,7 +363,8 @@ impl Loaded {
                 events: self.missed() + self.kretprobes.as_ref().map_or(0, Kretprobes::missed),
                 bytes: 0,
             },
-        })
+        };
+        Ok(total.since(&self.lost_before))
     }
 
     /// Runs that the kernel skipped because the program ran on that CPU already (told since 5.12).

@@ -130,11 +130,19 @@ impl Kernel {
     }
 }
 
+/// Functions of newer kernels that the programs make use of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Uses {
+    /// Programs run with interrupts off (bpf_local_irq_save, 6.14).
+    pub irq_off: bool,
+    /// Kernel memory is read by plain loads (bpf_rdonly_cast, 6.2).
+    pub plain_loads: bool,
+}
+
 /// What to load and attach.
 pub struct Plan {
     pub programs: Vec<Planned>,
-    /// The kernel has what it takes to run programs with interrupts off (6.14).
-    pub irq_off: bool,
+    pub uses: Uses,
 }
 
 /// The programs of this backend that can be used here; or what the kernel lacks.
@@ -158,7 +166,10 @@ pub fn plan(backend: Backend, kernel: &Kernel) -> Result<Plan, String> {
     }
     Ok(Plan {
         programs,
-        irq_off: kernel.has_function("bpf_local_irq_save"),
+        uses: Uses {
+            irq_off: kernel.has_function("bpf_local_irq_save"),
+            plain_loads: kernel.has_function("bpf_rdonly_cast"),
+        },
     })
 }
 

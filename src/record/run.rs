@@ -34,8 +34,9 @@ use crate::format::record::LossReason;
 use crate::outcome::Usage;
 use crate::pods::{Selectors, select};
 
-/// How long the ring is waited for; short, because wakeups come only when it fills.
+/// How long the ring is waited for; short, because wakeups come only when it fills. Longer when nothing is heard.
 const POLL: Duration = Duration::from_millis(8);
+const POLL_IDLE: Duration = Duration::from_millis(32);
 /// The ring is emptied even when the host has more to do than it can: this is little work, and what it misses is lost.
 const DRAIN_NICE: i32 = -20;
 /// Compressing is more work; it is preferred to ordinary work, but does not push it aside.
@@ -526,11 +527,17 @@ fn record(
         .context("cannot read the ring buffer")?;
     let begun = Instant::now();
     let mut losses_read = Instant::now();
+    let (mut wait, mut heard) = (POLL, 0);
     let mut snapshot = Some(sources.snapshot);
     // When to stop, and why; set when the command has ended or was asked to end.
     let mut stop: Option<(Instant, End)> = None;
     let end = loop {
-        ring.poll(POLL).context("cannot read the ring buffer")?;
+        ring.poll(wait).context("cannot read the ring buffer")?;
+        let before = std::mem::replace(&mut heard, lock(drain).heard().events);
+        wait = match heard == before {
+            true => (wait * 2).min(POLL_IDLE),
+            false => POLL,
+        };
         if let Some(taken) = snapshot.as_ref().and_then(|snapshot| snapshot.try_recv().ok()) {
             snapshot = None;
             take_snapshot(drain, probe, taken);

@@ -27,12 +27,15 @@ pub enum Outcome {
     Wrong(String),
 }
 
-/// Bytes heard, one list per end and direction: (position, payload).
+/// The bytes of a stream; None for those beyond the snaplen.
+type Bytes = Vec<Option<u8>>;
+
+/// Bytes heard, one list per end and direction: (position, bytes).
 #[derive(Default)]
 struct Heard {
     client: Option<u64>,
     server: Option<u64>,
-    data: Vec<(u64, Direction, u32, Vec<u8>)>,
+    data: Vec<(u64, Direction, u32, Bytes)>,
 }
 
 impl Heard {
@@ -45,15 +48,16 @@ impl Heard {
                 self.server = Some(socket.id);
             }
             Ok(Record::Data(data)) if data.cut == Cut::Whole || data.cut == Cut::Snaplen => {
-                self.data
-                    .push((data.id, data.direction, data.pos, data.payload.to_vec()));
+                let mut bytes: Bytes = data.payload.iter().copied().map(Some).collect();
+                bytes.resize(data.len as usize, None);
+                self.data.push((data.id, data.direction, data.pos, bytes));
             }
             _ => {}
         }
     }
 
-    /// The first position and all payload of one end and direction, if it has no holes.
-    fn stream(&self, id: Option<u64>, direction: Direction) -> Option<(u32, Vec<u8>)> {
+    /// The first position and all bytes of one end and direction, if it has no holes.
+    fn stream(&self, id: Option<u64>, direction: Direction) -> Option<(u32, Bytes)> {
         let mut pieces = self
             .data
             .iter()
@@ -85,7 +89,10 @@ impl Heard {
             let (Some(out), Some(into)) = (out, into) else {
                 return Err(format!("{what} was not heard on both ends"));
             };
-            if out.1 != expected || into.1 != expected {
+            let right = |heard: &Bytes| {
+                heard.len() == expected.len() && heard.iter().zip(expected).all(|(h, e)| h.is_none_or(|h| h == *e))
+            };
+            if !right(&out.1) || !right(&into.1) {
                 return Err(format!("{what} was heard with other bytes than were sent"));
             }
             if out.0 != into.0 {

@@ -494,9 +494,14 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     assert_eq!(shared.disk_error.get(), Count { events: 1, bytes: 4 });
     assert_eq!(shared.take_notes().len(), 1);
 
-    // No directory: what comes is lost, and nothing breaks.
+    // No directory: what comes is lost, what it tells of losses too, and nothing breaks.
     drain.record(&Record::Data(data(1, 40, b"too")));
     let now = 3_000_000_000;
+    let losses = super::probe::KernelLosses {
+        ring_full: super::probe::Count { events: 5, bytes: 50 },
+        ..Default::default()
+    };
+    drain.kernel_losses(&losses, now);
     drain.tick(now);
     drain.flush(now);
     while let Next::Batch(batch) = consumer.next(Duration::ZERO) {
@@ -510,5 +515,8 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     drain.record(&Record::Data(data(1, 50, b"kept")));
     finish(drain, &consumer, sink);
     // State comes first, and what was lost before is told.
-    assert_eq!(words(&path), ["socket 1 ", "data kept", "disk_error 2 7"]);
+    assert_eq!(
+        words(&path),
+        ["socket 1 ", "data kept", "ring_full 5 50", "disk_error 2 7"]
+    );
 }

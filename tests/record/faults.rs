@@ -10,13 +10,31 @@ use std::time::{Duration, Instant};
 use masdeepflow::format::record::*;
 
 use super::tools::*;
-use super::workload::{EVENTS, Talk};
+use super::workload::{EVENTS, Talk, overwrite_vector};
 
 /// `mdf record` of a command that talks.
 fn recording(words: &[&str], talk: Talk) -> Command {
     let mut command = mdf();
     command.arg("record").args(words).arg("--").args(talk.words());
     command
+}
+
+/// The events that the summary says were lost, on the line with these words.
+fn said_lost(log: &str, words: &str) -> u64 {
+    let line = log.lines().find(|line| line.contains(words)).unwrap_or_default();
+    let count = line.rsplit(": ").next().unwrap_or_default();
+    number_before(count, " event").unwrap_or(0)
+}
+
+/// What was heard is in the file or counted there as lost for this reason, and the summary says the same.
+fn assert_accounted(capture: &Capture, log: &str, reason: LossReason, words: &str) {
+    let lost = capture.lost(reason);
+    assert!(lost > 0 && lost == said_lost(log, words), "{lost}: {log}");
+    assert_eq!(
+        number_before(log, " events with"),
+        Some(capture.events() + lost),
+        "{log}"
+    );
 }
 
 #[test]
@@ -149,6 +167,154 @@ fn a_removed_directory_is_told_and_ends_nothing() {
 }
 
 #[test]
+fn a_disk_that_has_room_again_is_written_to_again_and_told_what_is_missing() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("small")).unwrap();
+    // A file system of its own, in a mount namespace of its own, with little room left.
+    let script = "mount -t tmpfs -o size=1m none small && head -c 960k /dev/zero > small/ballast && exec \"$@\"";
+    let talk = Talk {
+        pause: Duration::from_micros(50),
+        ..Talk::of(1_000_000, 300)
+    };
+    let inner = recording(&["-o", "small/cap.mdf"], talk);
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let recorder = Recorder::spawn(folder.path(), command).attached();
+    let small = std::path::PathBuf::from(format!("/proc/{}/cwd/small", recorder.child.id()));
+    // Keeps the file when its mount namespace goes.
+    let mut file = File::open(small.join("cap.mdf")).unwrap();
+    until("the disk is full", || recorder.log().contains("No space left"));
+    std::fs::remove_file(small.join("ballast")).unwrap();
+    until("the losses are in the file", || {
+        Capture::read(&small.join("cap.mdf")).lost(LossReason::DiskError) > 0
+    });
+    let (code, log) = recorder.stop();
+    assert_eq!(code, 3, "{log}");
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    let path = folder.path().join("cap.mdf");
+    std::fs::write(&path, bytes).unwrap();
+    let capture = Capture::read(&path);
+    assert!(capture.clean, "{log}");
+    assert_accounted(&capture, &log, LossReason::DiskError, "the file could not be written");
+}
+
+#[test]
+fn a_directory_that_comes_back_gets_a_new_file_that_tells_what_is_missing() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let talk = Talk {
+        pause: Duration::from_micros(300),
+        ..Talk::of(1_000_000, 100)
+    };
+    let recorder = Recorder::spawn(folder.path(), recording(&["-o", "below/cap.mdf"], talk)).attached();
+    let path = below.join("cap.mdf");
+    until("there is data", || !Capture::read(&path).data.is_empty());
+    std::fs::remove_dir_all(&below).unwrap();
+    until("it is noticed", || {
+        recorder.log().contains("was removed while being written")
+    });
+    std::fs::create_dir(&below).unwrap();
+    // The header is written first, so a file can be there that is not readable yet.
+    until("there is data again", || {
+        path.metadata().is_ok_and(|file| file.len() > 10_000) && !Capture::read(&path).data.is_empty()
+    });
+    let (code, log) = recorder.stop();
+    assert_eq!(code, 3, "{log}");
+    let capture = Capture::read(&path);
+    assert!(capture.clean && capture.damage == 0, "{log}");
+    assert!(
+        capture.data.iter().all(|piece| capture.sockets.contains_key(&piece.id)),
+        "what is known goes before"
+    );
+    assert_accounted(&capture, &log, LossReason::DiskError, "the file could not be written");
+}
+
+#[test]
+fn payload_that_cannot_be_read_is_counted_and_its_event_kept() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = mdf();
+    // The backends that look at the kernel's copy of the vector are not deceived by this.
+    command.args(["record", "-o", "cap.mdf", "--backend", "socktp", "--"]);
+    command.args(overwrite_vector());
+    let (code, log) = Recorder::spawn(folder.path(), command).end();
+    assert_eq!(code, 3, "{log}");
+    let capture = Capture::read(&folder.path().join("cap.mdf"));
+    assert_eq!(capture.losses.get(&LossReason::PageFault), Some(&(1, 16)), "{log}");
+    assert_eq!(
+        said_lost(&log, "payload was in memory that could not be read"),
+        1,
+        "{log}"
+    );
+    let received: Vec<&Piece> = capture
+        .data
+        .iter()
+        .filter(|piece| piece.direction == Direction::Received)
+        .collect();
+    assert_eq!((received.len(), received[0].len, received[0].payload.len()), (1, 16, 0));
+}
+
+#[test]
+fn payload_beyond_the_snaplen_is_counted_on_its_own_and_is_no_loss() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-o", "cap.mdf", "--snaplen", "16"];
+    let (code, log) = Recorder::spawn(folder.path(), recording(&words, Talk::of(50, 100))).end();
+    assert_eq!(code, 0, "{log}");
+    let capture = Capture::read(&folder.path().join("cap.mdf"));
+    let events = 50 * EVENTS;
+    assert_eq!(
+        capture.losses.into_iter().collect::<Vec<_>>(),
+        [(LossReason::Truncated, (events, events * 84))]
+    );
+    assert!(
+        capture
+            .data
+            .iter()
+            .all(|piece| (piece.len, piece.payload.len()) == (100, 16))
+    );
+    assert!(
+        log.contains("nothing was lost") && log.contains("payload of 200 events not kept whole, longer than 16 bytes"),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_falls_out_of_a_memory_ring_that_is_too_small_is_counted() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["-o", "cap.mdf", "--ring", "60s", "--ring-size", "4k"];
+    let (code, log) = Recorder::spawn(folder.path(), recording(&words, Talk::of(4_000, 1_000))).end();
+    assert_eq!(code, 3, "{log}");
+    let capture = Capture::read(&folder.path().join("cap-00000.mdf"));
+    assert!(capture.clean && capture.damage == 0);
+    let lost = said_lost(&log, "the memory ring was too small");
+    assert!(lost > 0, "{log}");
+    assert_eq!(
+        number_before(&log, " events with"),
+        Some(capture.events() + lost),
+        "{log}"
+    );
+}
+
+#[test]
 fn a_slow_disk_blocks_nobody_and_is_counted_to_the_event() {
     if !live() {
         return;
@@ -201,6 +367,25 @@ fn a_reader_of_standard_output_that_stalls_costs_lines_only() {
     assert_eq!(
         Capture::read(&folder.path().join("cap.mdf")).data.len() as u64,
         10_000 * EVENTS
+    );
+}
+
+#[test]
+fn lines_that_nobody_reads_and_no_file_keeps_are_a_loss() {
+    if !live() || cfg!(not(feature = "analyze")) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = recording(&[], Talk::of(60_000, 1_000));
+    command.stdout(Stdio::piped());
+    let mut recorder = Recorder::spawn(folder.path(), command);
+    let unread = recorder.child.stdout.take();
+    let (code, log) = recorder.end();
+    drop(unread);
+    assert_eq!(code, 3, "{log}");
+    assert!(
+        said_lost(&log, "standard output was slower than the events") > 0,
+        "{log}"
     );
 }
 

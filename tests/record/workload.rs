@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -105,4 +106,32 @@ fn talk() {
     }
     drop(connection);
     server.join().unwrap();
+}
+
+/// The command that has its own vector of buffers overwritten by what it receives: afterwards nobody can tell where the
+/// bytes went.
+pub fn overwrite_vector() -> Vec<String> {
+    let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+    let script = "MDF_OVERWRITE=1 exec \"$1\" --exact --ignored --quiet workload::receive_over_the_vector >/dev/null";
+    ["sh", "-c", script, "sh", &program].map(str::to_owned).into()
+}
+
+#[test]
+#[ignore = "the workload of other tests, not a test"]
+fn receive_over_the_vector() {
+    if std::env::var_os("MDF_OVERWRITE").is_none() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    client.write_all(&[b'A'; size_of::<libc::iovec>()]).unwrap();
+    let mut vector = libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: size_of::<libc::iovec>(),
+    };
+    vector.iov_base = (&raw mut vector).cast();
+    // SAFETY: the one buffer is the vector itself, as long as it says, and any bytes are a valid iovec.
+    let got = unsafe { libc::readv(server.as_raw_fd(), &raw const vector, 1) };
+    assert_eq!(got, 16);
 }

@@ -286,6 +286,37 @@ fn no_latency_is_computed_across_a_gap() {
     );
 }
 
+/// The importer has put the segments in order: to wait for what is missing would let the requests run ahead of the
+/// responses, and give them the wrong ones.
+#[test]
+fn a_response_lost_on_the_wire_costs_only_its_own_exchange() {
+    let Record::Socket(socket) = client(CLIENT, 5000) else {
+        unreachable!()
+    };
+    let wire = Record::Socket(Socket {
+        role: Role::Wire,
+        ..socket
+    });
+    let (ask, answer) = (GET.len() as u32, OK.len() as u32);
+    let mut records = vec![wire];
+    for n in 0..8u32 {
+        let time = 10_000 * u64::from(n + 1);
+        records.push(up(CLIENT, time, n * ask, GET));
+        if n != 1 {
+            records.push(down(CLIENT, time + u64::from(n + 1), n * answer, OK));
+        }
+    }
+    records.push(close(CLIENT, 100_000));
+    let rows = rows(&[&records]);
+    let complete: Vec<_> = rows.iter().filter(|row| row.ends_with("complete")).collect();
+    assert_eq!(complete.len(), 7, "{rows:#?}");
+    for n in [0, 2, 3, 4, 5, 6, 7] {
+        let total = format!("total=Some({})", n + 1);
+        // The response right behind the hole may have begun inside of it.
+        assert!(n == 2 || complete.iter().any(|row| row.contains(&total)), "{rows:#?}");
+    }
+}
+
 #[test]
 fn a_port_that_is_used_again_is_another_connection() {
     let (client_2, server_2) = ((7 << 32) | 3, (7 << 32) | 4);
@@ -358,6 +389,78 @@ fn a_batch_may_end_anywhere() {
     for cut in 1..records.len() {
         assert_eq!(rows(&[&records[..cut], &records[cut..]]), expected, "cut at {cut}");
     }
+}
+
+/// The same exchange as its two ends see it when the client dials the address of a Service: `batches` says which of the
+/// two sockets is told of in which batch.
+fn through_a_service(batches: [&[bool]; 2]) -> Vec<String> {
+    const BEHIND: u64 = (9 << 32) | 2;
+    let address = |last: u8, port| Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port);
+    let dialled = || match client(CLIENT, 5000) {
+        Record::Socket(socket) => Record::Socket(Socket {
+            local: address(1, 5000),
+            remote: address(96, 80),
+            ..socket
+        }),
+        other => other,
+    };
+    let behind = || match server(BEHIND, 5000) {
+        Record::Socket(socket) => Record::Socket(Socket {
+            local: address(2, 8080),
+            remote: address(1, 5000),
+            ..socket
+        }),
+        other => other,
+    };
+    let mut records = batches.map(|sockets| {
+        let sockets = sockets
+            .iter()
+            .map(|is_client| if *is_client { dialled() } else { behind() });
+        sockets.collect::<Vec<_>>()
+    });
+    records[1].extend([
+        up(CLIENT, 100, 0, GET),
+        up(BEHIND, 110, 0, GET),
+        down(BEHIND, 150, 0, OK),
+        down(CLIENT, 170, 0, OK),
+        close(CLIENT, 180),
+        close(BEHIND, 190),
+    ]);
+    rows(&[&records[0], &records[1]])
+}
+
+#[test]
+fn both_ends_of_a_translated_connection_are_one_row() {
+    for sockets in [[true, false], [false, true]] {
+        let rows = through_a_service([&[], &sockets]);
+        assert_eq!(
+            rows,
+            [
+                "GET /a 200 both total=Some(70) ttfb=Some(70) net=Some(30) Some(28)/Some(43) bytes pid 100 -> 200 complete",
+                "connection 10.0.0.1:5000 -> 10.0.0.2:8080 both client sent=28 received=43 exchanges=1 lost=0 why=",
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_translated_connection_that_is_followed_already_stays_two() {
+    let rows = through_a_service([&[true], &[false]]);
+    assert_eq!(
+        rows.iter().filter(|row| row.starts_with("GET /a 200")).count(),
+        2,
+        "{rows:#?}"
+    );
+    assert!(
+        rows.iter()
+            .any(|row| row.contains("10.0.0.1:5000 -> 10.0.0.96:80 client")),
+        "{rows:#?}"
+    );
+    assert!(
+        rows.iter()
+            .any(|row| row.contains("10.0.0.1:5000 -> 10.0.0.2:8080 server")),
+        "{rows:#?}"
+    );
 }
 
 #[test]
@@ -446,7 +549,8 @@ fn fork_and_exec_are_one_process_and_exec_again_is_another() {
 
 #[test]
 fn a_window_reads_only_its_blocks_and_joins_older_connections() {
-    use crate::analyze::input::{self, Mapped, Wanted};
+    use crate::analyze::input::{self, Mapped};
+    use crate::analyze::wanted::Wanted;
     use crate::format::Writer;
 
     const SECOND: u64 = 1_000_000_000;

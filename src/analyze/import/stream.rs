@@ -80,6 +80,8 @@ pub struct Stream {
     acked: u64,
     /// Since when, and for how many packets, `acked` has been beyond `next`.
     unseen_since: u64,
+    /// The first unseen position.
+    unseen_from: u64,
     unseen_packets: u8,
     strays: u8,
     /// Time of what was handed on last.
@@ -232,9 +234,10 @@ impl Stream {
 
     fn stray(&mut self, seq: u32, len: u32) -> Kind {
         self.strays = self.strays.saturating_add(1);
-        if self.strays >= MAX_STRAYS && self.waiting.is_none() {
-            // The capture missed more than a window. Positions only grow.
-            self.next += u64::from(seq.wrapping_add(len).wrapping_sub(self.next as u32));
+        let ahead = seq.wrapping_add(len).wrapping_sub(self.next as u32);
+        if self.strays >= MAX_STRAYS && self.waiting.is_none() && ahead < 1 << 31 {
+            // The capture missed more than a window. Positions only grow: what lies behind is not taken up.
+            self.next += u64::from(ahead);
             self.acked = self.acked.max(self.next);
             self.strays = 0;
         }
@@ -324,6 +327,7 @@ impl Stream {
         if pos > self.acked.max(self.next) && self.unseen_packets == 0 {
             self.unseen_since = time;
             self.unseen_packets = 1;
+            self.unseen_from = self.next;
         }
         self.acked = self.acked.max(pos);
     }
@@ -353,8 +357,20 @@ impl Stream {
         if self.acked == self.next + 1 && self.waiting.is_none() {
             return;
         }
+        if self.unseen_from != self.next {
+            // Bytes still come, behind their acknowledgments all the time: the wait for the next ones begins anew.
+            self.unseen_from = self.next;
+            self.unseen_since = time;
+            self.unseen_packets = 1;
+        }
         self.unseen_packets = self.unseen_packets.saturating_add(1);
-        if self.unseen_packets > GRACE_PACKETS && time.saturating_sub(self.unseen_since) >= GRACE_NS {
+        // The same direction goes on behind them. To wait longer would hand that on after what answers it.
+        let overtaken = self.waiting.as_ref().is_some_and(|waiting| {
+            let newest = waiting.segments.last_key_value();
+            newest.is_some_and(|(_, held)| held.time > self.unseen_since)
+        });
+        let late = self.unseen_packets > GRACE_PACKETS && time.saturating_sub(self.unseen_since) >= GRACE_NS;
+        if overtaken || late {
             self.unseen_packets = 0;
             self.give_up_to(self.acked, time, gaps, out);
         }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::time::write_rfc3339;
 use super::{csv::CsvWriter, json::JsonWriter, terminal::TerminalWriter};
 use crate::analyze::table::{Columns, Spec};
 
@@ -100,6 +101,12 @@ impl Facts {
             .iter()
             .map(|capture| {
                 let header = &capture.header;
+                // Of a packet capture nothing is known before it was read.
+                let moment = |ns: u64| {
+                    let mut text = String::new();
+                    write_rfc3339(&mut text, ns);
+                    (capture.blocks > 0).then_some(text)
+                };
                 serde_json::json!({
                     "file": capture.path,
                     "host": header.hostname,
@@ -112,6 +119,10 @@ impl Facts {
                     "part": header.part,
                     "tool_version": header.tool_version,
                     "command_line": header.command_line,
+                    "first": moment(capture.first),
+                    "last": moment(capture.last),
+                    "records": (capture.blocks > 0).then_some(capture.records),
+                    "closed_cleanly": capture.closed_cleanly,
                 })
             })
             .collect();

@@ -126,7 +126,7 @@ fn tokens(text: &str) -> Result<Vec<Positioned>, QueryError> {
 }
 
 #[derive(Debug, Clone)]
-enum Node {
+pub(super) enum Node {
     And(Vec<Node>),
     Or(Vec<Node>),
     Not(Box<Node>),
@@ -136,7 +136,7 @@ enum Node {
 /// An expression over the columns of one table.
 #[derive(Debug, Clone)]
 pub struct Expression {
-    root: Node,
+    pub(super) root: Node,
 }
 
 struct Parser<'a> {

@@ -10,7 +10,7 @@ use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, Proc
 use crate::analyze::table::column::FastMap;
 use crate::analyze::table::connections::write_errno;
 use crate::analyze::table::define::Scratch;
-use crate::analyze::table::derive::path_and_query;
+use crate::analyze::table::derive::path;
 use crate::analyze::table::exchanges::{command_name, status_name};
 use crate::analyze::template::Limit;
 use crate::format::record::Ending;
@@ -178,7 +178,7 @@ impl Aggregate {
     /// The endpoint of a request: looked up by the request as it is, else by its template.
     fn endpoint(&mut self, row: &HttpRow<'_>) -> u32 {
         let message = row.message;
-        let (path, _) = path_and_query(&message.target);
+        let path = path(&message.target);
         let key = &mut self.key;
         key.clear();
         for part in [message.method.as_str(), "\0", path, "\0", &message.host] {

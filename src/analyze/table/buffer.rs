@@ -5,9 +5,10 @@ use super::define::{Def, Key, Scratch, Table};
 use crate::analyze::output::RowWriter;
 use crate::analyze::query::order::compare_rows;
 
-/// Rows of a row group. At some 300 bytes a row this is about 40 MB.
-const GROUP: usize = 1 << 17;
-/// Row groups that wait for earlier rows, at most: one exchange that lasts for hours must not hold everything.
+/// Rows of a row group. At some 300 bytes a row this is about 20 MB.
+const GROUP: usize = 1 << 16;
+/// Row groups that wait for earlier rows, at most: one exchange that lasts for hours must not hold everything. Its row
+/// then comes after later ones.
 const MAX_WAITING: usize = 4;
 
 /// Finished rows of one shard.
@@ -72,7 +73,8 @@ pub struct Arrangement {
     pub visible: usize,
 }
 
-/// Puts rows in order and writes them. Without `sort` and `limit` they leave as soon as no earlier one can come.
+/// Puts rows in order and writes them. Without `sort` and `limit` they leave in row groups as soon as no earlier one
+/// can come.
 pub struct RowStream<'w> {
     waiting: Rows,
     arrangement: Arrangement,
@@ -92,26 +94,25 @@ impl<'w> RowStream<'w> {
         }
     }
 
-    /// Adds rows. No row before `horizon` is still to come; 0 when that is not known.
-    pub fn push(&mut self, rows: Rows, horizon: u64) -> anyhow::Result<()> {
+    /// Adds rows.
+    pub fn push(&mut self, rows: Rows) {
         if rows.keys.is_empty() {
-            return Ok(());
+            return;
         }
         self.waiting.columns.append(&rows.columns);
         self.waiting.keys.extend(rows.keys);
-        let many = self.waiting.keys.len();
-        match self.arrangement.limit {
-            Some(limit) => {
-                if many > self.group.max(limit.saturating_mul(2)) {
-                    let mut order = self.order();
-                    order.truncate(limit);
-                    self.waiting = self.waiting.gather(&order);
-                }
-                Ok(())
-            }
-            None if self.arrangement.sort.is_empty() && many >= self.group => self.write_ready(horizon),
-            None => Ok(()),
+        if let Some(limit) = self.arrangement.limit
+            && self.waiting.keys.len() > self.group.max(limit.saturating_mul(2))
+        {
+            let mut order = self.order();
+            order.truncate(limit);
+            self.waiting = self.waiting.gather(&order);
         }
+    }
+
+    /// Whether enough rows wait for a row group, in an order that lets some leave before the end.
+    pub fn has_group(&self) -> bool {
+        self.arrangement.sort.is_empty() && self.arrangement.limit.is_none() && self.waiting.keys.len() >= self.group
     }
 
     fn order(&self) -> Vec<u32> {
@@ -127,18 +128,21 @@ impl<'w> RowStream<'w> {
         order
     }
 
-    fn write_ready(&mut self, horizon: u64) -> anyhow::Result<()> {
-        let order = self.order();
-        let mut ready = match horizon {
-            0 => order.len(),
-            horizon => order.partition_point(|row| self.waiting.keys[*row as usize].0 < horizon),
+    /// Writes whole row groups of what can leave: no row before `horizon` is still to come; 0 when that is not known.
+    /// When too many wait the earlier half leaves all the same.
+    pub fn write_ready(&mut self, horizon: u64) -> anyhow::Result<()> {
+        let many = self.waiting.keys.len();
+        let before = self.waiting.keys.iter().filter(|key| key.0 < horizon).count();
+        let ready = if many >= MAX_WAITING * self.group {
+            before.max(many / 2)
+        } else {
+            before
         };
-        if ready < self.group {
-            if order.len() < MAX_WAITING * self.group {
-                return Ok(());
-            }
-            ready = order.len() / 2;
+        let ready = ready - ready % self.group;
+        if ready == 0 {
+            return Ok(());
         }
+        let order = self.order();
         for rows in order[..ready].chunks(self.group) {
             self.write(rows)?;
         }
@@ -222,21 +226,27 @@ mod tests {
     #[test]
     fn rows_leave_in_groups_and_in_order_when_none_before_them_can_come() {
         let (mut stream, kept) = stream(Arrangement::default());
-        stream.push(rows(&[5, 2, 9]), 4).unwrap();
+        stream.push(rows(&[5, 2, 9]));
+        assert!(stream.has_group());
+        stream.write_ready(4).unwrap();
         assert!(kept.0.borrow().is_empty());
-        stream.push(rows(&[8, 4, 6]), 8).unwrap();
-        assert_eq!(*kept.0.borrow(), [vec![2, 4, 5], vec![6]]);
-        stream.push(rows(&[10]), 11).unwrap();
+        stream.push(rows(&[8, 4, 6]));
+        stream.write_ready(8).unwrap();
+        assert_eq!(*kept.0.borrow(), [vec![2, 4, 5]]);
+        stream.push(rows(&[10, 7]));
+        stream.write_ready(11).unwrap();
+        assert_eq!(*kept.0.borrow(), [vec![2, 4, 5], vec![6, 7, 8]]);
         stream.finish().unwrap();
-        assert_eq!(kept.0.borrow().concat(), [2, 4, 5, 6, 8, 9, 10]);
+        assert_eq!(kept.0.borrow().concat(), [2, 4, 5, 6, 7, 8, 9, 10]);
     }
 
     #[test]
     fn one_long_exchange_does_not_hold_everything() {
         let (mut stream, kept) = stream(Arrangement::default());
         let many: Vec<u64> = (10..30).rev().collect();
-        stream.push(rows(&many), 1).unwrap();
-        assert_eq!(kept.0.borrow().concat(), (10..20).collect::<Vec<u64>>());
+        stream.push(rows(&many));
+        stream.write_ready(1).unwrap();
+        assert_eq!(kept.0.borrow().concat(), (10..19).collect::<Vec<u64>>());
         stream.finish().unwrap();
         assert_eq!(kept.0.borrow().concat(), (10..30).collect::<Vec<u64>>());
     }
@@ -250,7 +260,8 @@ mod tests {
         };
         let (mut stream, kept) = stream(arrangement);
         for times in [[5, 1, 7], [9, 2, 3], [4, 8, 6]] {
-            stream.push(rows(&times), 0).unwrap();
+            stream.push(rows(&times));
+            assert!(!stream.has_group());
         }
         stream.finish().unwrap();
         assert_eq!(kept.0.borrow().concat(), [9, 8]);

@@ -13,6 +13,18 @@ use crate::analyze::template::Patterns;
 ///
 /// An absolute target gives the path behind its authority; an authority (CONNECT) or `*` is its own path.
 pub fn path_and_query(target: &str) -> (&str, &str) {
+    let (path, rest) = path_and_rest(target);
+    let query = rest.strip_prefix('?').unwrap_or_default();
+    (path, query.split('#').next().unwrap_or_default())
+}
+
+/// The path of a request target, as [`path_and_query`] gives it.
+pub fn path(target: &str) -> &str {
+    path_and_rest(target).0
+}
+
+/// The path, and what follows it from `?` or `#` on.
+fn path_and_rest(target: &str) -> (&str, &str) {
     let target = match target.as_bytes().first() {
         Some(b'/') => target,
         _ => match target.find("://") {
@@ -26,16 +38,16 @@ pub fn path_and_query(target: &str) -> (&str, &str) {
             None => target,
         },
     };
-    // One pass, because this is asked for each request.
-    let Some(end) = memchr::memchr2(b'?', b'#', target.as_bytes()) else {
-        return (target, "");
-    };
-    let path = &target[..end];
-    if target.as_bytes()[end] == b'#' {
-        return (path, "");
-    }
-    let query = target[end + 1..].split('#').next().unwrap_or_default();
-    (if path.is_empty() { "/" } else { path }, query)
+    let end = memchr::memchr2(b'?', b'#', target.as_bytes()).unwrap_or(target.len());
+    let (path, rest) = target.split_at(end);
+    (
+        if path.is_empty() && rest.starts_with('?') {
+            "/"
+        } else {
+            path
+        },
+        rest,
+    )
 }
 
 /// Entries kept in a cache; when it is full it is emptied.

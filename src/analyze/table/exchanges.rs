@@ -48,6 +48,8 @@ pub fn command_name(command: u8) -> Option<&'static str> {
         0x08 => "COM_SHUTDOWN",
         0x09 => "COM_STATISTICS",
         0x0a => "COM_PROCESS_INFO",
+        // What a refused login is reported as.
+        0x0b => "COM_CONNECT",
         0x0c => "COM_PROCESS_KILL",
         0x0d => "COM_DEBUG",
         0x0e => "COM_PING",

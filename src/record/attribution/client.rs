@@ -190,7 +190,8 @@ impl Client {
             (Token::Text(token), _) => Some(token.clone()),
             (Token::File(path), _) => std::fs::read_to_string(path).ok(),
         };
-        if let Some(token) = token.as_deref().map(str::trim).filter(|token| !token.is_empty()) {
+        let token = token.as_deref().map(str::trim).filter(|token| !token.is_empty());
+        if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let mut response = request.call().map_err(failure)?;
@@ -200,7 +201,10 @@ impl Client {
         }
         let body = response.body_mut().with_config().limit(64 << 10).read_to_vec();
         let words = body.ok().and_then(|body| crate::pods::kube::status_message(&body));
-        Err(Failure::Status(status, words.unwrap_or_default()))
+        let words = words.unwrap_or_default();
+        // A server may repeat what it was shown.
+        let words = token.map_or(words.clone(), |token| words.replace(token, "…"));
+        Err(Failure::Status(status, words))
     }
 
     /// One whole answer.

@@ -113,21 +113,47 @@ impl Local {
         }
     }
 
-    /// Podman keeps one list for each storage: root's, and those of users.
+    /// Says which files of Docker and Podman there are, for `mdf doctor`.
+    pub fn try_runtimes(&self, report: &Report) {
+        let docker = self.root.join("var/lib/docker/containers");
+        let folders = names(&docker).map(|folders| format!("{} containers in {}", folders.len(), docker.display()));
+        let lists = self.podman_lists().into_iter().filter_map(|path| {
+            let containers = runtimes::podman(&std::fs::read(&path).ok()?);
+            Some(format!("{} containers in {}", containers.len(), path.display()))
+        });
+        let found: Vec<String> = folders.into_iter().chain(lists).collect();
+        match found.is_empty() {
+            true => report.set(
+                RUNTIMES,
+                State::Absent,
+                format!("neither {} nor a storage of podman can be read", docker.display()),
+            ),
+            false => report.set(RUNTIMES, State::Works, found.join(", ")),
+        }
+    }
+
     fn podman(&mut self, set: &mut PodSet, report: &Report) {
+        for path in self.podman_lists() {
+            self.podman_list(&path, set, report);
+        }
+    }
+
+    /// Podman keeps one list for each storage: root's, and those of users.
+    fn podman_lists(&self) -> Vec<PathBuf> {
         let mut storages = vec![self.root.join("var/lib/containers/storage")];
         let homes = names(&self.root.join("home")).unwrap_or_default();
         let homes = homes.iter().map(|name| self.root.join("home").join(name));
         storages.extend(homes.map(|home| home.join(".local/share/containers/storage")));
+        let mut lists = Vec::new();
         for storage in storages {
             // overlay-containers, vfs-containers, …: named by the storage driver.
             let drivers = names(&storage).unwrap_or_default();
             for driver in drivers.iter().filter(|name| name.ends_with("-containers")) {
-                for file in ["containers.json", "volatile-containers.json"] {
-                    self.podman_list(&storage.join(driver).join(file), set, report);
-                }
+                let folder = storage.join(driver);
+                lists.extend(["containers.json", "volatile-containers.json"].map(|file| folder.join(file)));
             }
         }
+        lists
     }
 
     fn podman_list(&mut self, path: &Path, set: &mut PodSet, report: &Report) {

@@ -17,8 +17,8 @@ pub mod report;
 mod worker;
 
 pub use options::Options;
-pub use report::{Report, Status};
-pub use worker::{Attribution, Learner, Start, Tell, try_sources};
+pub use report::{Report, State, Status};
+pub use worker::{Attribution, Learner, Start, Tell, advice, try_sources};
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,17 @@ pub enum State {
     Absent,
 }
 
+impl State {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Works => "works",
+            State::Fails => "fails",
+            State::Absent => "absent",
+        }
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.source, self.what)

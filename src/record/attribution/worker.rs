@@ -10,9 +10,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::client::Timing;
-use super::local::Local;
+use super::local::{self, Local};
 use super::options::{Environment, Options};
-use super::report::{Report, State};
+use super::report::{Report, State, Status};
 use super::{api, kubelet};
 use crate::format::record::{Address, Cgroup, Endpoint, Record, Workload};
 use crate::pods::cgroup::place;
@@ -27,6 +27,8 @@ use crate::record::sys;
 const POD_FILE: &str = "pod list";
 /// Its number among the lists.
 const POD_FILE_LIST: u32 = 0;
+/// Why the API server is not asked.
+const NO_API: &str = "no service account and no --kubeconfig";
 /// A cgroup without a name makes the sources look again after these times: names appear a little after the cgroup, and
 /// may be gone soon after.
 const TRIES: [Duration; 6] = [
@@ -234,18 +236,10 @@ fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<
             }
         }
         Some(Err(why)) => report.set("API server (pods)", State::Fails, why),
-        None => report.set(
-            "API server (pods)",
-            State::Absent,
-            "no service account and no --kubeconfig",
-        ),
+        None => report.set("API server (pods)", State::Absent, NO_API),
     }
     let Some(ways) = options.kubelet(environment, *timing) else {
-        report.set(
-            kubelet::SOURCE,
-            State::Absent,
-            format!("no {}", options.root().join("var/lib/kubelet").display()),
-        );
+        report.set(kubelet::SOURCE, State::Absent, no_kubelet(options));
         return Ok(None);
     };
     let (wake, woken) = mpsc::sync_channel(1);
@@ -258,27 +252,59 @@ fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<
     Ok(Some(wake))
 }
 
-/// Asks each source once and says how it did.
-pub fn try_sources(options: &Options, environment: &Environment, timing: Timing) -> Report {
+/// Asks each source once, for `mdf doctor`. Slow servers are not waited for as long as while recording.
+pub fn try_sources(options: &Options, environment: &Environment, timing: Timing) -> Vec<Status> {
+    if options.off {
+        return Vec::new();
+    }
     let report = Report::new(|_| {});
     let mut set = PodSet::default();
-    Local::new(options.root()).logs(&mut set, &report);
-    read_pod_file(options.pods.as_ref(), &mut set, &report);
+    let mut local = Local::new(options.root());
+    local.logs(&mut set, &report);
+    local.try_runtimes(&report);
+    match &options.pods {
+        Some(_) => read_pod_file(options.pods.as_ref(), &mut set, &report),
+        None => report.set(POD_FILE, State::Absent, "no --pods"),
+    }
     match options.kubelet(environment, timing) {
         Some(ways) => kubelet::try_once(&ways, &report),
-        None => report.set(kubelet::SOURCE, State::Absent, "no kubelet on this host"),
+        None => report.set(kubelet::SOURCE, State::Absent, no_kubelet(options)),
     }
     let (node, _) = options.node_name(environment);
-    let target = api::Target::pods((!options.all_pods).then_some(node.as_str()));
-    match options.api(environment, timing) {
-        Some(Ok(client)) => {
-            api::try_once(&client, &target, &report);
-            api::try_once(&client, &api::Target::services(), &report);
+    let pods = api::Target::pods((!options.all_pods).then_some(node.as_str()));
+    for target in [pods, api::Target::services()] {
+        match options.api(environment, timing) {
+            Some(Ok(client)) => api::try_once(&client, &target, &report),
+            Some(Err(why)) => report.set(target.source, State::Fails, why),
+            None => report.set(target.source, State::Absent, NO_API),
         }
-        Some(Err(why)) => report.set(target.source, State::Fails, why),
-        None => report.set(target.source, State::Absent, "no service account and no --kubeconfig"),
     }
-    report
+    report.statuses()
+}
+
+/// What to do about a source that gives no names.
+pub fn advice(status: &Status) -> Option<&'static str> {
+    let is_absent = status.state == State::Absent;
+    Some(match status.source {
+        _ if status.state == State::Works => return None,
+        local::LOG_NAMES => {
+            "on a Kubernetes node, run as root; in a container, mount the host's /var/log read-only and give --host-root"
+        }
+        local::RUNTIMES => {
+            "needed for Docker and Podman only; in a container, mount their folders and give --host-root"
+        }
+        POD_FILE => "kubectl get pods -A -o json >FILE makes a list; mdf analyze --pods takes it afterwards as well",
+        kubelet::SOURCE if is_absent => "--kubelet HOST, where it is elsewhere",
+        kubelet::SOURCE => {
+            "it wants a token of an account that may get nodes/proxy (--token-file), and --kubelet-ca must verify it"
+        }
+        _ if is_absent => "run in a pod with the rights in deploy/daemonset.yaml, or give --kubeconfig",
+        _ => "the account wants a valid token, and list and watch on pods and services (deploy/daemonset.yaml)",
+    })
+}
+
+fn no_kubelet(options: &Options) -> String {
+    format!("no {}", options.root().join("var/lib/kubelet").display())
 }
 
 fn read_pod_file(path: Option<&PathBuf>, set: &mut PodSet, report: &Report) {

@@ -6,8 +6,8 @@ use super::body::{self, Body, Chunked};
 use super::message::set;
 use super::parse::{self, Parsed, RequestHead, Wrong};
 use super::stitch::{
-    HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank, blank_message, give_up,
-    http, may_grow, reason, spoil,
+    HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank,
+    blank_message, give_up, http, may_grow, reason, spoil,
 };
 
 impl HttpStitcher {
@@ -67,7 +67,7 @@ impl HttpStitcher {
         if let Some(blank) = blank(rest) {
             return Step::Used(blank);
         }
-        match parse::request(rest) {
+        match self.last_request.read(rest) {
             Parsed::Whole(head, used) if used <= MAX_HEAD => {
                 if head.version == 9 && (self.asked || self.doubt.is_some()) {
                     return self.malformed_request(here, rest, "request line without a version", queue);
@@ -175,6 +175,18 @@ impl HttpStitcher {
         self.doubt(why);
     }
 
+    /// The server answers a head before its end (it waited too long, or has seen enough): what is there of it is the
+    /// request. False when there is none.
+    pub(super) fn answered_early(&mut self, queue: &mut Queue) -> bool {
+        if self.client.state != State::Start || parse::request_prefix(&self.client.buf).method.is_empty() {
+            return false;
+        }
+        let buf = std::mem::take(&mut self.client.buf);
+        self.cut_request(self.client.buf_pos, &buf, Incomplete::Malformed, HEAD_ANSWERED, queue);
+        self.client.lose(Incomplete::Malformed, false);
+        true
+    }
+
     /// A request is about to join the queue.
     pub(super) fn before_request(&mut self, queue: &mut Queue) {
         if queue.waiting() >= MAX_WAITING {
@@ -220,10 +232,7 @@ impl HttpStitcher {
     }
 
     pub(super) fn doubt(&mut self, why: Incomplete) {
-        self.doubt.get_or_insert(match why {
-            Incomplete::Truncated | Incomplete::Malformed => Incomplete::Gap,
-            why => why,
-        });
+        self.doubt.get_or_insert(why);
     }
 
     pub(super) fn request_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
@@ -273,7 +282,7 @@ impl HttpStitcher {
                 if parse::request_prefix(&buf).method.is_empty() {
                     self.skipped += buf.len() as u64;
                 } else {
-                    self.cut_request(self.client.buf_pos, &buf, Incomplete::Truncated, HEAD_ENDED, queue);
+                    self.cut_request(self.client.buf_pos, &buf, Incomplete::Malformed, HEAD_ENDED, queue);
                     self.request_ended(pos, queue);
                 }
             }

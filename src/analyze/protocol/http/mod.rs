@@ -1,5 +1,6 @@
 //! HTTP/1.x (RFC 9110, RFC 9112): message types, parser, body lengths, stitcher.
 
+mod again;
 pub mod body;
 mod client;
 mod held;

@@ -105,7 +105,7 @@ impl HttpStitcher {
                 return Step::Used(blank);
             }
         }
-        match parse::response(rest) {
+        match self.last_response.read(rest) {
             Parsed::Whole(head, used) if used <= MAX_HEAD => self.response(here, used, &head, queue),
             Parsed::Partial if rest.len() < MAX_HEAD => Step::More,
             Parsed::Whole(..) | Parsed::Partial => {
@@ -211,6 +211,7 @@ impl HttpStitcher {
     pub(super) fn choose(&mut self, queue: &mut Queue) -> bool {
         let Some(doubt) = self.doubt else {
             match queue.waiting() {
+                0 if self.force && self.answered_early(queue) => {}
                 0 if self.force => {
                     self.doubt = Some(Incomplete::Gap);
                     self.push_orphan(Incomplete::NoRequest, queue);

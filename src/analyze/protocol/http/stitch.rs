@@ -10,6 +10,7 @@
 
 use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
 use super::super::{Missing, Stitcher, Verdict};
+use super::again::{LastRequest, LastResponse};
 use super::body::Chunked;
 use super::held::{Held, Item};
 use super::message::HttpMessage;
@@ -21,6 +22,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 pub(super) const HEAD_TOO_LONG: &str = "head longer than 64 KiB";
 pub(super) const HEAD_CUT: &str = "head not captured in full";
 pub(super) const HEAD_ENDED: &str = "connection ended within the head";
+pub(super) const HEAD_ANSWERED: &str = "answered before the head was complete";
 
 /// Where in its stream one direction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +129,8 @@ enum Fate {
 pub struct HttpStitcher {
     pub(super) client: Half,
     pub(super) server: Half,
+    pub(super) last_request: LastRequest,
+    pub(super) last_response: LastResponse,
     pub(super) held: Held,
     /// What is held must be decided now.
     pub(super) force: bool,

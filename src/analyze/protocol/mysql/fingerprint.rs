@@ -10,8 +10,19 @@
 //! - a string without an end (a statement that was cut) is a value up to the end.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 use md5::{Digest, Md5};
+use memchr::memmem::Finder;
+
+/// Searches that are made in each statement, got ready once.
+static COMMENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("/*"));
+static UNION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(" union "));
+static VALUES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("values"));
+static SELECT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("select"));
+static LIMIT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("limit"));
+static ORDER_BY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("order by"));
+static ASC: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("asc"));
 
 /// A search for repeated UNION parts gives up after so many comparisons.
 const MAX_UNION_TRIES: usize = 4096;
@@ -36,8 +47,8 @@ pub fn fingerprint(statement: &str) -> String {
         return "use ?".to_string();
     }
     let text = first_tuple(text);
-    let text = words(&text);
-    let text = lists(&text);
+    let text = words(text);
+    let text = lists(text);
     let text = unions(text);
     ascending(limits(text))
 }
@@ -54,7 +65,7 @@ pub fn digest(fingerprint: &str) -> String {
 
 /// Statements of the toolkit's own programs carry a mark: `/*database.table:1/20*/`.
 fn is_toolkit(statement: &str) -> bool {
-    statement.match_indices("/*").any(|(at, _)| {
+    COMMENT.find_iter(statement.as_bytes()).any(|at| {
         let mark = &statement[at + 2..];
         let Some(end) = mark.find("*/") else { return false };
         let word = |w: &str| !w.is_empty() && w.bytes().all(is_word);
@@ -205,7 +216,7 @@ fn first_tuple(mut text: String) -> String {
     if !into {
         return text;
     }
-    let Some(values) = find_word(&text, "values") else {
+    let Some(values) = find_word(&text, &VALUES) else {
         return text;
     };
     let b = text.as_bytes();
@@ -232,9 +243,10 @@ fn first_tuple(mut text: String) -> String {
 }
 
 /// Where this word first stands alone.
-fn find_word(text: &str, word: &str) -> Option<usize> {
+fn find_word(text: &str, word: &Finder<'_>) -> Option<usize> {
     let b = text.as_bytes();
-    memchr::memmem::find_iter(b, word).find(|&at| is_bounded(b, at, at + word.len()))
+    word.find_iter(b)
+        .find(|&at| is_bounded(b, at, at + word.needle().len()))
 }
 
 fn is_bounded(b: &[u8], start: usize, end: usize) -> bool {
@@ -243,8 +255,8 @@ fn is_bounded(b: &[u8], start: usize, end: usize) -> bool {
 }
 
 /// NULL, TRUE and FALSE are values.
-fn words(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+fn words(text: String) -> String {
+    let mut out = String::new();
     let mut done = 0;
     let b = text.as_bytes();
     let mut i = 0;
@@ -263,13 +275,16 @@ fn words(text: &str) -> String {
             done = i;
         }
     }
+    if done == 0 {
+        return text;
+    }
     out.push_str(&text[done..]);
     out
 }
 
 /// `in (?, ?)` and `values (?), (?)` to `in(?+)` and `values(?+)`.
-fn lists(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+fn lists(text: String) -> String {
+    let mut out = String::new();
     let mut done = 0;
     let b = text.as_bytes();
     let mut i = 0;
@@ -296,6 +311,9 @@ fn lists(text: &str) -> String {
             i = end;
         }
     }
+    if done == 0 {
+        return text;
+    }
     out.push_str(&text[done..]);
     out
 }
@@ -317,14 +335,14 @@ fn list_end(b: &[u8], mut i: usize) -> Option<usize> {
 
 /// `select … union select …` with equal parts to one part and a remark.
 fn unions(text: String) -> String {
-    if !text.contains(" union ") {
+    if UNION.find(text.as_bytes()).is_none() {
         return text;
     }
     let mut out = String::with_capacity(text.len());
     let mut tries = 0;
     let mut from = 0;
     let mut done = 0;
-    while let Some(at) = find_word(&text[from..], "select").map(|at| from + at) {
+    while let Some(at) = find_word(&text[from..], &SELECT).map(|at| from + at) {
         from = at + "select".len();
         if text.as_bytes().get(from) != Some(&b' ') {
             continue;
@@ -373,9 +391,12 @@ fn repeats<'a>(text: &'a str, part: &str) -> Option<(&'static str, &'a str)> {
 
 /// `limit ?, ?` and `limit ? offset ?` to `limit ?`.
 fn limits(text: String) -> String {
+    if LIMIT.find(text.as_bytes()).is_none() {
+        return text;
+    }
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();
-    while let Some(at) = find_word(rest, "limit") {
+    while let Some(at) = find_word(rest, &LIMIT) {
         let (head, tail) = rest.split_at(at + "limit".len());
         out.push_str(head);
         rest = tail;
@@ -393,13 +414,13 @@ fn limits(text: String) -> String {
 
 /// After ORDER BY, `asc` says nothing.
 fn ascending(text: String) -> String {
-    let Some(order) = find_word(&text, "order by") else {
+    let Some(order) = find_word(&text, &ORDER_BY) else {
         return text;
     };
     let mut out = String::with_capacity(text.len());
     let (head, mut rest) = text.split_at(order);
     out.push_str(head);
-    while let Some(at) = find_word(rest, "asc") {
+    while let Some(at) = find_word(rest, &ASC) {
         out.push_str(rest[..at].strip_suffix(' ').unwrap_or(&rest[..at + 3]));
         rest = &rest[at + 3..];
     }

@@ -1,12 +1,18 @@
 //! The MySQL and MariaDB client/server protocol: packets, messages, stitcher, fingerprints.
 
+mod client;
 mod command;
 mod compress;
 mod fingerprint;
+mod frames;
 mod handshake;
 mod message;
 mod packet;
+mod probe;
+mod response;
 mod result;
+mod server;
+mod session;
 mod stitch;
 
 pub use command::looks_like_command;

@@ -564,6 +564,37 @@ fn settle_gives_a_response_without_request_its_own_row() {
     assert_eq!(talk.rows(), [whole("GET /", 200, 18, 40)]);
 }
 
+/// nginx, Apache and Node answer 400 or 408 to a head that does not go on.
+#[test]
+fn a_head_answered_before_its_end_is_the_request() {
+    let mut talk = Talk::new();
+    talk.say(Client, "GET /slow HTTP/1.1\r\nHost: a\r\nX-Fi")
+        .say(
+            Server,
+            "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        )
+        .settle();
+    let rows = talk.all();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(
+        (rows[0].what.as_str(), rows[0].status, rows[0].incomplete),
+        ("GET /slow", 408, Some(Incomplete::Malformed))
+    );
+}
+
+/// A WebSocket frame to a server that refused to switch: nothing was lost, and the reason says so.
+#[test]
+fn an_answer_to_bytes_that_are_no_request_is_not_blamed_on_a_gap() {
+    let mut talk = Talk::new();
+    talk.say(Client, "GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")
+        .say(Server, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        .say(Client, b"\x81\x85\x01\x02\x03\x04\x49\x67\x6f\x68\x6e")
+        .say(Server, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    let rows = talk.all();
+    assert_eq!((rows[0].status, rows[0].incomplete), (404, None));
+    assert_eq!((rows[1].status, rows[1].incomplete), (400, Some(Incomplete::Malformed)));
+}
+
 #[test]
 fn what_is_held_is_bounded() {
     let mut talk = Talk::new();

@@ -54,7 +54,17 @@ fn captures_of_real_programs_are_read_as_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(names().len() >= 17);
+    assert!(names().len() >= 23);
+}
+
+/// The same statements by one client, compressed in three ways.
+#[test]
+fn compressed_sessions_read_like_the_plain_one() {
+    let lines = |name| fixture(name).iter().flat_map(|c| run(c).lines()).collect::<Vec<_>>();
+    let plain = lines("mysql_cli");
+    assert_eq!(plain.len(), 12);
+    assert_eq!(lines("mysql_zlib"), plain);
+    assert_eq!(lines("mysql_zstd"), plain);
 }
 
 #[test]

@@ -1,0 +1,377 @@
+//! The client's half of the stitcher: the login, then commands.
+
+use super::command::{self, Answer};
+use super::compress;
+use super::frames::Outer;
+use super::handshake;
+use super::message::*;
+use super::packet::{Fields, HEADER, Packet, Place, push_text};
+use super::probe::Framed;
+use super::session::share;
+use super::stitch::{ClientState, MysqlStitcher, STATEMENT_LIMIT, ServerState, Step};
+use crate::analyze::exchange::{Incomplete, MAX_WAITING, Message, Queue, Side, Span};
+use crate::analyze::protocol::Missing;
+
+/// Bytes kept of a client's packet: query attributes, then text.
+const KEEP_CLIENT: usize = STATEMENT_LIMIT + 4096;
+
+impl MysqlStitcher {
+    pub(super) fn client_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
+        let mut used = 0;
+        if matches!(self.client, ClientState::Start | ClientState::Lost) {
+            let older = self.client == ClientState::Lost && self.client_probe.has_begun();
+            let framed = if place.is_linear() { Framed::Perhaps } else { Framed::No };
+            if !self.client_probe.gather(&place, bytes, &mut used, framed) {
+                if self.client == ClientState::Lost && self.client_probe.bytes.get(3).is_some_and(|seq| *seq != 0) {
+                    // The end of something; what comes next may be a command.
+                    self.client_probe.clear();
+                }
+                return Step::Go;
+            }
+            let (probe, at) = self.client_probe.take();
+            let step = self.client_found(at, &probe, queue);
+            if self.client == ClientState::Lost {
+                return if older {
+                    self.client_bytes(place, bytes, queue)
+                } else {
+                    Step::Go
+                };
+            }
+            if step != Step::Go {
+                return step;
+            }
+            if let Some(mut outer) = self.outer[Side::Client as usize].take_if(|o| !o.lost && at.is_linear()) {
+                // Found to be compressed just now: the rest of this piece is too.
+                let rest = &bytes[used..];
+                let step = self.frames(&mut outer, Side::Client, place.begin(used), rest, queue);
+                self.outer[Side::Client as usize] = Some(outer);
+                return step;
+            }
+        }
+        self.client_packets(&place, bytes, used, queue)
+    }
+
+    /// Judges the first bytes of a piece while the client's framing is unknown.
+    fn client_found(&mut self, at: Place, probe: &[u8], queue: &mut Queue) -> Step {
+        let seq = probe.get(3).copied().unwrap_or(0);
+        let login = self.client == ClientState::Start
+            && self.server != ServerState::Lost
+            && seq == 1
+            && probe.len() > HEADER
+            && probe[2] == 0;
+        if login {
+            self.client = ClientState::Login;
+            return self.client_packets(&at, probe, 0, queue);
+        }
+        if command::is_plain_command(probe) {
+            self.client = ClientState::Commands;
+            return self.client_packets(&at, probe, 0, queue);
+        }
+        if at.is_linear() && compress::looks_like_command(probe) {
+            self.client = ClientState::Commands;
+            let mut outer = Box::new(Outer::default());
+            if self.outer[Side::Server as usize].is_none() {
+                self.compress(Side::Server, true);
+                self.lose_server(Some(Incomplete::StartedBefore), queue);
+            }
+            let step = self.frames(&mut outer, Side::Client, at.begin(0), probe, queue);
+            self.outer[Side::Client as usize] = Some(outer);
+            return step;
+        }
+        self.client = ClientState::Lost;
+        Step::Go
+    }
+
+    fn client_packets(&mut self, place: &Place, bytes: &[u8], mut used: usize, queue: &mut Queue) -> Step {
+        self.in_this_piece = 0;
+        let mut framer = std::mem::take(&mut self.client_framer);
+        let mut step = Step::Go;
+        loop {
+            if self.client == ClientState::Login && framer.at_boundary() && self.session.compressed() {
+                // The first frame after the login has sequence id 0, at the same place as a packet.
+                if !self.client_probe.gather(place, bytes, &mut used, Framed::No) {
+                    break;
+                }
+                let (probe, at) = self.client_probe.take();
+                if probe[3] == 0 {
+                    self.client = ClientState::Commands;
+                    self.client_framer = framer;
+                    let mut outer = Box::new(Outer::default());
+                    step = self.frames(&mut outer, Side::Client, at.begin(0), &probe, queue);
+                    if step == Step::Go {
+                        step = self.frames(&mut outer, Side::Client, place.begin(used), &bytes[used..], queue);
+                    }
+                    self.outer[Side::Client as usize] = Some(outer);
+                    return step;
+                }
+                let mut probed = 0;
+                while step == Step::Go
+                    && let Some(packet) = framer.next(&probe, &mut probed, &at, KEEP_CLIENT)
+                {
+                    step = self.client_packet(&packet, queue);
+                }
+                if step != Step::Go {
+                    break;
+                }
+            }
+            let Some(packet) = framer.next(bytes, &mut used, place, KEEP_CLIENT) else {
+                break;
+            };
+            step = self.client_packet(&packet, queue);
+            if step != Step::Go {
+                break;
+            }
+        }
+        self.client_framer = framer;
+        match step {
+            Step::Lose(why) => {
+                self.lose_client(why, queue);
+                Step::Go
+            }
+            Step::Leave(_) => step,
+            _ => {
+                if self.client_framer.partial().is_some() {
+                    self.begin_partial(queue);
+                }
+                Step::Go
+            }
+        }
+    }
+
+    /// A command whose first byte is there and whose end is not: it waits in the queue already, because its answer may
+    /// come before its end (an error).
+    pub(super) fn begin_partial(&mut self, queue: &mut Queue) {
+        if self.begun.is_some() || self.client != ClientState::Commands {
+            return;
+        }
+        if let Some((0, [command, ..], start)) = self.client_framer.partial()
+            && !(self.infile && self.last_client_seq == 255)
+            && command::answer(*command).is_some()
+        {
+            self.begin(*command, start, queue);
+        }
+    }
+
+    pub(super) fn client_packet(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
+        let wrapped = self.infile && self.last_client_seq == 255;
+        self.last_client_seq = packet.last_seq;
+        self.last_client_empty = packet.len == 0;
+        if packet.seq != 0 || wrapped {
+            if packet.len == 0 {
+                self.infile = false;
+            }
+            return if self.client == ClientState::Login {
+                self.client_login(packet)
+            } else {
+                Step::Go
+            };
+        }
+        self.client = ClientState::Commands;
+        self.infile = false;
+        self.command(packet, queue)
+    }
+
+    fn client_login(&mut self, packet: &Packet<'_>) -> Step {
+        if self.login.is_some() {
+            return Step::Go;
+        }
+        if handshake::is_ssl_request(packet.payload) {
+            return Step::Leave("TLS");
+        }
+        self.login = Some(Span {
+            start: packet.start,
+            end: packet.end,
+            begun: true,
+            ended: true,
+        });
+        if let Some(login) = handshake::response(packet.payload) {
+            self.session.client_capabilities = Some(login.capabilities);
+            self.session.agree();
+            // Who logs in is known before the server agrees: a command may be read before its OK is.
+            self.session.user = login.user.as_str().into();
+            self.session.database = login.database.as_str().into();
+        }
+        Step::Go
+    }
+
+    /// Puts a new exchange at the back of the queue.
+    pub(super) fn begin(&mut self, command: u8, start: u64, queue: &mut Queue) {
+        if self.pending >= MAX_WAITING || (self.pending > 0 && queue.len() >= 4 * MAX_WAITING) {
+            self.lose_server(Some(Incomplete::TooMany), queue);
+            self.touched = self.pending.min(1);
+            self.close_touched(queue);
+        }
+        if self.server == ServerState::Lost {
+            self.touched = self.touched.max(self.heard.min(self.pending));
+            self.heard = 0;
+        }
+        let exchange = queue.open(|| Message::Mysql(MysqlMessage::default()));
+        match &mut exchange.message {
+            Message::Mysql(message) => message.reset(),
+            other => *other = Message::Mysql(MysqlMessage::default()),
+        }
+        exchange.request.start = start;
+        exchange.request.begun = true;
+        if let Message::Mysql(message) = &mut exchange.message {
+            message.command = command;
+            message.inferred = self.session.capabilities.is_none();
+            share(&mut message.user, &self.session.user);
+            share(&mut message.database, &self.session.database);
+            share(&mut message.server_version, &self.session.version);
+        }
+        match command::answer(command) {
+            Some(Answer::Nothing | Answer::Endless(_)) => {
+                exchange.one_way = true;
+                if let Message::Mysql(message) = &mut exchange.message {
+                    message.rows = Some(0);
+                }
+            }
+            _ => {
+                self.pending += 1;
+                if self.in_this_piece > 0 {
+                    self.pipelined = true;
+                }
+                self.in_this_piece += 1;
+            }
+        }
+        self.begun = Some(start);
+        self.client_gap = false;
+    }
+
+    pub(super) fn command(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
+        let payload = &packet.payload[..packet.payload.len().min(KEEP_CLIENT)];
+        let Some(&first) = payload.first() else {
+            return self.unread_command(packet, queue);
+        };
+        let Some(answer) = command::answer(first) else {
+            return Step::Lose(Some(Incomplete::Malformed));
+        };
+        if self.begun != Some(packet.start) {
+            self.begin(first, packet.start, queue);
+        }
+        self.fill(payload, packet, queue);
+        if let Answer::Endless(why) = answer {
+            return Step::Leave(why);
+        }
+        if answer != Answer::Nothing {
+            self.release(queue)
+        } else {
+            Step::Go
+        }
+    }
+
+    /// Of this command only the header is there.
+    fn unread_command(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
+        // Most likely COM_QUIT or COM_STMT_CLOSE, which have no response: rather no row than a wrong pair.
+        if matches!(packet.len, 0 | 1 | 5) {
+            return Step::Go;
+        }
+        self.begin(0, packet.start, queue);
+        if let Some(exchange) = queue.newest() {
+            exchange.request.end = packet.end;
+            exchange.request.ended = true;
+            exchange.mark(if packet.hole == Some(Missing::Lost) {
+                Incomplete::Gap
+            } else {
+                Incomplete::Truncated
+            });
+        }
+        self.begun = None;
+        self.release(queue)
+    }
+
+    /// The request's content and end.
+    fn fill(&mut self, payload: &[u8], packet: &Packet<'_>, queue: &mut Queue) {
+        let begun = self.begun.take();
+        let Some(exchange) = queue.newest().filter(|e| Some(e.request.start) == begun) else {
+            return;
+        };
+        exchange.request.end = packet.end;
+        exchange.request.ended = true;
+        if packet.hole == Some(Missing::Lost) {
+            exchange.mark(Incomplete::Gap);
+        }
+        let Message::Mysql(message) = &mut exchange.message else {
+            return;
+        };
+        let Some((&command, args)) = payload.split_first() else {
+            return;
+        };
+        let session = &mut self.session;
+        match command {
+            COM_QUERY => {
+                let at = command::query_text(payload, session.capabilities, &mut message.inferred);
+                let text = at.and_then(|at| payload.get(at..)).unwrap_or_default();
+                set_statement(message, text, packet);
+            }
+            COM_STMT_PREPARE => {
+                set_statement(message, args, packet);
+                session.prepared.last_text.clear();
+                session.prepared.last_text.push_str(&message.statement);
+                session.prepared.last_cut = message.statement_cut;
+            }
+            COM_INIT_DB | COM_CREATE_DB | COM_DROP_DB => set_statement(message, args, packet),
+            COM_FIELD_LIST => set_statement(message, Fields(args).until_nul(), packet),
+            COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE | COM_STMT_FETCH => {
+                if let Some(id) = Fields(args).u32() {
+                    message.statement_id = Some(id);
+                    session.prepared.resolve(id, message);
+                }
+            }
+            COM_STMT_SEND_LONG_DATA | COM_STMT_RESET => message.statement_id = Fields(args).u32(),
+            COM_STMT_CLOSE => {
+                message.statement_id = Fields(args).u32();
+                if let Some(id) = message.statement_id {
+                    session.prepared.remove(id);
+                }
+            }
+            COM_QUIT if self.server == ServerState::Lost => {
+                // It waits for nothing more: what a hole touched is over.
+                self.touched = self.pending;
+                self.close_touched(queue);
+            }
+            COM_CHANGE_USER => session.asked = Some(handshake::change_user(args, session.capabilities)),
+            _ => {}
+        }
+    }
+
+    pub(super) fn lose_client(&mut self, why: Option<Incomplete>, queue: &mut Queue) {
+        if let Some(start) = self.begun
+            && let Some((seq, kept, _)) = self.client_framer.partial()
+        {
+            // Its end is lost: it is what was read of it.
+            let kept = kept.to_vec();
+            let packet = Packet {
+                seq,
+                last_seq: seq,
+                len: u64::MAX,
+                payload: &kept,
+                hole: None,
+                start,
+                end: start.saturating_add((HEADER + kept.len()) as u64),
+            };
+            self.fill(&kept, &packet, queue);
+            if let Some(exchange) = queue.newest().filter(|e| e.request.start == start) {
+                exchange.mark(why.unwrap_or(Incomplete::Truncated));
+                // A one-way exchange has no other end than this.
+                exchange.request.ended = exchange.one_way;
+            }
+        }
+        self.begun = None;
+        self.client_framer.reset();
+        self.client_probe.clear();
+        self.client = ClientState::Lost;
+        self.client_gap = true;
+        if !self.held.is_empty() {
+            // What came before its command answers one that is lost.
+            self.lose_server(None, queue);
+        }
+    }
+}
+
+fn set_statement(message: &mut MysqlMessage, text: &[u8], packet: &Packet<'_>) {
+    let kept = &text[..text.len().min(STATEMENT_LIMIT)];
+    message.statement.clear();
+    push_text(&mut message.statement, kept);
+    message.statement_cut = kept.len() < text.len() || !packet.is_whole();
+}

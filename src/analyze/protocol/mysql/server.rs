@@ -1,0 +1,338 @@
+//! The server's half of the stitcher: greeting and login, responses that come before their commands, and what a hole
+//! touches. What a response says is read in `response`.
+
+use super::frames::Outer;
+use super::handshake;
+use super::message::*;
+use super::packet::{HEADER, MAX_PAYLOAD, Packet, Place, length, push_text};
+use super::probe::Framed;
+use super::result;
+use super::session::plain_version;
+use super::stitch::{MysqlStitcher, ServerState, Step};
+use crate::analyze::exchange::{Exchange, Incomplete, Message, Queue, Side, Span};
+use crate::analyze::protocol::Missing;
+
+/// Bytes kept of a server's packet: an OK with session state, an ERR with its message.
+pub(super) const KEEP_SERVER: usize = 4096;
+/// Server bytes that may wait for their command.
+const HELD_LIMIT: usize = 256 * 1024;
+
+/// Server bytes that came before their command.
+#[derive(Debug)]
+pub(super) enum Held {
+    Bytes(Place, usize),
+    Hole(Place, u64, Missing),
+}
+
+impl MysqlStitcher {
+    pub(super) fn server_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
+        let mut used = 0;
+        match self.server {
+            ServerState::Start if self.server_framer.at_boundary() => {
+                if !self.server_probe.gather(&place, bytes, &mut used, Framed::No) {
+                    return Step::Go;
+                }
+                let (probe, at) = self.server_probe.take();
+                if !handshake::looks_like_greeting(&probe) {
+                    self.lose_server(Some(Incomplete::StartedBefore), queue);
+                    // The first response may be whole.
+                    let step = self.lost_bytes(at, &probe, queue);
+                    return if step == Step::Go {
+                        self.server_bytes_from(place, bytes, used, queue)
+                    } else {
+                        step
+                    };
+                }
+                let step = self.server_packets(&at, &probe, 0, queue);
+                if step != Step::Go {
+                    return step;
+                }
+            }
+            ServerState::Lost => return self.lost_bytes(place, bytes, queue),
+            _ => {}
+        }
+        self.server_packets(&place, bytes, used, queue)
+    }
+
+    fn server_bytes_from(&mut self, place: Place, bytes: &[u8], used: usize, queue: &mut Queue) -> Step {
+        if used < bytes.len() {
+            self.server_bytes(place.from(used), &bytes[used..], queue)
+        } else {
+            Step::Go
+        }
+    }
+
+    /// The server's framing is lost: a response starts here, or this belongs to what the hole touched.
+    fn lost_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
+        let mut used = 0;
+        if self.pending > self.touched {
+            let older = self.server_probe.has_begun();
+            if !self.server_probe.gather(&place, bytes, &mut used, Framed::No) {
+                return Step::Go;
+            }
+            let (probe, at) = self.server_probe.take();
+            // In the compressed protocol, sequence ids inside of frames are not dependable.
+            let framed = !at.is_linear();
+            let seq = probe.get(3).copied().unwrap_or(0).wrapping_sub(1);
+            let before = if framed { seq } else { self.last_client_seq };
+            if result::looks_like_response(&probe, before) || result::looks_like_response(&probe, 0) {
+                self.close_touched(queue);
+                self.server = ServerState::First;
+                self.open = false;
+                let step = self.server_packets(&at, &probe, 0, queue);
+                if step != Step::Go {
+                    return step;
+                }
+                return self.server_bytes_from(place, bytes, used, queue);
+            }
+            self.extend(at.begin(0), at.end(probe.len()), queue);
+            if older {
+                return self.lost_bytes(place, bytes, queue);
+            }
+        }
+        self.extend(place.begin(0), place.end(bytes.len()), queue);
+        self.heard = self.pending;
+        Step::Go
+    }
+
+    fn server_packets(&mut self, place: &Place, bytes: &[u8], mut used: usize, queue: &mut Queue) -> Step {
+        let mut framer = std::mem::take(&mut self.server_framer);
+        let mut step = Step::Go;
+        while step == Step::Go {
+            if framer.at_boundary() {
+                if self.server == ServerState::First && self.pending == 0 {
+                    self.hold(place, bytes, used, queue);
+                    break;
+                }
+                if self.server == ServerState::Rows {
+                    self.walk_rows(bytes, &mut used);
+                }
+            }
+            let Some(packet) = framer.next(bytes, &mut used, place, KEEP_SERVER) else {
+                break;
+            };
+            step = self.server_packet(&packet, queue);
+        }
+        self.server_framer = framer;
+        match step {
+            Step::Go | Step::Leave(_) => step,
+            Step::Lose(why) => {
+                self.lose_server(why, queue);
+                self.extend(place.begin(used), place.end(bytes.len()), queue);
+                self.heard = self.pending;
+                Step::Go
+            }
+            Step::Compress => {
+                let mut outer = Box::new(Outer::default());
+                let step = self.frames(&mut outer, Side::Server, place.begin(used), &bytes[used..], queue);
+                self.outer[Side::Server as usize] = Some(outer);
+                step
+            }
+        }
+    }
+
+    /// Steps over rows that lie in the piece whole; anything else is left to the framer.
+    fn walk_rows(&mut self, bytes: &[u8], used: &mut usize) {
+        let mut rows = 0;
+        while let Some((header, body)) = bytes[*used..].split_first_chunk::<HEADER>() {
+            let len = length(header);
+            // 0xfe and 0xff may be an end; an empty or a full packet is a part of one.
+            if len == 0 || len >= body.len().saturating_add(1) || len == MAX_PAYLOAD || body[0] >= 0xfe {
+                break;
+            }
+            rows += 1;
+            *used += HEADER + len;
+        }
+        self.rows += rows;
+    }
+
+    /// A response before its command: kept, bounded, until the command comes.
+    fn hold(&mut self, place: &Place, bytes: &[u8], used: usize, queue: &mut Queue) {
+        let rest = &bytes[used..];
+        if rest.is_empty() {
+            return;
+        }
+        if self.client_gap || self.held_bytes.len() + rest.len() > HELD_LIMIT || self.held.len() >= HELD_LIMIT / 64 {
+            self.lose_server(None, queue);
+            return;
+        }
+        self.held.push(Held::Bytes(place.from(used), rest.len()));
+        self.held_bytes.extend_from_slice(rest);
+    }
+
+    /// A command has come: what was held for it is read.
+    pub(super) fn release(&mut self, queue: &mut Queue) -> Step {
+        if self.held.is_empty() {
+            return Step::Go;
+        }
+        let (held, bytes) = (std::mem::take(&mut self.held), std::mem::take(&mut self.held_bytes));
+        let mut rest = bytes.as_slice();
+        for item in held {
+            let step = match item {
+                Held::Bytes(place, len) => {
+                    let (piece, after) = rest.split_at(len.min(rest.len()));
+                    rest = after;
+                    self.server_bytes(place, piece, queue)
+                }
+                Held::Hole(place, len, why) => self.inner_missing(Side::Server, place, len, why, queue),
+            };
+            if step != Step::Go {
+                return step;
+            }
+        }
+        Step::Go
+    }
+
+    pub(super) fn greeted(&mut self, packet: &Packet<'_>, payload: &[u8], queue: &mut Queue) -> Step {
+        if payload.first() == Some(&0xff) {
+            self.refused(packet, payload, queue);
+            return Step::Lose(None);
+        }
+        self.server = ServerState::Login;
+        if let Some(greeting) = handshake::greeting(payload) {
+            self.session.version = plain_version(&greeting.version).into();
+            self.session.server_capabilities = Some(greeting.capabilities);
+            self.session.agree();
+        }
+        Step::Go
+    }
+
+    pub(super) fn login_packet(&mut self, packet: &Packet<'_>, payload: &[u8], first: u8, queue: &mut Queue) -> Step {
+        match first {
+            0x00 => {
+                self.server = ServerState::First;
+                self.track_schema(&result::okay(payload));
+                if self.session.compressed() {
+                    Step::Compress
+                } else {
+                    Step::Go
+                }
+            }
+            0xff => {
+                self.refused(packet, payload, queue);
+                Step::Lose(None)
+            }
+            // AuthSwitchRequest, AuthMoreData, AuthNextFactor.
+            _ => Step::Go,
+        }
+    }
+
+    /// The server refuses the login: a row of its own, because it is an error that somebody looks for.
+    fn refused(&mut self, packet: &Packet<'_>, payload: &[u8], queue: &mut Queue) {
+        if self.pending > 0 {
+            return;
+        }
+        let mut exchange = Exchange::new(Message::Mysql(MysqlMessage {
+            command: COM_CONNECT,
+            user: self.session.user.clone(),
+            database: self.session.database.clone(),
+            server_version: self.session.version.clone(),
+            rows: Some(0),
+            ..MysqlMessage::default()
+        }));
+        match self.login {
+            Some(span) => exchange.request = span,
+            None => exchange.mark(Incomplete::NoRequest),
+        }
+        exchange.response = Span {
+            start: packet.start,
+            end: packet.end,
+            begun: true,
+            ended: true,
+        };
+        if let Message::Mysql(message) = &mut exchange.message {
+            set_failure(message, payload);
+        }
+        queue.push(exchange);
+        // One-way exchanges before it are passed over, then it is the one.
+        if queue.awaiting().is_some() {
+            queue.answer_ended();
+        }
+    }
+
+    pub(super) fn lose_server(&mut self, why: Option<Incomplete>, queue: &mut Queue) {
+        if self.server != ServerState::Lost {
+            // A client that waits for each response has at most one command that the hole does not touch: its newest.
+            // With more than two of them the order of the directions is not to be trusted: which one is answered next
+            // cannot be said.
+            self.touched = if self.pipelined || self.pending > 2 {
+                self.pending
+            } else {
+                self.pending
+                    .saturating_sub(1)
+                    .max(usize::from(self.open && self.pending > 0))
+            };
+            if matches!(self.server, ServerState::Start | ServerState::Login) && self.session.compressed() {
+                self.compress(Side::Server, true);
+            }
+            self.lost_why = why;
+            self.heard = 0;
+        }
+        self.lost_why = self.lost_why.or(why);
+        if self.touched > 0
+            && let Some(why) = why
+            && let Some(exchange) = queue.awaiting()
+        {
+            exchange.mark(why);
+        }
+        self.server = ServerState::Lost;
+        self.server_framer.reset();
+        self.server_probe.clear();
+        self.held.clear();
+        self.held_bytes.clear();
+        self.rows_known = false;
+        self.eof_may_follow = false;
+    }
+
+    /// Bytes, seen or not, that belong to the oldest waiting response.
+    pub(super) fn extend(&mut self, start: u64, end: u64, queue: &mut Queue) {
+        if self.server != ServerState::Lost || self.pending == 0 || start >= end {
+            return;
+        }
+        if let Some(exchange) = queue.awaiting() {
+            let response = &mut exchange.response;
+            if !response.begun && response.end == 0 {
+                response.start = start;
+                response.begun = self.lost_why.is_none();
+            }
+            response.end = response.end.max(end);
+        }
+    }
+
+    /// Ends the responses that a hole touches.
+    pub(super) fn close_touched(&mut self, queue: &mut Queue) {
+        for _ in 0..std::mem::take(&mut self.touched) {
+            let Some(exchange) = queue.awaiting() else { break };
+            close(exchange, self.lost_why, Incomplete::Truncated);
+            queue.answer_ended();
+            self.pending = self.pending.saturating_sub(1);
+            self.open = false;
+        }
+    }
+}
+
+/// Ends an exchange whose response cannot be read to its end.
+pub(super) fn close(exchange: &mut Exchange, why: Option<Incomplete>, otherwise: Incomplete) {
+    let mut answered = false;
+    if let Message::Mysql(message) = &mut exchange.message {
+        answered = message.status != Status::NoResponse;
+        message.rows = None;
+    }
+    match why {
+        Some(why) => exchange.mark(why),
+        // Its first packet was read and all of its bytes are accounted for: rows are unknown, times are not.
+        None if answered && exchange.incomplete.is_none() => exchange.response.ended = true,
+        None => exchange.mark(otherwise),
+    }
+    exchange.closed = true;
+}
+
+pub(super) fn set_failure(message: &mut MysqlMessage, payload: &[u8]) {
+    let failure = result::failure(payload);
+    message.status = Status::Error;
+    message.error_code = failure.code;
+    message.sqlstate.clear();
+    push_text(&mut message.sqlstate, failure.sqlstate);
+    message.error_message.clear();
+    push_text(&mut message.error_message, failure.message);
+}

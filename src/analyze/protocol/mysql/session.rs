@@ -1,0 +1,128 @@
+//! What is known of a session: capabilities, user, database, prepared statements.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::handshake::*;
+use super::message::MysqlMessage;
+
+/// Prepared statements remembered per connection (the server's own default limit), and bytes of their texts.
+const PREPARED_LIMIT: usize = 16_382;
+const PREPARED_BYTES_LIMIT: usize = 8 * 1024 * 1024;
+
+/// The texts of a session's prepared statements.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    texts: HashMap<u32, (Arc<str>, bool)>,
+    pub(super) bytes: usize,
+    /// The newest one, for statement id -1, which a client may use before it knows the id.
+    pub(super) last_text: String,
+    pub(super) last_cut: bool,
+    pub(super) last_id: Option<u32>,
+}
+
+impl Prepared {
+    pub(super) fn insert(&mut self, id: u32, text: &str, cut: bool) {
+        self.remove(id);
+        if self.texts.len() < PREPARED_LIMIT && self.bytes + text.len() <= PREPARED_BYTES_LIMIT {
+            self.bytes += text.len();
+            self.texts.insert(id, (text.into(), cut));
+        }
+        self.last_id = Some(id);
+    }
+
+    pub(super) fn remove(&mut self, id: u32) {
+        if let Some((text, _)) = self.texts.remove(&id) {
+            self.bytes -= text.len();
+        }
+    }
+
+    /// Fills in the statement's text; false when its prepare was not seen.
+    pub(super) fn resolve(&self, id: u32, message: &mut MysqlMessage) -> bool {
+        message.statement.clear();
+        if id == u32::MAX {
+            message.statement.push_str(&self.last_text);
+            message.statement_cut = self.last_cut;
+            return !self.last_text.is_empty();
+        }
+        let Some((text, cut)) = self.texts.get(&id) else {
+            return false;
+        };
+        message.statement.push_str(text);
+        message.statement_cut = *cut;
+        true
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Prepared::default();
+    }
+}
+
+/// What is known of the session.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    pub(super) server_capabilities: Option<u64>,
+    pub(super) client_capabilities: Option<u64>,
+    /// Both; known once the client's are.
+    pub(super) capabilities: Option<u64>,
+    /// CLIENT_DEPRECATE_EOF: known, or learned from the traffic.
+    pub(super) deprecate_eof: Option<bool>,
+    pub(super) user: Arc<str>,
+    pub(super) database: Arc<str>,
+    pub(super) version: Arc<str>,
+    /// User and database of the handshake response or of COM_CHANGE_USER, until the server agrees.
+    pub(super) asked: Option<(String, String)>,
+    pub(super) prepared: Prepared,
+}
+
+impl Session {
+    pub(super) fn agree(&mut self) {
+        let Some(client) = self.client_capabilities else { return };
+        let both = client & self.server_capabilities.unwrap_or(u64::MAX);
+        self.capabilities = Some(both);
+        self.deprecate_eof = Some(both & CLIENT_DEPRECATE_EOF != 0);
+    }
+
+    pub(super) fn compressed(&self) -> bool {
+        self.capabilities
+            .is_some_and(|c| c & (CLIENT_COMPRESS | CLIENT_ZSTD) != 0)
+    }
+
+    pub(super) fn set_database(&mut self, name: &str) {
+        if *self.database != *name {
+            self.database = name.into();
+        }
+    }
+
+    pub(super) fn enter(&mut self) {
+        if let Some((user, database)) = self.asked.take() {
+            self.user = user.into();
+            self.database = database.into();
+        }
+    }
+}
+
+/// The database of a `USE` statement.
+pub(super) fn used_database(statement: &str) -> Option<&str> {
+    let text = statement.trim_start();
+    let (word, name) = text.split_at_checked(3)?;
+    if !word.eq_ignore_ascii_case("use") || !name.starts_with(|c: char| c.is_ascii_whitespace() || c == '`') {
+        return None;
+    }
+    let name = name.trim().trim_end_matches(';').trim_end().trim_matches('`');
+    (!name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == ';')).then_some(name)
+}
+
+/// MariaDB says `5.5.5-10.11.6-MariaDB` where replicas of MySQL 5.5 must understand it; the prefix means nothing.
+pub(super) fn plain_version(version: &str) -> &str {
+    match version.strip_prefix("5.5.5-") {
+        Some(rest) if rest.contains("MariaDB") => rest,
+        _ => version,
+    }
+}
+
+pub(super) fn share(into: &mut Arc<str>, from: &Arc<str>) {
+    if !Arc::ptr_eq(into, from) {
+        *into = Arc::clone(from);
+    }
+}
