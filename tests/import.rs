@@ -245,6 +245,25 @@ fn cut_by_editcap_the_positions_stay_the_same() {
 }
 
 /// The file that `import_file` writes says the same as the packets.
+/// The capture was started when the pool of connections had long been open.
+#[test]
+fn connections_joined_in_the_middle_have_rows_from_the_next_command_on() {
+    let whole = std::fs::read("fixtures/mysql/sysbench_auto.pcap").expect("fixture");
+    let mut starts = vec![24];
+    while let Some(header) = whole.get(starts[starts.len() - 1]..).filter(|rest| rest.len() > 16) {
+        let captured = u32::from_le_bytes(header[8..12].try_into().expect("four bytes"));
+        starts.push(starts[starts.len() - 1] + 16 + captured as usize);
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("middle.pcap");
+    let middle = starts[starts.len() / 2];
+    std::fs::write(&file, [&whole[..24], &whole[middle..]].concat()).expect("the folder can be written");
+    let rows = support::rows(&file, "mysql");
+    assert!(rows.len() > 50, "{}", rows.len());
+    assert!(rows.iter().all(|row| row["inferred"] == true));
+    assert_eq!(support::count(&rows, "complete", true), rows.len());
+}
+
 #[test]
 fn an_imported_file_holds_what_was_imported() {
     let folder = tempfile::tempdir().expect("temporary folder");

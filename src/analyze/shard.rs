@@ -379,7 +379,9 @@ impl<S: Sink> Shard<S> {
             self.slots.len() - 1
         });
         let previous = self.by_ends.insert(ends, place);
-        let opening_seen = socket.positions || matches!(socket.opened, Opened::Connect | Opened::Accept);
+        // On a wire, positions are known from the first segment on, whichever it is.
+        let opening_seen = (socket.positions && socket.role != Role::Wire)
+            || matches!(socket.opened, Opened::Connect | Opened::Accept);
         let joined = !opening_seen || is_before(hosts, host, socket);
         let sockets = [None; OBSERVERS];
         self.slots[place] = Some(Slot {

@@ -94,7 +94,8 @@ fn of_server(bytes: &[u8], joined: bool) -> Guess {
         parse::Parsed::Partial => return Guess::More,
         parse::Parsed::Wrong(_) => {}
     }
-    if !joined && mysql::looks_like_greeting(bytes) {
+    // Of all that a server sends, only the greeting has sequence id 0.
+    if mysql::looks_like_greeting(bytes) {
         return Guess::Mysql;
     }
     // A packet header of MySQL that was written alone.

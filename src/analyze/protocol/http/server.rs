@@ -296,6 +296,12 @@ impl HttpStitcher {
             State::Lost(lost) => {
                 lost.at_line = true;
                 lost.tail = lost.tail.map(|_| [0; 5]);
+                // Another hole: it may hide the head that answers what was asked since the one before.
+                if queue.waiting() > 1
+                    && let Some(exchange) = queue.newest()
+                {
+                    exchange.mark(reason);
+                }
                 self.skipped += self.server.buf.len() as u64;
                 self.server.buf.clear();
                 None

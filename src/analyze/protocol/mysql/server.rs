@@ -270,6 +270,10 @@ impl MysqlStitcher {
             self.lost_why = why;
             self.heard = 0;
         }
+        if self.server == ServerState::Lost && why == Some(Incomplete::Gap) {
+            // Another hole: it may hide the answers of all that were asked since the one before.
+            self.touched = self.pending;
+        }
         self.lost_why = self.lost_why.or(why);
         if self.touched > 0
             && let Some(why) = why

@@ -293,3 +293,23 @@ fn unknown_method_may_have_been_head() {
         ]
     );
 }
+
+#[test]
+fn a_second_hole_touches_what_was_asked_since_the_first() {
+    let mut talk = Talk::new();
+    talk.say(Client, "GET /1 HTTP/1.1\r\n\r\n")
+        .lose(Server, 20, Missing::Lost)
+        .say(Server, "end of a body")
+        .say(Client, "GET /2 HTTP/1.1\r\n\r\n")
+        .lose(Server, 20, Missing::Lost)
+        .say(Server, "end of a body")
+        // It answers a request that is lost.
+        .say(Server, OK2)
+        .lose(Client, 18, Missing::Lost)
+        .say(Client, "GET /4 HTTP/1.1\r\n\r\n")
+        .say(Server, OK2);
+    let rows = talk.all();
+    let of = |what: &str| rows.iter().find(|row| row.what == what).expect("its row");
+    assert_eq!(of("GET /1").incomplete, Some(Incomplete::Gap));
+    assert_eq!(of("GET /2").incomplete, Some(Incomplete::Gap));
+}

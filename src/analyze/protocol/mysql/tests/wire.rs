@@ -387,6 +387,26 @@ fn a_lost_response_and_a_lost_command_make_no_pair() {
     );
 }
 
+#[test]
+fn a_second_hole_touches_what_was_asked_since_the_first() {
+    let mut talk = Talk::login(P41);
+    let ok = |n| [0, n, 0, 2, 0, 0, 0];
+    let (lost, command) = (packet(1, OK).len() as u64, packet(0, b"\x03c").len() as u64);
+    talk.select(b"a").miss(Side::Server, lost, Missing::Lost);
+    talk.select(b"b").miss(Side::Server, lost, Missing::Lost);
+    // The command that this answers is lost.
+    talk.server(1, &ok(3)).miss(Side::Client, command, Missing::Lost);
+    talk.select(b"d").server(1, &ok(4));
+    assert_eq!(
+        talk.run().lines(),
+        [
+            r#"COM_QUERY "a" no_response rows=? [gap]"#,
+            r#"COM_QUERY "b" no_response rows=? [gap]"#,
+            r#"COM_QUERY "d" ok affected=4"#
+        ]
+    );
+}
+
 /// The order of the two directions is only roughly right. Three commands wait, and a hole is told of only now: the next
 /// answer may be the second's as well as the third's, so it is nobody's.
 #[test]
