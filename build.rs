@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    pack_relocations();
+    link_small();
     #[cfg(feature = "record")]
     probe::build();
     version();
@@ -86,10 +86,24 @@ mod probe {
 
 /// A static binary relocates itself at its start; packed, the list is a megabyte smaller. A binary that is linked
 /// dynamically would need a glibc of 2.36 for it.
-fn pack_relocations() {
+fn link_small() {
     let is_static = std::env::var("CARGO_CFG_TARGET_FEATURE")
         .is_ok_and(|features| features.split(',').any(|feature| feature == "crt-static"));
     if is_static {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        if links_with_lld() {
+            // Functions that came out the same are kept once.
+            println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+        }
     }
+}
+
+/// Rust links programs for x86-64 Linux with lld since 1.90.
+fn links_with_lld() -> bool {
+    let version = std::env::var_os("RUSTC").and_then(|rustc| Command::new(rustc).arg("--version").output().ok());
+    let minor = version.and_then(|output| {
+        let text = String::from_utf8(output.stdout).ok()?;
+        text.split('.').nth(1)?.parse::<u32>().ok()
+    });
+    std::env::var("TARGET").is_ok_and(|target| target == "x86_64-unknown-linux-gnu") && minor >= Some(90)
 }
