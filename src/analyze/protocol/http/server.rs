@@ -297,8 +297,8 @@ impl HttpStitcher {
                 lost.at_line = true;
                 lost.tail = lost.tail.map(|_| [0; 5]);
                 // Another hole: it may hide the head that answers what was asked since the one before.
-                if queue.waiting() > 1
-                    && let Some(exchange) = queue.newest()
+                if queue.waiting() > 0
+                    && let Some(exchange) = queue.newest().filter(|exchange| !exchange.response.begun)
                 {
                     exchange.mark(reason);
                 }

@@ -312,4 +312,17 @@ fn a_second_hole_touches_what_was_asked_since_the_first() {
     let of = |what: &str| rows.iter().find(|row| row.what == what).expect("its row");
     assert_eq!(of("GET /1").incomplete, Some(Incomplete::Gap));
     assert_eq!(of("GET /2").incomplete, Some(Incomplete::Gap));
+
+    let mut talk = Talk::new();
+    // The first hole lies where nothing was asked, as far as was seen.
+    talk.lose(Client, 18, Missing::Lost)
+        .say(Server, OK2)
+        .lose(Server, 20, Missing::Lost)
+        .say(Client, "GET /2 HTTP/1.1\r\n\r\n")
+        .lose(Server, 20, Missing::Lost)
+        .say(Server, "end of a body")
+        .say(Server, OK2);
+    let rows = talk.all();
+    let second = rows.iter().find(|row| row.what == "GET /2").expect("its row");
+    assert_eq!(second.incomplete, Some(Incomplete::Gap), "{rows:?}");
 }
