@@ -35,7 +35,7 @@ static __always_inline int iter_kind(struct iov_iter *iter, bool *flat)
 	if (bpf_core_field_exists(old->type))
 		type = BPF_CORE_READ(old, type) & ~1;
 	else
-		type = BPF_CORE_READ(iter, iter_type);
+		type = LOAD(struct iov_iter, iter, iter_type);
 	if (bpf_core_enum_value_exists(enum iter_type, ITER_UBUF) &&
 	    type == bpf_core_enum_value(enum iter_type, ITER_UBUF)) {
 		*flat = true;
@@ -60,7 +60,7 @@ static __always_inline u64 iter_vector(struct iov_iter *iter, int kind)
 		return (u64)BPF_CORE_READ(iter, bvec);
 	if (bpf_core_field_exists(old->iov))
 		return (u64)BPF_CORE_READ(old, iov);
-	return (u64)BPF_CORE_READ(iter, __iov);
+	return (u64)LOAD(struct iov_iter, iter, __iov);
 }
 
 /* Writes the data record for the head->len bytes that went through this iterator last. */
@@ -68,7 +68,7 @@ static __noinline int emit_iter(struct mdf_data *head, struct iov_iter *iter, u3
 {
 	struct scratch_start start = {};
 	struct scratch *scratch;
-	u64 offset = BPF_CORE_READ(iter, iov_offset);
+	u64 offset = LOAD(struct iov_iter, iter, iov_offset);
 	u64 length = head->len;
 	bool flat;
 	int kind = iter_kind(iter, &flat);
@@ -79,7 +79,7 @@ static __noinline int emit_iter(struct mdf_data *head, struct iov_iter *iter, u3
 	}
 	if (flat) {
 		if (bpf_core_field_exists(iter->ubuf))
-			emit_user(head, BPF_CORE_READ(iter, ubuf) + offset - length);
+			emit_user(head, LOAD(struct iov_iter, iter, ubuf) + offset - length);
 		return 0;
 	}
 	start.vector = iter_vector(iter, kind);

@@ -44,8 +44,11 @@ static __always_inline long read_segment(struct segment *segment, u64 at, u32 ki
 
 	if (kind == USER_IN_USER)
 		return bpf_probe_read_user(segment, sizeof(*segment), (void *)at);
-	if (kind != PAGES_IN_KERNEL)
-		return bpf_probe_read_kernel(segment, sizeof(*segment), (void *)at);
+	if (kind != PAGES_IN_KERNEL) {
+		segment->base = (u64)LOAD(struct iovec, (void *)at, iov_base);
+		segment->len = LOAD(struct iovec, (void *)at, iov_len);
+		return 0;
+	}
 	address = page_address((u64)BPF_CORE_READ(pages, bv_page));
 	segment->base = address + BPF_CORE_READ(pages, bv_offset);
 	segment->len = BPF_CORE_READ(pages, bv_len);

@@ -229,8 +229,9 @@ int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 	record->path_len = size;
 	size += sizeof(*record);
 	asm volatile("" : "+r"(size));
-	if (size <= sizeof(*record) + MAX_CGROUP_PATH)
-		output(record, size, 0);
+	/* At once, however little the ring holds: the names of a container are looked up while it lives. */
+	if (size <= sizeof(*record) + MAX_CGROUP_PATH && bpf_ringbuf_output(&ring, record, size, BPF_RB_FORCE_WAKEUP))
+		count_loss(MDF_LOSS_RING_FULL, 0);
 	return 0;
 }
 

@@ -54,7 +54,7 @@ static __always_inline u64 sent_message(struct sock *sk, struct entry *entry, u6
 	if (!msg || entry->send_tid != (u32)task)
 		return 0;
 	entry->send_msg = 0;
-	return BPF_CORE_READ(sk, __sk_common.skc_prot) == BPF_CORE_READ(sk, sk_prot_creator) ? msg : 0;
+	return LOAD(struct sock, sk, __sk_common.skc_prot) == LOAD(struct sock, sk, sk_prot_creator) ? msg : 0;
 }
 
 static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8 direction, u32 slot)

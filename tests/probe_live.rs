@@ -726,7 +726,7 @@ fn filters_select_and_children_are_followed() {
     for backend in backends() {
         // A port that nobody uses: processes are told, sockets and data are not.
         let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| config.filter.ports = vec![1]);
-        assert_eq!(seen.sockets().len(), 0, "{backend}");
+        assert_eq!(seen.sockets(), [], "{backend}");
         assert_eq!(of_kind!(seen, Data).count(), 0, "{backend}");
         assert_eq!(of_kind!(seen, Exit).count(), 1, "{backend}");
         // Another program's name.

@@ -78,9 +78,11 @@ fn every_exchange_has_its_pod() {
     }
     // One name, one pod after the other.
     for count in [4, 5] {
+        let begun = Instant::now();
         let place = Place::new(Form::Cgroupfs, "shop", "cart-0", "app");
         node.make(&place);
         run(&place, count);
+        std::thread::sleep(Duration::from_millis(200).saturating_sub(begun.elapsed()));
         node.remove(&place);
         expect(&place, count as usize);
     }

@@ -31,9 +31,11 @@ const POD_FILE_LIST: u32 = 0;
 const NO_API: &str = "no service account and no --kubeconfig";
 /// A cgroup without a name makes the sources look again after these times: names appear a little after the cgroup, and
 /// may be gone soon after.
-const TRIES: [Duration; 6] = [
+const TRIES: [Duration; 8] = [
     Duration::ZERO,
+    Duration::from_millis(15),
     Duration::from_millis(40),
+    Duration::from_millis(80),
     Duration::from_millis(150),
     Duration::from_millis(600),
     Duration::from_secs(3),
