@@ -75,6 +75,10 @@ pub struct Synth {
     /// Different paths or statements.
     #[arg(long, default_value_t = 100)]
     paths: u64,
+    /// Each path is asked for in the same words and answered alike, as wrk and a file server do; otherwise each HTTP
+    /// request has a query and an id of its own.
+    #[arg(long)]
+    repeat: bool,
     /// Mean time that the server takes, microseconds.
     #[arg(long, default_value_t = 800)]
     latency_us: u64,
@@ -686,8 +690,17 @@ fn write_exchange(plan: &Synth, connection: &mut Connection, number: u64, fails:
     let Connection { request, response, .. } = connection;
     request.clear();
     response.clear();
-    let word = word(mix(number) % plan.paths.max(1));
+    let place = mix(number) % plan.paths.max(1);
+    let word = word(place);
     let word = std::str::from_utf8(&word).unwrap_or("none");
+    let content = match plan.repeat {
+        true => mix(place),
+        false => random,
+    };
+    let (query, id) = match plan.repeat {
+        true => (String::new(), String::new()),
+        false => (format!("?id={number}"), format!("X-Request-Id: {random:016x}\r\n")),
+    };
     // Writing into a Vec cannot fail.
     if plan.protocol == Protocol::Opaque {
         let _ = write!(request, "\x02\x00{random:016x}{number}{word}");
@@ -710,8 +723,8 @@ fn write_exchange(plan: &Synth, connection: &mut Connection, number: u64, fails:
     } else {
         let _ = write!(
             request,
-            "GET /shop/{word}/items?id={number} HTTP/1.1\r\nHost: backend.example:8080\r\nUser-Agent: shop/1.4\r\n\
-             Accept: application/json\r\nX-Request-Id: {random:016x}\r\n\r\n",
+            "GET /shop/{word}/items{query} HTTP/1.1\r\nHost: backend.example:8080\r\nUser-Agent: shop/1.4\r\n\
+             Accept: application/json\r\n{id}\r\n",
         );
         let status = if fails { "500 Internal Server Error" } else { "200 OK" };
         let _ = write!(
@@ -720,7 +733,7 @@ fn write_exchange(plan: &Synth, connection: &mut Connection, number: u64, fails:
              Content-Type: application/json\r\nContent-Length: {}\r\nConnection: keep-alive\r\n\r\n",
             plan.size
         );
-        filler(response, plan.size, random);
+        filler(response, plan.size, content);
     }
 }
 

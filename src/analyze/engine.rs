@@ -17,7 +17,7 @@ use crate::format::block::{self, RawBlock};
 use crate::format::header::Header;
 use crate::format::kind::Kind;
 use crate::format::reader::BlockRef;
-use crate::format::record::{LossReason, Record};
+use crate::format::record::{Data, LossReason, Record};
 
 /// Connections are split into this many parts, whatever the number of threads.
 pub const SHARDS: usize = 16;
@@ -256,9 +256,12 @@ impl<S: Sink> Engine<S> {
                     let Ok(raw) = raw else { continue };
                     let bytes = raw.bytes();
                     for (at, shard) in &split.sockets {
-                        if let Some(shard) = usize::from(*shard).checked_sub(first).and_then(|n| shards.get_mut(n))
-                            && let Some(mut record) = record_at(bytes, *at)
-                        {
+                        let Some(shard) = usize::from(*shard).checked_sub(first).and_then(|n| shards.get_mut(n)) else {
+                            continue;
+                        };
+                        if let Some(data) = data_at(bytes, *at) {
+                            shard.data(block.host, &data, hosts);
+                        } else if let Some(mut record) = record_at(bytes, *at) {
                             nat.translate(block.host, &mut record);
                             shard.record(block.host, &record, hosts);
                         }
@@ -391,6 +394,10 @@ fn inflate<'a>(block: &Block<'a>, mut buffer: Vec<u8>) -> Result<Raw<'a>, String
 }
 
 #[inline]
+fn data_at(bytes: &[u8], at: u32) -> Option<Data<'_>> {
+    block::frames(bytes.get(at as usize..)?).next()?.ok()?.data()
+}
+
 fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
     block::records(bytes.get(at as usize..)?).next()?.ok()
 }

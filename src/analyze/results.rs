@@ -341,8 +341,8 @@ impl Results {
         let mut grouping: Option<Grouping> = None;
         for sink in sinks {
             match (&mut aggregate, sink.aggregate) {
-                (Some(all), Some(one)) => all.merge(*one),
-                (none, one) => *none = one.or(none.take()),
+                (all, Some(one)) => all.get_or_insert_default().merge(*one),
+                (_, None) => {}
             }
             match (&mut grouping, sink.grouping) {
                 (Some(Grouping::Http(all)), Some(Grouping::Http(one))) => all.merge(one),

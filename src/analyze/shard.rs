@@ -228,7 +228,8 @@ impl<S: Sink> Shard<S> {
         }
     }
 
-    fn data(&mut self, host: u16, data: &Data<'_>, hosts: &[Host]) {
+    /// Takes bytes that went over a socket of a host.
+    pub fn data(&mut self, host: u16, data: &Data<'_>, hosts: &[Host]) {
         let key = (host, data.id);
         let Some(known) = self.sockets.get_mut(&key) else {
             self.nameless += 1;
@@ -713,21 +714,23 @@ fn emit_exchange<S: Sink>(
     sink: &mut S,
 ) {
     let client = slot.flow.client().unwrap_or(0);
-    let preferred = [client, 1 - client, WIRE];
-    let [client_latency, server_latency, wire_latency] = preferred.map(|observer| latency(exchange, observer));
-    let best = [client_latency, server_latency, wire_latency]
-        .into_iter()
-        .find(|latency| latency.total_ns.is_some())
-        .unwrap_or_default();
-    let seen = preferred.map(|observer| {
-        let times = exchange.views[observer].times();
-        times.into_iter().find(|time| *time != 0)
-    });
-    // The host of the observer that is preferred among those that saw it, and its boot clock then.
-    let best_seen = preferred
-        .into_iter()
-        .zip(seen)
-        .find_map(|(observer, seen)| Some((slot.sockets[observer]?.0, seen?)));
+    let (mut latencies, mut seen) = ([Latency::default(); OBSERVERS], [false; OBSERVERS]);
+    let mut best = Latency::default();
+    // The host of the observer that is preferred among those that saw it, and its boot clock then; and its connection.
+    let (mut best_seen, mut connection) = (None, None);
+    for (place, observer) in [client, 1 - client, WIRE].into_iter().enumerate() {
+        let Some(key) = slot.sockets[observer] else { continue };
+        connection = connection.or(Some(key));
+        if let Some(time) = exchange.views[observer].times().into_iter().find(|time| *time != 0) {
+            seen[place] = true;
+            best_seen = best_seen.or(Some((key.0, time)));
+            latencies[place] = latency(exchange, observer);
+            if best.total_ns.is_none() && latencies[place].total_ns.is_some() {
+                best = latencies[place];
+            }
+        }
+    }
+    let [client_latency, server_latency, _] = latencies;
     let start = best_seen.map_or(0, |(host, time)| {
         hosts.get(usize::from(host)).map_or(time, |host| host.utc(time))
     });
@@ -746,10 +749,6 @@ fn emit_exchange<S: Sink>(
             last.of = Some((edition, view.pid));
         }
     }
-    let connection = preferred
-        .into_iter()
-        .find_map(|observer| slot.sockets[observer])
-        .map_or(0, row_key);
     let size = |span: &super::exchange::Span| (span.begun && span.ended).then(|| span.end.saturating_sub(span.start));
     let frame = Frame {
         start,
@@ -757,7 +756,7 @@ fn emit_exchange<S: Sink>(
         server: slot.flow.ends[1 - client],
         client_party: &slot.parties[client].party,
         server_party: &slot.parties[1 - client].party,
-        side: observed(seen[0].is_some(), seen[1].is_some()),
+        side: observed(seen[0], seen[1]),
         request_bytes: size(&exchange.request),
         response_bytes: size(&exchange.response),
         latency: best,
@@ -768,7 +767,7 @@ fn emit_exchange<S: Sink>(
             .zip(server_latency.total_ns)
             .and_then(|(c, s)| c.checked_sub(s)),
         incomplete: exchange.incomplete,
-        connection,
+        connection: connection.map_or(0, row_key),
         sequence: slot.flow.exchanges - 1,
     };
     match &exchange.message {

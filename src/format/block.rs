@@ -317,6 +317,13 @@ impl<'a> Frame<'a> {
         );
         (about_socket && self.body.len() >= 16).then(|| u64_at(self.body, 8))
     }
+
+    /// The record, if it is well-formed data. Most records are, and the way through [`Record`], which is as large as its
+    /// largest kind, costs several times as much.
+    #[inline]
+    pub fn data(&self) -> Option<Data<'a>> {
+        (self.kind == Some(Kind::Data)).then(|| codec::decode_data(self.body))?
+    }
 }
 
 /// Iterates over frames; one that does not fit is an error that ends the block.

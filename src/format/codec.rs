@@ -110,9 +110,12 @@ fn encode_data(r: &Data<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(r.payload);
 }
 
-/// The other way of [`encode_data`].
+/// The other way of [`encode_data`]; nothing when it is malformed.
 #[inline]
-fn decode_data(body: &[u8]) -> Option<Data<'_>> {
+pub fn decode_data(body: &[u8]) -> Option<Data<'_>> {
+    if body.len() > RECORD_LIMIT {
+        return None;
+    }
     let (fixed, rest) = body.split_first_chunk::<DATA_FIXED>()?;
     let len = usize::try_from(u64_at(fixed, 42)).ok()?;
     Some(Data {

@@ -66,9 +66,6 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 #[inline]
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut array = [0; N];
-    if let Some(found) = at.checked_add(N).and_then(|end| bytes.get(at..end)) {
-        array.copy_from_slice(found);
-    }
-    array
+    let found = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    found.copied().unwrap_or([0; N])
 }

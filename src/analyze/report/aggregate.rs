@@ -1,9 +1,11 @@
 //! Counts rows up: one of these for each shard, merged at the end.
 
-use super::keyed::{Keyed, Merge};
+use super::keyed::{Keyed, Merge, Waiting};
 use super::label::{write_party, write_service};
 use super::slowest::{Slow, Slowest};
-use super::stats::{ConnectionStats, HttpStats, LossStats, MysqlStats, ProcessStats, ServiceStats, TalkerStats};
+use super::stats::{
+    ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
+};
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::protocol::mysql::Status;
 use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
@@ -104,6 +106,8 @@ pub struct Aggregate {
     pub losses: Keyed<LossStats>,
     pub slow_http: Slowest,
     pub slow_mysql: Slowest,
+    waiting_http: Waiting<HttpCount>,
+    waiting_mysql: Waiting<MysqlCount>,
     scratch: Scratch,
     limit: Limit,
     key: String,
@@ -127,6 +131,8 @@ impl Default for Aggregate {
             losses: Keyed::new(MAX_KEYS),
             slow_http: Slowest::new(SLOWEST),
             slow_mysql: Slowest::new(SLOWEST),
+            waiting_http: Waiting::default(),
+            waiting_mysql: Waiting::default(),
             scratch: Scratch::default(),
             limit: Limit::default(),
             key: String::new(),
@@ -145,8 +151,15 @@ impl Aggregate {
         }
     }
 
+    /// Counts what waits. To be called before anything is read.
+    fn settle(&mut self) {
+        self.waiting_http.settle(&mut self.endpoints);
+        self.waiting_mysql.settle(&mut self.digests);
+    }
+
     /// Adds what another shard counted.
-    pub fn merge(&mut self, other: Aggregate) {
+    pub fn merge(&mut self, mut other: Aggregate) {
+        other.settle();
         self.http_confidence.merge(other.http_confidence);
         self.mysql_confidence.merge(other.mysql_confidence);
         self.totals.connections += other.totals.connections;
@@ -258,19 +271,14 @@ impl Sink for Aggregate {
         self.http_confidence.count(row.incomplete);
         let status = row.message.status;
         let number = self.endpoint(row);
-        if let Some(stats) = self.endpoints.at(number) {
-            stats.count += 1;
-            stats.incomplete += u64::from(row.incomplete.is_some());
-            stats.status[usize::from(status / 100).min(5)] += 1;
-            stats.request_bytes += row.request_bytes.unwrap_or(0);
-            stats.response_bytes += row.response_bytes.unwrap_or(0);
-            if let Some(ttfb) = row.latency.ttfb_ns {
-                stats.ttfb.record(ttfb);
-            }
-            if let Some(total) = row.latency.total_ns {
-                stats.total.record(total);
-            }
-        }
+        let one = HttpCount {
+            incomplete: row.incomplete.is_some(),
+            status,
+            request_bytes: row.request_bytes.unwrap_or(0),
+            response_bytes: row.response_bytes.unwrap_or(0),
+            latency: row.latency,
+        };
+        self.waiting_http.push(&mut self.endpoints, number, one);
         self.service(&row.frame, "http", status >= 500);
         if let Some(total) = row.latency.total_ns
             && self.slow_http.admits(total)
@@ -294,28 +302,28 @@ impl Sink for Aggregate {
             self.key.push_str(&known.fingerprint);
             digest = &known.digest;
         }
-        let stats = self.digests.get(&self.key);
-        if stats.count == 0 {
-            stats.digest = digest.to_string();
-        }
-        if let Some(total) = row.latency.total_ns {
-            if stats.total.max() < Some(total) {
+        let number = self.digests.number(&self.key);
+        if let Some(stats) = self.digests.at(number) {
+            if stats.digest.is_empty() {
+                stats.digest.push_str(digest);
+            }
+            if row.latency.total_ns > stats.sample_ns {
+                stats.sample_ns = row.latency.total_ns;
                 stats.sample.clear();
                 stats.sample.push_str(prefix(&message.statement, SHOWN));
             }
-            stats.total.record(total);
         }
-        if let Some(ttfb) = row.latency.ttfb_ns {
-            stats.ttfb.record(ttfb);
-        }
-        stats.count += 1;
-        stats.incomplete += u64::from(row.incomplete.is_some());
-        stats.errors += u64::from(error);
-        stats.rows += message.rows.unwrap_or(0);
-        stats.affected_rows += message.affected_rows.unwrap_or(0);
-        stats.no_index_used += u64::from(message.no_index_used);
-        stats.request_bytes += row.request_bytes.unwrap_or(0);
-        stats.response_bytes += row.response_bytes.unwrap_or(0);
+        let one = MysqlCount {
+            incomplete: row.incomplete.is_some(),
+            error,
+            no_index_used: message.no_index_used,
+            rows: message.rows.unwrap_or(0),
+            affected_rows: message.affected_rows.unwrap_or(0),
+            request_bytes: row.request_bytes.unwrap_or(0),
+            response_bytes: row.response_bytes.unwrap_or(0),
+            latency: row.latency,
+        };
+        self.waiting_mysql.push(&mut self.digests, number, one);
         self.service(&row.frame, "mysql", error);
         if let Some(total) = row.latency.total_ns
             && self.slow_mysql.admits(total)

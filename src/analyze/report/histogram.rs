@@ -10,10 +10,6 @@
 const BITS: u32 = 7;
 const PARTS: usize = 1 << BITS;
 
-/// Values that wait to be put in their places together. Each endpoint's histogram is larger than what the processor
-/// keeps near; many places of one that are fetched at once cost little more than one place.
-const WAITING: usize = 32;
-
 /// Counts of values. Merging is exact, and its order does not matter.
 #[derive(Debug, Clone, Default)]
 pub struct Histogram {
@@ -25,8 +21,6 @@ pub struct Histogram {
     sum: u128,
     min: u64,
     max: u64,
-    /// Counted in all but `counts`.
-    waiting: Vec<u64>,
 }
 
 /// The power of two and the part of it in which a value lies. Values below `PARTS` are exact, in power 0.
@@ -61,7 +55,6 @@ impl Histogram {
         sum: 0,
         min: 0,
         max: 0,
-        waiting: Vec::new(),
     };
 
     /// Counts a value.
@@ -72,20 +65,6 @@ impl Histogram {
         self.max = self.max.max(value);
         self.count += 1;
         self.sum += u128::from(value);
-        self.waiting.push(value);
-        if self.waiting.len() >= WAITING {
-            self.settle();
-        }
-    }
-
-    /// Puts what waits in its places.
-    fn settle(&mut self) {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.drain(..).for_each(|value| self.put(value));
-        self.waiting = waiting;
-    }
-
-    fn put(&mut self, value: u64) {
         let (power, part) = place(value);
         let offset = power.wrapping_sub(self.low) as usize * PARTS + part;
         match self.counts.get_mut(offset) {
@@ -127,8 +106,6 @@ impl Histogram {
         self.max = self.max.max(other.max);
         self.count += other.count;
         self.sum += other.sum;
-        self.settle();
-        other.waiting.iter().for_each(|value| self.put(*value));
         if other.counts.is_empty() {
             return;
         }
@@ -139,12 +116,6 @@ impl Histogram {
         for (to, from) in self.counts[from..].iter_mut().zip(&other.counts) {
             *to = to.saturating_add(*from);
         }
-    }
-
-    fn settled(&self) -> Histogram {
-        let mut all = self.clone();
-        all.settle();
-        all
     }
 
     /// How many values were counted.
@@ -181,9 +152,6 @@ impl Histogram {
         if rank == self.count {
             return Some(self.max);
         }
-        if !self.waiting.is_empty() {
-            return self.settled().percentile(share);
-        }
         let mut seen = 0;
         for (at, count) in self.counts.iter().enumerate() {
             seen += u64::from(*count);
@@ -197,9 +165,6 @@ impl Histogram {
 
     /// Counted values at or below `value`, by parts.
     pub fn count_up_to(&self, value: u64) -> u64 {
-        if !self.waiting.is_empty() {
-            return self.settled().count_up_to(value);
-        }
         let (power, part) = place(value);
         if power < self.low {
             return 0;

@@ -10,6 +10,12 @@ pub trait Merge: Default {
     fn merge(&mut self, other: Self);
 }
 
+/// Counters that count things of this kind.
+pub trait Count<T> {
+    /// Counts one.
+    fn count(&mut self, one: &T);
+}
+
 /// The key of what came when all keys were given: its fields are all this.
 pub const OTHER: &str = "(other)";
 
@@ -97,6 +103,51 @@ impl<S: Merge> Keyed<S> {
         let mut all: Vec<(&str, &S)> = self.iter().collect();
         all.sort_by(|a, b| rank(b.1).cmp(&rank(a.1)).then_with(|| a.0.cmp(b.0)));
         all
+    }
+}
+
+/// Things to be counted that wait until there are many.
+///
+/// The counters of an endpoint, with their histograms, are larger than what the processor keeps near, and there is one
+/// set for each endpoint in each shard: when many things of one key are counted together, its memory is fetched once.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    things: Vec<T>,
+    /// Number of the key, and place in `things`.
+    order: Vec<(u32, u32)>,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Waiting {
+            things: Vec::new(),
+            order: Vec::new(),
+        }
+    }
+}
+
+impl<T> Waiting<T> {
+    /// So many are counted together.
+    const MANY: usize = 1024;
+
+    /// Counts one, now or later.
+    pub fn push<S: Merge + Count<T>>(&mut self, keyed: &mut Keyed<S>, number: u32, one: T) {
+        self.order.push((number, self.things.len() as u32));
+        self.things.push(one);
+        if self.things.len() >= Self::MANY {
+            self.settle(keyed);
+        }
+    }
+
+    /// Counts all that wait.
+    pub fn settle<S: Merge + Count<T>>(&mut self, keyed: &mut Keyed<S>) {
+        self.order.sort_unstable();
+        for (number, place) in self.order.drain(..) {
+            if let Some(stats) = keyed.at(number) {
+                stats.count(&self.things[place as usize]);
+            }
+        }
+        self.things.clear();
     }
 }
 

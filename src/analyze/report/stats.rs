@@ -1,7 +1,8 @@
 //! What is counted under one key: an endpoint, a digest, a service pair, a talker.
 
 use super::histogram::Histogram;
-use super::keyed::Merge;
+use super::keyed::{Count, Merge};
+use crate::analyze::row::Latency;
 
 /// An HTTP endpoint.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,28 @@ impl HttpStats {
     /// Responses with a status from 400 to 499: the client's fault.
     pub fn client_errors(&self) -> u64 {
         self.status[4]
+    }
+}
+
+/// What one HTTP exchange adds to its endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpCount {
+    pub incomplete: bool,
+    pub status: u16,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub latency: Latency,
+}
+
+impl Count<HttpCount> for HttpStats {
+    fn count(&mut self, one: &HttpCount) {
+        self.count += 1;
+        self.incomplete += u64::from(one.incomplete);
+        self.status[usize::from(one.status / 100).min(5)] += 1;
+        self.request_bytes += one.request_bytes;
+        self.response_bytes += one.response_bytes;
+        one.latency.ttfb_ns.iter().for_each(|ttfb| self.ttfb.record(*ttfb));
+        one.latency.total_ns.iter().for_each(|total| self.total.record(*total));
     }
 }
 
@@ -60,6 +83,36 @@ pub struct MysqlStats {
     pub total: Histogram,
     /// The slowest statement of this kind, cut to a readable length.
     pub sample: String,
+    /// How long it took, ns.
+    pub sample_ns: Option<u64>,
+}
+
+/// What one MySQL exchange adds to its digest.
+#[derive(Debug, Clone, Copy)]
+pub struct MysqlCount {
+    pub incomplete: bool,
+    pub error: bool,
+    pub no_index_used: bool,
+    pub rows: u64,
+    pub affected_rows: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub latency: Latency,
+}
+
+impl Count<MysqlCount> for MysqlStats {
+    fn count(&mut self, one: &MysqlCount) {
+        self.count += 1;
+        self.incomplete += u64::from(one.incomplete);
+        self.errors += u64::from(one.error);
+        self.no_index_used += u64::from(one.no_index_used);
+        self.rows += one.rows;
+        self.affected_rows += one.affected_rows;
+        self.request_bytes += one.request_bytes;
+        self.response_bytes += one.response_bytes;
+        one.latency.ttfb_ns.iter().for_each(|ttfb| self.ttfb.record(*ttfb));
+        one.latency.total_ns.iter().for_each(|total| self.total.record(*total));
+    }
 }
 
 impl Merge for MysqlStats {
@@ -67,8 +120,9 @@ impl Merge for MysqlStats {
         if self.digest.is_empty() {
             self.digest = other.digest;
         }
-        if self.count == 0 || other.total.max() > self.total.max() {
+        if self.count == 0 || other.sample_ns > self.sample_ns {
             self.sample = other.sample;
+            self.sample_ns = other.sample_ns;
         }
         self.count += other.count;
         self.incomplete += other.incomplete;

@@ -6,7 +6,7 @@
 use std::hash::BuildHasher;
 
 use super::column::FastMap;
-use crate::analyze::protocol::mysql;
+use crate::analyze::protocol::mysql::{self, Begun};
 use crate::analyze::template::Patterns;
 
 /// The path and the query of a request target (RFC 9112, 3.2).
@@ -106,6 +106,9 @@ pub struct Fingerprints {
     /// Each fingerprint once, with its id.
     digests: Vec<Digest>,
     numbers: FastMap<Box<str>, u32>,
+    /// Of statements without their values.
+    begun: FastMap<Box<[u8]>, u32>,
+    text: Vec<u8>,
     /// Of a long statement.
     long: (String, u32),
 }
@@ -140,15 +143,30 @@ impl Fingerprints {
     }
 
     fn learn(&mut self, statement: &str) -> u32 {
-        let text = mysql::fingerprint(statement);
-        if let Some(number) = self.numbers.get(text.as_str()) {
+        match mysql::begin_fingerprint(statement, &mut self.text) {
+            Begun::Whole(fingerprint) => self.number(fingerprint),
+            Begun::Values => {
+                if let Some(number) = self.begun.get(self.text.as_slice()) {
+                    return *number;
+                }
+                let number = self.number(mysql::finish_fingerprint(&self.text));
+                if self.text.len() <= MAX_KEY && self.begun.len() < MAX_KEPT {
+                    self.begun.insert(self.text.as_slice().into(), number);
+                }
+                number
+            }
+        }
+    }
+
+    fn number(&mut self, fingerprint: String) -> u32 {
+        if let Some(number) = self.numbers.get(fingerprint.as_str()) {
             return *number;
         }
         let number = self.digests.len() as u32;
-        self.numbers.insert(text.as_str().into(), number);
+        self.numbers.insert(fingerprint.as_str().into(), number);
         self.digests.push(Digest {
-            digest: mysql::digest(&text),
-            fingerprint: text,
+            digest: mysql::digest(&fingerprint),
+            fingerprint,
         });
         number
     }

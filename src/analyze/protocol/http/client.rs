@@ -2,6 +2,7 @@
 
 use super::super::super::exchange::{Exchange, Incomplete, MAX_WAITING, Queue, Side, Span};
 use super::super::Missing;
+use super::again;
 use super::body::{self, Body, Chunked};
 use super::message::set;
 use super::parse::{self, Parsed, RequestHead, Wrong};
@@ -67,7 +68,7 @@ impl HttpStitcher {
         if let Some(blank) = blank(rest) {
             return Step::Used(blank);
         }
-        match self.last_request.read(rest) {
+        match again::request(rest) {
             Parsed::Whole(head, used) if used <= MAX_HEAD => {
                 if head.version == 9 && (self.asked || self.doubt.is_some()) {
                     return self.malformed_request(here, rest, "request line without a version", queue);

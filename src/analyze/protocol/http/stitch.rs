@@ -10,7 +10,7 @@
 
 use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
 use super::super::{Missing, Stitcher, Verdict};
-use super::again::{LastRequest, LastResponse};
+use super::again::LastResponse;
 use super::body::Chunked;
 use super::held::{Held, Item};
 use super::message::HttpMessage;
@@ -129,7 +129,6 @@ enum Fate {
 pub struct HttpStitcher {
     pub(super) client: Half,
     pub(super) server: Half,
-    pub(super) last_request: LastRequest,
     pub(super) last_response: LastResponse,
     pub(super) held: Held,
     /// What is held must be decided now.

@@ -29,20 +29,45 @@ const MAX_UNION_TRIES: usize = 4096;
 
 /// The fingerprint of a statement.
 pub fn fingerprint(statement: &str) -> String {
+    let mut text = Vec::new();
+    match begin(statement, &mut text) {
+        Begun::Whole(fingerprint) => fingerprint,
+        Begun::Values => finish(&text),
+    }
+}
+
+/// How far a fingerprint is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// This is it.
+    Whole(String),
+    /// Its values are taken out; [`finish`] does the rest. Statements that are alike by now have one fingerprint, so the
+    /// rest, which is most of the work, need be done only once for all of them.
+    Values,
+}
+
+/// Begins a fingerprint: fills `text` with the statement without its values.
+pub fn begin(statement: &str, text: &mut Vec<u8>) -> Begun {
     if statement.starts_with("SELECT /*!40001 SQL_NO_CACHE */ * FROM `") {
-        return "mysqldump".to_string();
+        return Begun::Whole("mysqldump".to_string());
     }
     if is_toolkit(statement) {
-        return "percona-toolkit".to_string();
+        return Begun::Whole("percona-toolkit".to_string());
     }
     if statement.starts_with("administrator command: ") {
-        return statement.to_string();
+        return Begun::Whole(statement.to_string());
     }
     let statement = statement.trim_start();
     if let Some(call) = procedure(statement) {
-        return call.to_ascii_lowercase();
+        return Begun::Whole(call.to_ascii_lowercase());
     }
-    let text = values(statement.strip_suffix('\n').unwrap_or(statement));
+    values(statement.strip_suffix('\n').unwrap_or(statement), text);
+    Begun::Values
+}
+
+/// Makes a fingerprint of what [`begin`] filled.
+pub fn finish(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text).into_owned();
     if is_use(&text) {
         return "use ?".to_string();
     }
@@ -108,48 +133,32 @@ fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_'
 }
 
-/// Text under construction. Bytes are copied in order; only ASCII is changed, so it stays UTF-8.
-struct Text {
-    bytes: Vec<u8>,
-    /// The last byte as it was written, before it was made lower-case.
-    last: u8,
+/// White space is one space, and none at the start.
+fn space(text: &mut Vec<u8>) {
+    if text.last().is_some_and(|last| *last != b' ') {
+        text.push(b' ');
+    }
 }
 
-impl Text {
-    fn push(&mut self, byte: u8) {
-        self.bytes.push(byte.to_ascii_lowercase());
-        self.last = byte;
+/// A value. One sign, dot or prefix (`x'…'`, `b'…'`) directly before it belongs to it.
+fn value(text: &mut Vec<u8>) {
+    if matches!(text.last(), Some(b'x' | b'b' | b'.' | b'+' | b'-')) {
+        text.pop();
     }
-
-    fn space(&mut self) {
-        if !self.bytes.is_empty() && self.last != b' ' {
-            self.push(b' ');
-        }
-    }
-
-    /// A value. One sign, dot or prefix (`x'…'`, `b'…'`) directly before it belongs to it.
-    fn value(&mut self) {
-        if matches!(self.last, b'x' | b'b' | b'.' | b'+' | b'-') {
-            self.bytes.pop();
-        }
-        self.bytes.push(b'?');
-        self.last = b'?';
-    }
+    text.push(b'?');
 }
 
 /// Comments out, values to `?`, white space folded, lower case.
-fn values(statement: &str) -> String {
+fn values(statement: &str, text: &mut Vec<u8>) {
     let b = statement.as_bytes();
-    let mut text = Text {
-        bytes: Vec::with_capacity(b.len()),
-        last: 0,
-    };
+    text.clear();
+    text.reserve(b.len());
     let mut i = 0;
     while let Some(&byte) = b.get(i) {
         match byte {
             b'\'' | b'"' => {
                 i = string_end(b, i);
-                text.value();
+                value(text);
             }
             b'0'..=b'9' | b'+' | b'-' if !is_line_comment(&b[i..]) => {
                 i += 1;
@@ -160,7 +169,7 @@ fn values(statement: &str) -> String {
                 {
                     i += 1;
                 }
-                text.value();
+                value(text);
             }
             b'-' | b'#' => {
                 i = memchr::memchr2(b'\n', b'\r', &b[i..]).map_or(b.len(), |n| i + n);
@@ -170,16 +179,30 @@ fn values(statement: &str) -> String {
             }
             b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => {
                 i += 1;
-                text.space();
+                space(text);
             }
-            byte => {
-                i += 1;
-                text.push(byte);
+            _ => {
+                let rest = &b[i + 1..];
+                let run = 1 + rest.iter().position(|b| !PLAIN[usize::from(*b)]).unwrap_or(rest.len());
+                text.extend_from_slice(&b[i..i + run]);
+                i += run;
             }
         }
     }
-    String::from_utf8(text.bytes).unwrap_or_default()
+    // Only ASCII is changed, so it stays UTF-8.
+    text.make_ascii_lowercase();
 }
+
+/// Bytes that stand for themselves wherever they are.
+const PLAIN: [bool; 256] = {
+    let (mut plain, mut byte) = ([true; 256], 0);
+    while byte < 256 {
+        plain[byte] =
+            !matches!(byte as u8, b'\'' | b'"' | b'0'..=b'9' | b'+' | b'-' | b'#' | b'/' | b' ' | 0x09..=0x0d);
+        byte += 1;
+    }
+    plain
+};
 
 /// Where the string ends that begins here; a doubled quote ends one and begins the next.
 fn string_end(b: &[u8], start: usize) -> usize {

@@ -16,7 +16,7 @@ mod session;
 mod stitch;
 
 pub use command::looks_like_command;
-pub use fingerprint::{digest, fingerprint};
+pub use fingerprint::{Begun, begin as begin_fingerprint, digest, fingerprint, finish as finish_fingerprint};
 pub use handshake::{looks_like_greeting, looks_like_login};
 pub use message::{MysqlMessage, Status, command_name};
 pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};
