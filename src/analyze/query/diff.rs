@@ -138,16 +138,12 @@ pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) 
         .map(|((protocol, key), [before, after])| {
             let what = match protocol {
                 "http" => {
-                    let [method, endpoint, host] = fields(key);
-                    [method, endpoint, host].join(" ").trim().to_string()
+                    let [method, endpoint, host, service] = fields(key);
+                    words(&[method, endpoint, host, service])
                 }
                 _ => {
-                    let [command, fingerprint] = fields(key);
-                    if fingerprint.is_empty() {
-                        command.to_string()
-                    } else {
-                        format!("{command} {fingerprint}")
-                    }
+                    let [command, fingerprint, service] = fields(key);
+                    words(&[command, fingerprint, service])
                 }
             };
             Change {
@@ -160,6 +156,12 @@ pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) 
         .collect();
     changes.sort_by_key(|change| std::cmp::Reverse(change.before.count.max(change.after.count)));
     changes
+}
+
+/// Those that are not empty.
+fn words(all: &[&str]) -> String {
+    let some: Vec<&str> = all.iter().copied().filter(|word| !word.is_empty()).collect();
+    some.join(" ")
 }
 
 /// A number that `--fail-if` can name.

@@ -1,7 +1,7 @@
 //! Counts rows up: one of these for each shard, merged at the end.
 
 use super::keyed::{Keyed, Merge, Waiting};
-use super::label::{write_party, write_service};
+use super::label::{write_named, write_party, write_service};
 use super::slowest::{Slow, Slowest};
 use super::stats::{
     ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
@@ -88,9 +88,9 @@ pub struct Aggregate {
     pub http_confidence: Confidence,
     pub mysql_confidence: Confidence,
     pub totals: Totals,
-    /// Keys: method, path template, host.
+    /// Keys: method, path template, host, service.
     pub endpoints: Keyed<HttpStats>,
-    /// Keys: command, fingerprint.
+    /// Keys: command, fingerprint, service.
     pub digests: Keyed<MysqlStats>,
     /// Keys: caller, callee, protocol.
     pub services: Keyed<ServiceStats>,
@@ -194,9 +194,10 @@ impl Aggregate {
         let path = path(&message.target);
         let key = &mut self.key;
         key.clear();
-        for part in [message.method.as_str(), "\0", path, "\0", &message.host] {
+        for part in [message.method.as_str(), "\0", path, "\0", &message.host, "\0"] {
             key.push_str(part);
         }
+        write_named(key, row.server_party, &row.server);
         if let Some(number) = self.endpoint_of.get(key.as_str()) {
             return *number;
         }
@@ -204,9 +205,10 @@ impl Aggregate {
         key.clear();
         let template = self.scratch.templates.template(path);
         let template = self.limit.admit(&message.method, &message.host, template);
-        for part in [message.method.as_str(), "\0", template, "\0", &message.host] {
+        for part in [message.method.as_str(), "\0", template, "\0", &message.host, "\0"] {
             key.push_str(part);
         }
+        write_named(key, row.server_party, &row.server);
         let number = self.endpoints.number(key);
         if self.endpoint_of.len() >= MAX_REMEMBERED {
             self.endpoint_of.clear();
@@ -302,6 +304,8 @@ impl Sink for Aggregate {
             self.key.push_str(&known.fingerprint);
             digest = &known.digest;
         }
+        self.key.push('\0');
+        write_named(&mut self.key, row.server_party, &row.server);
         let number = self.digests.number(&self.key);
         if let Some(stats) = self.digests.at(number) {
             if stats.digest.is_empty() {

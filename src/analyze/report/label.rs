@@ -35,6 +35,13 @@ pub fn write_service(to: &mut String, party: &Party, endpoint: &Endpoint) {
     }
 }
 
+/// Writes the same, if it is a pod, a container or a systemd service.
+pub fn write_named(to: &mut String, party: &Party, endpoint: &Endpoint) {
+    if !party.pod.is_empty() || !party.container.is_empty() || party.workload.ends_with(".service") {
+        write_service(to, party, endpoint);
+    }
+}
+
 /// Writes who an end is: pod or container with the process in brackets, else the process, else its address.
 pub fn write_party(to: &mut String, party: &Party, endpoint: &Endpoint) {
     let named = to.len();

@@ -50,11 +50,12 @@ pub fn rows<'r, T: Table>(rows: impl Iterator<Item = T::Row<'r>>) -> Columns {
 pub fn endpoints(aggregate: &Aggregate) -> Columns {
     // Ranked by key first, so that rows of the same count keep one order.
     rows::<Endpoints>(aggregate.endpoints.ranked(|_| 0).into_iter().map(|(key, stats)| {
-        let [method, endpoint, host] = fields(key);
+        let [method, endpoint, host, service] = fields(key);
         EndpointRow {
             method,
             endpoint,
             host,
+            service,
             stats,
         }
     }))
@@ -63,10 +64,11 @@ pub fn endpoints(aggregate: &Aggregate) -> Columns {
 /// The table `digests`.
 pub fn digests(aggregate: &Aggregate) -> Columns {
     rows::<Digests>(aggregate.digests.ranked(|_| 0).into_iter().map(|(key, stats)| {
-        let [command, fingerprint] = fields(key);
+        let [command, fingerprint, service] = fields(key);
         DigestRow {
             command,
             fingerprint,
+            service,
             stats,
         }
     }))
@@ -85,11 +87,14 @@ pub fn services(aggregate: &Aggregate) -> Columns {
     }))
 }
 
-fn brief<T: Table>() -> Vec<usize> {
-    T::defs()
-        .iter()
-        .enumerate()
-        .filter(|(_, def)| def.brief)
+/// The columns of a table that people see first; who answered is one of them where that is known of anything.
+fn brief<T: Table>(columns: &Columns) -> Vec<usize> {
+    let is_told = |n: usize| {
+        let column = &columns.columns[n];
+        column.spec.name == "service" && (0..column.len()).any(|row| column.get(row) != Value::Null)
+    };
+    let defs = T::defs().iter().enumerate();
+    defs.filter(|(n, def)| def.brief || is_told(*n))
         .map(|(n, _)| n)
         .collect()
 }
@@ -260,7 +265,7 @@ pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
         section("talkers", "Top talkers", "--table connections", talkers(aggregate)),
     ];
     let mut endpoints = section("endpoints", "HTTP endpoints", "--table endpoints", endpoints(aggregate));
-    endpoints.brief = brief::<Endpoints>();
+    endpoints.brief = brief::<Endpoints>(&endpoints.columns);
     sections.push(endpoints);
     sections.push(section(
         "slowest_http",
@@ -269,7 +274,7 @@ pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
         slowest(&aggregate.slow_http, "request"),
     ));
     let mut digests = section("digests", "MySQL digests", "--table digests", digests(aggregate));
-    digests.brief = brief::<Digests>();
+    digests.brief = brief::<Digests>(&digests.columns);
     // The statement last: it is as long as it likes.
     digests
         .brief

@@ -3,7 +3,7 @@
 use super::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
 use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
-use super::endpoints::ratio;
+use super::endpoints::{SERVICE, ratio};
 use crate::analyze::report::stats::MysqlStats;
 
 /// The table `digests`.
@@ -13,6 +13,7 @@ pub struct Digests;
 pub struct DigestRow<'r> {
     pub command: &'r str,
     pub fingerprint: &'r str,
+    pub service: &'r str,
     pub stats: &'r MysqlStats,
 }
 
@@ -25,6 +26,7 @@ impl Table for Digests {
             column("digest", Text, "id of the fingerprint, as pt-query-digest has it", |r, _| Value::text(&r.stats.digest)),
             brief("command", Text, "COM_QUERY, COM_STMT_EXECUTE, …", |r, _| Value::text(r.command)),
             brief("fingerprint", Text, "the statement without its literals; null for commands without a statement", |r, _| Value::text(r.fingerprint)),
+            column("service", Text, SERVICE, |r, _| Value::text(r.service)),
             brief("count", Count, "commands, incomplete ones included", |r, _| Value::Int(r.stats.count)),
             brief("errors", Count, "commands answered by an ERR packet", |r, _| Value::Int(r.stats.errors)),
             column("error_rate", Ratio, "errors / count", |r, _| ratio(r.stats.errors, r.stats.count)),

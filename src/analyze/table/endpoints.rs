@@ -13,8 +13,13 @@ pub struct EndpointRow<'r> {
     pub method: &'r str,
     pub endpoint: &'r str,
     pub host: &'r str,
+    pub service: &'r str,
     pub stats: &'r HttpStats,
 }
+
+/// What the column `service` means.
+pub(super) const SERVICE: &str =
+    "the pod, container or systemd service that answered, named as in the table services; one row for each of them";
 
 /// `part` of `whole`; null of nothing.
 pub(super) fn ratio(part: u64, whole: u64) -> Value<'static> {
@@ -34,6 +39,7 @@ impl Table for Endpoints {
             brief("method", Text, "HTTP method", |r, _| Value::text(r.method)),
             brief("endpoint", Text, "path template", |r, _| Value::text(r.endpoint)),
             brief("host", Text, "Host field", |r, _| Value::text(r.host)),
+            column("service", Text, SERVICE, |r, _| Value::text(r.service)),
             brief("count", Count, "exchanges, incomplete ones included", |r, _| Value::Int(r.stats.count)),
             brief("errors", Count, "responses with a status of 500 and above", |r, _| Value::Int(r.stats.errors())),
             brief("error_rate", Ratio, "errors / count", |r, _| ratio(r.stats.errors(), r.stats.count)),
