@@ -4,7 +4,7 @@
 //! has it read; everybody who shows it adds the time at which it was seen there. So a connection is parsed once,
 //! what one end lost the other end may still have, and the two views of an exchange are joined by construction.
 
-use super::exchange::{Exchange, Incomplete, Message, Queue, Seen, Side, Span, View};
+use super::exchange::{Exchange, Incomplete, Queue, Seen, Side, Span, View};
 use super::protocol::detect::{self, Guess};
 use super::protocol::http::HttpStitcher;
 use super::protocol::mysql::MysqlStitcher;
@@ -545,9 +545,4 @@ pub fn whole_view(exchange: &Exchange, observer: usize) -> Option<&View> {
     let whole = |seen: &Seen, span: &Span| span.begun && span.ended && seen.first != 0 && !seen.hole;
     let measured = whole(&view.request, &exchange.request) && whole(&view.response, &exchange.response);
     (measured && exchange.incomplete.is_none()).then_some(view)
-}
-
-/// What protocol an exchange belongs to.
-pub fn is_http(exchange: &Exchange) -> bool {
-    matches!(exchange.message, Message::Http(_))
 }

@@ -340,9 +340,8 @@ impl Results {
         let mut aggregate: Option<Box<Aggregate>> = None;
         let mut grouping: Option<Grouping> = None;
         for sink in sinks {
-            match (&mut aggregate, sink.aggregate) {
-                (all, Some(one)) => all.get_or_insert_default().merge(*one),
-                (_, None) => {}
+            if let Some(one) = sink.aggregate {
+                aggregate.get_or_insert_default().merge(*one);
             }
             match (&mut grouping, sink.grouping) {
                 (Some(Grouping::Http(all)), Some(Grouping::Http(one))) => all.merge(one),

@@ -78,7 +78,8 @@ pub struct Drain {
     cuts: [Count; CUTS],
     /// Events that are in the file, but were not printed.
     not_printed: Count,
-    last_pid: u32,
+    /// Pids of the latest data, newest first: a client and a server take turns.
+    recent: [u32; 4],
     strangers: HashSet<u32>,
     /// Ids of cgroups that processes are in, and whose paths are not known.
     nameless: HashSet<u64>,
@@ -114,7 +115,7 @@ impl Drain {
             bytes: 0,
             cuts: [Count::default(); CUTS],
             not_printed: Count::default(),
-            last_pid: 0,
+            recent: [0; 4],
             strangers: HashSet::new(),
             nameless: HashSet::new(),
             clock: Ticker::new(clock::INTERVAL),
@@ -147,8 +148,9 @@ impl Drain {
     pub fn record(&mut self, record: &Record<'_>) {
         match record {
             Record::Data(data) => {
-                if data.pid != self.last_pid {
-                    self.last_pid = data.pid;
+                if !self.recent.contains(&data.pid) {
+                    self.recent.rotate_right(1);
+                    self.recent[0] = data.pid;
                     self.meet(data.pid);
                 }
                 self.bytes += u64::from(data.len);
