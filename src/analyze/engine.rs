@@ -25,7 +25,7 @@ pub const SHARDS: usize = 16;
 pub const BATCH_BYTES: usize = 4 << 20;
 /// Shards are followed in groups: each group reads the blocks from front to back, which the processor foresees, where one
 /// shard after the other would fetch each block anew. So many groups for each thread, for an even share of the work.
-const GROUPS_PER_THREAD: usize = 2;
+const GROUPS_PER_THREAD: usize = 4;
 /// State blocks that are read together.
 pub const STATE_BLOCKS: usize = 32;
 /// Losses kept one by one; further ones are added to the last of their reason.
