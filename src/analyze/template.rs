@@ -21,22 +21,18 @@ pub fn of(path: &str) -> Cow<'_, str> {
     let mut copied = 0;
     let mut at = 0;
     for segment in path.split('/') {
-        let (name, rest) = match segment.split_once(';') {
-            // Matrix parameters (`;jsessionid=…`) belong to the request, not to the endpoint.
-            Some((name, _)) => (name, ""),
-            None => split_extension(segment),
+        // Matrix parameters (`;jsessionid=…`) belong to the request, not to the endpoint.
+        let name = segment.split_once(';').map_or(segment, |(name, _)| name);
+        let kept = match name.bytes().filter(|byte| *byte == b'.').count() {
+            0 => placeholder(name).map(Cow::Borrowed),
+            1 => dotted(name),
+            // A token with dots in it (JWT) is one thing.
+            _ => placeholder(name).map(Cow::Borrowed).or_else(|| dotted(name)),
         };
-        // A token with dots in it (JWT) has no extension.
-        let whole = if name.contains('.') { placeholder(segment) } else { None };
-        let (kept, rest) = match (whole, placeholder(name)) {
-            (Some(text), _) => (text, ""),
-            (None, Some(text)) => (text, rest),
-            (None, None) => (name, rest),
-        };
-        if kept.len() + rest.len() != segment.len() || kept != name {
+        let kept = kept.unwrap_or(Cow::Borrowed(name));
+        if kept != segment {
             out.push_str(&path[copied..at]);
-            out.push_str(kept);
-            out.push_str(rest);
+            out.push_str(&kept);
             copied = at + segment.len();
         }
         at += segment.len() + 1;
@@ -48,18 +44,25 @@ pub fn of(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Splits `42.json` before its extension: one to five letters or digits, beginning with a letter.
-fn split_extension(segment: &str) -> (&str, &str) {
-    match segment.rfind('.') {
-        Some(dot) if dot > 0 => {
-            let extension = &segment.as_bytes()[dot + 1..];
-            let looks = (1..=5).contains(&extension.len())
-                && extension[0].is_ascii_alphabetic()
-                && extension.iter().all(u8::is_ascii_alphanumeric);
-            if looks { segment.split_at(dot) } else { (segment, "") }
+/// The parts of `42.tar.gz` and `main.8e2f6d3c.js` on their own; nothing when none of them names one thing among many. A
+/// number among numbers does not: versions (`1.2.3`), addresses.
+fn dotted(name: &str) -> Option<Cow<'static, str>> {
+    let mut parts: Vec<&str> = name.split('.').collect();
+    let mut changed = false;
+    // The first part last: a number there counts when there is no other.
+    for at in (0..parts.len()).rev() {
+        let alone = at == 0
+            && parts[1..]
+                .iter()
+                .all(|part| part.starts_with(|c: char| c == '{' || c.is_ascii_alphabetic()));
+        if let Some(text) = placeholder(parts[at])
+            && (text != "{id}" || alone)
+        {
+            parts[at] = text;
+            changed = true;
         }
-        _ => (segment, ""),
     }
+    changed.then(|| Cow::Owned(parts.join(".")))
 }
 
 /// What stands for this segment, if it names one thing among many.
@@ -116,13 +119,18 @@ fn is_date(bytes: &[u8]) -> bool {
     match bytes.len() {
         7 => month,
         10 => month && day(),
-        11.. => month && day() && matches!(bytes[10], b'T' | b't' | b'_') && number(11..13, 0..=23),
+        11.. if month => day() && matches!(bytes[10], b'T' | b't' | b'_') && number(11..13, 0..=23),
+        // The basic format of ISO 8601: 20240131T120000Z.
+        13.. => {
+            let date = number(0..4, 1000..=2999) && number(4..6, 1..=12) && number(6..8, 1..=31);
+            date && matches!(bytes[8], b'T' | b't') && number(9..11, 0..=23) && number(11..13, 0..=59)
+        }
         _ => false,
     }
 }
 
-/// Patterns of the user (`--path-template`): segments are literal, `{name}` matches one segment, a last `{*}` or `**`
-/// any number of them. The first that matches wins, and is the template.
+/// Patterns of the user (`--path-template`): segments are literal, `{name}` or `*` matches one segment, a last `{*}` or
+/// `**` any number of them. The first that matches wins, and is the template.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Patterns(Vec<Box<str>>);
 
@@ -181,7 +189,7 @@ fn matches(pattern: &str, path: &str) -> bool {
             return true;
         }
         let Some(part) = path.next() else { return false };
-        let any = segment.len() > 2 && segment.starts_with('{') && segment.ends_with('}');
+        let any = segment == "*" || (segment.len() > 2 && segment.starts_with('{') && segment.ends_with('}'));
         if !(segment == part || any && !part.is_empty()) {
             return false;
         }
@@ -256,6 +264,13 @@ mod tests {
             ("/s/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc", "/s/{token}"),
             ("/ulid/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/ulid/{token}"),
             ("/cart;jsessionid=1A2B3C/view", "/cart/view"),
+            ("/cart/42;v=1/view", "/cart/{id}/view"),
+            ("/get/42.tar.gz", "/get/{id}.tar.gz"),
+            ("/js/main.8e2f6d3c.js", "/js/main.{hash}.js"),
+            ("/js/7.8e2f6d3c.chunk.js", "/js/{id}.{hash}.chunk.js"),
+            ("/logs/2024-01-31.json", "/logs/{date}.json"),
+            ("/backup/20240131T120000Z", "/backup/{date}"),
+            ("/o/3f2504e0-4f89-11d3-9a0c-0305e82c3301.png", "/o/{uuid}.png"),
             ("42", "{id}"),
         ] {
             assert_eq!(of(path), template, "{path}");
@@ -270,6 +285,11 @@ mod tests {
             "*",
             "/index.html",
             "/v1/users",
+            "/simple/1.2.3",
+            "/host/10.0.0.1",
+            "/pi/3.14",
+            "/js/jquery-3.6.0.min.js",
+            "/42./x",
             "/api/v1.41/info",
             "/img/logo2x.png",
             "/css/bootstrap-4.5.min.css",
@@ -300,6 +320,9 @@ mod tests {
         assert_eq!(patterns.template("/static/js/app.8f3a.js"), "/static/{*}");
         assert_eq!(patterns.template("/a/b/c"), "/a/**");
         assert_eq!(patterns.template("/b/1"), "/b/{id}");
+        let patterns = Patterns::new(["/users/*/orders"]).unwrap();
+        assert_eq!(patterns.template("/users/al/orders"), "/users/*/orders");
+        assert_eq!(patterns.template("/users//orders"), "/users//orders");
     }
 
     #[test]
