@@ -3,7 +3,7 @@
 use super::command::{self, Answer};
 use super::compress;
 use super::frames::Outer;
-use super::handshake;
+use super::handshake::{self, CLIENT_QUERY_ATTRIBUTES};
 use super::message::*;
 use super::packet::{Fields, HEADER, Packet, Place, push_text};
 use super::probe::Framed;
@@ -18,6 +18,7 @@ const KEEP_CLIENT: usize = STATEMENT_LIMIT + 4096;
 impl MysqlStitcher {
     pub(super) fn client_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
         let mut used = 0;
+        self.in_this_piece = 0;
         if matches!(self.client, ClientState::Start | ClientState::Lost) {
             let older = self.client == ClientState::Lost && self.client_probe.has_begun();
             let framed = if place.is_linear() { Framed::Perhaps } else { Framed::No };
@@ -83,7 +84,6 @@ impl MysqlStitcher {
     }
 
     fn client_packets(&mut self, place: &Place, bytes: &[u8], mut used: usize, queue: &mut Queue) -> Step {
-        self.in_this_piece = 0;
         let mut framer = std::mem::take(&mut self.client_framer);
         let mut step = Step::Go;
         loop {
@@ -300,7 +300,7 @@ impl MysqlStitcher {
         let session = &mut self.session;
         match command {
             COM_QUERY => {
-                let at = command::query_text(payload, session.capabilities, &mut message.inferred);
+                let at = command::query_text(payload, session.agreed(CLIENT_QUERY_ATTRIBUTES), &mut message.inferred);
                 let text = at.and_then(|at| payload.get(at..)).unwrap_or_default();
                 set_statement(message, text, packet);
             }

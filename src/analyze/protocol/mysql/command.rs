@@ -1,6 +1,5 @@
 //! What the client sends in the command phase.
 
-use super::handshake::CLIENT_QUERY_ATTRIBUTES;
 use super::message::*;
 use super::packet::{Fields, HEADER, length};
 
@@ -42,10 +41,10 @@ pub fn answer(command: u8) -> Option<Answer> {
 }
 
 /// Where the SQL text of a COM_QUERY payload begins (the command byte is at 0); `None` when it is not in the payload.
-/// `inferred` is set when it had to be guessed whether query attributes precede it.
-pub fn query_text(payload: &[u8], capabilities: Option<u64>, inferred: &mut bool) -> Option<usize> {
-    let attributes = match capabilities {
-        Some(c) => c & CLIENT_QUERY_ATTRIBUTES != 0,
+/// Where it is not known whether query attributes precede it, that is guessed, and `inferred` set.
+pub fn query_text(payload: &[u8], attributes: Option<bool>, inferred: &mut bool) -> Option<usize> {
+    let attributes = match attributes {
+        Some(agreed) => agreed,
         None => {
             *inferred = true;
             has_attributes(payload)

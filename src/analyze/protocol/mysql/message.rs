@@ -72,6 +72,17 @@ impl MysqlMessage {
         self.runs_sql() || matches!(self.command, COM_STMT_PREPARE | COM_STMT_FETCH)
     }
 
+    /// Why there is nothing to say about what it ran; empty when there is.
+    pub fn why(&self) -> &'static str {
+        let by_id = matches!(self.command, COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE | COM_STMT_FETCH);
+        match (by_id && self.statement.is_empty(), self.inferred) {
+            (true, true) => "prepared before the capture",
+            (true, false) => "its PREPARE was not seen",
+            _ if self.command == 0 => "only its header was captured",
+            _ => "",
+        }
+    }
+
     /// The manual's name of the command.
     pub fn command_name(&self) -> &'static str {
         command_name(self.command)

@@ -294,6 +294,10 @@ impl MysqlStitcher {
             && let Message::Mysql(message) = &mut exchange.message
         {
             set_failure(message, payload);
+            if message.command == COM_STMT_PREPARE {
+                // An EXECUTE of the last statement, sent along with this, executes nothing.
+                self.session.prepared.last_id = None;
+            }
         }
         self.finish(packet.end, queue)
     }

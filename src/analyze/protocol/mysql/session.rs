@@ -80,7 +80,14 @@ impl Session {
         let Some(client) = self.client_capabilities else { return };
         let both = client & self.server_capabilities.unwrap_or(u64::MAX);
         self.capabilities = Some(both);
-        self.deprecate_eof = Some(both & CLIENT_DEPRECATE_EOF != 0);
+        self.deprecate_eof = self.agreed(CLIENT_DEPRECATE_EOF);
+    }
+
+    /// Whether both ends have agreed on a capability; `None` when that is not known. What the client does not ask for is
+    /// not agreed on; what it asks for may be refused by a server that was not heard.
+    pub(super) fn agreed(&self, capability: u64) -> Option<bool> {
+        let agreed = self.capabilities? & capability != 0;
+        (!agreed || self.server_capabilities.is_some()).then_some(agreed)
     }
 
     pub(super) fn compressed(&self) -> bool {

@@ -526,3 +526,18 @@ fn first_bytes_tell() {
     assert!(looks_like_greeting(greeting) && looks_like_greeting(&greeting[..5]));
     assert!(looks_like_greeting(b"\x48\0\0\0\xff\x6a\x04Host 'x' is not allowed"));
 }
+
+/// The server was not heard: whether it agreed to query attributes is seen from the commands.
+#[test]
+fn what_a_client_asks_for_is_not_agreed_on_before_the_server_is_heard() {
+    let mut talk = Talk::default();
+    talk.client(1, &response(P41 | 1 << 27)).select(b"SELECT a FROM t");
+    talk.client(0, &[b"\x03\0\x01", &b"SELECT b FROM t"[..]].concat());
+    let statements = talk
+        .run()
+        .exchanges
+        .iter()
+        .map(|e| message(e).statement.clone())
+        .collect::<Vec<_>>();
+    assert_eq!(statements, ["SELECT a FROM t", "SELECT b FROM t"]);
+}
