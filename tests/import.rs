@@ -244,7 +244,6 @@ fn cut_by_editcap_the_positions_stay_the_same() {
     }
 }
 
-/// The file that `import_file` writes says the same as the packets.
 /// The capture was started when the pool of connections had long been open.
 #[test]
 fn connections_joined_in_the_middle_have_rows_from_the_next_command_on() {
@@ -264,6 +263,70 @@ fn connections_joined_in_the_middle_have_rows_from_the_next_command_on() {
     assert_eq!(support::count(&rows, "complete", true), rows.len());
 }
 
+/// A capture that lost a request with its response, and a request alone: what was lost is marked, what was not is
+/// measured, and no response goes to another request.
+#[test]
+fn lost_packets_cost_the_exchanges_they_were_of_and_no_others() {
+    let file = Path::new("fixtures/pcap/http-zero-length-bodies-with-drops.pcap");
+    let rows = support::rows(file, "http");
+    let said: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let first = row["query"]
+                .as_str()
+                .map(|query| query.split('&').take(2).collect::<Vec<_>>().join("&"));
+            let number = |column: &str| row[column].as_u64();
+            (
+                first,
+                number("status"),
+                number("request_bytes"),
+                number("response_bytes"),
+                row["complete"] == true,
+            )
+        })
+        .collect();
+    let whole = |query: &str, status, request, response| {
+        (
+            Some(query.to_string()),
+            Some(status),
+            Some(request),
+            Some(response),
+            true,
+        )
+    };
+    assert_eq!(
+        said,
+        [
+            whole("last=0&ct=0", 302, 1542, 665),
+            whole("metr=127&ct=8", 200, 1274, 542),
+            whole("last=0&ct=0", 302, 1532, 655),
+            (None, None, None, None, false),
+            whole("kv=&ct=300", 200, 1239, 546),
+            whole(said[5].0.as_deref().unwrap_or_default(), 200, 2566, 546),
+            whole("kv=&ct=0", 200, 1274, 927),
+            (None, Some(200), None, Some(927), false),
+            whole("kv=&ct=60", 200, 1275, 927),
+        ]
+    );
+    for row in &rows {
+        let is_measured = row["complete"] == true;
+        assert_eq!(row["total_ns"].is_u64(), is_measured, "{row:#}");
+        assert_eq!(row["incomplete_reason"] == "gap", !is_measured, "{row:#}");
+    }
+    let connection = &support::rows(file, "connections")[0];
+    assert_eq!(
+        (&connection["lost_bytes"], &connection["complete"]),
+        (&3091.into(), &false.into())
+    );
+    // The report says so in one place, and nowhere the contrary.
+    let report = support::run(support::mdf().arg("analyze").arg(file))
+        .expect_code(&[0, 3])
+        .stdout;
+    assert!(report.contains("Losses      3.02 KiB of the payload lost"), "{report}");
+    assert!(report.contains("7 of 9 exchanges measured; 2 gap"), "{report}");
+}
+
+/// The file that `import_file` writes says the same as the packets.
 #[test]
 fn an_imported_file_holds_what_was_imported() {
     let folder = tempfile::tempdir().expect("temporary folder");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::elsewhere::Elsewhere;
 use super::names::{Host, Pods};
 use super::nat::Nat;
 use super::row::{LossRow, Party, ProcessRow, Sink};
@@ -97,6 +98,7 @@ pub struct Engine<S> {
     shards: Vec<Shard<S>>,
     hosts: Vec<Host>,
     nat: Nat,
+    elsewhere: Elsewhere,
     recordings: Vec<u64>,
     losses: Vec<KeptLoss>,
     names_known: bool,
@@ -112,6 +114,7 @@ impl<S: Sink> Engine<S> {
             shards: (0..SHARDS).map(|shard| Shard::new(make(shard))).collect(),
             hosts: Vec::new(),
             nat: Nat::default(),
+            elsewhere: Elsewhere::default(),
             recordings: Vec::new(),
             losses: Vec::new(),
             names_known: false,
@@ -165,6 +168,7 @@ impl<S: Sink> Engine<S> {
     /// pod that was gone by then) then serves its beginning too. Afterwards `feed` does not learn names again.
     pub fn learn_names(&mut self, state: &[Block<'_>]) {
         self.names_known = true;
+        let hosts = self.hosts.len();
         for batch in state.chunks(STATE_BLOCKS) {
             let mut buffers = std::mem::take(&mut self.buffers);
             buffers.resize_with(batch.len(), Vec::new);
@@ -179,7 +183,13 @@ impl<S: Sink> Engine<S> {
                 for record in block::records(raw.bytes()).flatten() {
                     host.learn(&record);
                     if let Record::Socket(socket) = &record {
-                        self.nat.learn(block.host, socket);
+                        let is_translated = self.nat.learn(block.host, socket);
+                        let key = self.nat.shard_key(block.host, socket.id);
+                        match is_translated {
+                            _ if hosts == 1 => {}
+                            true => self.elsewhere.add(key),
+                            false => self.elsewhere.learn(block.host, key),
+                        }
                     }
                 }
             }
@@ -247,11 +257,20 @@ impl<S: Sink> Engine<S> {
             });
         }
         let together = SHARDS.div_ceil(rayon::current_num_threads() * GROUPS_PER_THREAD);
+        let elsewhere = &self.elsewhere;
+        let mixed = if elsewhere.is_empty() {
+            Vec::new()
+        } else {
+            in_time_order(&batch, hosts)
+        };
         self.shards
             .par_chunks_mut(together)
             .enumerate()
             .for_each(|(group, shards)| {
                 let first = group * together;
+                if !mixed.is_empty() {
+                    return follow_mixed(shards, first, &batch, &mixed, (hosts, nat, elsewhere));
+                }
                 for Ready { block, raw, split } in &batch {
                     let Ok(raw) = raw else { continue };
                     let bytes = raw.bytes();
@@ -266,14 +285,18 @@ impl<S: Sink> Engine<S> {
                             shard.record(block.host, &record, hosts);
                         }
                     }
-                }
-                for shard in shards {
-                    shard.end_batch(hosts);
+                    for shard in shards.iter_mut() {
+                        shard.end_block(hosts);
+                    }
                 }
             });
-        for Ready { block, split, .. } in &batch {
-            for id in &split.closed {
-                self.nat.close(block.host, *id);
+        // Where the whole capture is known beforehand, what is translated is bounded already, and stays: a late record of
+        // a closed socket goes where the earlier ones went, whatever the batches are.
+        if !self.names_known {
+            for Ready { block, split, .. } in &batch {
+                for id in &split.closed {
+                    self.nat.close(block.host, *id);
+                }
             }
         }
         // Where a connection is followed cannot change once it is.
@@ -400,6 +423,53 @@ fn data_at(bytes: &[u8], at: u32) -> Option<Data<'_>> {
 
 fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
     block::records(bytes.get(at as usize..)?).next()?.ok()
+}
+
+/// Follows the blocks of several hosts record by record, where connections have an end on each of two.
+fn follow_mixed<S: Sink>(
+    shards: &mut [Shard<S>],
+    first: usize,
+    batch: &[Ready<'_>],
+    mixed: &[(u64, usize, usize)],
+    (hosts, nat, elsewhere): (&[Host], &Nat, &Elsewhere),
+) {
+    for (_, n, place) in mixed {
+        let Ready { block, raw, split } = &batch[*n];
+        let (at, shard) = split.sockets[*place];
+        let Some(shard) = usize::from(shard).checked_sub(first).and_then(|n| shards.get_mut(n)) else {
+            continue;
+        };
+        let Some(mut record) = record_at(raw.as_ref().map_or(&[], Raw::bytes), at) else {
+            continue;
+        };
+        nat.translate(block.host, &mut record);
+        shard.record(block.host, &record, hosts);
+        if let Record::Socket(socket) = &record
+            && elsewhere.has_both_ends(nat.shard_key(block.host, socket.id))
+        {
+            shard.expect_other_end(block.host, socket.id);
+        }
+    }
+    for _ in batch {
+        for shard in shards.iter_mut() {
+            shard.end_block(hosts);
+        }
+    }
+}
+
+/// The socket records of all blocks by UTC time, as block and place in its split: what two hosts saw at the same time
+/// is read together, as far as their clocks agree.
+fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<(u64, usize, usize)> {
+    let mut all = Vec::new();
+    for (n, Ready { block, raw, split }) in batch.iter().enumerate() {
+        let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
+        for (place, (at, _)) in split.sockets.iter().enumerate() {
+            let time = record_at(bytes, *at).map_or(0, |record| record.time());
+            all.push((hosts[usize::from(block.host)].utc(time), n, place));
+        }
+    }
+    all.sort_unstable();
+    all
 }
 
 fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {

@@ -32,6 +32,8 @@ const MAX_UNSEEN_BY_SILENT: usize = 16;
 #[derive(Debug, Clone, Copy, Default)]
 struct Coverage {
     attached: bool,
+    /// It has a place before it was heard of: another host has recorded this end.
+    expected: bool,
     closed: bool,
     /// It has shown nothing for so long that nothing waits for it, until it does.
     given_up: bool,
@@ -43,6 +45,11 @@ impl Coverage {
     fn is_silent(&self) -> bool {
         self.until == [0, 0]
     }
+
+    /// Nothing more comes from it.
+    fn is_over(&self) -> bool {
+        self.closed || !(self.attached || self.expected)
+    }
 }
 
 #[derive(Debug)]
@@ -51,6 +58,9 @@ enum Speaks {
     Http(Box<HttpStitcher>),
     Mysql(Box<MysqlStitcher>),
     Other,
+    /// The first bytes are of no protocol that is read, and only this end has spoken: a server of HTTP may have been
+    /// sent something else (TLS, noise), and answers that with 400.
+    Foreign(usize),
 }
 
 /// A connection. Index 0 and 1 stand for its two ends: of `ends`, of `streams` (by sender), of observers.
@@ -121,6 +131,11 @@ impl Flow {
         self.coverage[observer].attached = true;
     }
 
+    /// Another host has recorded this end, and will tell of it.
+    pub fn expect(&mut self, observer: usize) {
+        self.coverage[observer].expected = true;
+    }
+
     /// Says who is the client, if that is not known.
     pub fn set_client(&mut self, end: usize) {
         self.client.get_or_insert(end);
@@ -138,16 +153,14 @@ impl Flow {
 
     /// Whether every observer that was attached is closed.
     pub fn is_closed(&self) -> bool {
-        self.coverage
-            .iter()
-            .all(|coverage| !coverage.attached || coverage.closed)
+        self.coverage.iter().all(Coverage::is_over)
     }
 
     /// Whether nobody who is still open has ever shown anything.
     pub fn is_abandoned(&self) -> bool {
         self.coverage
             .iter()
-            .all(|coverage| !coverage.attached || coverage.closed || coverage.is_silent())
+            .all(|coverage| coverage.is_over() || coverage.is_silent())
             && self.coverage.iter().any(|coverage| coverage.closed)
     }
 
@@ -226,9 +239,22 @@ impl Flow {
         let verdict = match &mut self.speaks {
             Speaks::Http(stitcher) => stitcher.bytes(side, pos, bytes, &mut self.queue),
             Speaks::Mysql(stitcher) => stitcher.bytes(side, pos, bytes, &mut self.queue),
-            Speaks::Undetected | Speaks::Other => return,
+            Speaks::Foreign(first) if sender != *first => return self.answer_to_foreign(sender, pos, bytes),
+            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => return,
         };
         self.heed(verdict);
+    }
+
+    /// The first that the other end says to bytes that are no request.
+    fn answer_to_foreign(&mut self, sender: usize, pos: u64, bytes: &[u8]) {
+        self.speaks = Speaks::Other;
+        if detect::is_response(bytes) {
+            self.client = Some(1 - sender);
+            self.protocol = "http";
+            self.why = "";
+            self.speaks = Speaks::Http(Box::new(HttpStitcher::after_foreign()));
+            self.bytes(sender, pos, bytes);
+        }
     }
 
     fn missing(&mut self, sender: usize, pos: u64, len: u64, why: Missing) {
@@ -241,7 +267,7 @@ impl Flow {
                 self.joined = true;
                 return;
             }
-            Speaks::Other => return,
+            Speaks::Other | Speaks::Foreign(_) => return,
         };
         self.heed(verdict);
     }
@@ -250,6 +276,11 @@ impl Flow {
         if let Verdict::Leave(why) = verdict {
             self.speaks = Speaks::Other;
             self.why = why;
+            // Nothing was read of it: not the protocol that it was taken for.
+            if self.exchanges == 0 && self.queue.is_empty() && self.protocol == "http" && !detect::word(why).is_empty()
+            {
+                self.protocol = detect::word(why);
+            }
         }
     }
 
@@ -288,13 +319,19 @@ impl Flow {
                 self.undetected.clear();
                 self.why = "started before capture";
             }
-            (_, Guess::Other(why)) => self.not_understood(why),
-            (_, Guess::More) => self.not_understood("unknown protocol"),
+            (_, Guess::Other(why)) => self.not_understood(why, sender),
+            (_, Guess::More) => self.not_understood("unknown protocol", sender),
         }
     }
 
-    fn not_understood(&mut self, why: &'static str) {
-        self.speaks = Speaks::Other;
+    fn not_understood(&mut self, why: &'static str, sender: usize) {
+        let first = !self.joined && self.undetected.iter().all(|(end, _)| *end == sender);
+        self.speaks = if first && self.client.is_none_or(|client| client == sender) {
+            Speaks::Foreign(sender)
+        } else {
+            Speaks::Other
+        };
+        self.protocol = detect::word(why);
         self.why = why;
         self.undetected = Vec::new();
     }
@@ -347,11 +384,7 @@ impl Flow {
             *until
         };
         *until = (*until).max(segment.end());
-        if !self.unplaced.is_empty() {
-            let mut unplaced = std::mem::take(&mut self.unplaced);
-            unplaced.retain(|(sender, early)| !self.place(*sender, early, early.pos));
-            self.unplaced = unplaced;
-        }
+        self.place_early();
         if !self.place(sender, segment, hole_from) && self.unplaced.len() < MAX_UNPLACED {
             self.unplaced.push((
                 sender,
@@ -360,6 +393,15 @@ impl Flow {
                     ..*segment
                 },
             ));
+        }
+    }
+
+    /// Tries again what was seen before the exchange it belongs to was.
+    fn place_early(&mut self) {
+        if !self.unplaced.is_empty() {
+            let mut unplaced = std::mem::take(&mut self.unplaced);
+            unplaced.retain(|(sender, early)| !self.place(*sender, early, early.pos));
+            self.unplaced = unplaced;
         }
     }
 
@@ -416,11 +458,11 @@ impl Flow {
     fn is_shown(&self, exchange: &Exchange) -> bool {
         let Some(client) = self.client else { return true };
         self.coverage.iter().all(|coverage| {
-            if !coverage.attached || coverage.closed || coverage.given_up {
+            if coverage.is_over() || coverage.given_up {
                 return true;
             }
             if coverage.is_silent() {
-                return self.queue.len() > MAX_UNSEEN_BY_SILENT;
+                return !coverage.expected && self.queue.len() > MAX_UNSEEN_BY_SILENT;
             }
             let shown = |span: &Span, sender: usize| !span.ended || coverage.until[sender] >= span.end;
             shown(&exchange.request, client) && shown(&exchange.response, 1 - client)
@@ -440,7 +482,7 @@ impl Flow {
                 view.times().into_iter().for_each(|time| note(observer, time));
             }
         }
-        if matches!(self.speaks, Speaks::Other) {
+        if matches!(self.speaks, Speaks::Other | Speaks::Foreign(_)) {
             return oldest;
         }
         let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
@@ -469,19 +511,16 @@ impl Flow {
         let verdict = match &mut self.speaks {
             Speaks::Http(stitcher) => stitcher.settle(&mut self.queue),
             Speaks::Mysql(stitcher) => stitcher.settle(&mut self.queue),
-            Speaks::Undetected | Speaks::Other => return,
+            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => return,
         };
         self.heed(verdict);
+        self.place_early();
     }
 
     /// An observer's socket was closed.
     pub fn close(&mut self, observer: usize) {
         self.coverage[observer].closed = true;
-        let others_open = self
-            .coverage
-            .iter()
-            .any(|coverage| coverage.attached && !coverage.closed);
-        if !others_open {
+        if self.is_closed() {
             self.settle();
             self.end(0);
             self.end(1);
@@ -505,8 +544,10 @@ impl Flow {
                     self.why = "too little data";
                 }
             }
-            Speaks::Other => {}
+            Speaks::Other | Speaks::Foreign(_) => {}
         }
+        // What is left of a request is a row only now.
+        self.place_early();
     }
 
     /// The capture ends here: settles, and says of what is unfinished that it is.

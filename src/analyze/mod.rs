@@ -1,5 +1,6 @@
 //! Reads captures and says what happened. Never: the kernel, bpf/, record/.
 
+pub mod elsewhere;
 pub mod engine;
 pub mod exchange;
 pub mod flow;

@@ -17,8 +17,10 @@ use crate::format::record::{Close, Connect, Data, Direction, Ending, Endpoint, O
 /// Sequence numbers of two views that are farther apart than this are not the same connection: well above the socket
 /// buffers of any usual host (tcp_rmem, tcp_wmem).
 const MAX_APART: u32 = 64 << 20;
-/// A flow that waits for something settles after so many batches without an event.
-const PATIENCE: usize = 8;
+/// A flow that waits for something settles after so many blocks without an event.
+const PATIENCE: usize = 16;
+/// A connection whose known ends are closed stays for so many blocks: its other end may be accepted, or told of, late.
+const LINGER: usize = 8;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
 
@@ -56,6 +58,8 @@ struct SocketState {
     end: usize,
     pid: u32,
     cgroup: u64,
+    /// Another host has recorded the other end.
+    expects_other: bool,
     connect: Option<Connect>,
     close: Option<Close>,
     first_data: u64,
@@ -73,6 +77,7 @@ impl SocketState {
             flow: None,
             observer: WIRE,
             end: 0,
+            expects_other: false,
             connect: None,
             close: None,
             first_data: 0,
@@ -115,7 +120,7 @@ struct Slot {
     /// The socket behind each observer.
     sockets: [Option<Key>; OBSERVERS],
     parties: [LastParty; 2],
-    /// Batch of its last event.
+    /// Block of its last event.
     touched: u64,
     /// An older flow of the same endpoints.
     previous: Option<usize>,
@@ -131,11 +136,13 @@ pub struct Shard<S> {
     by_ends: HashMap<[Endpoint; 2], usize>,
     /// Sockets without data so far, by their two endpoints, oldest first.
     waiting: HashMap<[Endpoint; 2], Vec<Key>>,
-    batch: u64,
-    /// Flows with events in this batch, and in the batches before it, newest last.
+    block: u64,
+    /// Flows with events in this block, and in the blocks before it, newest last.
     touched: Vec<usize>,
     touched_before: VecDeque<Vec<usize>>,
+    /// Sockets closed in this block, and in the blocks before it, newest last.
     closed: Vec<Key>,
+    closed_before: VecDeque<Vec<Key>>,
     /// Data of sockets that no state record names.
     pub nameless: u64,
 }
@@ -150,10 +157,11 @@ impl<S: Sink> Shard<S> {
             free: Vec::new(),
             by_ends: HashMap::new(),
             waiting: HashMap::new(),
-            batch: 0,
+            block: 0,
             touched: Vec::new(),
             touched_before: VecDeque::new(),
             closed: Vec::new(),
+            closed_before: VecDeque::new(),
             nameless: 0,
         }
     }
@@ -191,6 +199,13 @@ impl<S: Sink> Shard<S> {
                         .push((host, socket.id));
                 }
             }
+        }
+    }
+
+    /// Another host has recorded the other end of this socket.
+    pub fn expect_other_end(&mut self, host: u16, id: u64) {
+        if let Some(known) = self.sockets.get_mut(&(host, id)) {
+            known.expects_other = true;
         }
     }
 
@@ -268,7 +283,7 @@ impl<S: Sink> Shard<S> {
         let Some(known) = self.sockets.get(&key) else {
             return (0, WIRE, 0);
         };
-        let socket = known.socket;
+        let (socket, expects_other) = (known.socket, known.expects_other);
         let ends = both_ends(&socket);
         let end = usize::from(ends[0] != socket.local);
         let sender = if data.direction == Direction::Sent {
@@ -284,6 +299,9 @@ impl<S: Sink> Shard<S> {
             }
             None => {
                 let place = self.make(ends, key.0, &socket, hosts);
+                if let Some(slot) = self.slots[place].as_mut().filter(|_| expects_other && observer != WIRE) {
+                    slot.flow.expect(1 - end);
+                }
                 self.observe(place, key, hosts);
                 if let Some(peer) = self.peer(&ends, &socket) {
                     self.observe(place, peer, hosts);
@@ -397,9 +415,9 @@ impl<S: Sink> Shard<S> {
 
     fn touch(&mut self, place: usize) {
         if let Some(slot) = self.slots[place].as_mut()
-            && slot.touched != self.batch
+            && slot.touched != self.block
         {
-            slot.touched = self.batch;
+            slot.touched = self.block;
             self.touched.push(place);
         }
     }
@@ -413,23 +431,27 @@ impl<S: Sink> Shard<S> {
         }
     }
 
-    /// The batch is over: what waited in vain for long enough waits no longer, and closed sockets go.
-    pub fn end_batch(&mut self, hosts: &[Host]) {
+    /// The block is over: what waited in vain for long enough waits no longer, and what has long been closed goes. By
+    /// blocks, not by batches of them, so that the rows do not depend on how many blocks are fed at once.
+    pub fn end_block(&mut self, hosts: &[Host]) {
         self.touched_before.push_back(std::mem::take(&mut self.touched));
         if self.touched_before.len() > PATIENCE {
             for place in self.touched_before.pop_front().unwrap_or_default() {
                 self.settle_if_quiet(place, hosts);
             }
         }
-        for key in std::mem::take(&mut self.closed) {
-            self.retire(key, hosts);
+        self.closed_before.push_back(std::mem::take(&mut self.closed));
+        if self.closed_before.len() > LINGER {
+            for key in self.closed_before.pop_front().unwrap_or_default() {
+                self.retire(key, hosts);
+            }
         }
-        self.batch += 1;
+        self.block += 1;
     }
 
     fn settle_if_quiet(&mut self, place: usize, hosts: &[Host]) {
         let Some(slot) = self.slots[place].as_mut() else { return };
-        if self.batch - slot.touched < PATIENCE as u64 {
+        if self.block - slot.touched < PATIENCE as u64 {
             return;
         }
         slot.flow.settle();
@@ -489,7 +511,6 @@ impl<S: Sink> Shard<S> {
 
     /// The capture is over: everything that is open gets its row.
     pub fn finish(&mut self, hosts: &[Host]) {
-        self.end_batch(hosts);
         for place in 0..self.slots.len() {
             self.retire_flow(place, hosts);
         }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test binary uses its own part of it.
 
+pub mod packets;
+
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+mod laws;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
@@ -35,7 +37,13 @@ impl Sink for Texts {
         );
         self.0.push((row.start, row.connection, row.sequence, text));
     }
-    fn mysql(&mut self, _row: &MysqlRow<'_>) {}
+    fn mysql(&mut self, row: &MysqlRow<'_>) {
+        let text = format!(
+            "{:?} total={:?} {:?}",
+            row.message, row.latency.total_ns, row.incomplete
+        );
+        self.0.push((row.start, row.connection, row.sequence, text));
+    }
     fn connection(&mut self, row: &ConnectionRow<'_>) {
         let text = format!(
             "connection {} -> {} {} {} sent={} received={} exchanges={} lost={} why={}",

@@ -17,6 +17,28 @@ pub enum Guess {
     More,
 }
 
+/// The word in the `protocol` column for what a connection was recognised as, or went over to; empty for the unknown.
+pub fn word(name: &str) -> &'static str {
+    match name {
+        "TLS" => "tls",
+        "HTTP/2" => "http2",
+        "SSH" => "ssh",
+        "AMQP" => "amqp",
+        "PostgreSQL" => "postgresql",
+        "Redis" => "redis",
+        "MongoDB" => "mongodb",
+        "MQTT" => "mqtt",
+        "SMTP" => "smtp",
+        "NATS" => "nats",
+        _ => "",
+    }
+}
+
+/// Whether a server's first bytes are a response of HTTP: the answer to a request that was none.
+pub fn is_response(server: &[u8]) -> bool {
+    of_server(server, false) == Guess::Http
+}
+
 /// A name, and whether bytes begin like it; `None` when they are too few to tell.
 type Rule = (&'static str, fn(&[u8]) -> Option<bool>);
 

@@ -139,7 +139,7 @@ pub fn text(report: &Report, colour: bool, to: &mut dyn Write) -> std::io::Resul
     paragraph(&mut text, "Capture", &lines, colour);
     paragraph(&mut text, "Confidence", &[confidence(&report.confidence)], colour);
     let totals = &report.totals;
-    let mut traffic = format!(
+    let traffic = format!(
         "{} connections ({} failed), {} listeners, {} payload, {} processes",
         count(totals.connections),
         count(totals.failed_connects),
@@ -147,28 +147,36 @@ pub fn text(report: &Report, colour: bool, to: &mut dyn Write) -> std::io::Resul
         bytes(totals.bytes),
         count(totals.processes)
     );
-    if totals.lost_bytes > 0 {
-        let _ = write!(traffic, "; {} of the payload lost", bytes(totals.lost_bytes));
-    }
-    if totals.unread_bytes > 0 {
-        let _ = write!(
-            traffic,
-            "; {} counted and not read (beyond the snaplen)",
-            bytes(totals.unread_bytes)
-        );
-    }
     paragraph(&mut text, "Traffic", &[traffic], colour);
-    let lost = report
-        .sections
-        .iter()
-        .any(|section| section.name == "losses" && section.columns.rows() > 0);
-    if !lost {
-        paragraph(&mut text, "Losses", &["none".to_string()], colour);
-    }
+    paragraph(&mut text, "Losses", &[losses(report)], colour);
     for section in &report.sections {
         write_section(&mut text, section, colour);
     }
     to.write_all(text.as_bytes())
+}
+
+/// All that is missing, by who noticed: the recorder (a table of its own follows), and the analyzer in the streams.
+fn losses(report: &Report) -> String {
+    let totals = &report.totals;
+    let recorded = report
+        .sections
+        .iter()
+        .any(|section| section.name == "losses" && section.columns.rows() > 0);
+    let said = [
+        recorded.then(|| "as listed below".to_string()),
+        (totals.lost_bytes > 0).then(|| format!("{} of the payload lost", bytes(totals.lost_bytes))),
+        (totals.unread_bytes > 0).then(|| {
+            format!(
+                "{} of the payload counted and not kept (beyond the snaplen)",
+                bytes(totals.unread_bytes)
+            )
+        }),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    if said.is_empty() {
+        return "none".to_string();
+    }
+    said.join("; ")
 }
 
 fn confidence_json(confidence: &Confidence) -> serde_json::Value {

@@ -74,6 +74,7 @@ pub fn command_name(command: u8) -> Option<&'static str> {
 fn command<'a>(command: u8, scratch: &'a mut Scratch) -> Value<'a> {
     match command_name(command) {
         Some(name) => Value::Text(name),
+        None if command == 0 => Value::Null,
         None => {
             scratch.text = format!("{command:#04x}");
             Value::Text(&scratch.text)
@@ -145,6 +146,7 @@ impl Table for Http {
             brief("status", Number, "status of the final response", |r, _| Value::nonzero(r.message.status.into())),
             column("content_type", Text, "Content-Type of the response", |r, _| Value::text(&r.message.content_type)),
             column("upgrade", Text, "protocol that a 101 answer switched to", |r, _| Value::text(&r.message.upgrade)),
+            column("why", Text, "what is wrong with it, in words: chunk size overflows, head not captured in full, answer to bytes that are no request, …", |r, _| Value::text(r.message.problem)),
         ])
     }
 
@@ -162,7 +164,7 @@ impl Table for Mysql {
             column("user", Text, "user of the session", |r, _| Value::text(&r.message.user)),
             brief("database", Text, "default database of the session", |r, _| Value::text(&r.message.database)),
             column("server_version", Text, "version that the server greets with", |r, _| Value::text(&r.message.server_version)),
-            column("command", Text, "COM_QUERY, COM_STMT_EXECUTE, …", |r, s| command(r.message.command, s)),
+            column("command", Text, "COM_QUERY, COM_STMT_EXECUTE, …; null when only its header was captured", |r, s| command(r.message.command, s)),
             brief("statement", Text, "SQL text; of the prepared statement for COM_STMT_EXECUTE", |r, _| Value::text(&r.message.statement)),
             column("statement_cut", Flag, "the statement is only a prefix", |r, _| Value::Flag(r.message.statement_cut)),
             column("statement_id", Number, "the server's id of the prepared statement", |r, _| Value::int(r.message.statement_id.map(u64::from))),
@@ -184,6 +186,7 @@ impl Table for Mysql {
             column("warnings", Number, "of the OK or EOF packet", |r, _| Value::int(r.message.warnings.map(u64::from))),
             column("no_index_used", Flag, "the server says that no index, or no good one, was used", |r, _| Value::Flag(r.message.no_index_used)),
             column("inferred", Flag, "the session was joined in the middle, and something about it was inferred", |r, _| Value::Flag(r.message.inferred)),
+            column("why", Text, "why there is no statement, or no command: prepared before the capture, its PREPARE was not seen, only its header was captured", |r, _| Value::text(r.message.why())),
         ])
     }
 

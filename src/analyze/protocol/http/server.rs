@@ -6,8 +6,8 @@ use super::body::{self, Body, Chunked};
 use super::message::set;
 use super::parse::{self, Parsed, ResponseHead};
 use super::stitch::{
-    HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank, blank_message, give_up,
-    http, may_grow, reason, spoil,
+    HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, NOT_A_REQUEST, State, Step, blank,
+    blank_message, give_up, http, may_grow, reason, spoil,
 };
 
 impl HttpStitcher {
@@ -250,7 +250,10 @@ impl HttpStitcher {
         self.open = false;
         let exchange = queue.open(blank_message);
         http(exchange).clear();
-        exchange.mark(why);
+        match why {
+            Incomplete::Malformed => spoil(exchange, why, NOT_A_REQUEST),
+            _ => exchange.mark(why),
+        }
     }
 
     pub(super) fn response_ended(&mut self, end: u64, queue: &mut Queue) {

@@ -22,6 +22,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 pub(super) const HEAD_TOO_LONG: &str = "head longer than 64 KiB";
 pub(super) const HEAD_CUT: &str = "head not captured in full";
 pub(super) const HEAD_ENDED: &str = "connection ended within the head";
+pub(super) const NOT_A_REQUEST: &str = "answer to bytes that are no request";
 pub(super) const HEAD_ANSWERED: &str = "answered before the head was complete";
 
 /// Where in its stream one direction is.
@@ -162,6 +163,14 @@ impl HttpStitcher {
             stitcher.server.lose(Incomplete::StartedBefore, true);
             stitcher.doubt = Some(Incomplete::StartedBefore);
         }
+        stitcher
+    }
+
+    /// A connection whose client began with bytes that are no request, to which the server answers all the same.
+    pub fn after_foreign() -> Self {
+        let mut stitcher = Self::default();
+        stitcher.client.lose(Incomplete::Malformed, false);
+        stitcher.doubt = Some(Incomplete::Malformed);
         stitcher
     }
 

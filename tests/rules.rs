@@ -1,0 +1,810 @@
+//! The rules of HTTP/1.x and of the MySQL protocol, each shown on bytes that real programs sent. What no real program
+//! would send is in the unit tests of the protocols.
+//!
+//! fixtures/http and fixtures/mysql say which programs, and how to make the captures again.
+#![cfg(feature = "analyze")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::packets::{Packet, edit};
+use support::{count, rows};
+
+fn http(capture: &str) -> Vec<Value> {
+    rows(Path::new(&format!("fixtures/http/{capture}.pcap")), "http")
+}
+
+fn mysql(capture: &str) -> Vec<Value> {
+    rows(Path::new(&format!("fixtures/mysql/{capture}.pcap")), "mysql")
+}
+
+fn connections(capture: &str) -> Vec<Value> {
+    rows(Path::new(&format!("fixtures/{capture}.pcap")), "connections")
+}
+
+/// The one row with this value in this column.
+#[track_caller]
+fn the(rows: &[Value], column: &str, value: &str) -> Value {
+    let mut found = rows.iter().filter(|row| row[column] == value);
+    let row = found
+        .next()
+        .unwrap_or_else(|| panic!("no row with {column} {value}: {rows:#?}"));
+    assert!(found.next().is_none(), "several rows with {column} {value}");
+    row.clone()
+}
+
+/// Demands these values in these columns.
+#[track_caller]
+fn expect(row: &Value, columns: &[(&str, Value)]) {
+    for (column, value) in columns {
+        assert_eq!(row[*column], *value, "{column} of {row:#}");
+    }
+}
+
+/// A row that was measured, with this status and so many bytes of response.
+#[track_caller]
+fn measured(row: &Value, status: u16, response_bytes: u64) {
+    expect(
+        row,
+        &[
+            ("status", status.into()),
+            ("response_bytes", response_bytes.into()),
+            ("complete", true.into()),
+            ("why", Value::Null),
+        ],
+    );
+    assert!(
+        row["ttfb_ns"].as_u64() <= row["total_ns"].as_u64() && row["total_ns"].is_u64(),
+        "{row:#}"
+    );
+}
+
+/// A capture as it would be, had something become of its packets.
+#[track_caller]
+fn changed(capture: &str, keep: impl FnMut(usize, &mut Packet) -> bool) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("changed.pcap");
+    edit(Path::new(&format!("fixtures/{capture}.pcap")), &file, keep);
+    (folder, file)
+}
+
+fn has(packet: &Packet, text: &str) -> bool {
+    memchr::memmem::find(&packet.bytes, text.as_bytes()).is_some()
+}
+
+// ---- HTTP/1.x --------------------------------------------------------------------------------------------------
+
+#[test]
+fn pipelined_responses_answer_requests_in_order() {
+    let rows = http("node");
+    let one = the(&rows, "path", "/one");
+    measured(&one, 200, 128);
+    measured(&the(&rows, "path", "/two"), 200, 103);
+    measured(&the(&rows, "path", "/three"), 200, 128);
+    let together: Vec<_> = rows
+        .iter()
+        .filter(|row| row["connection"] == one["connection"])
+        .collect();
+    let numbers: Vec<_> = together.iter().map(|row| row["sequence"].as_u64()).collect();
+    assert_eq!(numbers, [Some(0), Some(1), Some(2)]);
+}
+
+#[test]
+fn a_response_to_head_has_a_length_and_no_body() {
+    let rows = http("nginx");
+    let heads: Vec<_> = rows.iter().filter(|row| row["method"] == "HEAD").collect();
+    assert_eq!(heads.len(), 2);
+    // One alone, one before other requests in a pipeline: their answers follow at once.
+    heads.iter().for_each(|row| measured(row, 200, 240));
+    measured(&the(&rows, "query", "1"), 200, 152);
+}
+
+#[test]
+fn responses_204_and_304_have_no_body() {
+    let rows = http("nginx");
+    assert_eq!(count(&rows, "status", 204), 2);
+    rows.iter()
+        .filter(|row| row["status"] == 204)
+        .for_each(|row| measured(row, 204, 110));
+    measured(&the(&rows, "query", "304"), 304, 180);
+}
+
+#[test]
+fn a_successful_answer_to_connect_starts_a_tunnel() {
+    let rows = http("apache");
+    let tunnel = the(&rows, "path", "127.0.0.1:8083");
+    measured(&tunnel, 200, 76);
+    // What goes through it is no exchange of this connection.
+    assert_eq!(count(&rows, "connection", tunnel["connection"].clone()), 1);
+}
+
+#[test]
+fn a_refused_connect_starts_none() {
+    measured(&the(&http("apache"), "path", "127.0.0.1:9"), 403, 516);
+}
+
+#[test]
+fn responses_100_and_103_do_not_consume_the_request() {
+    let rows = http("node");
+    measured(&the(&rows, "path", "/continue"), 200, 128);
+    measured(&the(&rows, "path", "/hints"), 200, 127);
+}
+
+#[test]
+fn a_101_ends_http_and_tells_the_protocol() {
+    let node = http("node");
+    let socket = the(&node, "path", "/socket");
+    measured(&socket, 101, 129);
+    expect(&socket, &[("upgrade", "websocket".into())]);
+    assert_eq!(count(&node, "connection", socket["connection"].clone()), 1);
+    expect(
+        &the(&http("apache"), "query", "h2c"),
+        &[("status", 101.into()), ("upgrade", "h2c".into())],
+    );
+}
+
+#[test]
+fn transfer_encoding_wins_over_content_length_and_chunk_extensions_are_stepped_over() {
+    measured(&the(&http("node"), "path", "/both"), 200, 87);
+}
+
+#[test]
+fn gzip_and_chunked_is_chunked() {
+    measured(&the(&http("node"), "path", "/gzip"), 200, 68);
+}
+
+#[test]
+fn trailers_belong_to_the_message() {
+    let rows = http("node");
+    measured(&the(&rows, "path", "/trailers"), 200, 181);
+    let sent = rows.iter().find(|row| row["path"] == "/sent" && row["query"].is_null());
+    expect(
+        sent.expect("a request with a trailer"),
+        &[("request_bytes", 91.into()), ("complete", true.into())],
+    );
+}
+
+#[test]
+fn a_response_without_a_length_ends_with_the_connection() {
+    measured(&the(&http("node"), "path", "/close"), 200, 51);
+    assert_eq!(count(&http("python"), "complete", true), 5, "a server of HTTP/1.0");
+}
+
+#[test]
+fn lengths_that_cannot_be_trusted_are_reported() {
+    let rows = http("nginx");
+    for (query, why) in [
+        ("conflict", "conflicting Content-Length"),
+        ("negative", "negative Content-Length"),
+        ("overflow", "Content-Length overflows"),
+    ] {
+        let row = the(&rows, "query", query);
+        expect(
+            &row,
+            &[
+                ("status", 400.into()),
+                ("incomplete_reason", "malformed".into()),
+                ("why", why.into()),
+                ("total_ns", Value::Null),
+            ],
+        );
+    }
+    let rows = http("node");
+    expect(&the(&rows, "path", "/chunk"), &[("why", "chunk size overflows".into())]);
+    // 2^63 is a length. So many bytes did not come.
+    expect(
+        &the(&rows, "path", "/length"),
+        &[("incomplete_reason", "response_cut".into())],
+    );
+    expect(
+        &the(&rows, "query", "coding"),
+        &[("why", "Transfer-Encoding of a request does not end in chunked".into())],
+    );
+}
+
+#[test]
+fn a_body_that_was_not_captured_is_skipped_by_its_length() {
+    // 320 bytes hold every head but the long one.
+    let (_folder, file) = changed("http/nginx", |_, packet| {
+        packet.bytes.truncate(320);
+        true
+    });
+    let (whole, cut) = (http("nginx"), rows(&file, "http"));
+    assert_eq!(cut.len(), whole.len());
+    for (row, same) in cut
+        .iter()
+        .zip(&whole)
+        .filter(|(_, same)| same["query"] != "long" && same["path"] != "/put")
+    {
+        for column in ["method", "path", "query", "status", "response_bytes", "complete"] {
+            assert_eq!(row[column], same[column], "{column} of {same:#}");
+        }
+    }
+}
+
+#[test]
+fn a_chunked_body_that_was_not_captured_has_no_known_size() {
+    let (_folder, file) = changed("http/nginx", |_, packet| {
+        packet.bytes.truncate(320);
+        true
+    });
+    expect(
+        &the(&rows(&file, "http"), "path", "/put"),
+        &[
+            ("request_bytes", Value::Null),
+            ("status", 200.into()),
+            ("incomplete_reason", "truncated".into()),
+            ("total_ns", Value::Null),
+        ],
+    );
+}
+
+#[test]
+fn a_head_longer_than_the_snaplen_is_truncated_and_still_a_row() {
+    let (_folder, file) = changed("http/nginx", |_, packet| {
+        packet.bytes.truncate(320);
+        true
+    });
+    expect(
+        &the(&rows(&file, "http"), "query", "long"),
+        &[
+            ("method", "GET".into()),
+            ("incomplete_reason", "truncated".into()),
+            ("why", "head not captured in full".into()),
+        ],
+    );
+}
+
+#[test]
+fn a_chunked_body_with_a_hole_has_no_known_size_and_costs_itself_only() {
+    // The segment with the chunk "one" of /trailers is lost; its connection goes on to no other request.
+    let (_folder, file) = changed("http/node", |_, packet| {
+        !has(packet, "4\r\none\n\r\n") || has(packet, "HTTP/1.1")
+    });
+    let (whole, holed) = (http("node"), rows(&file, "http"));
+    assert_eq!(holed.len(), whole.len());
+    let row = the(&holed, "path", "/trailers");
+    if row["complete"] == false {
+        expect(&row, &[("incomplete_reason", "gap".into()), ("total_ns", Value::Null)]);
+    }
+    let others = |rows: &[Value]| {
+        rows.iter()
+            .filter(|row| row["path"] != "/trailers" && row["complete"] == true)
+            .count()
+    };
+    assert_eq!(others(&holed), others(&whole));
+}
+
+#[test]
+fn an_early_response_is_paired_with_the_request_that_goes_on() {
+    let early = the(&http("node"), "path", "/early");
+    expect(&early, &[("status", 401.into()), ("complete", true.into())]);
+    expect(
+        &the(&http("nginx"), "path", "/small"),
+        &[("status", 413.into()), ("complete", true.into())],
+    );
+}
+
+#[test]
+fn empty_lines_before_a_request_line_are_passed_over() {
+    measured(&the(&http("nginx"), "query", "after-empty-lines"), 200, 152);
+}
+
+#[test]
+fn bare_line_feeds_end_lines() {
+    measured(&the(&http("nginx"), "query", "bare-lf"), 200, 152);
+}
+
+#[test]
+fn folded_field_lines_are_one_field() {
+    measured(&the(&http("apache"), "query", "folded"), 200, 1355);
+}
+
+#[test]
+fn an_absolute_target_names_the_host() {
+    let row = the(&http("nginx"), "query", "absolute");
+    expect(&row, &[("host", "absolute.example".into()), ("path", "/ok".into())]);
+    measured(&the(&http("apache"), "query", "proxied"), 200, 1317);
+}
+
+#[test]
+fn an_asterisk_is_a_target() {
+    expect(
+        &the(&http("nginx"), "path", "*"),
+        &[("method", "OPTIONS".into()), ("status", 400.into())],
+    );
+}
+
+#[test]
+fn http_0_9_has_neither_version_nor_status() {
+    for capture in ["nginx", "python"] {
+        let row = the(&http(capture), "query", "zero-nine");
+        expect(
+            &row,
+            &[
+                ("version", "0.9".into()),
+                ("status", Value::Null),
+                ("complete", true.into()),
+            ],
+        );
+    }
+}
+
+#[test]
+fn http_2_with_prior_knowledge_is_named() {
+    let connections = connections("http/apache");
+    expect(
+        &the(&connections, "why", "HTTP/2"),
+        &[("protocol", "http2".into()), ("exchanges", 0.into())],
+    );
+}
+
+/// Noise, a TLS ClientHello, HTTP/2 to a server that does not speak it, and noise after a request.
+#[test]
+fn the_answer_to_bytes_that_are_no_request_is_a_row() {
+    for (capture, answers) in [("nginx", 4), ("apache", 1), ("node", 1)] {
+        let rows = http(capture);
+        let rows: Vec<_> = rows.iter().filter(|row| row["method"].is_null()).collect();
+        assert_eq!(rows.len(), answers, "{capture}");
+        for row in rows {
+            expect(
+                row,
+                &[
+                    ("status", 400.into()),
+                    ("incomplete_reason", "malformed".into()),
+                    ("why", "answer to bytes that are no request".into()),
+                ],
+            );
+        }
+        let connections = connections(&format!("http/{capture}"));
+        assert_eq!(
+            count(&connections, "why", "unknown protocol") + count(&connections, "why", "TLS"),
+            0,
+            "{capture}"
+        );
+    }
+}
+
+#[test]
+fn a_head_that_never_ends_is_a_row_with_its_time() {
+    let row = the(&http("nginx"), "query", "slow");
+    expect(
+        &row,
+        &[
+            ("status", Value::Null),
+            ("why", "connection ended within the head".into()),
+        ],
+    );
+    assert!(row["start"].as_str().is_some_and(|start| start > "2020"), "{row:#}");
+}
+
+#[test]
+fn the_times_of_both_ends_are_told_and_their_difference_is_the_network() {
+    let rows = rows(Path::new("fixtures/nginx-curl.mdf"), "http");
+    assert!(rows.len() > 5);
+    for row in rows
+        .iter()
+        .filter(|row| row["side"] == "both" && row["complete"] == true)
+    {
+        let time = |column: &str| row[column].as_u64().unwrap_or_else(|| panic!("{column} of {row:#}"));
+        assert_eq!(time("network_ns"), time("client_total_ns") - time("server_total_ns"));
+        assert!(time("client_ttfb_ns") <= time("client_total_ns") && time("server_ttfb_ns") <= time("server_total_ns"));
+        assert_eq!(
+            (time("ttfb_ns"), time("total_ns")),
+            (time("client_ttfb_ns"), time("client_total_ns"))
+        );
+    }
+}
+
+#[test]
+fn connections_that_are_not_http_say_why() {
+    let rows = rows(Path::new("fixtures/not-http.mdf"), "connections");
+    assert_eq!(count(&rows, "why", "TLS"), 1);
+    assert_eq!(count(&rows, "protocol", "tls"), 1);
+    assert_eq!(count(&rows, "why", "unknown protocol"), 1);
+    assert_eq!(count(&rows, "why", "started before capture"), 1);
+}
+
+#[test]
+fn paths_are_grouped_without_their_queries() {
+    let rows = rows(Path::new("fixtures/python-requests.mdf"), "http");
+    let asked: Vec<_> = rows.iter().filter(|row| row["path"] == "/small.txt").collect();
+    assert!(asked.len() > 1);
+    assert!(asked.iter().all(|row| row["endpoint"] == "/small.txt"));
+    assert!(asked.iter().any(|row| row["query"] == "n=0") && asked.iter().any(|row| row["query"] == "n=1"));
+}
+
+// ---- MySQL and MariaDB -----------------------------------------------------------------------------------------
+
+/// What a test may say of a row, and finds it by: the statement.
+#[track_caller]
+fn statement(capture: &str, statement: &str) -> Value {
+    the(&mysql(capture), "statement", statement)
+}
+
+#[test]
+fn sequence_ids_wrap_at_255() {
+    // 1000 rows in one response, and one file in packets of one upload.
+    expect(
+        &statement("mariadb_many_rows", "SELECT seq FROM seq_1_to_1000"),
+        &[
+            ("rows", 1000.into()),
+            ("response_bytes", 7980.into()),
+            ("complete", true.into()),
+        ],
+    );
+}
+
+/// A row of 20 MB, in a packet of 0xffffff bytes and one more, captured with a short snaplen: the response ends where
+/// the next command begins, and what follows is read.
+#[test]
+fn a_row_larger_than_a_packet_and_not_captured_loses_no_query() {
+    let rows = mysql("mariadb_big_rows");
+    expect(
+        &the(&rows, "statement", "SELECT REPEAT('x', 20000000)"),
+        &[
+            ("status", "ok".into()),
+            ("response_bytes", 20_000_089.into()),
+            ("complete", true.into()),
+        ],
+    );
+    expect(
+        &the(&rows, "statement", "SELECT 'after'"),
+        &[("rows", 1.into()), ("complete", true.into())],
+    );
+    expect(
+        &the(&rows, "statement", "SELECT 1 UNION SELECT 2"),
+        &[("rows", 2.into())],
+    );
+}
+
+#[test]
+fn the_login_tells_user_database_and_version() {
+    for (capture, user, database, version) in [
+        ("mysql_cli", "app", "d", "9.7.4-2"),
+        ("pymysql", "t", "sb", "10.11.19-MariaDB-0+deb12u1-log"),
+        // caching_sha2_password with RSA and connect attributes; mysql_native_password by an auth switch.
+        ("connector_python_c", "app", "d", "9.7.4-2"),
+    ] {
+        expect(
+            &mysql(capture)[0],
+            &[
+                ("user", user.into()),
+                ("database", database.into()),
+                ("server_version", version.into()),
+                ("inferred", false.into()),
+            ],
+        );
+    }
+}
+
+#[test]
+fn tls_after_an_ssl_request_is_named() {
+    let connections = connections("mysql/mysql_tls");
+    expect(
+        &connections[0],
+        &[
+            ("protocol", "mysql".into()),
+            ("why", "TLS".into()),
+            ("exchanges", 0.into()),
+        ],
+    );
+}
+
+#[test]
+fn a_refused_login_is_a_row_with_its_error() {
+    expect(
+        &mysql("failed_login")[0],
+        &[
+            ("command", "COM_CONNECT".into()),
+            ("status", "error".into()),
+            ("error_code", 1045.into()),
+            ("sqlstate", "28000".into()),
+        ],
+    );
+}
+
+#[test]
+fn change_user_and_reset_connection_change_the_session() {
+    let rows = mysql("node_mysql2");
+    let at = rows
+        .iter()
+        .position(|row| row["command"] == "COM_CHANGE_USER")
+        .expect("COM_CHANGE_USER");
+    let later = rows[at..].iter().find(|row| row["statement"] == "select database()");
+    expect(later.expect("a query after it"), &[("database", "mysql".into())]);
+    // After the reset, statement 1 is unknown to both.
+    let rows = mysql("prepared");
+    let at = rows
+        .iter()
+        .position(|row| row["command"] == "COM_RESET_CONNECTION")
+        .expect("COM_RESET_CONNECTION");
+    let later = rows[at..]
+        .iter()
+        .find(|row| row["command"] == "COM_STMT_EXECUTE")
+        .expect("an EXECUTE after it");
+    expect(later, &[("statement", Value::Null), ("error_code", 1243.into())]);
+}
+
+#[test]
+fn use_and_init_db_change_the_database() {
+    let rows = mysql("mariadb_cli");
+    let shown = the(&rows, "statement", "show tables like 'user'");
+    expect(&shown, &[("database", "mysql".into())]);
+    expect(
+        &the(&rows, "statement", "select * from t1"),
+        &[("database", "sb".into())],
+    );
+}
+
+#[test]
+fn results_end_by_eof_and_by_ok() {
+    // MySQL 5.0 sends EOF packets; MySQL 9 agrees on CLIENT_DEPRECATE_EOF.
+    expect(
+        &the(&mysql("zeek-mysql"), "statement", "show databases"),
+        &[("rows", 2.into())],
+    );
+    expect(&statement("mysql_cli", "SELECT * FROM s"), &[("rows", 3.into())]);
+}
+
+#[test]
+fn query_attributes_come_before_the_text() {
+    expect(
+        &statement(
+            "zeek-many-query-attrs",
+            "SELECT mysql_query_attribute_string('n1'), mysql_query_attribute_string('n2')",
+        ),
+        &[("rows", 1.into()), ("status", "ok".into())],
+    );
+}
+
+#[test]
+fn compressed_frames_are_inflated() {
+    for capture in ["mysql_zlib", "mysql_zstd", "mysql_cli"] {
+        let row = statement(capture, "SELECT REPEAT('z', 3000), REPEAT('y', 5000)");
+        expect(&row, &[("rows", 1.into()), ("complete", true.into())]);
+    }
+    expect(
+        &statement("mariadb_zlib", "select nosuch"),
+        &[("error_code", 1054.into())],
+    );
+}
+
+#[test]
+fn null_in_the_first_column_is_a_row_and_no_file_is_asked_for() {
+    expect(&statement("pymysql", "select null, 1"), &[("rows", 1.into())]);
+}
+
+#[test]
+fn local_infile_sends_a_file_and_ends_in_ok() {
+    let rows = mysql("infile");
+    let load = rows.iter().find(|row| {
+        row["statement"]
+            .as_str()
+            .is_some_and(|s| s.starts_with("load data local"))
+    });
+    expect(
+        load.expect("LOAD DATA"),
+        &[
+            ("affected_rows", 5000.into()),
+            ("status", "ok".into()),
+            ("complete", true.into()),
+        ],
+    );
+    expect(
+        &the(&rows, "statement", "select count(*) from t1"),
+        &[("rows", 1.into())],
+    );
+}
+
+#[test]
+fn several_statements_and_procedures_have_several_results() {
+    expect(
+        &statement("multi", "select 1; select 2 union select 3; update t1 set b=0"),
+        &[("rows", 3.into()), ("affected_rows", 3.into())],
+    );
+    expect(
+        &statement("multi", "call p1()"),
+        &[("rows", 4.into()), ("affected_rows", 3.into())],
+    );
+    expect(
+        &statement("multi", "select 1; select nosuch"),
+        &[
+            ("rows", 1.into()),
+            ("status", "error".into()),
+            ("error_code", 1054.into()),
+        ],
+    );
+}
+
+#[test]
+fn executions_have_the_text_that_was_prepared() {
+    let rows = mysql("prepared");
+    let text = "select id, a from t1 where b >= ? and id < ?";
+    let of = |command: &str| {
+        let these = rows
+            .iter()
+            .filter(|row| row["command"] == command && row["statement"] == text);
+        these.map(|row| row["rows"].as_u64()).collect::<Vec<_>>()
+    };
+    // The second EXECUTE sends no types, the third asks for a cursor, from which two FETCHes take.
+    assert_eq!(of("COM_STMT_EXECUTE"), [Some(3), Some(3), Some(0)]);
+    assert_eq!(of("COM_STMT_FETCH"), [Some(2), Some(1)]);
+}
+
+#[test]
+fn an_execute_whose_prepare_was_not_seen_says_so_with_its_id() {
+    let rows = mysql("prepared");
+    let unknown = rows
+        .iter()
+        .find(|row| row["statement_id"] == 9999)
+        .expect("an unknown id");
+    expect(
+        unknown,
+        &[("statement", Value::Null), ("why", "its PREPARE was not seen".into())],
+    );
+    // Joined after the preparations.
+    let (_folder, file) = changed("mysql/sysbench_auto", |number, _| number > 100);
+    let rows = support::rows(&file, "mysql");
+    let executed: Vec<_> = rows.iter().filter(|row| row["command"] == "COM_STMT_EXECUTE").collect();
+    assert!(executed.len() > 20);
+    for row in executed {
+        expect(
+            row,
+            &[
+                ("statement", Value::Null),
+                ("why", "prepared before the capture".into()),
+            ],
+        );
+        assert!(row["statement_id"].is_u64());
+    }
+}
+
+#[test]
+fn commands_without_a_response_shift_no_pair() {
+    let rows = mysql("prepared");
+    for command in ["COM_STMT_CLOSE", "COM_STMT_SEND_LONG_DATA", "COM_QUIT"] {
+        let these: Vec<_> = rows.iter().filter(|row| row["command"] == command).collect();
+        assert!(!these.is_empty(), "{command}");
+        these
+            .iter()
+            .for_each(|row| expect(row, &[("status", "no_response".into()), ("complete", true.into())]));
+    }
+    assert_eq!(count(&rows, "complete", true), rows.len());
+}
+
+#[test]
+fn statistics_are_a_plain_string() {
+    expect(
+        &the(&mysql("mysqlclient"), "command", "COM_STATISTICS"),
+        &[("status", "ok".into())],
+    );
+}
+
+#[test]
+fn replication_is_not_paired() {
+    let rows = mysql("mariadb_binlog");
+    expect(
+        &the(&rows, "command", "COM_BINLOG_DUMP"),
+        &[("status", "no_response".into())],
+    );
+    assert_eq!(rows.last().map(|row| &row["command"]), Some(&"COM_BINLOG_DUMP".into()));
+}
+
+/// MariaDB's connectors send PREPARE and EXECUTE together, the latter with statement id -1.
+#[test]
+fn prepare_and_execute_in_one_go_are_two_rows() {
+    for (capture, text, id, rows) in [
+        ("mariadb_node", "SELECT id FROM piped WHERE name = ?", 6, 1),
+        (
+            "mariadb_c_direct",
+            "INSERT INTO direct VALUES (1, 'one'), (2, 'two')",
+            1,
+            0,
+        ),
+        ("pipelined", "select 41+?", 3, 1),
+    ] {
+        let all = mysql(capture);
+        let these: Vec<_> = all.iter().filter(|row| row["statement"] == text).collect();
+        assert_eq!(these.len(), 2, "{capture}");
+        expect(
+            these[0],
+            &[("command", "COM_STMT_PREPARE".into()), ("statement_id", id.into())],
+        );
+        expect(
+            these[1],
+            &[
+                ("command", "COM_STMT_EXECUTE".into()),
+                ("statement_id", id.into()),
+                ("rows", rows.into()),
+                ("status", "ok".into()),
+            ],
+        );
+        assert_eq!(count(&all, "complete", true), all.len(), "{capture}");
+    }
+}
+
+#[test]
+fn an_execute_sent_along_with_a_prepare_that_fails_fails_too() {
+    for (capture, text) in [
+        ("mariadb_node", "SELECT nothing FROM nowhere WHERE id = ?"),
+        ("mariadb_c_direct", "SELECT nothing FROM nowhere"),
+    ] {
+        let all = mysql(capture);
+        let these: Vec<_> = all.iter().filter(|row| row["statement"] == text).collect();
+        assert_eq!(these.len(), 2, "{capture}");
+        expect(these[0], &[("error_code", 1146.into())]);
+        // The id stays as it was sent: it stands for no statement.
+        expect(
+            these[1],
+            &[("error_code", 1243.into()), ("statement_id", u32::MAX.into())],
+        );
+    }
+}
+
+#[test]
+fn bulk_executions_count_as_one_command() {
+    for (capture, text) in [
+        ("mariadb_node", "INSERT INTO piped VALUES (?, ?)"),
+        ("mariadb_c_direct", "INSERT INTO direct VALUES (?, ?)"),
+    ] {
+        let all = mysql(capture);
+        let bulk = the(&all, "command", "COM_STMT_BULK_EXECUTE");
+        expect(&bulk, &[("statement", text.into()), ("affected_rows", 3.into())]);
+    }
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order() {
+    let all = mysql("mariadb_node");
+    for n in 0..5 {
+        let row = the(&all, "statement", &format!("INSERT INTO piped VALUES ({n}, 'n{n}')"));
+        expect(&row, &[("affected_rows", 1.into()), ("complete", true.into())]);
+    }
+}
+
+#[test]
+fn flags_warnings_ids_and_errors_are_kept() {
+    expect(
+        &statement("mysql_cli", "SELECT * FROM s"),
+        &[("no_index_used", true.into())],
+    );
+    expect(
+        &statement("mysql_cli", "DROP TABLE IF EXISTS s"),
+        &[("warnings", 1.into())],
+    );
+    let inserted = statement("pymysql", "insert into t1 (a,b) values ('x',1),('y',2),(NULL,3)");
+    expect(&inserted, &[("affected_rows", 3.into()), ("last_insert_id", 1.into())]);
+    expect(
+        &statement("mysql_cli", "SELECT nothing FROM nowhere"),
+        &[("error_code", 1146.into()), ("sqlstate", "42S02".into())],
+    );
+}
+
+#[test]
+fn the_first_and_the_last_byte_of_a_response_are_timed() {
+    let row = statement("mariadb_big_rows", "SELECT REPEAT('x', 20000000)");
+    let time = |column: &str| row[column].as_u64().expect("measured");
+    assert!(time("ttfb_ns") < time("total_ns"), "{row:#}");
+}
+
+#[test]
+fn what_was_inferred_of_a_session_is_said() {
+    for (capture, from) in [
+        ("mysql/mysql_cli", 14),
+        ("mysql/mysql_zlib", 14),
+        ("mysql/zeek-many-query-attrs", 20),
+    ] {
+        let (_folder, file) = changed(capture, |number, _| number >= from);
+        let rows = support::rows(&file, "mysql");
+        assert!(rows.len() > 5, "{capture}: {}", rows.len());
+        assert!(rows.iter().all(|row| row["inferred"] == true), "{capture}");
+        assert!(
+            rows.iter()
+                .any(|row| row["statement"].is_string() && row["complete"] == true),
+            "{capture}"
+        );
+    }
+}
