@@ -48,10 +48,13 @@ bench-analyze: release
 	@bench/analyze
 	@bench/analyze --large
 
+# What is found goes to fuzz/target/corpus, and begins with what is kept in fuzz/corpus.
 fuzz:
 	@cd fuzz && for target in $$(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | tail -n +2); do \
 		echo "== $$target"; \
-		RUSTC_BOOTSTRAP=1 cargo fuzz run --features analyze $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+		mkdir -p target/corpus/$$target; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --features analyze $$target target/corpus/$$target corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
 
 # A build compiles the kernel side for its own target only; here it is compiled for the other one too, by the flags and with

@@ -11,6 +11,9 @@ const MAX_HELD: usize = 64;
 /// Captured bytes of those segments.
 const MAX_HELD_BYTES: usize = 512 * 1024;
 
+/// How far before its first known position a stream may begin: what one call moves.
+const MAX_BEFORE: u64 = 64 << 20;
+
 /// Bytes that one observer saw go one way, with the call that carried them.
 #[derive(Debug, Clone, Copy)]
 pub struct Segment<'a> {
@@ -83,6 +86,8 @@ pub struct Stream {
     /// Position of the next byte to read.
     next: u64,
     started: bool,
+    /// Something was read, or given up.
+    moved: bool,
     held: Vec<Held>,
     held_bytes: usize,
 }
@@ -138,6 +143,14 @@ impl Stream {
 
     /// Marks everything before `end` as read. Returns how many bytes of the segment had been read before.
     pub fn advance(&mut self, segment: &Segment<'_>) -> u64 {
+        // The recorder tells of a socket when its filter says yes, which may be within the first call that moves bytes:
+        // where the stream stands by then is behind those bytes.
+        if !self.moved {
+            self.moved = true;
+            if self.next - segment.pos.min(self.next) <= MAX_BEFORE {
+                self.next = self.next.min(segment.pos);
+            }
+        }
         let seen = self.next.saturating_sub(segment.pos).min(segment.len);
         self.next = self.next.max(segment.end());
         seen
@@ -173,6 +186,7 @@ impl Stream {
         };
         let gap = (target > self.next).then(|| (self.next, target - self.next))?;
         self.next = target;
+        self.moved = true;
         Some(gap)
     }
 }

@@ -377,6 +377,28 @@ fn a_connection_from_before_the_capture_has_its_roles_from_its_bytes() {
     );
 }
 
+/// With a filter on processes, an accepted socket is told of when its process first reads from it: behind the request.
+#[test]
+fn a_socket_that_is_told_of_after_its_first_bytes_loses_none_of_them() {
+    let mut socket = match server(SERVER, 5000) {
+        Record::Socket(socket) => socket,
+        _ => unreachable!(),
+    };
+    socket.receive_pos = socket.receive_pos.wrapping_add(GET.len() as u32);
+    let records = [
+        Record::Socket(socket),
+        up(SERVER, 1100, 0, GET),
+        down(SERVER, 1200, 0, OK),
+        up(SERVER, 1300, GET.len() as u32, GET),
+        down(SERVER, 1500, OK.len() as u32, OK),
+        close(SERVER, 1600),
+    ];
+    let rows = rows(&[&records]);
+    assert!(rows[0].starts_with("GET /a 200 server total=Some(100)"), "{rows:?}");
+    assert!(rows[1].starts_with("GET /a 200 server total=Some(200)"), "{rows:?}");
+    assert_eq!(rows.len(), 3);
+}
+
 #[test]
 fn a_batch_may_end_anywhere() {
     let records = both(&[
