@@ -16,7 +16,7 @@ macro_rules! fuzz_target {
     };
     (|$bytes:ident: &[u8]| $body:expr) => {
         /// The target.
-        pub fn run($bytes: &[u8]) {
+        pub fn target($bytes: &[u8]) {
             $body
         }
     };
@@ -26,13 +26,13 @@ macro_rules! fuzz_target {
 macro_rules! targets {
     ($($name:ident: $path:literal),*) => {
         $(
-            #[allow(dead_code, unused_attributes)]
+            #[allow(dead_code, unused_attributes, unused_imports)]
             #[path = $path]
             mod $name;
 
             #[test]
             fn $name() {
-                replay(stringify!($name), $name::run);
+                replay(stringify!($name), $name::target);
             }
         )*
     };

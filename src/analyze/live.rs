@@ -27,6 +27,16 @@ pub struct Line {
     pub text: String,
 }
 
+impl Line {
+    /// A line of this text. Names come from hosts and programs that may mean harm: what a terminal would obey is blanked.
+    fn new(time: u64, mut text: String) -> Self {
+        if text.contains(char::is_control) {
+            text = text.replace(char::is_control, " ");
+        }
+        Line { time, text }
+    }
+}
+
 /// Turns blocks into lines.
 pub struct Live {
     engine: Engine<Lines>,
@@ -168,10 +178,7 @@ impl Live {
             Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) | Record::Clock(_) => None,
         };
         if let Some(text) = text {
-            lines.push(Line {
-                time: host.utc(record.time()),
-                text,
-            });
+            lines.push(Line::new(host.utc(record.time()), text));
         }
     }
 }
@@ -276,10 +283,8 @@ impl Sink for Lines {
             shown(&message.target),
             outcome(row)
         );
-        self.0.push(Line {
-            time: row.start + row.latency.total_ns.unwrap_or(0),
-            text,
-        });
+        self.0
+            .push(Line::new(row.start + row.latency.total_ns.unwrap_or(0), text));
     }
 
     fn mysql(&mut self, row: &MysqlRow<'_>) {
@@ -298,22 +303,16 @@ impl Sink for Lines {
             shown(&message.statement),
             outcome(row)
         );
-        self.0.push(Line {
-            time: row.start + row.latency.total_ns.unwrap_or(0),
-            text,
-        });
+        self.0
+            .push(Line::new(row.start + row.latency.total_ns.unwrap_or(0), text));
     }
 
     fn connection(&mut self, _row: &ConnectionRow<'_>) {}
 }
 
-/// Text on one line, at most [`MAX_TEXT`] characters, without control characters (a terminal would obey them).
+/// The first [`MAX_TEXT`] characters.
 fn shown(text: &str) -> String {
-    let mut short: String = text
-        .chars()
-        .take(MAX_TEXT)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut short: String = text.chars().take(MAX_TEXT).collect();
     if text.chars().nth(MAX_TEXT).is_some() {
         short.push('…');
     }
@@ -328,4 +327,15 @@ fn milliseconds(ns: u64) -> String {
 fn errno(error: u16) -> String {
     let text = io::Error::from_raw_os_error(i32::from(error)).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_and_no_text_moves_a_terminal() {
+        let line = Line::new(0, "HTTP a[1] -> b GET evil\u{1b}[2J\u{9b}31m\r\n/x".to_owned());
+        assert_eq!(line.text, "HTTP a[1] -> b GET evil [2J 31m  /x");
+    }
 }
