@@ -12,4 +12,5 @@ mod generator;
 mod killed;
 mod mariadb;
 mod programs;
+mod sockets;
 mod webserver;
