@@ -196,7 +196,7 @@ int systp_returned(struct bpf_raw_tracepoint_args *ctx)
 {
 	if ((long)ctx->args[1] <= 0 || !select_current(bpf_get_current_pid_tgid() >> 32))
 		return 0;
-	return ALONE(call_returned(ctx));
+	return call_returned(ctx);
 }
 
 #endif
