@@ -68,6 +68,9 @@ struct trace_event_raw_inet_sock_set_state {
 struct trace_event_raw_sched_process_fork {
 	int child_pid;
 };
+struct trace_event_raw_sys_exit {
+	long ret;
+};
 struct trace_event_raw_sched_process_exec {
 	u32 __data_loc_filename;
 };

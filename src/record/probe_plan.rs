@@ -105,7 +105,7 @@ const KPROBE: &[Planned] = &[
 const SYSTP: &[Planned] = &[must("systp_returned", Hook::Tracepoint("sys_exit"))];
 
 /// Programs that can be preempted where tracepoints can, and what stands there for them (bpf/maps.h, enum slot). Not among
-/// them: sys_exit, for which the kernel turns preemption off, and cgroup_mkdir, which has the one lock of all cgroups.
+/// them: cgroup_mkdir, which has the one lock of all cgroups.
 const CALM: &[(&str, Planned)] = &[
     (
         "process_forked",
@@ -126,6 +126,10 @@ const CALM: &[(&str, Planned)] = &[
     (
         "socktp_received",
         must("socktp_received_calm", Hook::Event("sock", "sock_recv_length")),
+    ),
+    (
+        "systp_returned",
+        must("systp_returned_calm", Hook::Event("raw_syscalls", "sys_exit")),
     ),
     ("send_began", may("send_began_calm", Hook::Kprobe("tcp_sendmsg_locked"))),
 ];
@@ -241,12 +245,12 @@ pub fn plan(backend: Backend, kernel: &Kernel) -> Result<Plan, String> {
     if disturbed && kernel.has(state_calm.hook) {
         programs.push(state_calm);
     }
+    let preempted = |planned: &Planned| {
+        disturbed && planned.required && matches!(planned.hook, Hook::Tracepoint(_)) && programs.contains(planned)
+    };
     let inexact = match backend {
         Backend::Fexit if kernel.preemptible => Some(FUNCTIONS_PREEMPTED),
-        Backend::Socktp if disturbed && programs.iter().any(|planned| planned.program == "socktp_sent") => {
-            Some(TRACEPOINTS_PREEMPTED)
-        }
-        _ => None,
+        _ => own.iter().any(preempted).then_some(TRACEPOINTS_PREEMPTED),
     };
     Ok(Plan {
         programs,
