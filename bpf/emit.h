@@ -2,24 +2,6 @@
 #ifndef MDF_EMIT_H
 #define MDF_EMIT_H
 
-extern void bpf_local_irq_save(unsigned long *flags) __ksym __weak;
-extern void bpf_local_irq_restore(unsigned long *flags) __ksym __weak;
-
-/* The kernel skips a program that runs on this CPU already: a packet's interrupt may come in the middle of a connect, and
- * where tracepoints can be preempted (7.x) so may the next task's call. With interrupts off neither can.
- */
-#define ALONE(call)                                                                                                    \
-	({                                                                                                             \
-		unsigned long alone_flags = 0;                                                                         \
-		int alone_result;                                                                                      \
-		if (config.irq_off)                                                                                    \
-			bpf_local_irq_save(&alone_flags);                                                              \
-		alone_result = (call);                                                                                 \
-		if (config.irq_off)                                                                                    \
-			bpf_local_irq_restore(&alone_flags);                                                           \
-		alone_result;                                                                                          \
-	})
-
 static __always_inline void count_loss(u32 reason, u64 bytes)
 {
 	struct mdf_count *count = bpf_map_lookup_elem(&losses, &reason);

@@ -206,7 +206,7 @@ struct mdf_config {
 	u64 cgroups[MDF_MAX_CGROUPS];
 	u32 cgroup_levels[MDF_MAX_CGROUPS];
 	u32 port_count;
-	u32 irq_off; /* run with interrupts off, so that nothing nests and is skipped (bpf_local_irq_save, 6.14) */
+	u32 twice; /* each change of a socket's state is told to two programs */
 	u16 ports[MDF_MAX_PORTS];
 	u32 all_cgroups; /* tell of each cgroup that is made, whatever is recorded */
 	u32 plain_loads; /* kernel memory can be read by plain loads (bpf_rdonly_cast, 6.2) */

@@ -137,7 +137,7 @@ int fentry_send_began(void *ctx)
 
 	if (!select_current(task >> 32))
 		return 0;
-	return ALONE(send_begins((struct sock *)argument(ctx, 0), argument(ctx, 1), task));
+	return send_begins((struct sock *)argument(ctx, 0), argument(ctx, 1), task);
 }
 
 #endif

@@ -115,10 +115,8 @@ static __always_inline bool select_current(u32 tgid)
 	return select_task(current_task(), tgid);
 }
 
-/* What a program does for the current task, if it is recorded. The filter comes before interrupts go off: most calls end
- * there.
- */
-#define IF_SELECTED(call) (select_current(bpf_get_current_pid_tgid() >> 32) ? ALONE(call) : 0)
+/* What a program does for the current task, if it is recorded. */
+#define IF_SELECTED(call) (select_current(bpf_get_current_pid_tgid() >> 32) ? (call) : 0)
 
 /* Whether the filter can be answered without knowing the process. */
 static __always_inline bool filter_needs_process(void)

@@ -50,7 +50,8 @@ struct entry {
 	u8 role;
 	u8 announced; /* its Socket record was written */
 	u8 many_direction; /* … and which of the two calls it was */
-	u8 pad[2];
+	u8 state; /* the last change of state that was told (config.twice) */
+	u8 pad;
 	u32 pid; /* owner; 0: not known yet */
 	u32 netns;
 	struct mdf_endpoints ends;
@@ -156,13 +157,20 @@ struct {
 	__type(value, struct mdf_count);
 } losses SEC(".maps");
 
-/* Programs that need memory or numbers of their own. Since 7.0 a tracepoint program can be preempted by another, but
- * never by itself, so nothing per CPU is shared between two of them.
+/* Programs that need memory or numbers of their own. A program can be preempted by another, but never by itself (see
+ * below), so nothing per CPU is shared between two of them.
+ *
+ * The kernel skips a program that runs on this CPU already. Programs at raw tracepoints and at functions (fexit) may be
+ * preempted: these where the kernel is preemptible, those since tracepoints are guarded by SRCU (7.0). Then whatever
+ * the tasks that come between do is missed. At trace events and kprobes the kernel turns preemption off around programs:
+ * those whose names end in _calm stand there for others that could be preempted. But only one of all these runs on a CPU
+ * at a time, so what may happen in a packet's interrupt is not left to them alone.
  */
 enum slot {
 	SLOT_SEND,
 	SLOT_RECEIVE,
 	SLOT_STATE,
+	SLOT_STATE_CALM,
 	SLOT_EXEC,
 	SLOT_CGROUP,
 	SLOT_SPARE,

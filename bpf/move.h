@@ -126,16 +126,28 @@ static __always_inline void send_failed(struct sock *sk)
 	}
 }
 
-/* (sk, msg, skb, size_goal), once per piece of a send call: 6.16 and later. Beside socktp and fexit. */
-SEC("raw_tp/tcp_sendmsg_locked")
-int send_began(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int if_send_selected(u64 sk, u64 msg)
 {
 	struct task_struct *current = current_task();
 	u64 task = current_id(current);
 
 	if (!select_task(current, task >> 32))
 		return 0;
-	return ALONE(send_begins((struct sock *)ctx->args[0], ctx->args[1], task));
+	return send_begins((struct sock *)sk, msg, task);
+}
+
+/* (sk, msg, skb, size_goal), once per piece of a send call: 6.16 and later. Beside socktp and fexit. */
+SEC("raw_tp/tcp_sendmsg_locked")
+int send_began(struct bpf_raw_tracepoint_args *ctx)
+{
+	return if_send_selected(ctx->args[0], ctx->args[1]);
+}
+
+/* (sk, msg, size): instead, where tracepoints can be preempted. The trace event tells neither of the two. */
+SEC("kprobe/tcp_sendmsg_locked")
+int send_began_calm(struct pt_regs *ctx)
+{
+	return if_send_selected(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 }
 
 #endif

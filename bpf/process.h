@@ -53,10 +53,9 @@ static __always_inline void fill_process(struct mdf_process *record, struct task
 	record->pad2 = 0;
 }
 
-/* (parent, child), in the parent */
-static __always_inline int forked(struct bpf_raw_tracepoint_args *ctx)
+/* In the parent. */
+static __always_inline int forked(struct task_struct *child)
 {
-	struct task_struct *child = (struct task_struct *)ctx->args[1];
 	struct mdf_process *record;
 	u32 pid = BPF_CORE_READ(child, tgid);
 	u32 parent;
@@ -89,17 +88,32 @@ static __always_inline int forked(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* (parent, child) */
 SEC("raw_tp/sched_process_fork")
 int process_forked(struct bpf_raw_tracepoint_args *ctx)
 {
-	return ALONE(forked(ctx));
+	return forked((struct task_struct *)ctx->args[1]);
 }
 
-/* (task, old pid, bprm) */
-static __always_inline int executed(struct bpf_raw_tracepoint_args *ctx)
+extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym __weak;
+extern void bpf_task_release(struct task_struct *task) __ksym __weak;
+
+SEC("tp/sched/sched_process_fork")
+int process_forked_calm(struct trace_event_raw_sched_process_fork *ctx)
 {
-	struct task_struct *task = (struct task_struct *)ctx->args[0];
-	struct linux_binprm *bprm = (struct linux_binprm *)ctx->args[2];
+	struct task_struct *child = bpf_task_from_pid(ctx->child_pid);
+
+	if (child) {
+		forked(child);
+		bpf_task_release(child);
+	}
+	return 0;
+}
+
+/* In the task. */
+static __always_inline int executed(const void *filename)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	u32 slot = SLOT_EXEC;
 	struct scratch *scratch;
@@ -120,7 +134,7 @@ static __always_inline int executed(struct bpf_raw_tracepoint_args *ctx)
 	tail = (u8 *)(record + 1);
 	fill_process(record, task, MDF_ORIGIN_EXEC);
 
-	got = bpf_probe_read_kernel_str(tail, MAX_EXE, BPF_CORE_READ(bprm, filename));
+	got = bpf_probe_read_kernel_str(tail, MAX_EXE, filename);
 	/* The length counts the ending NUL. */
 	size = got > 0 ? got - 1 : 0;
 	if (size > MAX_EXE)
@@ -148,16 +162,23 @@ static __always_inline int executed(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* (task, old pid, bprm) */
 SEC("raw_tp/sched_process_exec")
 int process_executed(struct bpf_raw_tracepoint_args *ctx)
 {
-	return ALONE(executed(ctx));
+	return executed(BPF_CORE_READ((struct linux_binprm *)ctx->args[2], filename));
 }
 
-/* (task); since 6.16 (task, whether it is the last thread). In the exiting task. */
-static __always_inline int exited_one(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp/sched/sched_process_exec")
+int process_executed_calm(struct trace_event_raw_sched_process_exec *ctx)
 {
-	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	return executed((void *)ctx + (u16)ctx->__data_loc_filename);
+}
+
+/* In the exiting task. */
+static __always_inline int exited_one(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct mdf_exit *record;
 	struct exit_key key = {};
@@ -196,7 +217,13 @@ static __always_inline int exited_one(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tp/sched_process_exit")
 int process_exited(struct bpf_raw_tracepoint_args *ctx)
 {
-	return ALONE(exited_one(ctx));
+	return exited_one();
+}
+
+SEC("tp/sched/sched_process_exit")
+int process_exited_calm(void *ctx)
+{
+	return exited_one();
 }
 
 /* (cgroup, path); also fires for v1 hierarchies, whose ids mean something else. */

@@ -93,28 +93,40 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 	return 0;
 }
 
-static __always_inline int if_selected(struct bpf_raw_tracepoint_args *ctx, u8 direction, u32 slot)
+static __always_inline int if_selected(u64 sk, int len, u32 flags, u8 direction, u32 slot)
 {
 	struct task_struct *current = current_task();
 	u64 id = current_id(current);
 
 	if (!select_task(current, id >> 32))
 		return 0;
-	return ALONE(moved((struct sock *)ctx->args[0], id, ctx->args[1], ctx->args[2], direction, slot));
+	return moved((struct sock *)sk, id, len, flags, direction, slot);
 }
 
 /* (sk, length or error, flags) */
 SEC("raw_tp/sock_send_length")
 int socktp_sent(struct bpf_raw_tracepoint_args *ctx)
 {
-	return if_selected(ctx, MDF_SENT, SLOT_SEND);
+	return if_selected(ctx->args[0], ctx->args[1], ctx->args[2], MDF_SENT, SLOT_SEND);
 }
 
 /* (sk, length or error, flags) */
 SEC("raw_tp/sock_recv_length")
 int socktp_received(struct bpf_raw_tracepoint_args *ctx)
 {
-	return if_selected(ctx, MDF_RECEIVED, SLOT_RECEIVE);
+	return if_selected(ctx->args[0], ctx->args[1], ctx->args[2], MDF_RECEIVED, SLOT_RECEIVE);
+}
+
+SEC("tp/sock/sock_send_length")
+int socktp_sent_calm(struct trace_event_raw_sock_msg_length *ctx)
+{
+	return if_selected((u64)ctx->sk, ctx->ret, ctx->flags, MDF_SENT, SLOT_SEND);
+}
+
+SEC("tp/sock/sock_recv_length")
+int socktp_received_calm(struct trace_event_raw_sock_msg_length *ctx)
+{
+	return if_selected((u64)ctx->sk, ctx->ret, ctx->flags, MDF_RECEIVED, SLOT_RECEIVE);
 }
 
 #endif

@@ -100,7 +100,7 @@ static __noinline int connect_started(struct sock *sk)
 	return 0;
 }
 
-static __noinline int connect_done(struct sock *sk, u16 error)
+static __noinline int connect_done(struct sock *sk, u16 error, u32 slot)
 {
 	struct entry *entry = find_socket(sk);
 
@@ -111,7 +111,7 @@ static __noinline int connect_done(struct sock *sk, u16 error)
 			forget_socket(sk);
 			return 0;
 		}
-		announce(sk, entry, SLOT_STATE);
+		announce(sk, entry, slot);
 	}
 	emit_connect(sk, entry, bpf_ktime_get_boot_ns(), error);
 	return 0;
@@ -120,7 +120,7 @@ static __noinline int connect_done(struct sock *sk, u16 error)
 /* The handshake of an incoming connection is completed. Who will accept it is told by its first traffic; until then
  * only filters that need no process can select it.
  */
-static __noinline int accepted(struct sock *sk)
+static __noinline int accepted(struct sock *sk, u32 slot)
 {
 	struct entry fresh = {};
 	struct entry *entry;
@@ -144,11 +144,11 @@ static __noinline int accepted(struct sock *sk)
 	fresh.cgroup = cgroup_id(cgroup);
 	entry = remember(sk, &fresh);
 	if (entry)
-		announce(sk, entry, SLOT_STATE);
+		announce(sk, entry, slot);
 	return 0;
 }
 
-static __noinline int listening(struct sock *sk)
+static __noinline int listening(struct sock *sk, u32 slot)
 {
 	u64 task = bpf_get_current_pid_tgid();
 	struct entry fresh = {};
@@ -168,7 +168,7 @@ static __noinline int listening(struct sock *sk)
 	fresh.role = MDF_ROLE_LISTENER;
 	entry = remember(sk, &fresh);
 	if (entry)
-		announce(sk, entry, SLOT_STATE);
+		announce(sk, entry, slot);
 	return 0;
 }
 
@@ -181,17 +181,17 @@ static __always_inline struct entry *seeded(struct sock *sk, struct entry *fresh
 }
 
 /* The program closes or shuts down: the last chance to learn who accepted a connection that had no traffic. */
-static __noinline int closing(struct sock *sk)
+static __noinline int closing(struct sock *sk, u32 slot)
 {
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct entry *entry = find_socket(sk);
 
 	if (entry && !entry->pid && select_current(tgid))
-		use_socket(sk, entry, bpf_ktime_get_boot_ns(), SLOT_STATE);
+		use_socket(sk, entry, bpf_ktime_get_boot_ns(), slot);
 	return 0;
 }
 
-static __noinline int closed(struct sock *sk, u32 old)
+static __noinline int closed(struct sock *sk, u32 old, u32 slot)
 {
 	struct entry *entry = find_socket(sk);
 	u32 error = BPF_CORE_READ(sk, sk_err);
@@ -206,7 +206,7 @@ static __noinline int closed(struct sock *sk, u32 old)
 	}
 	if (old == TCP_SYN_SENT) {
 		/* Without an error of its own it was given up: closed, or a signal. */
-		connect_done(sk, error ? error : ECONNABORTED);
+		connect_done(sk, error ? error : ECONNABORTED, slot);
 		ending = MDF_ENDING_CONNECT_FAILED;
 	} else if (error == ETIMEDOUT) {
 		ending = MDF_ENDING_TIMED_OUT;
@@ -229,8 +229,7 @@ static __always_inline bool is_subflow(struct sock *sk)
 	return bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ(tcp, is_mptcp);
 }
 
-/* (sk, oldstate, newstate) */
-static __always_inline int change(struct sock *sk, u32 old, u32 new)
+static __always_inline int change(struct sock *sk, u32 old, u32 new, u32 slot)
 {
 	/* A subflow of MPTCP carries no program's bytes as such; the MPTCP socket above it is followed from its first use. */
 	if (BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP || is_subflow(sk))
@@ -240,25 +239,53 @@ static __always_inline int change(struct sock *sk, u32 old, u32 new)
 		return connect_started(sk);
 	case TCP_ESTABLISHED:
 		if (old == TCP_SYN_SENT)
-			return connect_done(sk, 0);
+			return connect_done(sk, 0, slot);
 		if (old == TCP_SYN_RECV)
-			return accepted(sk);
+			return accepted(sk, slot);
 		return 0;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
-		return closing(sk);
+		return closing(sk, slot);
 	case TCP_LISTEN:
-		return listening(sk);
+		return listening(sk, slot);
 	case TCP_CLOSE:
-		return closed(sk, old);
+		return closed(sk, old, slot);
 	}
 	return 0;
 }
 
+/* Told by one program or, where it may be skipped, by two. The socket's lock is held: another change does not come between.
+ */
+static __always_inline int changed(struct sock *sk, u32 old, u32 new, u32 slot)
+{
+	struct entry *entry;
+
+	if (!config.twice)
+		return change(sk, old, new, slot);
+	entry = find_socket(sk);
+	if (entry && entry->state == new)
+		return 0;
+	change(sk, old, new, slot);
+	entry = find_socket(sk);
+	if (entry)
+		entry->state = new;
+	return 0;
+}
+
+/* (sk, oldstate, newstate) */
 SEC("raw_tp/inet_sock_set_state")
 int state_changed(struct bpf_raw_tracepoint_args *ctx)
 {
-	return ALONE(change((struct sock *)ctx->args[0], ctx->args[1], ctx->args[2]));
+	return changed((struct sock *)ctx->args[0], ctx->args[1], ctx->args[2], SLOT_STATE);
+}
+
+/* Besides, where tracepoints can be preempted: the one is skipped where a task was preempted in it, the other when a packet
+ * comes in the middle of any program at a trace event or kprobe.
+ */
+SEC("tp/sock/inet_sock_set_state")
+int state_changed_calm(struct trace_event_raw_inet_sock_set_state *ctx)
+{
+	return changed((struct sock *)ctx->skaddr, ctx->oldstate, ctx->newstate, SLOT_STATE_CALM);
 }
 
 /* The last word on a socket: also those that never were in a state change that we saw. */

@@ -122,12 +122,9 @@ static __noinline int many_returned(struct sock *sk, u64 at, u64 count, u8 direc
 	return 0;
 }
 
-/* (regs, result) */
-static __always_inline int call_returned(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int call_returned(struct pt_regs *regs, long returned)
 {
-	struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
 	struct result result = { .direction = MDF_SENT, .start.kind = USER_IN_USER };
-	long returned = ctx->args[1];
 	struct call call;
 	u64 fourth, flags = 0;
 	enum shape shape;
@@ -191,12 +188,21 @@ static __always_inline int call_returned(struct bpf_raw_tracepoint_args *ctx)
 	return emit_returned(&result);
 }
 
+/* (regs, result) */
 SEC("raw_tp/sys_exit")
 int systp_returned(struct bpf_raw_tracepoint_args *ctx)
 {
 	if ((long)ctx->args[1] <= 0 || !select_current(bpf_get_current_pid_tgid() >> 32))
 		return 0;
-	return ALONE(call_returned(ctx));
+	return call_returned((struct pt_regs *)ctx->args[0], ctx->args[1]);
+}
+
+SEC("tp/raw_syscalls/sys_exit")
+int systp_returned_calm(struct trace_event_raw_sys_exit *ctx)
+{
+	if (ctx->ret <= 0 || !select_current(bpf_get_current_pid_tgid() >> 32))
+		return 0;
+	return call_returned((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()), ctx->ret);
 }
 
 #endif

@@ -54,6 +54,27 @@ struct bpf_raw_tracepoint_args {
 	__u64 args[0];
 };
 
+/* What trace events tell. */
+struct trace_event_raw_sock_msg_length {
+	void *sk;
+	int ret;
+	int flags;
+};
+struct trace_event_raw_inet_sock_set_state {
+	const void *skaddr;
+	int oldstate;
+	int newstate;
+};
+struct trace_event_raw_sched_process_fork {
+	int child_pid;
+};
+struct trace_event_raw_sys_exit {
+	long ret;
+};
+struct trace_event_raw_sched_process_exec {
+	u32 __data_loc_filename;
+};
+
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long r10;

@@ -39,6 +39,8 @@ struct Coverage {
     given_up: bool,
     /// Position after the last byte shown, by direction; 0 before the first.
     until: [u64; 2],
+    /// The same with what was shown and not read yet.
+    heard: [u64; 2],
 }
 
 impl Coverage {
@@ -166,7 +168,13 @@ impl Flow {
 
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
-        match self.streams[sender].offer(&segment) {
+        let heard = &mut self.coverage[usize::from(segment.observer).min(WIRE)].heard[sender];
+        *heard = (*heard).max(segment.end());
+        let offer = match self.may_be_shown(sender, &segment) {
+            true => self.streams[sender].await_bytes(&segment),
+            false => self.streams[sender].offer(&segment),
+        };
+        match offer {
             // A packet capture was put in order when it was read: what is missing is missing, and to wait for it would
             // let the other direction run ahead.
             Offer::Later if self.is_seen_on_the_wire_only() => {
@@ -188,6 +196,16 @@ impl Flow {
         self.release(sender);
     }
 
+    /// Whether bytes that an end could not read may still come from the other end.
+    fn may_be_shown(&self, sender: usize, segment: &Segment<'_>) -> bool {
+        let observer = usize::from(segment.observer);
+        if !segment.payload.is_empty() || segment.len == 0 || observer >= WIRE {
+            return false;
+        }
+        let other = &self.coverage[1 - observer];
+        other.attached && !other.closed && !other.given_up && other.heard[sender] < segment.end()
+    }
+
     fn is_seen_on_the_wire_only(&self) -> bool {
         self.coverage[WIRE].attached && self.coverage[..WIRE].iter().all(|coverage| !coverage.attached)
     }
@@ -198,7 +216,14 @@ impl Flow {
         }
     }
 
+    /// Reads what bytes were awaited for as it is, without them.
+    fn read_unshown(&mut self, sender: usize) {
+        self.streams[sender].await_no_bytes();
+        self.release(sender);
+    }
+
     fn give_up(&mut self, sender: usize, upto: Option<u64>) {
+        self.read_unshown(sender);
         if let Some((pos, len)) = self.streams[sender].give_up(upto) {
             self.lost_bytes += len;
             self.missing(sender, pos, len, Missing::Lost);
@@ -525,6 +550,7 @@ impl Flow {
             self.end(0);
             self.end(1);
         } else if observer < WIRE {
+            self.read_unshown(observer);
             self.end(observer);
         }
     }

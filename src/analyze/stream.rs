@@ -44,6 +44,8 @@ impl Segment<'_> {
 pub struct Held {
     segment: Segment<'static>,
     payload: Box<[u8]>,
+    /// Its bytes are awaited, though its turn may have come.
+    awaited: bool,
 }
 
 impl Held {
@@ -55,6 +57,7 @@ impl Held {
                 ..*segment
             },
             payload: segment.payload.into(),
+            awaited: false,
         }
     }
 
@@ -132,12 +135,27 @@ impl Stream {
         if segment.pos <= self.next {
             return Offer::Now;
         }
+        self.hold(segment, false)
+    }
+
+    /// Keeps a segment without bytes until somebody else shows them, or they are given up.
+    pub fn await_bytes(&mut self, segment: &Segment<'_>) -> Offer {
+        self.hold(segment, true)
+    }
+
+    fn hold(&mut self, segment: &Segment<'_>, awaited: bool) -> Offer {
         if self.held.len() >= MAX_HELD || self.held_bytes + segment.payload.len() > MAX_HELD_BYTES {
             return Offer::Full;
         }
         let at = self.held.partition_point(|held| held.segment.pos <= segment.pos);
         self.held_bytes += segment.payload.len();
-        self.held.insert(at, Held::new(segment));
+        self.held.insert(
+            at,
+            Held {
+                awaited,
+                ..Held::new(segment)
+            },
+        );
         Offer::Later
     }
 
@@ -158,11 +176,9 @@ impl Stream {
 
     /// A kept segment whose turn has come.
     pub fn ready(&mut self) -> Option<Held> {
-        let first = self.held.first()?;
-        if first.segment.pos > self.next {
-            return None;
-        }
-        let held = self.held.remove(0);
+        let is_ready = |held: &Held| held.segment.pos <= self.next && !(held.awaited && held.segment.end() > self.next);
+        let at = self.held.iter().position(is_ready)?;
+        let held = self.held.remove(at);
         self.held_bytes -= held.payload.len();
         Some(held)
     }
@@ -175,6 +191,11 @@ impl Stream {
     /// Whether anything waits.
     pub fn is_waiting(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// No longer waits for bytes that segments came without: they can be read as they are.
+    pub fn await_no_bytes(&mut self) {
+        self.held.iter_mut().for_each(|held| held.awaited = false);
     }
 
     /// Gives up the bytes before the first kept segment, or before `upto`. Returns the position and length of the gap.

@@ -13,7 +13,7 @@ use super::attribution::client::Timing;
 use super::attribution::options::Environment;
 use super::attribution::{self, Status};
 use super::cgroup::Tree;
-use super::kretprobe;
+use super::kernelfs::Mount;
 use super::probe::{Backend, Config, Filter, Probe};
 
 /// The capabilities that recording needs or likes, and for what.
@@ -42,6 +42,8 @@ pub struct Verdict {
     pub refused: Option<String>,
     /// The self-test was made and came out right.
     pub tested: bool,
+    /// Why it would miss some of what happens, if so: then it is used only where nothing else works.
+    pub inexact: Option<&'static str>,
 }
 
 /// What was found.
@@ -65,6 +67,7 @@ pub struct Report {
     pub cgroups: Vec<(String, bool)>,
     /// Whether the v2 hierarchy is seen from its true root.
     pub cgroup_root: bool,
+    /// Where tracefs is; None when it is not mounted and cannot be.
     pub tracefs: Option<String>,
     pub backends: Vec<Verdict>,
     /// Where names of containers and pods come from.
@@ -89,7 +92,10 @@ pub fn examine(names: &attribution::Options) -> Report {
         lockdown: read("/sys/kernel/security/lockdown").as_deref().and_then(chosen_word),
         cgroups: cgroup_mounts(&mounts),
         cgroup_root: Tree::find(None).is_some_and(|tree| tree.id(b"/").is_ok_and(|id| id == 1)),
-        tracefs: kretprobe::find_tracefs(&mounts).map(|path| path.display().to_string()),
+        tracefs: Mount::tracefs().map(|tracefs| match tracefs.mounted() {
+            Some(path) => path.display().to_string(),
+            None => "not mounted; mdf opens it for itself".to_string(),
+        }),
         backends: Backend::ALL.into_iter().map(try_backend).collect(),
         names: attribution::try_sources(names, &Environment::find(), patience()),
         advice: Vec::new(),
@@ -122,6 +128,7 @@ fn try_backend(backend: Backend) -> Verdict {
             backend,
             refused: None,
             tested: probe.untested().is_none(),
+            inexact: probe.inexact(),
         },
         Err(refusal) => {
             let why = refusal.refused.into_iter().map(|(_, why)| why).next();
@@ -129,6 +136,7 @@ fn try_backend(backend: Backend) -> Verdict {
                 backend,
                 refused: Some(why.unwrap_or(refusal.what)),
                 tested: false,
+                inexact: None,
             }
         }
     }
@@ -184,7 +192,8 @@ impl Report {
     pub fn chosen(&self) -> Option<Backend> {
         self.backends
             .iter()
-            .find(|verdict| verdict.refused.is_none())
+            .filter(|verdict| verdict.refused.is_none())
+            .min_by_key(|verdict| verdict.inexact.is_some())
             .map(|verdict| verdict.backend)
     }
 
@@ -276,13 +285,20 @@ impl Report {
                 None => "no version 2".to_string(),
             },
         );
-        line("tracefs", or(&self.tracefs, "not mounted (only kprobe gains by it)"));
+        line(
+            "tracefs",
+            or(
+                &self.tracefs,
+                "not mounted (kprobe gains by it, and preemptible kernels)",
+            ),
+        );
         for (i, verdict) in self.backends.iter().enumerate() {
             let heading = if i == 0 { "backends" } else { "" };
-            let what = match &verdict.refused {
-                None if verdict.tested => "works".to_string(),
-                None => "loads; not tested, because nothing goes over loopback here".to_string(),
-                Some(why) => format!("refused: {why}"),
+            let what = match (&verdict.refused, verdict.inexact) {
+                (None, Some(why)) => format!("works, not exactly: {why}"),
+                (None, None) if verdict.tested => "works".to_string(),
+                (None, None) => "loads; not tested, because nothing goes over loopback here".to_string(),
+                (Some(why), _) => format!("refused: {why}"),
             };
             line(heading, format!("{:<8}{what}", verdict.backend.name()));
         }
@@ -313,6 +329,7 @@ impl Report {
                 "works": verdict.refused.is_none(),
                 "tested": verdict.tested,
                 "refused": verdict.refused,
+                "inexact": verdict.inexact,
                 "cannot_see": verdict.backend.blind_spots(),
             })
         });
@@ -383,6 +400,7 @@ mod tests {
                 backend: Backend::Fexit,
                 refused: None,
                 tested: true,
+                inexact: None,
             }],
             ..Report::default()
         }
@@ -427,6 +445,7 @@ mod tests {
             backend: Backend::Systp,
             refused: Some("why".to_string()),
             tested: false,
+            inexact: None,
         };
         let report = Report {
             backends: vec![refused],

@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::kernelfs::Mount;
+
 /// Calls in progress that can be followed at one time: the kernel's upper bound.
 const MAXACTIVE: u32 = 4096;
 
@@ -20,17 +22,15 @@ pub struct Kretprobes {
 const PREFIX: &str = "mdf_";
 
 impl Kretprobes {
-    /// None without a mounted tracefs that we may write to.
-    pub fn new() -> Option<Kretprobes> {
-        let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-        let tracefs = find_tracefs(&mounts)?;
+    /// `tracefs` has to live longer.
+    pub fn new(tracefs: &Mount) -> Kretprobes {
         let made = Kretprobes {
             group: format!("{PREFIX}{}", std::process::id()),
-            tracefs,
+            tracefs: tracefs.path().to_path_buf(),
             functions: Vec::new(),
         };
         made.clear_stale();
-        Some(made)
+        made
     }
 
     /// The trace group of our events.
@@ -79,23 +79,6 @@ impl Drop for Kretprobes {
     }
 }
 
-/// The mount point of tracefs, alone or inside debugfs.
-pub fn find_tracefs(mounts: &str) -> Option<PathBuf> {
-    let mut found = None;
-    for line in mounts.lines() {
-        let mut fields = line.split(' ').skip(1);
-        let (Some(at), Some(kind)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        match kind {
-            "tracefs" => return Some(PathBuf::from(at)),
-            "debugfs" => found = Some(Path::new(at).join("tracing")),
-            _ => {}
-        }
-    }
-    found
-}
-
 /// Group and event of a line of kprobe_events (`r4096:group/event function`), if it is a recorder's.
 fn own_event(line: &str) -> Option<(&str, &str)> {
     let (_, name) = line.split_once(':')?;
@@ -122,15 +105,6 @@ fn missed(profile: &str, events: &[&str]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tracefs_is_found_alone_or_in_debugfs() {
-        let alone = "proc /proc proc rw 0 0\ndebugfs /sys/kernel/debug debugfs rw 0 0\ntracefs /t tracefs rw 0 0\n";
-        assert_eq!(find_tracefs(alone), Some(PathBuf::from("/t")));
-        let inside = "debugfs /sys/kernel/debug debugfs rw 0 0\n";
-        assert_eq!(find_tracefs(inside), Some(PathBuf::from("/sys/kernel/debug/tracing")));
-        assert_eq!(find_tracefs("proc /proc proc rw 0 0\n"), None);
-    }
 
     #[test]
     fn only_our_own_events_are_cleared() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libbpf_rs::RingBuffer;
 
 use super::probe_object::{self, Loaded};
-use super::probe_plan::{Kernel, plan};
+use super::probe_plan::{Kernel, Plan, plan};
 use super::selftest::{self, Outcome};
 use crate::format::record::{LossReason, Socket};
 
@@ -221,10 +221,9 @@ impl KernelLosses {
 
 /// Loads, attaches and tests one backend: with why the self-test could not be made, if so. Otherwise tells why it cannot
 /// be used.
-fn try_backend(backend: Backend, config: &Config, kernel: &Kernel) -> Result<(Loaded, Option<String>), String> {
-    let plan = plan(backend, kernel)?;
+fn try_backend(plan: &Plan, config: &Config) -> Result<(Loaded, Option<String>), String> {
     let mut loaded =
-        Loaded::new(&plan, config).map_err(|error| explain(&format!("{error:#}"), &probe_object::take_said()))?;
+        Loaded::new(plan, config).map_err(|error| explain(&format!("{error:#}"), &probe_object::take_said()))?;
     let untested = match selftest::run(&loaded) {
         Outcome::Heard => None,
         Outcome::NotMade(why) => Some(why),
@@ -260,6 +259,7 @@ pub struct Probe {
     refused: Vec<(Backend, String)>,
     loaded: Loaded,
     untested: Option<String>,
+    inexact: Option<&'static str>,
     dynamic_cgroups: bool,
 }
 
@@ -267,27 +267,38 @@ impl Probe {
     /// Chooses a backend that works here, loads and attaches it. Events flow from now on.
     ///
     /// A backend works when the kernel has what it needs, takes its programs, and a self-test over loopback comes out
-    /// right.
+    /// right. One that would miss some of what happens is used only when it is asked for, or when nothing else works.
     pub fn attach(config: &Config) -> Result<Probe, Refusal> {
         let kernel = Kernel::read().map_err(|_| Refusal {
             what: "this kernel does not describe itself (no BTF in /sys/kernel/btf/vmlinux)".to_string(),
             advice: "see mdf doctor".to_string(),
             refused: Vec::new(),
         })?;
-        let mut refused = Vec::new();
-        for backend in Backend::ALL
+        let mut plans: Vec<_> = Backend::ALL
             .into_iter()
             .filter(|backend| config.backend.is_none_or(|only| only == *backend))
-        {
-            match try_backend(backend, config, &kernel) {
+            .map(|backend| (backend, plan(backend, &kernel)))
+            .collect();
+        let inexact = |plan: &Result<Plan, String>| plan.as_ref().ok().and_then(|plan| plan.inexact);
+        let mut refused: Vec<_> = plans
+            .iter()
+            .filter_map(|(backend, plan)| Some((*backend, format!("it would not be exact: {}", inexact(plan)?))))
+            .collect();
+        plans.sort_by_key(|(_, plan)| inexact(plan).is_some());
+        for (backend, plan) in plans {
+            let inexact = inexact(&plan);
+            if inexact.is_some() {
+                refused.retain(|(other, _)| *other != backend);
+            }
+            match plan.and_then(|plan| try_backend(&plan, config)) {
                 Ok((loaded, untested)) => {
-                    let dynamic_cgroups = config.filter.dynamic;
                     return Ok(Probe {
                         backend,
                         refused,
                         loaded,
                         untested,
-                        dynamic_cgroups,
+                        inexact,
+                        dynamic_cgroups: config.filter.dynamic,
                     });
                 }
                 Err(why) => refused.push((backend, why)),
@@ -317,6 +328,11 @@ impl Probe {
     /// Why the self-test could not be made (no loopback here); None when it was, and came out right.
     pub fn untested(&self) -> Option<&str> {
         self.untested.as_deref()
+    }
+
+    /// Why it will miss some of what happens, if so. What it misses is counted.
+    pub fn inexact(&self) -> Option<&'static str> {
+        self.inexact
     }
 
     /// This process's thread group id in the initial pid namespace.

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use libbpf_rs::{
     ErrorExt, Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramInput, ProgramType,
-    RingBuffer, RingBufferBuilder, TracepointCategory,
+    RingBuffer, RingBufferBuilder,
 };
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 
 use super::cgroup::Tree;
 use super::kallsyms;
+use super::kernelfs::Mount;
 use super::kretprobe::Kretprobes;
 use super::probe::{Config, Count, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, Uses, WHOAMI};
+use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
 
@@ -33,6 +34,8 @@ pub struct Loaded {
     links: Vec<Link>,
     /// Dropped after the links that use them.
     kretprobes: Option<Kretprobes>,
+    /// Dropped after the kretprobes that use it.
+    tracefs: Option<Mount>,
     object: Object,
     /// What the self-test lost is no loss of the recording.
     lost_before: KernelLosses,
@@ -64,7 +67,7 @@ fn io_error(error: libbpf_rs::Error) -> io::Error {
 }
 
 /// `struct mdf_config` of bpf/event.h.
-fn settings(config: &Config, levels: Option<&[u32]>, uses: Uses) -> Vec<u8> {
+fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) -> Vec<u8> {
     let filter = &config.filter;
     let fixed = !filter.dynamic && levels.is_some() && filter.cgroups.len() <= MAX_FIXED_CGROUPS;
     let cgroup_filter = !filter.cgroups.is_empty() || (filter.dynamic && filter.pids.is_empty());
@@ -100,7 +103,8 @@ fn settings(config: &Config, levels: Option<&[u32]>, uses: Uses) -> Vec<u8> {
         );
     }
     bytes.extend((filter.ports.len().min(MAX_PORTS) as u32).to_ne_bytes());
-    bytes.extend(u32::from(uses.irq_off).to_ne_bytes());
+    let twice = plan.programs.iter().any(|planned| planned.program == STATE_CALM);
+    bytes.extend(u32::from(twice).to_ne_bytes());
     for i in 0..MAX_PORTS {
         bytes.extend(filter.ports.get(i).copied().unwrap_or(0).to_ne_bytes());
     }
@@ -148,19 +152,12 @@ impl Loaded {
     /// Opens, configures, loads and attaches one backend. For the self-test at first: nothing but this process's own
     /// thread group is recorded until [`Loaded::go`].
     pub fn new(plan: &Plan, config: &Config) -> Result<Loaded, libbpf_rs::Error> {
-        let mut uses = plan.uses;
-        loop {
-            let loaded = Loaded::load(plan, config, uses);
-            // Only what the verifier refuses is tried with less.
-            if loaded.is_ok() || uses == Uses::default() || !said().contains("PROG LOAD LOG") {
-                return loaded;
-            }
-            uses = match uses.irq_off {
-                // Before 6.15 the verifier does not allow all that we do with interrupts off.
-                true => Uses { irq_off: false, ..uses },
-                false => Uses::default(),
-            };
+        let loaded = Loaded::load(plan, config, plan.uses);
+        // Only what the verifier refuses is tried with less.
+        if loaded.is_ok() || plan.uses == Uses::default() || !said().contains("PROG LOAD LOG") {
+            return loaded;
         }
+        Loaded::load(plan, config, Uses::default())
     }
 
     fn load(plan: &Plan, config: &Config, uses: Uses) -> Result<Loaded, libbpf_rs::Error> {
@@ -170,7 +167,7 @@ impl Loaded {
         for mut map in open.maps_mut() {
             match map.name().to_str() {
                 Some(".rodata.config") => {
-                    map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), uses))?;
+                    map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), plan, uses))?;
                 }
                 Some("ring") => map.set_max_entries(ring_size(config) as u32)?,
                 Some("sockets" | "seeds") => map.set_max_entries(config.max_sockets.max(16))?,
@@ -186,6 +183,7 @@ impl Loaded {
             object,
             links: Vec::new(),
             kretprobes: None,
+            tracefs: None,
             lost_before: KernelLosses::default(),
         };
         loaded.program(WHOAMI)?.test_run(ProgramInput::default())?;
@@ -245,12 +243,12 @@ impl Loaded {
     }
 
     fn attach(&mut self, plan: &Plan) -> Result<(), libbpf_rs::Error> {
-        if plan
-            .programs
-            .iter()
-            .any(|planned| matches!(planned.hook, Hook::Kretprobe(_)))
-        {
-            self.kretprobes = Kretprobes::new();
+        let any = |wanted: fn(&Hook) -> bool| plan.programs.iter().any(|planned| wanted(&planned.hook));
+        if any(|hook| matches!(hook, Hook::Kretprobe(_) | Hook::Event(..))) {
+            self.tracefs = Mount::tracefs();
+        }
+        if any(|hook| matches!(hook, Hook::Kretprobe(_))) {
+            self.kretprobes = self.tracefs.as_ref().map(Kretprobes::new);
         }
         for planned in plan.programs.iter().filter(|planned| planned.hook != Hook::Call) {
             let attached = self.attach_one(planned);
@@ -269,10 +267,23 @@ impl Loaded {
         if let (Hook::Kretprobe(function), Some(kretprobes)) = (planned.hook, &mut self.kretprobes)
             && let Ok(event) = kretprobes.add(function)
         {
-            let group = TracepointCategory::Custom(kretprobes.group().to_string());
-            return self.program(planned.program)?.attach_tracepoint(group, event);
+            let group = kretprobes.group().to_string();
+            return self.attach_event(planned.program, &group, &event);
+        }
+        if let Hook::Event(group, name) = planned.hook {
+            return self.attach_event(planned.program, group, name);
         }
         self.program(planned.program)?.attach()
+    }
+
+    /// As libbpf does it, but wherever tracefs is.
+    fn attach_event(&self, program: &str, group: &str, name: &str) -> Result<Link, libbpf_rs::Error> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "no tracefs");
+        let event = self.tracefs.as_ref().ok_or_else(missing)?.event(group, name)?;
+        let link = self.program(program)?.attach_perf_event(event.as_raw_fd())?;
+        // Now it is the link's.
+        let _ = event.into_raw_fd();
+        Ok(link)
     }
 
     fn program(&self, name: &str) -> Result<libbpf_rs::ProgramMut<'_>, libbpf_rs::Error> {
@@ -371,16 +382,24 @@ impl Loaded {
 
     /// Runs that the kernel skipped because the program ran on that CPU already (told since 5.12).
     fn missed(&self) -> u64 {
-        let of = |program: libbpf_rs::ProgramMut<'_>| -> Option<u64> {
+        let of = |program: &libbpf_rs::ProgramMut<'_>| -> Option<u64> {
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
             let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             line.trim().parse().ok()
         };
-        self.object
-            .progs_mut()
-            .filter(|program| program.autoload())
-            .filter_map(of)
-            .sum()
+        let (mut total, mut state, mut state_calm) = (0, 0, None);
+        for program in self.object.progs_mut().filter(|program| program.autoload()) {
+            let missed = of(&program).unwrap_or(0);
+            match program.name().to_str() {
+                Some(STATE) => state = missed,
+                Some(STATE_CALM) => state_calm = Some(missed),
+                // Only tidies up.
+                Some("socket_destroyed") => {}
+                _ => total += missed,
+            }
+        }
+        // What one of these two missed the other heard.
+        total + state_calm.map_or(state, |calm| calm.min(state))
     }
 
     pub fn ring<'cb>(&self, mut each: impl FnMut(&[u8]) + Send + 'cb) -> io::Result<RingBuffer<'cb>> {

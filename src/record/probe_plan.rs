@@ -1,9 +1,13 @@
 //! Which programs make up each backend, and what the kernel must have for them. Pure tables and look-ups in BTF: kernel
 //! versions are never compared, because vendors backport.
 
-use libbpf_rs::Btf;
-use libbpf_rs::btf::types::{Func, Typedef};
+use std::path::Path;
 
+use libbpf_rs::Btf;
+use libbpf_rs::btf::types::{Func, Struct, Typedef, Var};
+
+use super::kernelfs::Mount;
+use super::preempt;
 use super::probe::Backend;
 
 /// What a program is attached to.
@@ -11,6 +15,8 @@ use super::probe::Backend;
 pub enum Hook {
     /// A raw tracepoint.
     Tracepoint(&'static str),
+    /// A trace event: a tracepoint through tracefs (group, name).
+    Event(&'static str, &'static str),
     /// The entry of a function, by a tracing program.
     Entry(&'static str),
     /// The return of a function, by a tracing program.
@@ -54,7 +60,7 @@ pub const WHOAMI: &str = "whoami";
 pub const FIND_PAGES: &str = "find_pages";
 
 const LIFECYCLE: &[Planned] = &[
-    must("state_changed", Hook::Tracepoint("inet_sock_set_state")),
+    must(STATE, Hook::Tracepoint("inet_sock_set_state")),
     must("socket_destroyed", Hook::Tracepoint("tcp_destroy_sock")),
     must("process_forked", Hook::Tracepoint("sched_process_fork")),
     must("process_executed", Hook::Tracepoint("sched_process_exec")),
@@ -98,9 +104,46 @@ const KPROBE: &[Planned] = &[
 
 const SYSTP: &[Planned] = &[must("systp_returned", Hook::Tracepoint("sys_exit"))];
 
+/// Programs that can be preempted where tracepoints can, and what stands there for them (bpf/maps.h, enum slot). Not among
+/// them: cgroup_mkdir, which has the one lock of all cgroups.
+const CALM: &[(&str, Planned)] = &[
+    (
+        "process_forked",
+        must("process_forked_calm", Hook::Event("sched", "sched_process_fork")),
+    ),
+    (
+        "process_executed",
+        must("process_executed_calm", Hook::Event("sched", "sched_process_exec")),
+    ),
+    (
+        "process_exited",
+        must("process_exited_calm", Hook::Event("sched", "sched_process_exit")),
+    ),
+    (
+        "socktp_sent",
+        must("socktp_sent_calm", Hook::Event("sock", "sock_send_length")),
+    ),
+    (
+        "socktp_received",
+        must("socktp_received_calm", Hook::Event("sock", "sock_recv_length")),
+    ),
+    (
+        "systp_returned",
+        must("systp_returned_calm", Hook::Event("raw_syscalls", "sys_exit")),
+    ),
+    ("send_began", may("send_began_calm", Hook::Kprobe("tcp_sendmsg_locked"))),
+];
+
+/// Stands beside this program: each hears what the other cannot.
+pub const STATE: &str = "state_changed";
+pub const STATE_CALM: &str = "state_changed_calm";
+
 /// The kernel's own description of itself.
 pub struct Kernel {
     btf: Btf<'static>,
+    tracefs: Option<Mount>,
+    /// Tasks may lose the CPU to others in the middle of tracing programs.
+    preemptible: bool,
 }
 
 impl Kernel {
@@ -108,7 +151,17 @@ impl Kernel {
     pub fn read() -> Result<Kernel, libbpf_rs::Error> {
         Ok(Kernel {
             btf: Btf::from_vmlinux()?,
+            tracefs: Mount::tracefs(),
+            preemptible: preempt::preemptible(),
         })
+    }
+
+    /// Also in the middle of programs at raw tracepoints: they are guarded by SRCU instead of by turning preemption off. (A
+    /// variable of this name had another purpose before there was struct tracepoint_ext, until 6.12.)
+    fn preempts_tracepoints(&self) -> bool {
+        self.preemptible
+            && self.btf.type_by_name::<Var<'_>>("tracepoint_srcu_srcu_data").is_some()
+            && self.btf.type_by_name::<Struct<'_>>("tracepoint_ext").is_some()
     }
 
     /// Whether a hook can exist here. Functions are told by BTF alone; whether they can be probed shows when attaching.
@@ -118,11 +171,22 @@ impl Kernel {
                 .btf
                 .type_by_name::<Typedef<'_>>(&format!("btf_trace_{name}"))
                 .is_some(),
-            Hook::Entry(name) | Hook::Exit(name) | Hook::Kprobe(name) | Hook::Kretprobe(name) => {
-                self.has_function(name)
+            Hook::Event(group, name) => {
+                let event = |tracefs: &Mount| tracefs.path().join("events").join(group).join(name).join("id").exists();
+                self.tracefs.as_ref().is_some_and(event)
             }
+            Hook::Kprobe(name) | Hook::Kretprobe(name) => self.has_kprobes() && self.has_function(name),
+            Hook::Entry(name) | Hook::Exit(name) => self.has_function(name),
             Hook::Call => self.has_function("bpf_kallsyms_lookup_name"),
         }
+    }
+
+    fn has_kprobes(&self) -> bool {
+        Path::new("/sys/bus/event_source/devices/kprobe").exists()
+            || self
+                .tracefs
+                .as_ref()
+                .is_some_and(|tracefs| tracefs.path().join("kprobe_events").exists())
     }
 
     fn has_function(&self, name: &str) -> bool {
@@ -133,8 +197,6 @@ impl Kernel {
 /// Functions of newer kernels that the programs make use of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Uses {
-    /// Programs run with interrupts off (bpf_local_irq_save, 6.14).
-    pub irq_off: bool,
     /// Kernel memory is read by plain loads (bpf_rdonly_cast, 6.2).
     pub plain_loads: bool,
 }
@@ -143,7 +205,14 @@ pub struct Uses {
 pub struct Plan {
     pub programs: Vec<Planned>,
     pub uses: Uses,
+    /// Why some of what happens will be missed (and counted), if so.
+    pub inexact: Option<&'static str>,
 }
+
+const FUNCTIONS_PREEMPTED: &str = "this kernel is preemptible: while a task is preempted in one of its programs, what other \
+                                   tasks do on that CPU is missed";
+const TRACEPOINTS_PREEMPTED: &str = "tracepoints of this kernel are preemptible: while a task is preempted in one of its \
+                                     programs, what other tasks do on that CPU is missed; tracefs would help";
 
 /// The programs of this backend that can be used here; or what the kernel lacks.
 pub fn plan(backend: Backend, kernel: &Kernel) -> Result<Plan, String> {
@@ -153,21 +222,40 @@ pub fn plan(backend: Backend, kernel: &Kernel) -> Result<Plan, String> {
         Backend::Kprobe => KPROBE,
         Backend::Systp => SYSTP,
     };
-    let mut programs = Vec::new();
+    let disturbed = kernel.preempts_tracepoints();
+    let mut programs: Vec<Planned> = Vec::new();
     for planned in LIFECYCLE.iter().chain(own) {
+        if !kernel.has(planned.hook) {
+            if planned.required {
+                return Err(format!("this kernel has no {}", describe(planned.hook)));
+            }
+            continue;
+        }
         // Both tell when a send begins; the tracepoint is the cheaper.
-        let has = |program: &str| programs.iter().any(|p: &Planned| p.program == program);
-        let doubled = planned.program == "fentry_send_began" && has("send_began");
-        if kernel.has(planned.hook) && !doubled {
-            programs.push(*planned);
-        } else if planned.required {
-            return Err(format!("this kernel has no {}", describe(planned.hook)));
+        if planned.program == "fentry_send_began" && programs.iter().any(|p| p.program.starts_with("send_began")) {
+            continue;
+        }
+        let calm = CALM.iter().find(|(other, _)| disturbed && *other == planned.program);
+        match calm {
+            Some((_, calm)) if kernel.has(calm.hook) => programs.push(*calm),
+            _ => programs.push(*planned),
         }
     }
+    let state_calm = must(STATE_CALM, Hook::Event("sock", "inet_sock_set_state"));
+    if disturbed && kernel.has(state_calm.hook) {
+        programs.push(state_calm);
+    }
+    let preempted = |planned: &Planned| {
+        disturbed && planned.required && matches!(planned.hook, Hook::Tracepoint(_)) && programs.contains(planned)
+    };
+    let inexact = match backend {
+        Backend::Fexit if kernel.preemptible => Some(FUNCTIONS_PREEMPTED),
+        _ => own.iter().any(preempted).then_some(TRACEPOINTS_PREEMPTED),
+    };
     Ok(Plan {
         programs,
+        inexact,
         uses: Uses {
-            irq_off: kernel.has_function("bpf_local_irq_save"),
             plain_loads: kernel.has_function("bpf_rdonly_cast"),
         },
     })
@@ -178,10 +266,9 @@ fn describe(hook: Hook) -> String {
         Hook::Tracepoint(name @ ("sock_send_length" | "sock_recv_length")) => {
             format!("tracepoint {name} (it came with Linux 6.3)")
         }
-        Hook::Tracepoint(name) => format!("tracepoint {name}"),
-        Hook::Entry(name) | Hook::Exit(name) | Hook::Kprobe(name) | Hook::Kretprobe(name) => {
-            format!("function {name} in its BTF")
-        }
+        Hook::Tracepoint(name) | Hook::Event(_, name) => format!("tracepoint {name}"),
+        Hook::Kprobe(name) | Hook::Kretprobe(name) => format!("kprobes, or no function {name} in its BTF"),
+        Hook::Entry(name) | Hook::Exit(name) => format!("function {name} in its BTF"),
         Hook::Call => "function bpf_kallsyms_lookup_name".to_string(),
     }
 }

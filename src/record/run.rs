@@ -448,9 +448,12 @@ fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
     for (backend, why) in probe.refused() {
         // What the verifier said fills pages; `mdf doctor` tells it.
         say(&format!(
-            "backend {backend} is not possible here: {}",
+            "backend {backend} is not used: {}",
             why.lines().next().unwrap_or_default()
         ));
+    }
+    if let Some(why) = probe.inexact() {
+        say(&format!("backend {} is not exact here: {why}", probe.backend()));
     }
     let what = match header.filters.is_empty() {
         true => "the whole host (no filter was given)".to_owned(),

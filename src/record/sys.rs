@@ -2,7 +2,11 @@
 //!
 //! Nothing here knows what the recorder does with the answers.
 
+use std::ffi::CStr;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_TRACEPOINT, perf_event_attr};
 
 use crate::format::record::Clock;
 
@@ -64,6 +68,66 @@ pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes two integers; a positive pid addresses exactly one process.
     match unsafe { libc::kill(pid, signal) } {
         0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Mounts a file system of the kernel's own where nobody else sees it; it goes away with what is returned. Since Linux 5.2.
+pub fn mount_apart(kind: &CStr) -> io::Result<OwnedFd> {
+    let fd = |result: libc::c_long| match result {
+        // SAFETY: these calls return a new descriptor of ours, or a negative number.
+        0.. => Ok(unsafe { OwnedFd::from_raw_fd(result as i32) }),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: `kind` ends with a NUL byte; the call takes it and flags.
+    let context = fd(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let nothing = std::ptr::null::<libc::c_char>();
+    // SAFETY: this command takes neither key nor value.
+    if unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            FSCONFIG_CMD_CREATE,
+            nothing,
+            nothing,
+            0,
+        )
+    } < 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: three integers.
+    fd(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
+}
+
+// linux/mount.h
+const FSOPEN_CLOEXEC: u32 = 1;
+const FSMOUNT_CLOEXEC: u32 = 1;
+const FSCONFIG_CMD_CREATE: u32 = 6;
+
+/// Opens a trace event by the number that tracefs gives for it.
+pub fn trace_event(id: u64) -> io::Result<OwnedFd> {
+    let attributes = perf_event_attr {
+        type_: PERF_TYPE_TRACEPOINT,
+        size: size_of::<perf_event_attr>() as u32,
+        config: id,
+        ..Default::default()
+    };
+    let (every_process, cpu, no_group) = (-1, 0, -1);
+    // SAFETY: the attributes say how long they are, and outlive the call; the rest are integers.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attributes,
+            every_process,
+            cpu,
+            no_group,
+            libc::c_ulong::from(PERF_FLAG_FD_CLOEXEC),
+        )
+    };
+    match result {
+        // SAFETY: a new descriptor of ours.
+        0.. => Ok(unsafe { OwnedFd::from_raw_fd(result as i32) }),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -265,6 +265,46 @@ fn what_one_end_lost_the_other_end_still_has() {
     assert!(rows[0].ends_with("complete"), "{rows:?}");
 }
 
+/// io_uring receives without our seeing where to, and may tell of it before the sender does.
+#[test]
+fn bytes_that_one_end_cannot_read_are_taken_from_the_other_in_any_order() {
+    let unread = |record: Record<'static>| match record {
+        Record::Data(data) => Record::Data(Data {
+            payload: &[],
+            cut: Cut::NotVisible,
+            ..data
+        }),
+        _ => unreachable!(),
+    };
+    let in_order = [
+        up(CLIENT, 1000, 0, GET),
+        unread(up(SERVER, 1100, 0, GET)),
+        down(SERVER, 5000, 0, OK),
+        unread(down(CLIENT, 5200, 0, OK)),
+        close(CLIENT, 6000),
+        close(SERVER, 6100),
+    ];
+    let expected = rows(&[&both(&in_order)]);
+    assert!(expected[0].ends_with("complete"), "{expected:?}");
+    for order in [
+        [1, 0, 2, 3, 4, 5],
+        [0, 1, 3, 2, 4, 5],
+        [1, 3, 0, 2, 4, 5],
+        [1, 0, 3, 4, 2, 5],
+    ] {
+        let shuffled: Vec<_> = order.iter().map(|at| in_order[*at]).collect();
+        assert_eq!(rows(&[&both(&shuffled)]), expected, "{order:?}");
+    }
+    // Nobody has them: the lengths remain.
+    let unknown: Vec<_> = in_order[..4]
+        .iter()
+        .map(|record| unread(*record))
+        .chain(in_order[4..].to_vec())
+        .collect();
+    let rows = rows(&[&both(&unknown)]);
+    assert!(rows[0].contains("sent=28 received=43 exchanges=0 lost=0"), "{rows:?}");
+}
+
 #[test]
 fn no_latency_is_computed_across_a_gap() {
     let second = GET.len() as u32;
