@@ -3,7 +3,7 @@
 //! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints; see
 //! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -21,6 +21,11 @@ const MAX_APART: u32 = 64 << 20;
 const PATIENCE: usize = 16;
 /// A connection whose known ends are closed stays for so many blocks: its other end may be accepted, or told of, late.
 const LINGER: usize = 8;
+/// The start of a rotated part repeats sockets that were closed up to so long ago; somewhat longer than the recorder
+/// keeps them.
+const REPEATED_NS: u64 = 10_000_000_000;
+/// Closed sockets that are remembered for that.
+const MAX_GONE: usize = 1 << 17;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
 
@@ -143,6 +148,9 @@ pub struct Shard<S> {
     /// Sockets closed in this block, and in the blocks before it, newest last.
     closed: Vec<Key>,
     closed_before: VecDeque<Vec<Key>>,
+    /// Sockets closed not long ago (UTC, ns), oldest first: to be told of them again is nothing new.
+    gone: VecDeque<(u64, Key)>,
+    gone_keys: HashSet<Key, BuildHasherDefault<IdHasher>>,
     /// Data of sockets that no state record names.
     pub nameless: u64,
 }
@@ -162,6 +170,8 @@ impl<S: Sink> Shard<S> {
             touched_before: VecDeque::new(),
             closed: Vec::new(),
             closed_before: VecDeque::new(),
+            gone: VecDeque::new(),
+            gone_keys: HashSet::default(),
             nameless: 0,
         }
     }
@@ -190,6 +200,7 @@ impl<S: Sink> Shard<S> {
                     known.cgroup = socket.cgroup;
                 }
             }
+            None if self.gone_keys.contains(&(host, socket.id)) => {}
             None => {
                 self.sockets.insert((host, socket.id), SocketState::new(*socket));
                 if socket.role != Role::Listener {
@@ -234,6 +245,8 @@ impl<S: Sink> Shard<S> {
         };
         known.close = Some(*close);
         self.closed.push(key);
+        self.gone.push_back((utc(hosts, host, close.time).unwrap_or(0), key));
+        self.gone_keys.insert(key);
         if let (Some(place), observer) = (known.flow, known.observer) {
             if let Some(slot) = self.slots[place].as_mut() {
                 slot.flow.close(observer);
@@ -431,6 +444,22 @@ impl<S: Sink> Shard<S> {
         }
     }
 
+    /// Forgets closed sockets of which no part will tell again.
+    fn forget_gone(&mut self) {
+        let now = self.gone.back().map_or(0, |(time, _)| *time);
+        while let Some((_, key)) = self
+            .gone
+            .pop_front_if(|(time, _)| time.saturating_add(REPEATED_NS) < now)
+        {
+            self.gone_keys.remove(&key);
+        }
+        while self.gone.len() > MAX_GONE
+            && let Some((_, key)) = self.gone.pop_front()
+        {
+            self.gone_keys.remove(&key);
+        }
+    }
+
     /// The block is over: what waited in vain for long enough waits no longer, and what has long been closed goes. By
     /// blocks, not by batches of them, so that the rows do not depend on how many blocks are fed at once.
     pub fn end_block(&mut self, hosts: &[Host]) {
@@ -446,6 +475,7 @@ impl<S: Sink> Shard<S> {
                 self.retire(key, hosts);
             }
         }
+        self.forget_gone();
         self.block += 1;
     }
 

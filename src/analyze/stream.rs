@@ -120,7 +120,8 @@ impl Stream {
 
     /// The position of a sequence number, which wraps every 4 GiB: the nearest to what was read last (RFC 9293, 3.4).
     pub fn position(&self, sequence: u32) -> u64 {
-        let expected = self.base.wrapping_add((self.next - ORIGIN) as u32);
+        // A stream may begin before what was taken for its start.
+        let expected = self.base.wrapping_add(self.next.wrapping_sub(ORIGIN) as u32);
         let distance = sequence.wrapping_sub(expected) as i32;
         self.next.saturating_add_signed(i64::from(distance))
     }
@@ -235,6 +236,41 @@ mod tests {
         assert_eq!(stream.advance(&first), 0);
         assert_eq!(stream.position(2), stream.next());
         assert_eq!(stream.position(1), stream.next() - 1);
+    }
+
+    #[test]
+    fn a_stream_may_begin_before_its_known_start() {
+        let mut stream = Stream::default();
+        stream.start(103);
+        let early = Segment {
+            pos: stream.position(100),
+            len: 3,
+            payload: b"abc",
+            observer: 0,
+            time: 0,
+            pid: 0,
+            tid: 0,
+            cgroup: 0,
+        };
+        assert_eq!((stream.offer(&early), stream.advance(&early)), (Offer::Now, 0));
+        assert_eq!(stream.position(103), stream.next());
+        // Once something was read, what is before it was read too.
+        let again = Segment {
+            pos: stream.position(98),
+            len: 2,
+            payload: b"xx",
+            ..early
+        };
+        assert_eq!(stream.advance(&again), 2);
+        stream = Stream::default();
+        stream.start(103);
+        let zero = Segment {
+            pos: stream.position(101),
+            len: 1,
+            ..early
+        };
+        stream.advance(&zero);
+        assert_eq!(stream.position(102), stream.next());
     }
 
     #[test]

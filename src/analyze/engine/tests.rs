@@ -439,6 +439,22 @@ fn a_socket_that_is_told_of_after_its_first_bytes_loses_none_of_them() {
     assert_eq!(rows.len(), 3);
 }
 
+/// The start of a rotated part repeats sockets that were closed a moment ago.
+#[test]
+fn a_closed_socket_that_is_told_of_again_is_no_second_connection() {
+    let first = both(&[
+        up(CLIENT, 1000, 0, GET),
+        down(CLIENT, 5200, 0, OK),
+        close(CLIENT, 6000),
+        close(SERVER, 6100),
+    ]);
+    let expected = rows(&[&first]);
+    let again = both(&[]);
+    let mut batches: Vec<&[Record<'_>]> = vec![&first];
+    batches.extend(std::iter::repeat_n(&again[..], 40));
+    assert_eq!(rows(&batches), expected);
+}
+
 #[test]
 fn a_batch_may_end_anywhere() {
     let records = both(&[
