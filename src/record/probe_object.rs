@@ -17,7 +17,8 @@ use super::kretprobe::Kretprobes;
 use super::probe::{Config, Count, KernelLosses, MAX_SNAPLEN};
 use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
 
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o"));
+/// The kernel side, packed by zstd.
+static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
 
 /// Limits of `struct mdf_config`.
 pub const MAX_PORTS: usize = 16;
@@ -163,7 +164,9 @@ impl Loaded {
     fn load(plan: &Plan, config: &Config, uses: Uses) -> Result<Loaded, libbpf_rs::Error> {
         listen_to_libbpf();
         take_said();
-        let mut open = ObjectBuilder::default().open_memory(OBJECT)?;
+        let object =
+            zstd::decode_all(OBJECT).map_err(|error| libbpf_rs::Error::from(error).context("the kernel side"))?;
+        let mut open = ObjectBuilder::default().open_memory(&object)?;
         for mut map in open.maps_mut() {
             match map.name().to_str() {
                 Some(".rodata.config") => {
