@@ -447,15 +447,10 @@ impl<S: Sink> Shard<S> {
     /// Forgets closed sockets of which no part will tell again.
     fn forget_gone(&mut self) {
         let now = self.gone.back().map_or(0, |(time, _)| *time);
-        while let Some((_, key)) = self
-            .gone
-            .pop_front_if(|(time, _)| time.saturating_add(REPEATED_NS) < now)
+        while let Some((time, key)) = self.gone.front().copied()
+            && (time.saturating_add(REPEATED_NS) < now || self.gone.len() > MAX_GONE)
         {
-            self.gone_keys.remove(&key);
-        }
-        while self.gone.len() > MAX_GONE
-            && let Some((_, key)) = self.gone.pop_front()
-        {
+            self.gone.pop_front();
             self.gone_keys.remove(&key);
         }
     }
