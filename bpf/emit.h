@@ -31,9 +31,9 @@ static __always_inline void submit(void *record, u64 size)
 }
 
 /* For records that were put together elsewhere. */
-static __always_inline void output(void *record, u64 size, u64 bytes)
+static __always_inline void output(void *record, u64 size, u64 bytes, u64 wakeup)
 {
-	if (bpf_ringbuf_output(&ring, record, size, wakeup_flag(0)))
+	if (bpf_ringbuf_output(&ring, record, size, wakeup))
 		count_loss(MDF_LOSS_RING_FULL, bytes);
 }
 

@@ -139,7 +139,7 @@ static __noinline int emit_vector(const struct mdf_data *head, const struct scra
 			count_loss(MDF_LOSS_PAGE_FAULT, head->len - size);
 	}
 	scratch->head.captured = size;
-	output(&scratch->head, sizeof(scratch->head) + size, head->len);
+	output(&scratch->head, sizeof(scratch->head) + size, head->len, wakeup_flag(0));
 	return 0;
 }
 

@@ -157,7 +157,7 @@ static __always_inline int executed(const void *filename)
 		size += length + sizeof(*record);
 		asm volatile("" : "+r"(size));
 		if (size <= sizeof(*record) + MAX_EXE + MAX_ARGV)
-			output(record, size, 0);
+			output(record, size, 0, wakeup_flag(0));
 	}
 	return 0;
 }
@@ -257,8 +257,8 @@ int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 	size += sizeof(*record);
 	asm volatile("" : "+r"(size));
 	/* At once, however little the ring holds: the names of a container are looked up while it lives. */
-	if (size <= sizeof(*record) + MAX_CGROUP_PATH && bpf_ringbuf_output(&ring, record, size, BPF_RB_FORCE_WAKEUP))
-		count_loss(MDF_LOSS_RING_FULL, 0);
+	if (size <= sizeof(*record) + MAX_CGROUP_PATH)
+		output(record, size, 0, BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
 

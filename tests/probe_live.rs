@@ -163,7 +163,11 @@ fn record(
         ..Config::default()
     };
     change(&mut config, cgroup.id());
+    // While it tests itself a probe hears its whole process, and the other tests are threads of this one.
+    static ATTACHING: Mutex<()> = Mutex::new(());
+    let attaching = ATTACHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut probe = Probe::attach(&config).unwrap_or_else(|refusal| panic!("{refusal}"));
+    drop(attaching);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let sink = Arc::clone(&seen);
     let mut ring = probe

@@ -14,11 +14,11 @@ use super::names::{Host, Pods};
 use super::nat::Nat;
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
-use crate::format::block::{self, RawBlock};
+use crate::format::block::{self, Frame, RawBlock};
 use crate::format::header::Header;
 use crate::format::kind::Kind;
 use crate::format::reader::BlockRef;
-use crate::format::record::{Data, LossReason, Record};
+use crate::format::record::{LossReason, Record};
 
 /// Connections are split into this many parts, whatever the number of threads.
 pub const SHARDS: usize = 16;
@@ -278,12 +278,7 @@ impl<S: Sink> Engine<S> {
                         let Some(shard) = usize::from(*shard).checked_sub(first).and_then(|n| shards.get_mut(n)) else {
                             continue;
                         };
-                        if let Some(data) = data_at(bytes, *at) {
-                            shard.data(block.host, &data, hosts);
-                        } else if let Some(mut record) = record_at(bytes, *at) {
-                            nat.translate(block.host, &mut record);
-                            shard.record(block.host, &record, hosts);
-                        }
+                        follow_one(shard, block.host, (bytes, *at), (hosts, nat));
                     }
                     for shard in shards.iter_mut() {
                         shard.end_block(hosts);
@@ -339,7 +334,7 @@ impl<S: Sink> Engine<S> {
         }));
     }
 
-    /// Says whether a translated connection was found.
+    /// Takes names, translated addresses and losses.
     fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
         for record in general.iter().filter_map(|at| record_at(bytes, *at)) {
             match &record {
@@ -417,8 +412,19 @@ fn inflate<'a>(block: &Block<'a>, mut buffer: Vec<u8>) -> Result<Raw<'a>, String
 }
 
 #[inline]
-fn data_at(bytes: &[u8], at: u32) -> Option<Data<'_>> {
-    block::frames(bytes.get(at as usize..)?).next()?.ok()?.data()
+fn frame_at(bytes: &[u8], at: u32) -> Option<Frame<'_>> {
+    block::frames(bytes.get(at as usize..)?).next()?.ok()
+}
+
+/// Gives a shard one record about a socket.
+#[inline]
+fn follow_one<S: Sink>(shard: &mut Shard<S>, host: u16, (bytes, at): (&[u8], u32), (hosts, nat): (&[Host], &Nat)) {
+    if let Some(data) = frame_at(bytes, at).and_then(|frame| frame.data()) {
+        shard.data(host, &data, hosts);
+    } else if let Some(mut record) = record_at(bytes, at) {
+        nat.translate(host, &mut record);
+        shard.record(host, &record, hosts);
+    }
 }
 
 fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
@@ -439,15 +445,13 @@ fn follow_mixed<S: Sink>(
         let Some(shard) = usize::from(shard).checked_sub(first).and_then(|n| shards.get_mut(n)) else {
             continue;
         };
-        let Some(mut record) = record_at(raw.as_ref().map_or(&[], Raw::bytes), at) else {
-            continue;
-        };
-        nat.translate(block.host, &mut record);
-        shard.record(block.host, &record, hosts);
-        if let Record::Socket(socket) = &record
-            && elsewhere.has_both_ends(nat.shard_key(block.host, socket.id))
+        let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
+        follow_one(shard, block.host, (bytes, at), (hosts, nat));
+        if let Some(frame) = frame_at(bytes, at).filter(|frame| frame.kind == Some(Kind::Socket))
+            && let Some(id) = frame.socket_id()
+            && elsewhere.has_both_ends(nat.shard_key(block.host, id))
         {
-            shard.expect_other_end(block.host, socket.id);
+            shard.expect_other_end(block.host, id);
         }
     }
     for _ in batch {
