@@ -1,7 +1,7 @@
 //! The machine: batches of blocks in, rows out.
 //!
 //! Each batch goes through three steps: inflate and split by shard (a task per block), learn names and translated
-//! addresses (one thread, little work), follow connections (a task per group of shards). The number of shards is fixed and
+//! addresses (one thread, little work), follow connections (a task per shard). The number of shards is fixed and
 //! each shard sees its records in file order, so the rows are the same for any number of threads.
 
 use std::collections::BTreeSet;
@@ -20,13 +20,17 @@ use crate::format::kind::Kind;
 use crate::format::reader::BlockRef;
 use crate::format::record::{LossReason, Record};
 
-/// Connections are split into this many parts, whatever the number of threads.
-pub const SHARDS: usize = 16;
+/// Connections are split into this many parts, whatever the number of threads. Each has counters of its own, which should
+/// stay in the cache together.
+pub const SHARDS: usize = 8;
 /// Inflated bytes of one batch, about: what is inflated should still be in the cache when the shards read it.
 pub const BATCH_BYTES: usize = 4 << 20;
-/// Shards are followed in groups: each group reads the blocks from front to back, which the processor foresees, where one
-/// shard after the other would fetch each block anew. So many groups for each thread, for an even share of the work.
-const GROUPS_PER_THREAD: usize = 4;
+/// A shard jumps from record to record of its own, which the processor does not foresee: so many records ahead are
+/// fetched,
+const AHEAD: usize = 2;
+/// and so many bytes of each, in which the heads of most messages lie.
+const NEAR: usize = 6 * CACHE_LINE;
+const CACHE_LINE: usize = 64;
 /// State blocks that are read together.
 pub const STATE_BLOCKS: usize = 32;
 /// Losses kept one by one; further ones are added to the last of their reason.
@@ -83,8 +87,8 @@ struct KeptLoss {
 /// The offsets of one block's records, by who reads them, in the order of the block.
 #[derive(Default)]
 struct Split {
-    /// About a socket, with the number of its shard.
-    sockets: Vec<(u32, u8)>,
+    /// About a socket, by shard.
+    sockets: [Vec<u32>; SHARDS],
     general: Vec<u32>,
     /// Sockets that are closed, where some connections are translated.
     closed: Vec<u64>,
@@ -256,35 +260,28 @@ impl<S: Sink> Engine<S> {
                 *split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, nat);
             });
         }
-        let together = SHARDS.div_ceil(rayon::current_num_threads() * GROUPS_PER_THREAD);
         let elsewhere = &self.elsewhere;
         let mixed = if elsewhere.is_empty() {
             Vec::new()
         } else {
             in_time_order(&batch, hosts)
         };
-        self.shards
-            .par_chunks_mut(together)
-            .enumerate()
-            .for_each(|(group, shards)| {
-                let first = group * together;
-                if !mixed.is_empty() {
-                    return follow_mixed(shards, first, &batch, &mixed, (hosts, nat, elsewhere));
-                }
-                for Ready { block, raw, split } in &batch {
-                    let Ok(raw) = raw else { continue };
-                    let bytes = raw.bytes();
-                    for (at, shard) in &split.sockets {
-                        let Some(shard) = usize::from(*shard).checked_sub(first).and_then(|n| shards.get_mut(n)) else {
-                            continue;
-                        };
-                        follow_one(shard, block.host, (bytes, *at), (hosts, nat));
+        self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
+            if !mixed.is_empty() {
+                return follow_mixed(shard, number, &batch, &mixed, (hosts, nat, elsewhere));
+            }
+            for Ready { block, raw, split } in &batch {
+                let Ok(raw) = raw else { continue };
+                let (bytes, records) = (raw.bytes(), &split.sockets[number]);
+                for (place, at) in records.iter().enumerate() {
+                    if let Some(next) = records.get(place + AHEAD) {
+                        fetch(bytes, *next);
                     }
-                    for shard in shards.iter_mut() {
-                        shard.end_block(hosts);
-                    }
+                    follow_one(shard, block.host, (bytes, *at), (hosts, nat));
                 }
-            });
+                shard.end_block(hosts);
+            }
+        });
         // Where the whole capture is known beforehand, what is translated is bounded already, and stays: a late record of
         // a closed socket goes where the earlier ones went, whatever the batches are.
         if !self.names_known {
@@ -427,27 +424,33 @@ fn follow_one<S: Sink>(shard: &mut Shard<S>, host: u16, (bytes, at): (&[u8], u32
     }
 }
 
+/// Has the processor fetch a record that is read soon: nothing waits for what is read here.
+#[inline]
+fn fetch(bytes: &[u8], at: u32) {
+    if let Some(near) = bytes.get(at as usize..).and_then(|rest| rest.first_chunk::<NEAR>()) {
+        for line in near.chunks_exact(CACHE_LINE) {
+            std::hint::black_box(line[0]);
+        }
+    }
+}
+
 fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
     block::records(bytes.get(at as usize..)?).next()?.ok()
 }
 
 /// Follows the blocks of several hosts record by record, where connections have an end on each of two.
 fn follow_mixed<S: Sink>(
-    shards: &mut [Shard<S>],
-    first: usize,
+    shard: &mut Shard<S>,
+    number: usize,
     batch: &[Ready<'_>],
-    mixed: &[(u64, usize, usize)],
+    mixed: &[Mixed],
     (hosts, nat, elsewhere): (&[Host], &Nat, &Elsewhere),
 ) {
-    for (_, n, place) in mixed {
-        let Ready { block, raw, split } = &batch[*n];
-        let (at, shard) = split.sockets[*place];
-        let Some(shard) = usize::from(shard).checked_sub(first).and_then(|n| shards.get_mut(n)) else {
-            continue;
-        };
+    for Mixed { block: n, at, .. } in mixed.iter().filter(|record| record.shard == number) {
+        let Ready { block, raw, .. } = &batch[*n];
         let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
-        follow_one(shard, block.host, (bytes, at), (hosts, nat));
-        if let Some(frame) = frame_at(bytes, at).filter(|frame| frame.kind == Some(Kind::Socket))
+        follow_one(shard, block.host, (bytes, *at), (hosts, nat));
+        if let Some(frame) = frame_at(bytes, *at).filter(|frame| frame.kind == Some(Kind::Socket))
             && let Some(id) = frame.socket_id()
             && elsewhere.has_both_ends(nat.shard_key(block.host, id))
         {
@@ -455,21 +458,34 @@ fn follow_mixed<S: Sink>(
         }
     }
     for _ in batch {
-        for shard in shards.iter_mut() {
-            shard.end_block(hosts);
-        }
+        shard.end_block(hosts);
     }
 }
 
-/// The socket records of all blocks by UTC time, as block and place in its split: what two hosts saw at the same time
-/// is read together, as far as their clocks agree.
-fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<(u64, usize, usize)> {
+/// A record of one of several blocks. By time, then as in the file.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Mixed {
+    /// UTC, ns.
+    time: u64,
+    /// Number in the batch.
+    block: usize,
+    at: u32,
+    shard: usize,
+}
+
+/// The socket records of all blocks by UTC time: what two hosts saw at the same time is read together, as far as their
+/// clocks agree.
+fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<Mixed> {
     let mut all = Vec::new();
-    for (n, Ready { block, raw, split }) in batch.iter().enumerate() {
+    for (block, Ready { block: of, raw, split }) in batch.iter().enumerate() {
         let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
-        for (place, (at, _)) in split.sockets.iter().enumerate() {
-            let time = record_at(bytes, *at).map_or(0, |record| record.time());
-            all.push((hosts[usize::from(block.host)].utc(time), n, place));
+        for (shard, records) in split.sockets.iter().enumerate() {
+            all.extend(records.iter().map(|at| Mixed {
+                time: hosts[usize::from(of.host)].utc(frame_at(bytes, *at).map_or(0, |frame| frame.time())),
+                block,
+                at: *at,
+                shard,
+            }));
         }
     }
     all.sort_unstable();
@@ -490,7 +506,7 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
             Some(kind) => {
                 if let Some(id) = frame.socket_id() {
                     let shard = nat.shard_key(host, id) as usize % SHARDS;
-                    split.sockets.push((at, shard as u8));
+                    split.sockets[shard].push(at);
                     if kind == Kind::Close && !nat.is_empty() {
                         split.closed.push(id);
                     }

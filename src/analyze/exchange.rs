@@ -115,6 +115,11 @@ impl View {
             self.response.last,
         ]
     }
+
+    /// The first choice of these.
+    pub fn first(&self) -> Option<u64> {
+        self.times().into_iter().find(|time| *time != 0)
+    }
 }
 
 /// What the exchange says.

@@ -170,6 +170,11 @@ impl Flow {
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
         let heard = &mut self.coverage[usize::from(segment.observer).min(WIRE)].heard[sender];
         *heard = (*heard).max(segment.end());
+        // Most segments come in order, with their bytes, and nothing waits for them.
+        let stream = &self.streams[sender];
+        if !segment.payload.is_empty() && segment.pos <= stream.next() && !stream.is_waiting() {
+            return self.read(sender, &segment);
+        }
         let offer = match self.may_be_shown(sender, &segment) {
             true => self.streams[sender].await_bytes(&segment),
             false => self.streams[sender].offer(&segment),
@@ -434,35 +439,21 @@ impl Flow {
     fn place(&mut self, sender: usize, segment: &Segment<'_>, hole_from: u64) -> bool {
         let observer = usize::from(segment.observer).min(WIRE);
         let is_request = self.client == Some(sender);
+        if self.queue.len() == 1
+            && let Some(only) = self.queue.newest()
+        {
+            return place_in(only, is_request, observer, segment, hole_from);
+        }
         let mut placed = false;
         for exchange in self.queue.iter_mut() {
-            let span = if is_request {
-                exchange.request
-            } else {
-                exchange.response
-            };
-            if !span.begun || segment.end() <= span.start || (span.ended && hole_from >= span.end) {
-                continue;
-            }
-            placed = true;
-            let view = &mut exchange.views[observer];
-            note(
-                if is_request {
-                    &mut view.request
-                } else {
-                    &mut view.response
-                },
-                &span,
-                segment,
-                hole_from,
-            );
-            if view.pid == 0 {
-                view.pid = segment.pid;
-                view.tid = segment.tid;
-                view.cgroup = segment.cgroup;
-            }
+            placed |= place_in(exchange, is_request, observer, segment, hole_from);
         }
         placed
+    }
+
+    /// Whether the oldest exchange is finished; whether it can be taken is another question.
+    pub fn has_finished(&self) -> bool {
+        self.queue.oldest().is_some_and(Exchange::is_finished)
     }
 
     /// Takes the oldest exchange if it is finished and every observer has shown all of it. `flush` takes it anyway.
@@ -592,6 +583,27 @@ impl Flow {
     }
 }
 
+/// Notes when an observer saw a segment, if it belongs to this exchange.
+#[inline]
+fn place_in(exchange: &mut Exchange, is_request: bool, observer: usize, segment: &Segment<'_>, hole_from: u64) -> bool {
+    let view = &mut exchange.views[observer];
+    let (span, seen) = match is_request {
+        true => (&exchange.request, &mut view.request),
+        false => (&exchange.response, &mut view.response),
+    };
+    if !span.begun || segment.end() <= span.start || (span.ended && hole_from >= span.end) {
+        return false;
+    }
+    note(seen, span, segment, hole_from);
+    if view.pid == 0 {
+        view.pid = segment.pid;
+        view.tid = segment.tid;
+        view.cgroup = segment.cgroup;
+    }
+    true
+}
+
+#[inline]
 fn note(seen: &mut Seen, span: &Span, segment: &Segment<'_>, hole_from: u64) {
     let covers_start = segment.pos <= span.start;
     if covers_start && seen.first == 0 {

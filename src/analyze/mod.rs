@@ -4,6 +4,7 @@ pub mod elsewhere;
 pub mod engine;
 pub mod exchange;
 pub mod flow;
+pub mod ids;
 pub mod import;
 pub mod input;
 pub mod live;

@@ -7,10 +7,9 @@
 //! ordinary connection. Not found are connections from before the capture, and those through something that ends TCP or
 //! numbers its bytes itself (proxies, SYN proxies); they stay two connections with one view each.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeSet, VecDeque};
 
-use super::shard::IdHasher;
+use super::ids::IdMap;
 use crate::format::record::{Endpoint, Opened, Record, Socket};
 
 /// Openings that are remembered while their other end is awaited, newest.
@@ -40,10 +39,10 @@ struct Translated {
 /// The translated connections of all hosts.
 #[derive(Debug, Default)]
 pub struct Nat {
-    unpaired: HashMap<Beginnings, Opening, BuildHasherDefault<IdHasher>>,
+    unpaired: IdMap<Beginnings, Opening>,
     /// Oldest first; also those that are paired by now.
     order: VecDeque<Beginnings>,
-    translated: HashMap<Key, Translated, BuildHasherDefault<IdHasher>>,
+    translated: IdMap<Key, Translated>,
 }
 
 impl Nat {

@@ -79,6 +79,8 @@ pub struct Frame<'a> {
     pub server: Endpoint,
     pub client_party: &'a Party,
     pub server_party: &'a Party,
+    /// Rows of one sink that have the same number here have the same two parties, and the same two addresses.
+    pub parties: u64,
     /// Who saw this exchange.
     pub side: Observed,
     /// Head and body as on the wire; `None` when its size is not known.

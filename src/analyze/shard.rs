@@ -1,14 +1,14 @@
-//! One sixteenth of the connections: sockets by id, flows, and the rows that they yield.
+//! One of the parts that connections are split into: sockets by id, flows, and the rows that they yield.
 //!
 //! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints; see
 //! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::exchange::{Exchange, Message};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
+use super::ids::{IdMap, IdSet};
 use super::names::Host;
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink};
 use super::stream::Segment;
@@ -28,27 +28,6 @@ const REPEATED_NS: u64 = 10_000_000_000;
 const MAX_GONE: usize = 1 << 17;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
-
-/// Socket ids and sequence numbers are spread already.
-#[derive(Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
-    fn write_u16(&mut self, value: u16) {
-        self.write_u64(u64::from(value));
-    }
-}
 
 /// A socket of a host: `(host, id)`.
 type Key = (u16, u64);
@@ -125,6 +104,8 @@ struct Slot {
     /// The socket behind each observer.
     sockets: [Option<Key>; OBSERVERS],
     parties: [LastParty; 2],
+    /// [`Frame::parties`] of these two.
+    pair: u64,
     /// Block of its last event.
     touched: u64,
     /// An older flow of the same endpoints.
@@ -134,7 +115,7 @@ struct Slot {
 /// One shard.
 pub struct Shard<S> {
     pub sink: S,
-    sockets: HashMap<Key, SocketState, BuildHasherDefault<IdHasher>>,
+    sockets: IdMap<Key, SocketState>,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
     /// The newest flow of two endpoints, lower endpoint first.
@@ -150,7 +131,9 @@ pub struct Shard<S> {
     closed_before: VecDeque<Vec<Key>>,
     /// Sockets closed not long ago (UTC, ns), oldest first: to be told of them again is nothing new.
     gone: VecDeque<(u64, Key)>,
-    gone_keys: HashSet<Key, BuildHasherDefault<IdHasher>>,
+    gone_keys: IdSet<Key>,
+    /// Pairs of parties so far.
+    pairs: u64,
     /// Data of sockets that no state record names.
     pub nameless: u64,
 }
@@ -160,7 +143,7 @@ impl<S: Sink> Shard<S> {
     pub fn new(sink: S) -> Self {
         Shard {
             sink,
-            sockets: HashMap::default(),
+            sockets: IdMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
             by_ends: HashMap::new(),
@@ -171,7 +154,8 @@ impl<S: Sink> Shard<S> {
             closed: Vec::new(),
             closed_before: VecDeque::new(),
             gone: VecDeque::new(),
-            gone_keys: HashSet::default(),
+            gone_keys: IdSet::default(),
+            pairs: 0,
             nameless: 0,
         }
     }
@@ -287,8 +271,13 @@ impl<S: Sink> Shard<S> {
             cgroup: data.cgroup,
         };
         slot.flow.segment(sender, segment);
-        self.touch(place);
-        self.emit(place, hosts, false);
+        if slot.touched != self.block {
+            slot.touched = self.block;
+            self.touched.push(place);
+        }
+        if slot.flow.has_finished() {
+            self.emit(place, hosts, false);
+        }
     }
 
     /// Finds or makes the flow of a socket that has its first data: its place, which observer, and which end.
@@ -420,6 +409,7 @@ impl<S: Sink> Shard<S> {
             flow: Flow::new(ends, None, joined),
             sockets,
             parties: Default::default(),
+            pair: 0,
             touched: u64::MAX,
             previous,
         });
@@ -439,7 +429,8 @@ impl<S: Sink> Shard<S> {
     fn emit(&mut self, place: usize, hosts: &[Host], flush: bool) {
         let Some(slot) = self.slots[place].as_mut() else { return };
         while let Some(exchange) = slot.flow.take(flush) {
-            emit_exchange(slot, &exchange, &self.sockets, hosts, &mut self.sink);
+            update_parties(slot, &exchange, &self.sockets, hosts, &mut self.pairs);
+            emit_exchange(slot, &exchange, hosts, &mut self.sink);
             slot.flow.recycle(exchange);
         }
     }
@@ -752,57 +743,77 @@ fn row_key(key: Key) -> u64 {
     key.1 ^ (u64::from(key.0) << 16)
 }
 
-fn emit_exchange<S: Sink>(
+/// Looks up who is at the two ends, where it may be somebody else than at the exchange before.
+fn update_parties(
     slot: &mut Slot,
     exchange: &Exchange,
-    sockets: &HashMap<Key, SocketState, BuildHasherDefault<IdHasher>>,
+    sockets: &IdMap<Key, SocketState>,
     hosts: &[Host],
-    sink: &mut S,
+    pairs: &mut u64,
 ) {
-    let client = slot.flow.client().unwrap_or(0);
-    let (mut latencies, mut seen) = ([Latency::default(); OBSERVERS], [false; OBSERVERS]);
-    let mut best = Latency::default();
-    // The host of the observer that is preferred among those that saw it, and its boot clock then; and its connection.
-    let (mut best_seen, mut connection) = (None, None);
-    for (place, observer) in [client, 1 - client, WIRE].into_iter().enumerate() {
-        let Some(key) = slot.sockets[observer] else { continue };
-        connection = connection.or(Some(key));
-        if let Some(time) = exchange.views[observer].times().into_iter().find(|time| *time != 0) {
-            seen[place] = true;
-            best_seen = best_seen.or(Some((key.0, time)));
-            latencies[place] = latency(exchange, observer);
-            if best.total_ns.is_none() && latencies[place].total_ns.is_some() {
-                best = latencies[place];
-            }
-        }
-    }
-    let [client_latency, server_latency, _] = latencies;
-    let start = best_seen.map_or(0, |(host, time)| {
-        hosts.get(usize::from(host)).map_or(time, |host| host.utc(time))
-    });
     let edition = hosts.iter().map(|host| host.edition).sum();
     for end in 0..2 {
         let view = &exchange.views[end];
-        let last = &mut slot.parties[end];
         // Who uses a socket may become known at any time.
         let unsure = view.pid == 0 && slot.sockets[end].is_some();
-        if unsure || last.of != Some((edition, view.pid)) {
-            let state = slot.sockets[end].and_then(|key| Some((key, sockets.get(&key)?)));
-            last.party = match state {
-                Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
-                None => remote_party(hosts, best_seen, &slot.flow.ends[end]),
-            };
-            last.of = Some((edition, view.pid));
+        if !unsure && slot.parties[end].of == Some((edition, view.pid)) {
+            continue;
         }
+        let state = slot.sockets[end].and_then(|key| Some((key, sockets.get(&key)?)));
+        let party = match state {
+            Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
+            None => remote_party(hosts, first_seen(slot, exchange), &slot.flow.ends[end]),
+        };
+        if slot.pair == 0 || *party != *slot.parties[end].party {
+            *pairs += 1;
+            slot.pair = *pairs;
+        }
+        slot.parties[end] = LastParty {
+            of: Some((edition, view.pid)),
+            party,
+        };
     }
+}
+
+/// When the observer of a flow that is preferred among those that saw an exchange first saw it: its host, and its boot
+/// clock then.
+fn first_seen(slot: &Slot, exchange: &Exchange) -> Option<(u16, u64)> {
+    let client = slot.flow.client().unwrap_or(0);
+    let at = |observer: usize| Some((slot.sockets[observer]?.0, exchange.views[observer].first()?));
+    at(client).or_else(|| at(1 - client)).or_else(|| at(WIRE))
+}
+
+fn emit_exchange<S: Sink>(slot: &Slot, exchange: &Exchange, hosts: &[Host], sink: &mut S) {
+    let client = slot.flow.client().unwrap_or(0);
+    let server = 1 - client;
+    let sees = |observer: usize| slot.sockets[observer].is_some() && exchange.views[observer].first().is_some();
+    let (at_client, at_server) = (sees(client), sees(server));
+    let latency_at = |seen: bool, observer: usize| match seen {
+        true => latency(exchange, observer),
+        false => Latency::default(),
+    };
+    let client_latency = latency_at(at_client, client);
+    let server_latency = latency_at(at_server, server);
+    let mut best = client_latency;
+    if best.total_ns.is_none() {
+        best = server_latency;
+    }
+    if best.total_ns.is_none() {
+        best = latency_at(sees(WIRE), WIRE);
+    }
+    let start = first_seen(slot, exchange).map_or(0, |(host, time)| {
+        hosts.get(usize::from(host)).map_or(time, |host| host.utc(time))
+    });
+    let connection = slot.sockets[client].or(slot.sockets[server]).or(slot.sockets[WIRE]);
     let size = |span: &super::exchange::Span| (span.begun && span.ended).then(|| span.end.saturating_sub(span.start));
     let frame = Frame {
         start,
         client: slot.flow.ends[client],
-        server: slot.flow.ends[1 - client],
+        server: slot.flow.ends[server],
         client_party: &slot.parties[client].party,
-        server_party: &slot.parties[1 - client].party,
-        side: observed(seen[0], seen[1]),
+        server_party: &slot.parties[server].party,
+        parties: slot.pair,
+        side: observed(at_client, at_server),
         request_bytes: size(&exchange.request),
         response_bytes: size(&exchange.response),
         latency: best,

@@ -318,6 +318,12 @@ impl<'a> Frame<'a> {
         (about_socket && self.body.len() >= 16).then(|| u64_at(self.body, 8))
     }
 
+    /// When it was: the bodies of all kinds begin with their time (SPEC.md).
+    #[inline]
+    pub fn time(&self) -> u64 {
+        u64_at(self.body, 0)
+    }
+
     /// The record, if it is well-formed data. Most records are, and the way through [`Record`], which is as large as its
     /// largest kind, costs several times as much.
     #[inline]

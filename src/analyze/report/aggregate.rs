@@ -1,5 +1,8 @@
 //! Counts rows up: one of these for each shard, merged at the end.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
+
 use super::keyed::{Keyed, Merge, Waiting};
 use super::label::{write_named, write_party, write_service};
 use super::slowest::{Slow, Slowest};
@@ -7,6 +10,7 @@ use super::stats::{
     ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
 };
 use crate::analyze::exchange::Incomplete;
+use crate::analyze::ids::IdMap;
 use crate::analyze::protocol::mysql::Status;
 use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
 use crate::analyze::table::column::FastMap;
@@ -111,8 +115,18 @@ pub struct Aggregate {
     scratch: Scratch,
     limit: Limit,
     key: String,
+    /// By the text of the key with the path as it is.
     endpoint_of: FastMap<Box<str>, u32>,
-    service_of: FastMap<u64, u32>,
+    /// By the numbers of what is asked ([`Known`]) and of the parties.
+    ///
+    /// [`Known`]: crate::analyze::protocol::http::message::Known
+    endpoint_of_known: IdMap<(u64, u64), u32>,
+    /// By the numbers of the digest and of the parties, with the command between them.
+    digest_of: IdMap<(u64, u16, u64), u32>,
+    /// The longest `total_ns` of each digest, by its number: asked for each exchange, and the counters are far away.
+    slowest_of_digest: Vec<Option<u64>>,
+    /// By the number of the parties.
+    service_of: IdMap<u64, u32>,
 }
 
 impl Default for Aggregate {
@@ -137,7 +151,10 @@ impl Default for Aggregate {
             limit: Limit::default(),
             key: String::new(),
             endpoint_of: FastMap::default(),
-            service_of: FastMap::default(),
+            endpoint_of_known: IdMap::default(),
+            digest_of: IdMap::default(),
+            slowest_of_digest: Vec::new(),
+            service_of: IdMap::default(),
         }
     }
 }
@@ -188,8 +205,22 @@ impl Aggregate {
         all
     }
 
-    /// The endpoint of a request: looked up by the request as it is, else by its template.
+    /// The endpoint of a request.
     fn endpoint(&mut self, row: &HttpRow<'_>) -> u32 {
+        let known = (row.message.known.0, row.parties);
+        if known.0 == 0 {
+            return self.endpoint_by_text(row);
+        }
+        if let Some(number) = self.endpoint_of_known.get(&known) {
+            return *number;
+        }
+        let number = self.endpoint_by_text(row);
+        remember(&mut self.endpoint_of_known, known, number);
+        number
+    }
+
+    /// The same, looked up by the request as it is, else by its template.
+    fn endpoint_by_text(&mut self, row: &HttpRow<'_>) -> u32 {
         let message = row.message;
         let path = path(&message.target);
         let key = &mut self.key;
@@ -210,15 +241,12 @@ impl Aggregate {
         }
         write_named(key, row.server_party, &row.server);
         let number = self.endpoints.number(key);
-        if self.endpoint_of.len() >= MAX_REMEMBERED {
-            self.endpoint_of.clear();
-        }
-        self.endpoint_of.insert(raw, number);
+        remember(&mut self.endpoint_of, raw, number);
         number
     }
 
     fn service(&mut self, frame: &Frame<'_>, protocol: &str, error: bool) {
-        let number = match self.service_of.get(&frame.connection) {
+        let number = match self.service_of.get(&frame.parties) {
             Some(number) => *number,
             None => {
                 self.key.clear();
@@ -227,11 +255,8 @@ impl Aggregate {
                 write_service(&mut self.key, frame.server_party, &frame.server);
                 self.key.push('\0');
                 self.key.push_str(protocol);
-                if self.service_of.len() >= MAX_REMEMBERED {
-                    self.service_of.clear();
-                }
                 let number = self.services.number(&self.key);
-                self.service_of.insert(frame.connection, number);
+                remember(&mut self.service_of, frame.parties, number);
                 number
             }
         };
@@ -244,6 +269,14 @@ impl Aggregate {
             }
         }
     }
+}
+
+/// Adds to a map of what can be looked up again; when it is full, it begins anew.
+fn remember<K: Eq + Hash, S: BuildHasher>(map: &mut HashMap<K, u32, S>, key: K, number: u32) {
+    if map.len() >= MAX_REMEMBERED {
+        map.clear();
+    }
+    map.insert(key, number);
 }
 
 /// A prefix of at most `limit` characters.
@@ -295,27 +328,46 @@ impl Sink for Aggregate {
         self.mysql_confidence.count(row.incomplete);
         let message = row.message;
         let error = message.status == Status::Error;
-        self.key.clear();
-        self.key.push_str(command_name(message.command).unwrap_or("unknown"));
-        self.key.push('\0');
-        let mut digest = "";
-        if !message.statement.is_empty() {
-            let known = self.scratch.fingerprints.of(&message.statement);
-            self.key.push_str(&known.fingerprint);
-            digest = &known.digest;
-        }
-        self.key.push('\0');
-        write_named(&mut self.key, row.server_party, &row.server);
-        let number = self.digests.number(&self.key);
-        if let Some(stats) = self.digests.at(number) {
-            if stats.digest.is_empty() {
-                stats.digest.push_str(digest);
+        let known = match message.statement.is_empty() {
+            true => None,
+            false => Some(self.scratch.fingerprints.of(&message.statement)),
+        };
+        let asked = (
+            known.map_or(u64::MAX, |known| known.number),
+            u16::from(message.command),
+            row.parties,
+        );
+        let number = match self.digest_of.get(&asked) {
+            Some(number) => *number,
+            None => {
+                let key = &mut self.key;
+                key.clear();
+                key.push_str(command_name(message.command).unwrap_or("unknown"));
+                key.push('\0');
+                key.push_str(known.map_or("", |known| &known.fingerprint));
+                key.push('\0');
+                write_named(key, row.server_party, &row.server);
+                let number = self.digests.number(key);
+                remember(&mut self.digest_of, asked, number);
+                if self.slowest_of_digest.len() <= number as usize {
+                    self.slowest_of_digest.resize(number as usize + 1, None);
+                }
+                if let (Some(stats), Some(known)) = (self.digests.at(number), known)
+                    && stats.digest.is_empty()
+                {
+                    stats.digest.push_str(&known.digest);
+                }
+                number
             }
-            if row.latency.total_ns > stats.sample_ns {
-                stats.sample_ns = row.latency.total_ns;
-                stats.sample.clear();
-                stats.sample.push_str(prefix(&message.statement, SHOWN));
-            }
+        };
+        let slowest = &mut self.slowest_of_digest[number as usize];
+        if row.latency.total_ns > *slowest
+            && let Some(stats) = self.digests.at(number)
+        {
+            *slowest = row.latency.total_ns;
+            stats.sample_ns = row.latency.total_ns;
+            stats.sample.clear();
+            stats.sample.push_str(prefix(&message.statement, SHOWN));
         }
         let one = MysqlCount {
             incomplete: row.incomplete.is_some(),
@@ -415,7 +467,6 @@ impl Sink for Aggregate {
         if row.exchanges == 0 {
             stats.bytes += bytes;
         }
-        self.service_of.remove(&row.connection);
     }
 
     fn process(&mut self, row: &ProcessRow<'_>) {

@@ -3,8 +3,8 @@
 //! Log-linear: each power of two is split into 128 equal parts, so a percentile is off by less than 0.4 % (half a
 //! part). Only the powers of two between the smallest and the largest value are held: a key whose latencies spread over
 //! three decades costs 5 KiB. The hdrhistogram crate holds the whole range from 1 on, which is 36 KiB for each key at
-//! two significant digits; with thousands of endpoints in each of 16 shards that is the difference between 80 MiB and
-//! 600 MiB.
+//! two significant digits; with thousands of endpoints in each of 8 shards that is the difference between 40 MiB and
+//! 300 MiB.
 
 /// Parts of a power of two, as a power of two.
 const BITS: u32 = 7;

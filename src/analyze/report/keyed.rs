@@ -64,6 +64,17 @@ impl<S: Merge> Keyed<S> {
         self.entries.get_mut(number as usize).map(|entry| &mut entry.1)
     }
 
+    /// Counts all of these under a number.
+    fn count<T>(&mut self, number: u32, things: &mut Vec<T>)
+    where
+        S: Count<T>,
+    {
+        if let Some(stats) = self.at(number) {
+            things.iter().for_each(|one| stats.count(one));
+        }
+        things.clear();
+    }
+
     /// The counters of a key.
     pub fn get(&mut self, key: &str) -> &mut S {
         let number = self.number(key) as usize;
@@ -106,48 +117,41 @@ impl<S: Merge> Keyed<S> {
     }
 }
 
-/// Things to be counted that wait until there are many.
+/// Things to be counted that wait, by the number of their key, until there are many of it.
 ///
 /// The counters of an endpoint, with their histograms, are larger than what the processor keeps near, and there is one
 /// set for each endpoint in each shard: when many things of one key are counted together, its memory is fetched once.
 #[derive(Debug)]
-pub struct Waiting<T> {
-    things: Vec<T>,
-    /// Number of the key, and place in `things`.
-    order: Vec<(u32, u32)>,
-}
+pub struct Waiting<T>(Vec<Vec<T>>);
 
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
-        Waiting {
-            things: Vec::new(),
-            order: Vec::new(),
-        }
+        Waiting(Vec::new())
     }
 }
 
 impl<T> Waiting<T> {
-    /// So many are counted together.
-    const MANY: usize = 1024;
+    /// So many of one key are counted together.
+    const MANY: usize = 32;
 
     /// Counts one, now or later.
     pub fn push<S: Merge + Count<T>>(&mut self, keyed: &mut Keyed<S>, number: u32, one: T) {
-        self.order.push((number, self.things.len() as u32));
-        self.things.push(one);
-        if self.things.len() >= Self::MANY {
-            self.settle(keyed);
+        let place = number as usize;
+        if self.0.len() <= place {
+            self.0.resize_with(place + 1, Vec::new);
+        }
+        let waiting = &mut self.0[place];
+        waiting.push(one);
+        if waiting.len() >= Self::MANY {
+            keyed.count(number, waiting);
         }
     }
 
     /// Counts all that wait.
     pub fn settle<S: Merge + Count<T>>(&mut self, keyed: &mut Keyed<S>) {
-        self.order.sort_unstable();
-        for (number, place) in self.order.drain(..) {
-            if let Some(stats) = keyed.at(number) {
-                stats.count(&self.things[place as usize]);
-            }
+        for (number, waiting) in self.0.iter_mut().enumerate() {
+            keyed.count(number as u32, waiting);
         }
-        self.things.clear();
     }
 }
 

@@ -3,10 +3,11 @@
 //! The rules live beside their protocols; here their results are kept, because the same paths and statements come
 //! again and again.
 
-use std::hash::BuildHasher;
+use std::hash::Hasher;
 
 use super::column::FastMap;
-use crate::analyze::protocol::mysql::{self, Begun};
+use crate::analyze::ids::IdHasher;
+use crate::analyze::protocol::mysql::{self, Begun, Shape};
 use crate::analyze::template::Patterns;
 
 /// The path and the query of a request target (RFC 9112, 3.2).
@@ -93,16 +94,18 @@ impl Templates {
 pub struct Digest {
     pub fingerprint: String,
     pub digest: String,
+    /// What no other digest of the same [`Fingerprints`] has.
+    pub number: u64,
 }
 
-/// Statements that are remembered, each in the one place that its hash gives. Prepared statements come back, text with
-/// literals in it hardly does: neither may cost an allocation or push the other out for long.
+/// Shapes of statements that are remembered, each in the one place that the hash of its beginning gives: programs send few
+/// statements, with ever other values.
 const SLOTS: usize = 1024;
 
 /// Fingerprints and digest ids.
 #[derive(Default)]
 pub struct Fingerprints {
-    slots: Vec<(String, u32)>,
+    slots: Vec<(Shape, u32)>,
     /// Each fingerprint once, with its id.
     digests: Vec<Digest>,
     numbers: FastMap<Box<str>, u32>,
@@ -110,31 +113,34 @@ pub struct Fingerprints {
     begun: FastMap<Box<[u8]>, u32>,
     text: Vec<u8>,
     /// Of a long statement.
-    long: (String, u32),
+    long: (Shape, u32),
+    /// How often all was forgotten.
+    forgotten: u32,
 }
 
 impl Fingerprints {
     /// The fingerprint of a statement and its id.
     pub fn of(&mut self, statement: &str) -> &Digest {
         if self.digests.len() >= MAX_KEPT {
-            *self = Fingerprints::default();
+            *self = Fingerprints {
+                forgotten: self.forgotten + 1,
+                ..Fingerprints::default()
+            };
         }
         let long = statement.len() > MAX_KEY;
-        let place = match long {
-            true => 0,
-            false => {
-                self.slots.resize_with(SLOTS, Default::default);
-                self.numbers.hasher().hash_one(statement) as usize % SLOTS
-            }
-        };
+        if !long && self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, Default::default);
+        }
+        let mut hasher = IdHasher::default();
+        hasher.write(mysql::literal(statement.as_bytes()));
+        let place = (hasher.finish() >> 32) as usize % SLOTS;
         let known = if long { &self.long } else { &self.slots[place] };
-        let number = match known.0 == statement && !statement.is_empty() {
+        let number = match known.0.fits(statement) && !statement.is_empty() {
             true => known.1,
             false => {
                 let number = self.learn(statement);
                 let slot = if long { &mut self.long } else { &mut self.slots[place] };
-                slot.0.clear();
-                slot.0.push_str(statement);
+                slot.0.take(statement);
                 slot.1 = number;
                 number
             }
@@ -167,6 +173,7 @@ impl Fingerprints {
         self.digests.push(Digest {
             digest: mysql::digest(&fingerprint),
             fingerprint,
+            number: u64::from(self.forgotten) << 32 | u64::from(number),
         });
         number
     }

@@ -3,32 +3,64 @@
 //! one.
 
 use std::cell::RefCell;
-use std::hash::BuildHasher;
+use std::hash::Hasher;
 use std::ops::Range;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use foldhash::fast::FixedState;
 use memchr::memmem;
 
+use super::message::{Known, set};
 use super::parse::{self, Parsed, RequestHead, ResponseHead};
+use crate::analyze::ids::IdHasher;
 
 /// Longer heads are read each time.
 const MAX_KEPT: usize = 1024;
 /// Request heads kept for each thread, each in the place that the hash of its beginning says.
 const REQUESTS: usize = 1024;
+/// Numbers that one thread can give, as a power of two.
+const NUMBER_BITS: u32 = 40;
 /// Bytes of that beginning: method and target tell most requests apart.
 const HASHED: usize = 64;
 
 thread_local! {
-    static KNOWN: RefCell<KnownRequests> = const { RefCell::new(KnownRequests(Vec::new())) };
+    static KNOWN: RefCell<KnownRequests> = const { RefCell::new(KnownRequests::NONE) };
 }
 
-/// As [`parse::request`], from what this thread has read before, if it was there.
-pub(super) fn request(buf: &[u8]) -> Parsed<RequestHead<'_>> {
+/// As [`parse::request`]. Of a head that this thread has read before, what it asks comes as words, and not as parts.
+pub(super) fn request(buf: &[u8]) -> (Parsed<RequestHead<'_>>, Option<Rc<Words>>) {
     KNOWN.with_borrow_mut(|known| known.read(buf))
 }
 
-/// Request heads by their hashes; empty until the first is read.
-struct KnownRequests(Vec<KnownRequest>);
+/// What a request asks, ready for a message.
+#[derive(Debug)]
+pub(super) struct Words {
+    pub(super) known: Known,
+    pub(super) method: String,
+    pub(super) target: String,
+    pub(super) host: String,
+    pub(super) version: u8,
+}
+
+impl Words {
+    fn new(known: Known, head: &RequestHead<'_>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Words {
+            known,
+            method: text(head.method),
+            target: text(head.target),
+            host: text(head.authority()),
+            version: head.version,
+        }
+    }
+}
+
+struct KnownRequests {
+    /// By their hashes; empty until the first is read.
+    requests: Vec<KnownRequest>,
+    /// The last number that was given; 0 before the first.
+    numbered: u64,
+}
 
 /// A request head as it was read once.
 #[derive(Debug, Default, Clone)]
@@ -39,37 +71,66 @@ struct KnownRequest {
     method: Range<usize>,
     target: Range<usize>,
     host: Range<usize>,
+    /// When it came again.
+    words: Option<Rc<Words>>,
+}
+
+impl KnownRequest {
+    fn find_words(&mut self, known: Known) {
+        let head = RequestHead {
+            method: &self.text[self.method.clone()],
+            target: &self.text[self.target.clone()],
+            host: &self.text[self.host.clone()],
+            ..self.head
+        };
+        self.words = Some(Rc::new(Words::new(known, &head)));
+    }
 }
 
 impl KnownRequests {
-    fn read<'a>(&mut self, buf: &'a [u8]) -> Parsed<RequestHead<'a>> {
-        let end = match buf.ends_with(b"\r\n\r\n") {
+    const NONE: KnownRequests = KnownRequests {
+        requests: Vec::new(),
+        numbered: 0,
+    };
+
+    /// A number that no thread has given.
+    fn number(&mut self) -> Known {
+        static THREADS: AtomicU64 = AtomicU64::new(0);
+        if self.numbered == 0 {
+            self.numbered = THREADS.fetch_add(1, Relaxed) << NUMBER_BITS;
+        }
+        self.numbered += 1;
+        Known(self.numbered)
+    }
+
+    fn read<'a>(&mut self, buf: &'a [u8]) -> (Parsed<RequestHead<'a>>, Option<Rc<Words>>) {
+        let end = match buf.last_chunk() == Some(b"\r\n\r\n") {
             true => Some(buf.len()),
             false => memmem::find(&buf[..buf.len().min(MAX_KEPT)], b"\r\n\r\n").map(|at| at + 4),
         };
         let Some(text) = end.filter(|end| *end <= MAX_KEPT).map(|end| &buf[..end]) else {
-            return parse::request(buf);
+            return (parse::request(buf), None);
         };
-        if self.0.is_empty() {
-            self.0.resize(REQUESTS, KnownRequest::default());
+        if self.requests.is_empty() {
+            self.requests.resize(REQUESTS, KnownRequest::default());
         }
-        let place = FixedState::with_seed(0).hash_one(&text[..text.len().min(HASHED)]) as usize % REQUESTS;
-        let known = &mut self.0[place];
-        if known.text == text {
-            let head = RequestHead {
-                method: &text[known.method.clone()],
-                target: &text[known.target.clone()],
-                host: &text[known.host.clone()],
-                ..known.head
-            };
-            return Parsed::Whole(head, text.len());
+        let place = place_by_beginning(text);
+        if self.requests[place].text == text {
+            if self.requests[place].words.is_none() {
+                let number = self.number();
+                self.requests[place].find_words(number);
+            }
+            let known = &self.requests[place];
+            return (Parsed::Whole(known.head, text.len()), known.words.clone());
         }
+        let known = &mut self.requests[place];
         let parsed = parse::request(buf);
         if let Parsed::Whole(head, used) = &parsed
             && *used == text.len()
         {
             known.text.clear();
             known.text.extend_from_slice(text);
+            known.words = None;
             known.method = place_of(head.method, buf);
             known.target = place_of(head.target, buf);
             known.host = place_of(head.host, buf);
@@ -80,11 +141,18 @@ impl KnownRequests {
                 ..*head
             };
         }
-        parsed
+        (parsed, None)
     }
 }
 
-/// A response head as it was read last.
+/// Where a request head is kept.
+fn place_by_beginning(text: &[u8]) -> usize {
+    let mut hasher = IdHasher::default();
+    hasher.write(&text[..text.len().min(HASHED)]);
+    (hasher.finish() >> 32) as usize % REQUESTS
+}
+
+/// The response head that was read last.
 #[derive(Debug, Default)]
 pub(super) struct LastResponse {
     text: Vec<u8>,
@@ -92,6 +160,8 @@ pub(super) struct LastResponse {
     head: ResponseHead<'static>,
     content_type: Range<usize>,
     upgrade: Range<usize>,
+    /// The content type of what was read last, ready for a message.
+    pub(super) content_type_text: String,
 }
 
 impl LastResponse {
@@ -106,9 +176,11 @@ impl LastResponse {
             return Parsed::Whole(head, text.len());
         }
         let parsed = parse::response(buf);
-        if let Parsed::Whole(head, used) = &parsed
-            && keep(&mut self.text, buf, *used)
-        {
+        let Parsed::Whole(head, used) = &parsed else {
+            return parsed;
+        };
+        set(&mut self.content_type_text, head.content_type);
+        if keep(&mut self.text, buf, *used) {
             self.content_type = place_of(head.content_type, buf);
             self.upgrade = place_of(head.upgrade, buf);
             self.head = ResponseHead {
@@ -150,6 +222,7 @@ fn place_of(part: &[u8], buf: &[u8]) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::HttpMessage;
     use super::*;
 
     const TRIED: [&[u8]; 7] = [
@@ -170,13 +243,33 @@ mod tests {
         b"HTTP/1.1 204\n\n",
     ];
 
+    /// Reads a request with what was read before, and checks that it says what it says without.
+    fn check(buf: &[u8]) {
+        let (parsed, words) = request(buf);
+        let alone = parse::request(buf);
+        let (mut message, mut expected) = (HttpMessage::default(), HttpMessage::default());
+        match (parsed, &alone) {
+            (Parsed::Whole(head, used), Parsed::Whole(same, same_used)) => {
+                assert_eq!(used, *same_used);
+                assert_eq!((head.framing, head.expects), (same.framing, same.expects));
+                match &words {
+                    Some(words) => message.ask_again(words),
+                    None => message.ask(&head),
+                }
+                expected.ask(same);
+                assert_eq!(message, expected);
+            }
+            (parsed, _) => assert_eq!(parsed, alone),
+        }
+    }
+
     #[test]
     fn what_was_read_before_changes_nothing() {
         let mut responses = LastResponse::default();
         for before in TRIED {
             for buf in TRIED {
-                request(before);
-                assert_eq!(request(buf), parse::request(buf));
+                check(before);
+                check(buf);
             }
         }
         for before in RESPONSES {
@@ -194,7 +287,7 @@ mod tests {
             let mut buf = whole[..cut.min(whole.len())].to_vec();
             buf.extend_from_slice(&extra);
             for bytes in [whole, &buf, whole, &buf] {
-                proptest::prop_assert_eq!(request(bytes), parse::request(bytes));
+                check(bytes);
             }
         }
     }

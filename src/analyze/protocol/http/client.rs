@@ -2,9 +2,8 @@
 
 use super::super::super::exchange::{Exchange, Incomplete, MAX_WAITING, Queue, Side, Span};
 use super::super::Missing;
-use super::again;
+use super::again::{self, Words};
 use super::body::{self, Body, Chunked};
-use super::message::set;
 use super::parse::{self, Parsed, RequestHead, Wrong};
 use super::stitch::{
     HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank,
@@ -68,12 +67,13 @@ impl HttpStitcher {
         if let Some(blank) = blank(rest) {
             return Step::Used(blank);
         }
-        match again::request(rest) {
+        let (parsed, words) = again::request(rest);
+        match parsed {
             Parsed::Whole(head, used) if used <= MAX_HEAD => {
                 if head.version == 9 && (self.asked || self.doubt.is_some()) {
                     return self.malformed_request(here, rest, "request line without a version", queue);
                 }
-                self.request(here, used, &head, queue);
+                self.request(here, used, (&head, words.as_deref()), queue);
                 Step::Used(used)
             }
             Parsed::Partial if rest.len() < MAX_HEAD => Step::More,
@@ -93,7 +93,13 @@ impl HttpStitcher {
         }
     }
 
-    pub(super) fn request(&mut self, here: u64, used: usize, head: &RequestHead<'_>, queue: &mut Queue) {
+    fn request(
+        &mut self,
+        here: u64,
+        used: usize,
+        (head, words): (&RequestHead<'_>, Option<&Words>),
+        queue: &mut Queue,
+    ) {
         self.before_request(queue);
         let end = here + used as u64;
         let exchange = queue.open(blank_message);
@@ -105,10 +111,10 @@ impl HttpStitcher {
         };
         let message = http(exchange);
         message.clear_response();
-        set(&mut message.method, head.method);
-        set(&mut message.target, head.target);
-        set(&mut message.host, authority(head.target).unwrap_or(head.host));
-        message.version = head.version;
+        match words {
+            Some(words) => message.ask_again(words),
+            None => message.ask(head),
+        }
         self.announced = None;
         self.open = true;
         self.client.state = match body::of_request(&head.framing) {
@@ -165,12 +171,8 @@ impl HttpStitcher {
             ended: false,
         };
         let message = http(exchange);
-        message.clear();
-        let head = parse::request_prefix(bytes);
-        set(&mut message.method, head.method);
-        set(&mut message.target, head.target);
-        set(&mut message.host, authority(head.target).unwrap_or(head.host));
-        message.version = head.version;
+        message.clear_response();
+        message.ask(&parse::request_prefix(bytes));
         spoil(exchange, why, problem);
         self.open = true;
         self.doubt(why);
@@ -294,21 +296,4 @@ impl HttpStitcher {
         self.client.buf.clear();
         self.client.state = State::Ignore;
     }
-}
-
-/// The authority of a target in absolute form (RFC 9112, 3.2.2).
-fn authority(target: &[u8]) -> Option<&[u8]> {
-    if target.first() == Some(&b'/') {
-        return None;
-    }
-    let scheme = target
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-        .count();
-    let rest = target[scheme..].strip_prefix(b"://")?;
-    let end = rest
-        .iter()
-        .position(|b| matches!(b, b'/' | b'?' | b'#'))
-        .unwrap_or(rest.len());
-    Some(&rest[..end]).filter(|authority| !authority.is_empty())
 }

@@ -1,5 +1,8 @@
 //! What an HTTP exchange says, as the tables need it.
 
+use super::again::Words;
+use super::parse::RequestHead;
+
 /// A request and what its response says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpMessage {
@@ -9,6 +12,8 @@ pub struct HttpMessage {
     pub target: String,
     /// The Host field, or the authority of an absolute target.
     pub host: String,
+    /// Of a request that came before.
+    pub known: Known,
     /// Major * 10 + minor: 9, 10 or 11; 0 when unknown.
     pub version: u8,
     /// 0 when no final response was seen.
@@ -23,14 +28,44 @@ pub struct HttpMessage {
     pub problem: &'static str,
 }
 
+/// A number for method, target and host: requests that have the same one ask the same. 0 when there is none. It says
+/// nothing that the three do not say, so all are equal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known(pub u64);
+
+impl PartialEq for Known {
+    fn eq(&self, _: &Known) -> bool {
+        true
+    }
+}
+
+impl Eq for Known {}
+
 impl HttpMessage {
     /// Empties every field and keeps the buffers.
     pub fn clear(&mut self) {
-        self.method.clear();
-        self.target.clear();
-        self.host.clear();
-        self.version = 0;
+        self.ask(&RequestHead::default());
         self.clear_response();
+    }
+
+    /// Takes what a request asks.
+    pub(super) fn ask(&mut self, head: &RequestHead<'_>) {
+        set(&mut self.method, head.method);
+        set(&mut self.target, head.target);
+        set(&mut self.host, head.authority());
+        self.version = head.version;
+        self.known = Known(0);
+    }
+
+    /// Takes what a request that came before asks.
+    pub(super) fn ask_again(&mut self, words: &Words) {
+        if self.known.0 != words.known.0 {
+            self.method.clone_from(&words.method);
+            self.target.clone_from(&words.target);
+            self.host.clone_from(&words.host);
+            self.known = words.known;
+        }
+        self.version = words.version;
     }
 
     /// Empties what a request does not fill.

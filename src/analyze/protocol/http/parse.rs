@@ -74,6 +74,30 @@ pub struct RequestHead<'a> {
     pub expects: bool,
 }
 
+impl<'a> RequestHead<'a> {
+    /// Whom it asks: the authority of an absolute target, else the Host field (RFC 9112, 3.2.2).
+    pub fn authority(&self) -> &'a [u8] {
+        authority(self.target).unwrap_or(self.host)
+    }
+}
+
+/// The authority of a target in absolute form (RFC 9112, 3.2.2).
+fn authority(target: &[u8]) -> Option<&[u8]> {
+    if target.first() == Some(&b'/') {
+        return None;
+    }
+    let scheme = target
+        .iter()
+        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        .count();
+    let rest = target[scheme..].strip_prefix(b"://")?;
+    let end = rest
+        .iter()
+        .position(|b| matches!(b, b'/' | b'?' | b'#'))
+        .unwrap_or(rest.len());
+    Some(&rest[..end]).filter(|authority| !authority.is_empty())
+}
+
 /// A status line and the fields of interest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ResponseHead<'a> {
@@ -575,8 +599,7 @@ pub fn may_begin_request(buf: &[u8]) -> bool {
 
 /// Whether `buf` may be the start of a response.
 pub fn may_begin_response(buf: &[u8]) -> bool {
-    let n = buf.len().min(7);
-    buf[..n] == b"HTTP/1."[..n]
+    buf.starts_with(b"HTTP/1.") || (buf.len() < 7 && b"HTTP/1.".starts_with(buf))
 }
 
 /// Whether each field line of a whole head is one: a token, a colon. Asked only where the start is a guess.

@@ -158,7 +158,7 @@ impl HttpStitcher {
         exchange.response.begun = true;
         exchange.response.end = end;
         message.status = head.status;
-        set(&mut message.content_type, head.content_type);
+        message.content_type.clone_from(&self.last_response.content_type_text);
         if message.version == 0 {
             message.version = head.version;
         }

@@ -205,7 +205,7 @@ const PLAIN: [bool; 256] = {
 };
 
 /// Where the string ends that begins here; a doubled quote ends one and begins the next.
-fn string_end(b: &[u8], start: usize) -> usize {
+pub(super) fn string_end(b: &[u8], start: usize) -> usize {
     let quote = b[start];
     let mut i = start + 1;
     while let Some(n) = memchr::memchr2(quote, b'\\', &b[i.min(b.len())..]) {

@@ -13,12 +13,14 @@ mod response;
 mod result;
 mod server;
 mod session;
+mod shape;
 mod stitch;
 
 pub use command::looks_like_command;
 pub use fingerprint::{Begun, begin as begin_fingerprint, digest, fingerprint, finish as finish_fingerprint};
 pub use handshake::{looks_like_greeting, looks_like_login};
 pub use message::{MysqlMessage, Status, command_name};
+pub use shape::{Shape, literal};
 pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};
 
 /// The command bytes.
