@@ -1,12 +1,15 @@
 mod laws;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
+use crate::analyze::input;
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow};
+use crate::analyze::wanted::Wanted;
 use crate::format::block::{BlockBuilder, Class};
 use crate::format::record::{
-    Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Origin, Process, Role, Socket,
+    Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Origin, Process, Role, Socket, Workload,
 };
 
 const CLIENT: u64 = (7 << 32) | 1;
@@ -633,31 +636,37 @@ fn fork_and_exec_are_one_process_and_exec_again_is_another() {
     );
 }
 
-#[test]
-fn a_window_reads_only_its_blocks_and_joins_older_connections() {
-    use crate::analyze::input::{self, Mapped};
-    use crate::analyze::wanted::Wanted;
-    use crate::format::Writer;
+const SECOND: u64 = 1_000_000_000;
 
-    const SECOND: u64 = 1_000_000_000;
-    let length = (GET.len() as u32, OK.len() as u32);
-    let mut writer = Writer::new(Vec::new(), &header(), 1).expect("writes to memory");
+/// Sixty minutes, with an exchange in each, in a capture file whose blocks are minutes. The connections of the minutes, and
+/// `more` state in the first block.
+fn an_hour(connection: impl Fn(u32) -> u64, more: &[Record<'_>]) -> (tempfile::TempDir, [input::Mapped; 1]) {
+    let mut writer = crate::format::Writer::new(Vec::new(), &header(), 1).expect("writes to memory");
+    let mut exchanges = BTreeMap::new();
     for minute in 0..60u32 {
         let mut state = BlockBuilder::new(Class::State);
         let mut events = BlockBuilder::new(Class::Events);
         if minute == 0 {
-            state.push(&client(CLIENT, 5000));
-            state.push(&server(SERVER, 5000));
+            more.iter().for_each(|record| _ = state.push(record));
         }
+        let client_id = (connection(minute) << 32) | 1;
+        let server_id = client_id + 1;
+        let port = 5000 + exchanges.len() as u16;
+        let before = exchanges.entry(client_id).or_insert_with(|| {
+            state.push(&client(client_id, port));
+            state.push(&server(server_id, port));
+            0
+        });
         let time = u64::from(minute) * 60 * SECOND;
         for record in [
-            up(CLIENT, time + 1000, minute * length.0, GET),
-            up(SERVER, time + 1100, minute * length.0, GET),
-            down(SERVER, time + 5000, minute * length.1, OK),
-            down(CLIENT, time + 5200, minute * length.1, OK),
+            up(client_id, time + 1000, *before * GET.len() as u32, GET),
+            up(server_id, time + 1100, *before * GET.len() as u32, GET),
+            down(server_id, time + 5000, *before * OK.len() as u32, OK),
+            down(client_id, time + 5200, *before * OK.len() as u32, OK),
         ] {
             events.push(&record);
         }
+        *before += 1;
         for mut builder in [state, events] {
             if !builder.is_empty() {
                 writer.write(&builder.take()).expect("writes to memory");
@@ -668,26 +677,33 @@ fn a_window_reads_only_its_blocks_and_joins_older_connections() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("hour.mdf");
     std::fs::write(&path, bytes).expect("a file");
-    let files = [Mapped::open(&path).expect("a capture")];
-    let window = |from, to| Wanted {
-        from,
-        to,
-        ..Wanted::default()
-    };
-    let run = |wanted: &Wanted| {
-        let mut engine = Engine::new(|_| Texts::default());
-        let captures = input::captures(&files, &mut engine).expect("a capture");
-        input::feed(&captures, wanted, &mut engine, |_, _| Ok(())).expect("blocks");
-        let (sinks, totals) = engine.finish(&[]);
-        let mut rows: Vec<_> = sinks.into_iter().flat_map(|sink| sink.0).map(|row| row.3).collect();
-        rows.sort();
-        (rows, totals.blocks)
-    };
-    let (all, blocks) = run(&Wanted::default());
+    let mapped = input::Mapped::open(&path).expect("a capture");
+    (folder, [mapped])
+}
+
+/// The rows of what is wanted of a capture, and how many blocks were read for them.
+fn wanted_rows(files: &[input::Mapped], wanted: &Wanted) -> (Vec<String>, u64) {
+    let mut engine = Engine::new(|_| Texts::default());
+    let captures = input::captures(files, &mut engine).expect("a capture");
+    input::feed(&captures, wanted, &mut engine, |_, _| Ok(())).expect("blocks");
+    let (sinks, totals) = engine.finish(&[]);
+    let mut rows: Vec<_> = sinks.into_iter().flat_map(|sink| sink.0).map(|row| row.3).collect();
+    rows.sort();
+    (rows, totals.blocks)
+}
+
+#[test]
+fn a_window_reads_only_its_blocks_and_joins_older_connections() {
+    let (_folder, files) = an_hour(|_| 7, &[]);
+    let (all, blocks) = wanted_rows(&files, &Wanted::default());
     assert_eq!((all.len(), blocks), (61, 61));
     // Unix time of the test's boot is 1 ms.
-    let (from, to) = (30 * 60 * SECOND, 31 * 60 * SECOND + 30 * SECOND);
-    let (some, blocks) = run(&window(Some(from), Some(to)));
+    let window = Wanted {
+        from: Some(30 * 60 * SECOND),
+        to: Some(31 * 60 * SECOND + 30 * SECOND),
+        ..Wanted::default()
+    };
+    let (some, blocks) = wanted_rows(&files, &window);
     assert_eq!(blocks, 1 + 2, "the state and two minutes: {some:?}");
     assert_eq!(
         some.iter()
@@ -696,9 +712,61 @@ fn a_window_reads_only_its_blocks_and_joins_older_connections() {
         2
     );
     assert!(some.iter().any(|row| row.contains("lost=0")), "{some:?}");
-    let (of_port, blocks) = run(&Wanted {
-        ports: vec![4711],
-        ..Wanted::default()
-    });
-    assert!(of_port.len() <= 2 && blocks == 1, "{of_port:?}");
+}
+
+#[test]
+fn what_is_wanted_of_a_port_a_process_or_a_pod_reads_only_its_blocks() {
+    let pod = |cgroup: u64, pod: &'static str| {
+        Record::Workload(Workload {
+            time: 5,
+            cgroup,
+            container_id: "",
+            runtime: "containerd",
+            container: "app",
+            pod_uid: "",
+            pod,
+            namespace: "shop",
+            workload: "",
+            labels: "",
+        })
+    };
+    let of_pod = |mut socket: Record<'static>, cgroup: u64, pid: u32| {
+        if let Record::Socket(socket) = &mut socket {
+            (socket.cgroup, socket.pid) = (cgroup, pid);
+        }
+        socket
+    };
+    // One connection of a pod of its own, in the minutes 7 and 40; one that lasts all the time.
+    let own = 0x0123_4567;
+    let more = [
+        pod(51, "cart-0"),
+        pod(52, "cart-1"),
+        of_pod(client((own << 32) | 1, 4711), 51, 4001),
+        of_pod(server((own << 32) | 2, 4711), 52, 4002),
+    ];
+    let (_folder, files) = an_hour(|minute| if matches!(minute, 7 | 40) { own } else { 7 }, &more);
+    let wanted = |change: &dyn Fn(&mut Wanted)| {
+        let mut wanted = Wanted::default();
+        change(&mut wanted);
+        wanted_rows(&files, &wanted)
+    };
+    let (all, blocks) = wanted(&|_| {});
+    let state = blocks - 60;
+    assert_eq!(all.iter().filter(|row| row.starts_with("GET")).count(), 60);
+    for change in [
+        (&|wanted: &mut Wanted| wanted.ports = vec![4711]) as &dyn Fn(&mut Wanted),
+        &|wanted| wanted.pids = vec![4001],
+        &|wanted| wanted.pods = vec!["shop/cart-0".into()],
+        &|wanted| wanted.pods = vec!["cart-1".into()],
+    ] {
+        let (rows, blocks) = wanted(change);
+        assert_eq!(blocks, state + 2, "{rows:?}");
+        assert_eq!(rows.iter().filter(|row| row.starts_with("GET")).count(), 2, "{rows:?}");
+    }
+    for change in [
+        (&|wanted: &mut Wanted| wanted.ports = vec![4712]) as &dyn Fn(&mut Wanted),
+        &|wanted| wanted.pods = vec!["other/cart-0".into()],
+    ] {
+        assert_eq!(wanted(change).1, state);
+    }
 }
