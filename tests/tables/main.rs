@@ -6,6 +6,7 @@
 mod support;
 
 mod order;
+mod progress;
 mod readers;
 
 use std::path::Path;
