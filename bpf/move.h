@@ -9,6 +9,9 @@
 #define MSG_DONTWAIT 0x40
 #define MSG_ERRQUEUE 0x2000
 
+/* What is received with these is no next part of the stream: looked at only, reports of the kernel, urgent data. */
+#define NOT_OF_STREAM (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)
+
 /* include/net/sock.h, enum sock_flags: tcp_fin() has seen the other end's FIN. */
 #define SOCK_DONE 1
 

@@ -70,7 +70,7 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 			send_failed(sk);
 		return 0;
 	}
-	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
+	if (flags & NOT_OF_STREAM)
 		return 0;
 	entry = begin_data(&head, sk, len, 0, direction, id, 0, slot);
 	if (!entry)

@@ -506,6 +506,7 @@ fn child_shapes() {
     // Looking does not take.
     let mut peeked = [0u8; 16];
     server.peek(&mut peeked).expect("peek");
+    peek_twice(inn);
     take(&mut server, sent - n, n);
 
     // sendmmsg of three messages of two pieces each.
@@ -601,6 +602,25 @@ fn send_pieces(fd: i32, stream: &[u8], lens: &[usize]) -> usize {
     };
     assert_eq!(n, at as isize);
     at
+}
+
+/// recvmmsg that looks at the same bytes with each of its two messages.
+fn peek_twice(fd: i32) {
+    let mut buffer = [0u8; 16];
+    let mut piece = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: all zero is a valid header; both point at the piece, it at the buffer; both outlive the call.
+    let n = unsafe {
+        let mut messages: [libc::mmsghdr; 2] = std::mem::zeroed();
+        for message in &mut messages {
+            message.msg_hdr.msg_iov = &raw mut piece;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+        libc::recvmmsg(fd, messages.as_mut_ptr(), 2, libc::MSG_PEEK, std::ptr::null_mut())
+    };
+    assert_eq!(n, 2);
 }
 
 #[test]
