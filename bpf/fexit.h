@@ -28,7 +28,7 @@ static __always_inline int returned(struct socket *socket, struct msghdr *msg, i
 		head.cut = MDF_CUT_NOT_VISIBLE;
 		return emit_bare(&head);
 	}
-	return emit_message(&head, (u64)msg, slot);
+	return direction == MDF_SENT ? emit_sent(&head, (u64)msg, slot) : emit_message(&head, (u64)msg, slot);
 }
 
 /* What is behind a program's context as plain numbers: shared helpers take kernel addresses as such. */

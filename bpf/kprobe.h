@@ -74,7 +74,7 @@ static __always_inline int send_returned(struct pt_regs *ctx, u32 slot)
 		if (call->kind == CALL_PAGE)
 			emit_page(&head, call->msg, call->flags);
 		else
-			emit_message(&head, call->msg, slot);
+			emit_sent(&head, call->msg, slot);
 	}
 	bpf_map_delete_elem(&inflights, &key);
 	return 0;

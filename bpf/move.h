@@ -55,6 +55,31 @@ static __noinline int counted_pos(struct sock *sk, struct entry *entry, u32 len,
 	return pos;
 }
 
+/* A receive call passes over the urgent byte only where it begins; it ends before one that is farther on
+ * (tcp_recvmsg_locked). Nobody else tells of the byte where its sender is not recorded.
+ */
+static __noinline int emit_passed_over(const struct mdf_data *next)
+{
+	struct mdf_data *record = RESERVE(struct mdf_data);
+
+	if (record) {
+		*record = *next;
+		record->cut = MDF_CUT_URGENT;
+		record->captured = 0;
+		record->pos = next->pos - 1;
+		record->len = 1;
+		submit(record, sizeof(*record));
+	}
+	return 0;
+}
+
+/* The last byte that is sent with MSG_OOB is urgent (tcp_mark_urg). */
+static __always_inline void mark_urgent(struct mdf_data *head, u64 flags)
+{
+	if (flags & MSG_OOB)
+		head->cut = MDF_CUT_URGENT;
+}
+
 /* Fills what a data record says beside its payload: head->captured is the payload that is worth reading. NULL when it
  * is not to be recorded. The caller has asked select_current(). after: bytes of the same call that follow these.
  * now: when the call returned; 0: the clock is read if nobody told when it began.
@@ -99,6 +124,8 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 	head->len = len;
 	head->pid = task >> 32;
 	head->tid = task;
+	if (direction == MDF_RECEIVED && head->pos == LOAD(struct tcp_sock, sk, urg_seq) + 1)
+		emit_passed_over(head);
 	return entry;
 }
 

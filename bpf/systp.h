@@ -67,6 +67,8 @@ static __noinline int emit_returned(const struct result *result)
 		head.cut = MDF_CUT_NOT_VISIBLE;
 		return emit_bare(&head);
 	}
+	if (result->direction == MDF_SENT)
+		mark_urgent(&head, result->flags);
 	if (result->flat)
 		return emit_user(&head, (void *)result->flat);
 	return emit_vector(&head, &result->start, SLOT_SEND);

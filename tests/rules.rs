@@ -367,6 +367,25 @@ fn the_answer_to_bytes_that_are_no_request_is_a_row() {
     }
 }
 
+/// Between two requests, behind one, within one, and one after the other.
+#[test]
+fn urgent_bytes_are_no_part_of_a_request() {
+    let rows = http("urgent");
+    assert_eq!(rows.len(), 5);
+    for (row, query) in rows.iter().zip(["1", "2", "3", "4", "5"]) {
+        expect(row, &[("query", query.into()), ("request_bytes", 31.into())]);
+        measured(row, 200, 152);
+    }
+    expect(
+        &connections("http/urgent")[0],
+        &[
+            ("lost_bytes", 0.into()),
+            ("unread_bytes", 0.into()),
+            ("bytes_sent", 160.into()),
+        ],
+    );
+}
+
 #[test]
 fn a_head_that_never_ends_is_a_row_with_its_time() {
     let row = the(&http("nginx"), "query", "slow");
