@@ -12,24 +12,6 @@
 /* What is received with these is no next part of the stream: looked at only, reports of the kernel, urgent data. */
 #define NOT_OF_STREAM (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)
 
-/* include/net/sock.h, enum sock_flags: tcp_fin() has seen the other end's FIN. */
-#define SOCK_DONE 1
-
-/* The position after the last byte that was moved, as the kernel numbers it. A FIN takes a sequence number: the receive
- * call that meets it behind its data passes it too.
- */
-static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
-{
-	u32 copied;
-
-	if (direction == MDF_SENT)
-		return LOAD(struct tcp_sock, sk, write_seq);
-	copied = LOAD(struct tcp_sock, sk, copied_seq);
-	if (LOAD(struct sock, sk, __sk_common.skc_flags) & (1 << SOCK_DONE) && copied == LOAD(struct tcp_sock, sk, rcv_nxt))
-		return copied - 1;
-	return copied;
-}
-
 /* Under kTLS the kernel's positions count records, not plaintext, and an MPTCP socket numbers its bytes elsewhere: there
  * the bytes are counted from where the socket was first used. On both ends alike, if both are followed from the start.
  */
@@ -94,7 +76,7 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 
 	if (!now && !timed)
 		now = bpf_ktime_get_boot_ns();
-	entry = use_socket(sk, entry, now, slot);
+	entry = use_socket(sk, entry, now, slot, direction == MDF_RECEIVED ? len + after : 0);
 	if (!entry)
 		return NULL;
 	head->kind = MDF_DATA;

@@ -769,6 +769,17 @@ fn filters_select_and_children_are_followed() {
         let pid: u32 = value(&output, "pid");
         let records = of_kind!(seen, Process).filter(|p| p.origin == Origin::Exec && p.ppid == pid);
         assert_eq!(records.filter(|p| p.cgroup == cgroup).count(), 51, "{backend}");
+        // Who accepts a connection is known by its first bytes; its socket begins with them all the same.
+        let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| {
+            config.filter.pids = vec![std::process::id()];
+        });
+        let accepted = |s: &Socket| s.role == Role::Server;
+        for server in seen.sockets().into_iter().filter(accepted) {
+            let first = |direction| seen.data(server.id, direction)[0].pos;
+            let starts = (first(Direction::Sent), first(Direction::Received));
+            assert_eq!((server.send_pos, server.receive_pos), starts, "{backend}");
+        }
+        assert_eq!(seen.sockets().into_iter().filter(accepted).count(), 2, "{backend}");
         // The parent of the cgroup takes its subtree.
         let (_, seen, _, _) = record(backend, "child_exchanges", |config, cgroup| {
             config.filter.dynamic = true;
