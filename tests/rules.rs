@@ -1,4 +1,4 @@
-//! The rules of HTTP/1.x and of the MySQL protocol, each shown on bytes that real programs sent. What no real program
+//! The rules of HTTP/1.x and of the MySQL protocol, and of who is behind an exchange, each shown on bytes that real programs sent. What no real program
 //! would send is in the unit tests of the protocols.
 //!
 //! fixtures/http and fixtures/mysql say which programs, and how to make the captures again.
@@ -8,7 +8,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use masdeepflow::format::record::{Origin, Record};
 use serde_json::Value;
+use support::captures::{self, Place};
 use support::packets::{Packet, edit};
 use support::{count, rows};
 
@@ -826,4 +828,58 @@ fn what_was_inferred_of_a_session_is_said() {
             "{capture}"
         );
     }
+}
+
+// ---- who it was ------------------------------------------------------------------------------------------------
+
+/// The exchanges of a recording, had something become of its records: all columns but these.
+#[track_caller]
+fn exchanges_without(columns: &[&str], place: impl Fn(&mut Record<'_>) -> Place) -> Vec<Value> {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("changed.mdf");
+    captures::edit(Path::new("fixtures/nginx-curl.mdf"), &file, place);
+    let mut rows = rows(&file, "http");
+    for row in &mut rows {
+        let row = row.as_object_mut().expect("a row");
+        columns.iter().for_each(|column| assert!(row.remove(*column).is_some()));
+    }
+    rows
+}
+
+#[test]
+fn a_dropped_exec_or_cgroup_event_costs_no_attribution() {
+    let whole = exchanges_without(&[], |_| Place::Here);
+    let known = |row: &&Value| {
+        row["client_comm"] == "curl" && row["server_comm"] == "nginx" && row["client_cgroup"].is_string()
+    };
+    assert_eq!(whole.iter().filter(known).count(), whole.len());
+    assert!(whole.len() > 5);
+
+    // Bytes carry the process that moved them, and its cgroup: of all that processes tell only their names are missing.
+    let names = ["client_comm", "server_comm"];
+    let nameless = exchanges_without(&names, |record| match record {
+        Record::Process(_) => Place::Nowhere,
+        _ => Place::Here,
+    });
+    assert_eq!(nameless, exchanges_without(&names, |_| Place::Here));
+    let paths = ["client_cgroup", "server_cgroup"];
+    let pathless = exchanges_without(&paths, |record| match record {
+        Record::Cgroup(_) => Place::Nowhere,
+        _ => Place::Here,
+    });
+    assert_eq!(pathless, exchanges_without(&paths, |_| Place::Here));
+
+    // What is read from /proc when a nameless process shows itself, or when the next part begins, tells the rest.
+    let later = exchanges_without(&[], |record| match record {
+        // nginx is what its first process ran; the others were forked.
+        Record::Process(process) if process.origin == Origin::Fork && process.comm != b"nginx" => Place::Nowhere,
+        Record::Process(process) => {
+            process.origin = Origin::Snapshot;
+            process.time = u64::MAX;
+            Place::Last
+        }
+        Record::Cgroup(_) => Place::Last,
+        _ => Place::Here,
+    });
+    assert_eq!(later, whole);
 }
