@@ -103,6 +103,26 @@ fn a_response_to_head_has_a_length_and_no_body() {
     measured(&the(&rows, "query", "1"), 200, 152);
 }
 
+/// Node answers HEAD without a length, nginx with one. Both did so in a pipeline.
+#[test]
+fn answers_to_head_swallow_nothing_where_requests_were_not_captured() {
+    for (capture, pipelined) in [("node", 3), ("nginx", 4)] {
+        let from_server = |packet: &Packet| u16::from_be_bytes([packet.bytes[34], packet.bytes[35]]) < 10_000;
+        let (_folder, file) = changed(&format!("http/{capture}"), |_, packet| from_server(packet));
+        let (whole, answers) = (http(capture), rows(&file, "http"));
+        let port = &whole.iter().rfind(|row| row["method"] == "HEAD").expect("HEAD")["client_port"];
+        let said = |rows: &[Value]| {
+            let mut these: Vec<_> = rows.iter().filter(|row| row["client_port"] == *port).collect();
+            these.sort_by_key(|row| row["sequence"].as_u64());
+            let answer = |row: &Value| (row["status"].clone(), row["response_bytes"].clone());
+            these.into_iter().map(answer).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&answers), said(&whole), "{capture}");
+        assert_eq!(said(&answers).len(), pipelined, "{capture}");
+        assert_eq!(count(&answers, "complete", true), 0, "{capture}");
+    }
+}
+
 #[test]
 fn responses_204_and_304_have_no_body() {
     let rows = http("nginx");

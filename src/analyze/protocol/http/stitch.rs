@@ -32,10 +32,9 @@ pub(super) enum State {
     Start,
     /// Inside a body with so many bytes to come.
     Length(u64),
-    /// After a head that declares so many bytes, which may not be there at all: the method of the request is unknown
-    /// (HEAD?), or the server refused the body that `Expect: 100-continue` announced. What looks like the next head is
-    /// taken for it.
-    Maybe(u64),
+    /// After a head that declares a body, which may not be there at all: the method of the request is unknown (HEAD?), or
+    /// the server refused the body that `Expect: 100-continue` announced. What looks like the next head is taken for it.
+    Maybe(Declared),
     Chunked(Chunked),
     /// Inside a response that ends with the connection.
     UntilClose,
@@ -43,6 +42,32 @@ pub(super) enum State {
     Lost(Lost),
     /// Nothing more of interest.
     Ignore,
+}
+
+/// The body that a head declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Declared {
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+impl Declared {
+    pub(super) fn length(self) -> Option<u64> {
+        match self {
+            Declared::Length(length) => Some(length),
+            Declared::Chunked | Declared::UntilClose => None,
+        }
+    }
+
+    /// Where the direction is once it is sure that the body is there.
+    pub(super) fn state(self) -> State {
+        match self {
+            Declared::Length(length) => State::Length(length),
+            Declared::Chunked => State::Chunked(Chunked::default()),
+            Declared::UntilClose => State::UntilClose,
+        }
+    }
 }
 
 /// How a direction got lost.
@@ -78,6 +103,13 @@ impl Default for Half {
 }
 
 impl Half {
+    /// No head can be told from a body that is not seen: it is there.
+    pub(super) fn believe_body(&mut self) {
+        if let State::Maybe(declared) = self.state {
+            self.state = declared.state();
+        }
+    }
+
     fn keep(&mut self, pos: u64, bytes: &[u8]) {
         self.buf_pos = pos;
         self.lined = memchr::memchr(b'\n', bytes).is_some();
@@ -493,9 +525,10 @@ pub(super) fn spoil(exchange: &mut Exchange, why: Incomplete, problem: &'static 
     }
 }
 
-/// Whether the beginning of a head, where a body of `left` bytes may stand instead, is worth waiting for the rest of.
-/// `sure` bytes of a head do not come by chance.
-pub(super) fn may_grow(rest: &[u8], left: u64, sure: usize) -> bool {
+/// Whether the beginning of a head, where a body may stand instead, is worth waiting for the rest of. `sure` bytes of a head
+/// do not come by chance.
+pub(super) fn may_grow(rest: &[u8], declared: Declared, sure: usize) -> bool {
+    let left = declared.length().unwrap_or(u64::MAX);
     rest.len() < MAX_HEAD && (rest.len() >= sure || (rest.len() as u64) < left)
 }
 
