@@ -422,6 +422,27 @@ fn a_head_that_never_ends_is_a_row_with_its_time() {
 }
 
 #[test]
+fn a_head_that_is_unfinished_when_the_capture_ends_is_a_row() {
+    let mut over = false;
+    let (_folder, file) = changed("http/nginx", |_, packet| {
+        let keep = !over;
+        over |= has(packet, "GET /ok?slow");
+        keep
+    });
+    let row = the(&rows(&file, "http"), "query", "slow");
+    expect(
+        &row,
+        &[
+            ("method", "GET".into()),
+            ("status", Value::Null),
+            ("incomplete_reason", "no_response".into()),
+            ("why", "capture ended within the head".into()),
+        ],
+    );
+    assert!(row["start"].as_str().is_some_and(|start| start > "2020"), "{row:#}");
+}
+
+#[test]
 fn the_times_of_both_ends_are_told_and_their_difference_is_the_network() {
     let rows = rows(Path::new("fixtures/nginx-curl.mdf"), "http");
     assert!(rows.len() > 5);

@@ -588,6 +588,11 @@ impl Flow {
     /// The capture ends here: settles, and says of what is unfinished that it is.
     pub fn finish(&mut self) {
         self.settle();
+        // A command of MySQL is an exchange from its first byte on.
+        if let Speaks::Http(stitcher) = &mut self.speaks {
+            stitcher.finish(&mut self.queue);
+            self.place_early();
+        }
         for exchange in self.queue.iter_mut() {
             if !exchange.is_finished() {
                 let reason = if exchange.response.begun {

@@ -305,6 +305,27 @@ fn bytes_that_one_end_cannot_read_are_taken_from_the_other_in_any_order() {
     assert!(rows[0].contains("sent=28 received=43 exchanges=0 lost=0"), "{rows:?}");
 }
 
+#[test]
+fn a_head_that_is_unfinished_when_the_capture_ends_is_explained() {
+    for cut in 1..GET.len() {
+        // The first of its connection is a row once it can be told what it is.
+        let first = rows(&[&both(&[up(CLIENT, 1000, 0, &GET[..cut])])]);
+        let told = |row: &String| row.contains("no_response") || row.contains("why=no whole exchange");
+        assert!(first.iter().any(told), "{cut}: {first:?}");
+        let later = rows(&[&both(&[
+            up(CLIENT, 1000, 0, GET),
+            down(CLIENT, 5200, 0, OK),
+            up(CLIENT, 6000, GET.len() as u32, &GET[..cut]),
+        ])]);
+        assert!(
+            later[0].starts_with("GET /a 200 client total=Some(4200)"),
+            "{cut}: {later:?}"
+        );
+        assert!(later[1].ends_with("pid 100 -> 200 no_response"), "{cut}: {later:?}");
+        assert!(later[2].contains("exchanges=2"), "{cut}: {later:?}");
+    }
+}
+
 /// Bytes that were sent with MSG_OOB, or received beside the stream.
 fn urgent(record: Record<'static>) -> Record<'static> {
     match record {

@@ -279,17 +279,21 @@ impl HttpStitcher {
         self.doubt(reason);
     }
 
+    /// No more comes of the head that has begun, if one has: what is there of it is the request.
+    pub(super) fn head_ended(&mut self, why: Incomplete, problem: &'static str, queue: &mut Queue) -> bool {
+        if self.client.state != State::Start || self.client.buf.is_empty() {
+            return false;
+        }
+        let buf = std::mem::take(&mut self.client.buf);
+        self.cut_request(self.client.buf_pos, &buf, why, problem, queue);
+        true
+    }
+
     pub(super) fn client_end(&mut self, pos: u64, queue: &mut Queue) {
+        if self.head_ended(Incomplete::Malformed, HEAD_ENDED, queue) {
+            self.request_ended(pos, queue);
+        }
         match self.client.state {
-            State::Start if !self.client.buf.is_empty() => {
-                let buf = std::mem::take(&mut self.client.buf);
-                if parse::request_prefix(&buf).method.is_empty() {
-                    self.skipped += buf.len() as u64;
-                } else {
-                    self.cut_request(self.client.buf_pos, &buf, Incomplete::Malformed, HEAD_ENDED, queue);
-                    self.request_ended(pos, queue);
-                }
-            }
             // An early response is the usual reason to stop in a body; its last byte is the last that was sent.
             State::Length(_) | State::Maybe(_) | State::Chunked(_) => self.request_ended(pos, queue),
             _ => {}

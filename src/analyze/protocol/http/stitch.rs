@@ -22,6 +22,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 pub(super) const HEAD_TOO_LONG: &str = "head longer than 64 KiB";
 pub(super) const HEAD_CUT: &str = "head not captured in full";
 pub(super) const HEAD_ENDED: &str = "connection ended within the head";
+pub(super) const HEAD_UNFINISHED: &str = "capture ended within the head";
 pub(super) const NOT_A_REQUEST: &str = "answer to bytes that are no request";
 pub(super) const HEAD_ANSWERED: &str = "answered before the head was complete";
 
@@ -209,6 +210,11 @@ impl HttpStitcher {
     /// Bytes that belong to no message that was understood.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// The capture is over: a request of which too little is there to be an exchange so far becomes one.
+    pub fn finish(&mut self, queue: &mut Queue) {
+        self.head_ended(Incomplete::NoResponse, HEAD_UNFINISHED, queue);
     }
 
     fn half(&mut self, from: Side) -> &mut Half {
