@@ -140,6 +140,7 @@ fn reassemble(bencher: Bencher) {
                 pid: 0,
                 tid: 0,
                 cgroup: 0,
+                urgent: false,
             };
             if stream.offer(&segment) == Offer::Now {
                 stream.advance(&segment);

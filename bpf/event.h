@@ -46,6 +46,7 @@ enum mdf_cut {
 	MDF_CUT_KERNEL_PAGES = 3,
 	MDF_CUT_SEGMENTS = 4,
 	MDF_CUT_NOT_VISIBLE = 5,
+	MDF_CUT_URGENT = 6,
 };
 enum mdf_ending {
 	MDF_ENDING_CLOSED = 1,

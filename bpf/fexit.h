@@ -20,7 +20,7 @@ static __always_inline int returned(struct socket *socket, struct msghdr *msg, i
 			send_failed(sk);
 		return 0;
 	}
-	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
+	if (flags & NOT_OF_STREAM)
 		return 0;
 	if (!begin_data(&head, sk, len, 0, direction, task, bpf_ktime_get_boot_ns(), slot))
 		return 0;
@@ -28,7 +28,7 @@ static __always_inline int returned(struct socket *socket, struct msghdr *msg, i
 		head.cut = MDF_CUT_NOT_VISIBLE;
 		return emit_bare(&head);
 	}
-	return emit_message(&head, (u64)msg, slot);
+	return direction == MDF_SENT ? emit_sent(&head, (u64)msg, slot) : emit_message(&head, (u64)msg, slot);
 }
 
 /* What is behind a program's context as plain numbers: shared helpers take kernel addresses as such. */

@@ -116,4 +116,11 @@ static __always_inline int emit_message(struct mdf_data *head, u64 msg, u32 slot
 	return emit_iter(head, (struct iov_iter *)(msg + bpf_core_field_offset(((struct msghdr *)0)->msg_iter)), slot);
 }
 
+/* For a message that was sent. */
+static __always_inline int emit_sent(struct mdf_data *head, u64 msg, u32 slot)
+{
+	mark_urgent(head, LOAD(struct msghdr, (void *)msg, msg_flags));
+	return emit_message(head, msg, slot);
+}
+
 #endif

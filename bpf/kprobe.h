@@ -74,7 +74,7 @@ static __always_inline int send_returned(struct pt_regs *ctx, u32 slot)
 		if (call->kind == CALL_PAGE)
 			emit_page(&head, call->msg, call->flags);
 		else
-			emit_message(&head, call->msg, slot);
+			emit_sent(&head, call->msg, slot);
 	}
 	bpf_map_delete_elem(&inflights, &key);
 	return 0;
@@ -159,7 +159,7 @@ static __always_inline int kprobe_received_one(struct pt_regs *ctx)
 	if (copied <= 0)
 		return 0;
 	call = call_in_progress(task, true);
-	if (!call || call->sk != (u64)sk || call->flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
+	if (!call || call->sk != (u64)sk || call->flags & NOT_OF_STREAM)
 		return 0;
 	/* A splice tidies up once per pipeful. */
 	if (call->kind == CALL_SPLICE)

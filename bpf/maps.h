@@ -64,6 +64,8 @@ struct many {
 	u64 at;
 	u32 left; /* bytes from here to the end of the call */
 	u32 direction;
+	u32 flags; /* MSG_… */
+	u32 pad;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -9,23 +9,8 @@
 #define MSG_DONTWAIT 0x40
 #define MSG_ERRQUEUE 0x2000
 
-/* include/net/sock.h, enum sock_flags: tcp_fin() has seen the other end's FIN. */
-#define SOCK_DONE 1
-
-/* The position after the last byte that was moved, as the kernel numbers it. A FIN takes a sequence number: the receive
- * call that meets it behind its data passes it too.
- */
-static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
-{
-	u32 copied;
-
-	if (direction == MDF_SENT)
-		return LOAD(struct tcp_sock, sk, write_seq);
-	copied = LOAD(struct tcp_sock, sk, copied_seq);
-	if (LOAD(struct sock, sk, __sk_common.skc_flags) & (1 << SOCK_DONE) && copied == LOAD(struct tcp_sock, sk, rcv_nxt))
-		return copied - 1;
-	return copied;
-}
+/* What is received with these is no next part of the stream: looked at only, reports of the kernel, urgent data. */
+#define NOT_OF_STREAM (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)
 
 /* Under kTLS the kernel's positions count records, not plaintext, and an MPTCP socket numbers its bytes elsewhere: there
  * the bytes are counted from where the socket was first used. On both ends alike, if both are followed from the start.
@@ -52,6 +37,31 @@ static __noinline int counted_pos(struct sock *sk, struct entry *entry, u32 len,
 	return pos;
 }
 
+/* A receive call passes over the urgent byte only where it begins; it ends before one that is farther on
+ * (tcp_recvmsg_locked). Nobody else tells of the byte where its sender is not recorded.
+ */
+static __noinline int emit_passed_over(const struct mdf_data *next)
+{
+	struct mdf_data *record = RESERVE(struct mdf_data);
+
+	if (record) {
+		*record = *next;
+		record->cut = MDF_CUT_URGENT;
+		record->captured = 0;
+		record->pos = next->pos - 1;
+		record->len = 1;
+		submit(record, sizeof(*record));
+	}
+	return 0;
+}
+
+/* The last byte that is sent with MSG_OOB is urgent (tcp_mark_urg). */
+static __always_inline void mark_urgent(struct mdf_data *head, u64 flags)
+{
+	if (flags & MSG_OOB)
+		head->cut = MDF_CUT_URGENT;
+}
+
 /* Fills what a data record says beside its payload: head->captured is the payload that is worth reading. NULL when it
  * is not to be recorded. The caller has asked select_current(). after: bytes of the same call that follow these.
  * now: when the call returned; 0: the clock is read if nobody told when it began.
@@ -66,7 +76,7 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 
 	if (!now && !timed)
 		now = bpf_ktime_get_boot_ns();
-	entry = use_socket(sk, entry, now, slot);
+	entry = use_socket(sk, entry, now, slot, direction == MDF_RECEIVED ? len + after : 0);
 	if (!entry)
 		return NULL;
 	head->kind = MDF_DATA;
@@ -96,6 +106,8 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 	head->len = len;
 	head->pid = task >> 32;
 	head->tid = task;
+	if (direction == MDF_RECEIVED && head->pos == LOAD(struct tcp_sock, sk, urg_seq) + 1)
+		emit_passed_over(head);
 	return entry;
 }
 

@@ -103,10 +103,26 @@ static __always_inline void forget_socket(struct sock *sk)
 	bpf_map_delete_elem(&sockets, &key);
 }
 
-/* Writes the Socket record, now that the filter said yes. Gives the id. */
-static __noinline int announce(struct sock *sk, struct entry *entry, u32 slot)
+/* The position after the last byte that was moved, as the kernel numbers it. A FIN takes a sequence number: the receive
+ * call that meets it behind its data passes it too (SOCK_DONE: tcp_fin() has seen it).
+ */
+static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
 {
-	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+	u32 copied;
+
+	if (direction == MDF_SENT)
+		return LOAD(struct tcp_sock, sk, write_seq);
+	copied = LOAD(struct tcp_sock, sk, copied_seq);
+	if (LOAD(struct sock, sk, __sk_common.skc_flags) & (1 << SOCK_DONE) && copied == LOAD(struct tcp_sock, sk, rcv_nxt))
+		return copied - 1;
+	return copied;
+}
+
+/* Writes the Socket record, now that the filter said yes. Gives the id. received: bytes that the socket stands behind
+ * already, and that are told next.
+ */
+static __noinline int announce(struct sock *sk, struct entry *entry, u32 slot, u32 received)
+{
 	struct mdf_socket *record;
 	bool positions = entry->role != MDF_ROLE_LISTENER && entry->opened != MDF_OPENED_FIRST_SEEN;
 
@@ -126,11 +142,11 @@ static __noinline int announce(struct sock *sk, struct entry *entry, u32 slot)
 	record->ends = entry->ends;
 	record->pid = entry->pid;
 	record->send_pos = entry->send_pos;
-	record->receive_pos = positions ? BPF_CORE_READ(tcp, copied_seq) : 0;
+	record->receive_pos = positions ? kernel_pos(sk, MDF_RECEIVED) - received : 0;
 	record->positions = positions;
 	record->pad = 0;
-	if (positions)
-		record->send_pos = BPF_CORE_READ(tcp, write_seq);
+	if (positions && !entry->send_time)
+		record->send_pos = kernel_pos(sk, MDF_SENT);
 	submit(record, sizeof(*record));
 	return 0;
 }
@@ -194,7 +210,7 @@ static __noinline struct entry *discovered(struct sock *sk, u64 now, u32 slot)
 }
 
 /* Now it is known whose the socket is. */
-static __noinline int own_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot)
+static __noinline int own_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot, u32 received)
 {
 	struct mdf_owner *record;
 
@@ -215,14 +231,14 @@ static __noinline int own_socket(struct sock *sk, struct entry *entry, u64 now, 
 		}
 	}
 	if (!entry->announced)
-		announce(sk, entry, slot);
+		announce(sk, entry, slot, received);
 	return 0;
 }
 
 /* The entry of a socket that a selected task uses now, with its Socket record written; NULL when it is not wanted.
- * entry: what find_socket() gave.
+ * entry: what find_socket() gave. received: as for announce().
  */
-static __always_inline struct entry *use_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot)
+static __always_inline struct entry *use_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot, u32 received)
 {
 	if (!entry) {
 		entry = discovered(sk, now, slot);
@@ -232,7 +248,7 @@ static __always_inline struct entry *use_socket(struct sock *sk, struct entry *e
 	if (!entry->announced || !entry->pid) {
 		if (!select_ports(entry->ends.local_port, entry->ends.remote_port))
 			return NULL;
-		own_socket(sk, entry, now, slot);
+		own_socket(sk, entry, now, slot, received);
 	}
 	return entry;
 }

@@ -32,6 +32,7 @@ static __always_inline void read_call(struct task_struct *task, struct call *cal
 	call->fd = (u32)regs->di;
 	call->second = regs->si;
 	call->third = regs->dx;
+	call->fourth = regs->r10;
 	if (task->thread_info.status & TS_COMPAT)
 		call->number = ~0ULL;
 #elif defined(__TARGET_ARCH_arm64)
@@ -39,6 +40,7 @@ static __always_inline void read_call(struct task_struct *task, struct call *cal
 	call->fd = (u32)regs->orig_x0;
 	call->second = regs->regs[1];
 	call->third = regs->regs[2];
+	call->fourth = regs->regs[3];
 	if (task->thread_info.flags & (1UL << TIF_32BIT))
 		call->number = ~0ULL;
 #endif
@@ -70,7 +72,7 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 			send_failed(sk);
 		return 0;
 	}
-	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
+	if (flags & NOT_OF_STREAM)
 		return 0;
 	entry = begin_data(&head, sk, len, 0, direction, id, 0, slot);
 	if (!entry)
@@ -79,7 +81,7 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 		u64 msg = sent_message(sk, entry, id);
 
 		if (msg)
-			return emit_message(&head, msg, slot);
+			return emit_sent(&head, msg, slot);
 	}
 	task = bpf_get_current_task_btf();
 	read_call(task, &call);
@@ -89,6 +91,8 @@ static __always_inline int moved(struct sock *sk, u64 id, int len, u32 flags, u8
 		emit_bare(&head);
 		return 0;
 	}
+	if (direction == MDF_SENT)
+		mark_urgent(&head, call_flags(&call));
 	emit_call(&head, entry, &call, shape, direction == MDF_RECEIVED && !(flags & MSG_DONTWAIT), slot);
 	return 0;
 }

@@ -111,7 +111,7 @@ static __noinline int connect_done(struct sock *sk, u16 error, u32 slot)
 			forget_socket(sk);
 			return 0;
 		}
-		announce(sk, entry, slot);
+		announce(sk, entry, slot, 0);
 	}
 	emit_connect(sk, entry, bpf_ktime_get_boot_ns(), error);
 	return 0;
@@ -144,7 +144,7 @@ static __noinline int accepted(struct sock *sk, u32 slot)
 	fresh.cgroup = cgroup_id(cgroup);
 	entry = remember(sk, &fresh);
 	if (entry)
-		announce(sk, entry, slot);
+		announce(sk, entry, slot, 0);
 	return 0;
 }
 
@@ -168,7 +168,7 @@ static __noinline int listening(struct sock *sk, u32 slot)
 	fresh.role = MDF_ROLE_LISTENER;
 	entry = remember(sk, &fresh);
 	if (entry)
-		announce(sk, entry, slot);
+		announce(sk, entry, slot, 0);
 	return 0;
 }
 
@@ -187,7 +187,7 @@ static __noinline int closing(struct sock *sk, u32 slot)
 	struct entry *entry = find_socket(sk);
 
 	if (entry && !entry->pid && select_current(tgid))
-		use_socket(sk, entry, bpf_ktime_get_boot_ns(), slot);
+		use_socket(sk, entry, bpf_ktime_get_boot_ns(), slot, 0);
 	return 0;
 }
 
@@ -306,7 +306,7 @@ int retransmitted(struct bpf_raw_tracepoint_args *ctx)
 	if (!entry || entry->announced || entry->opened != MDF_OPENED_CONNECT)
 		return 0;
 	if (take_ends(sk, entry, false))
-		announce(sk, entry, SLOT_SPARE);
+		announce(sk, entry, SLOT_SPARE, 0);
 	return 0;
 }
 

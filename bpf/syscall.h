@@ -72,7 +72,24 @@ struct call {
 	u64 fd;
 	u64 second;
 	u64 third;
+	u64 fourth;
 };
+
+/* The flags that the program gave (MSG_OOB, …). */
+static __always_inline u64 call_flags(const struct call *call)
+{
+	switch (call->number) {
+	case NR_SENDMSG:
+	case NR_RECVMSG:
+		return call->third;
+	case NR_SENDTO:
+	case NR_RECVFROM:
+	case NR_SENDMMSG:
+	case NR_RECVMMSG:
+		return call->fourth;
+	}
+	return 0;
+}
 
 static __always_inline enum shape call_shape(u64 number, u8 direction)
 {

@@ -46,6 +46,7 @@ struct result {
 	u32 after;
 	u32 direction;
 	u32 cut;
+	u32 flags; /* MSG_… */
 	u64 flat; /* payload in one piece, else in start */
 	struct scratch_start start;
 };
@@ -62,6 +63,12 @@ static __noinline int emit_returned(const struct result *result)
 		head.cut = result->cut;
 		return emit_bare(&head);
 	}
+	if (result->direction == MDF_RECEIVED && result->flags & MSG_TRUNC) {
+		head.cut = MDF_CUT_NOT_VISIBLE;
+		return emit_bare(&head);
+	}
+	if (result->direction == MDF_SENT)
+		mark_urgent(&head, result->flags);
 	if (result->flat)
 		return emit_user(&head, (void *)result->flat);
 	return emit_vector(&head, &result->start, SLOT_SEND);
@@ -89,10 +96,11 @@ __noinline int many_step(u32 slot)
 	result.len = len;
 	result.after = many->left;
 	result.direction = many->direction;
+	result.flags = many->flags;
 	return emit_returned(&result);
 }
 
-static __noinline int many_returned(struct sock *sk, u64 at, u64 count, u8 direction)
+static __noinline int many_returned(struct sock *sk, u64 at, u64 count, u8 direction, u32 flags)
 {
 	struct many *many;
 	u32 zero = 0;
@@ -114,6 +122,7 @@ static __noinline int many_returned(struct sock *sk, u64 at, u64 count, u8 direc
 	many->at = at;
 	many->left = total;
 	many->direction = direction;
+	many->flags = flags;
 	for (u32 i = 0; i < MAX_MANY; i++) {
 		if (i >= count)
 			break;
@@ -126,7 +135,6 @@ static __always_inline int call_returned(struct pt_regs *regs, long returned)
 {
 	struct result result = { .direction = MDF_SENT, .start.kind = USER_IN_USER };
 	struct call call;
-	u64 fourth, flags = 0;
 	enum shape shape;
 
 #if defined(__TARGET_ARCH_x86)
@@ -134,7 +142,7 @@ static __always_inline int call_returned(struct pt_regs *regs, long returned)
 	call.fd = (u32)BPF_CORE_READ(regs, di);
 	call.second = BPF_CORE_READ(regs, si);
 	call.third = BPF_CORE_READ(regs, dx);
-	fourth = BPF_CORE_READ(regs, r10);
+	call.fourth = BPF_CORE_READ(regs, r10);
 	if (BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), thread_info.status) & TS_COMPAT)
 		return 0;
 #elif defined(__TARGET_ARCH_arm64)
@@ -142,7 +150,7 @@ static __always_inline int call_returned(struct pt_regs *regs, long returned)
 	call.fd = (u32)BPF_CORE_READ(regs, orig_x0);
 	call.second = BPF_CORE_READ(regs, regs[1]);
 	call.third = BPF_CORE_READ(regs, regs[2]);
-	fourth = BPF_CORE_READ(regs, regs[3]);
+	call.fourth = BPF_CORE_READ(regs, regs[3]);
 	if (BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), thread_info.flags) & (1UL << TIF_32BIT))
 		return 0;
 #endif
@@ -165,18 +173,13 @@ static __always_inline int call_returned(struct pt_regs *regs, long returned)
 	}
 	if (!result.sk)
 		return 0;
-	if (shape == SHAPE_MANY)
-		return many_returned(result.sk, call.second, returned, result.direction);
-	if (call.number == NR_RECVFROM)
-		flags = fourth;
-	else if (call.number == NR_RECVMSG)
-		flags = call.third;
-	if (flags & (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB))
+	result.flags = call_flags(&call);
+	if (result.direction == MDF_RECEIVED && result.flags & NOT_OF_STREAM)
 		return 0;
+	if (shape == SHAPE_MANY)
+		return many_returned(result.sk, call.second, returned, result.direction, result.flags);
 	if (shape == SHAPE_NONE) {
 		result.cut = MDF_CUT_KERNEL_PAGES;
-	} else if (flags & MSG_TRUNC) {
-		result.cut = MDF_CUT_NOT_VISIBLE;
 	} else if (shape == SHAPE_FLAT) {
 		result.flat = call.second;
 	} else if (shape == SHAPE_VECTOR) {

@@ -284,6 +284,7 @@ enum iter_type {
 };
 struct msghdr {
 	struct iov_iter msg_iter;
+	unsigned int msg_flags;
 };
 
 struct inet_sock {
@@ -296,6 +297,7 @@ struct tcp_sock {
 	u32 write_seq;
 	u32 copied_seq;
 	u32 rcv_nxt;
+	u32 urg_seq;
 	u64 bytes_sent;
 	u64 bytes_retrans;
 	u64 bytes_received;

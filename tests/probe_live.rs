@@ -506,6 +506,7 @@ fn child_shapes() {
     // Looking does not take.
     let mut peeked = [0u8; 16];
     server.peek(&mut peeked).expect("peek");
+    peek_twice(inn);
     take(&mut server, sent - n, n);
 
     // sendmmsg of three messages of two pieces each.
@@ -601,6 +602,25 @@ fn send_pieces(fd: i32, stream: &[u8], lens: &[usize]) -> usize {
     };
     assert_eq!(n, at as isize);
     at
+}
+
+/// recvmmsg that looks at the same bytes with each of its two messages.
+fn peek_twice(fd: i32) {
+    let mut buffer = [0u8; 16];
+    let mut piece = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: all zero is a valid header; both point at the piece, it at the buffer; both outlive the call.
+    let n = unsafe {
+        let mut messages: [libc::mmsghdr; 2] = std::mem::zeroed();
+        for message in &mut messages {
+            message.msg_hdr.msg_iov = &raw mut piece;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+        libc::recvmmsg(fd, messages.as_mut_ptr(), 2, libc::MSG_PEEK, std::ptr::null_mut())
+    };
+    assert_eq!(n, 2);
 }
 
 #[test]
@@ -749,6 +769,17 @@ fn filters_select_and_children_are_followed() {
         let pid: u32 = value(&output, "pid");
         let records = of_kind!(seen, Process).filter(|p| p.origin == Origin::Exec && p.ppid == pid);
         assert_eq!(records.filter(|p| p.cgroup == cgroup).count(), 51, "{backend}");
+        // Who accepts a connection is known by its first bytes; its socket begins with them all the same.
+        let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| {
+            config.filter.pids = vec![std::process::id()];
+        });
+        let accepted = |s: &Socket| s.role == Role::Server;
+        for server in seen.sockets().into_iter().filter(accepted) {
+            let first = |direction| seen.data(server.id, direction)[0].pos;
+            let starts = (first(Direction::Sent), first(Direction::Received));
+            assert_eq!((server.send_pos, server.receive_pos), starts, "{backend}");
+        }
+        assert_eq!(seen.sockets().into_iter().filter(accepted).count(), 2, "{backend}");
         // The parent of the cgroup takes its subtree.
         let (_, seen, _, _) = record(backend, "child_exchanges", |config, cgroup| {
             config.filter.dynamic = true;

@@ -1,4 +1,4 @@
-//! The rules of HTTP/1.x and of the MySQL protocol, each shown on bytes that real programs sent. What no real program
+//! The rules of HTTP/1.x and of the MySQL protocol, and of who is behind an exchange, each shown on bytes that real programs sent. What no real program
 //! would send is in the unit tests of the protocols.
 //!
 //! fixtures/http and fixtures/mysql say which programs, and how to make the captures again.
@@ -8,7 +8,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use masdeepflow::format::record::{Origin, Record};
 use serde_json::Value;
+use support::captures::{self, Place};
 use support::packets::{Packet, edit};
 use support::{count, rows};
 
@@ -99,6 +101,26 @@ fn a_response_to_head_has_a_length_and_no_body() {
     // One alone, one before other requests in a pipeline: their answers follow at once.
     heads.iter().for_each(|row| measured(row, 200, 240));
     measured(&the(&rows, "query", "1"), 200, 152);
+}
+
+/// Node answers HEAD without a length, nginx with one. Both did so in a pipeline.
+#[test]
+fn answers_to_head_swallow_nothing_where_requests_were_not_captured() {
+    for (capture, pipelined) in [("node", 3), ("nginx", 4)] {
+        let from_server = |packet: &Packet| u16::from_be_bytes([packet.bytes[34], packet.bytes[35]]) < 10_000;
+        let (_folder, file) = changed(&format!("http/{capture}"), |_, packet| from_server(packet));
+        let (whole, answers) = (http(capture), rows(&file, "http"));
+        let port = &whole.iter().rfind(|row| row["method"] == "HEAD").expect("HEAD")["client_port"];
+        let said = |rows: &[Value]| {
+            let mut these: Vec<_> = rows.iter().filter(|row| row["client_port"] == *port).collect();
+            these.sort_by_key(|row| row["sequence"].as_u64());
+            let answer = |row: &Value| (row["status"].clone(), row["response_bytes"].clone());
+            these.into_iter().map(answer).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&answers), said(&whole), "{capture}");
+        assert_eq!(said(&answers).len(), pipelined, "{capture}");
+        assert_eq!(count(&answers, "complete", true), 0, "{capture}");
+    }
 }
 
 #[test]
@@ -367,6 +389,25 @@ fn the_answer_to_bytes_that_are_no_request_is_a_row() {
     }
 }
 
+/// Between two requests, behind one, within one, and one after the other.
+#[test]
+fn urgent_bytes_are_no_part_of_a_request() {
+    let rows = http("urgent");
+    assert_eq!(rows.len(), 5);
+    for (row, query) in rows.iter().zip(["1", "2", "3", "4", "5"]) {
+        expect(row, &[("query", query.into()), ("request_bytes", 31.into())]);
+        measured(row, 200, 152);
+    }
+    expect(
+        &connections("http/urgent")[0],
+        &[
+            ("lost_bytes", 0.into()),
+            ("unread_bytes", 0.into()),
+            ("bytes_sent", 160.into()),
+        ],
+    );
+}
+
 #[test]
 fn a_head_that_never_ends_is_a_row_with_its_time() {
     let row = the(&http("nginx"), "query", "slow");
@@ -375,6 +416,27 @@ fn a_head_that_never_ends_is_a_row_with_its_time() {
         &[
             ("status", Value::Null),
             ("why", "connection ended within the head".into()),
+        ],
+    );
+    assert!(row["start"].as_str().is_some_and(|start| start > "2020"), "{row:#}");
+}
+
+#[test]
+fn a_head_that_is_unfinished_when_the_capture_ends_is_a_row() {
+    let mut over = false;
+    let (_folder, file) = changed("http/nginx", |_, packet| {
+        let keep = !over;
+        over |= has(packet, "GET /ok?slow");
+        keep
+    });
+    let row = the(&rows(&file, "http"), "query", "slow");
+    expect(
+        &row,
+        &[
+            ("method", "GET".into()),
+            ("status", Value::Null),
+            ("incomplete_reason", "no_response".into()),
+            ("why", "capture ended within the head".into()),
         ],
     );
     assert!(row["start"].as_str().is_some_and(|start| start > "2020"), "{row:#}");
@@ -807,4 +869,58 @@ fn what_was_inferred_of_a_session_is_said() {
             "{capture}"
         );
     }
+}
+
+// ---- who it was ------------------------------------------------------------------------------------------------
+
+/// The exchanges of a recording, had something become of its records: all columns but these.
+#[track_caller]
+fn exchanges_without(columns: &[&str], place: impl Fn(&mut Record<'_>) -> Place) -> Vec<Value> {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("changed.mdf");
+    captures::edit(Path::new("fixtures/nginx-curl.mdf"), &file, place);
+    let mut rows = rows(&file, "http");
+    for row in &mut rows {
+        let row = row.as_object_mut().expect("a row");
+        columns.iter().for_each(|column| assert!(row.remove(*column).is_some()));
+    }
+    rows
+}
+
+#[test]
+fn a_dropped_exec_or_cgroup_event_costs_no_attribution() {
+    let whole = exchanges_without(&[], |_| Place::Here);
+    let known = |row: &&Value| {
+        row["client_comm"] == "curl" && row["server_comm"] == "nginx" && row["client_cgroup"].is_string()
+    };
+    assert_eq!(whole.iter().filter(known).count(), whole.len());
+    assert!(whole.len() > 5);
+
+    // Bytes carry the process that moved them, and its cgroup: of all that processes tell only their names are missing.
+    let names = ["client_comm", "server_comm"];
+    let nameless = exchanges_without(&names, |record| match record {
+        Record::Process(_) => Place::Nowhere,
+        _ => Place::Here,
+    });
+    assert_eq!(nameless, exchanges_without(&names, |_| Place::Here));
+    let paths = ["client_cgroup", "server_cgroup"];
+    let pathless = exchanges_without(&paths, |record| match record {
+        Record::Cgroup(_) => Place::Nowhere,
+        _ => Place::Here,
+    });
+    assert_eq!(pathless, exchanges_without(&paths, |_| Place::Here));
+
+    // What is read from /proc when a nameless process shows itself, or when the next part begins, tells the rest.
+    let later = exchanges_without(&[], |record| match record {
+        // nginx is what its first process ran; the others were forked.
+        Record::Process(process) if process.origin == Origin::Fork && process.comm != b"nginx" => Place::Nowhere,
+        Record::Process(process) => {
+            process.origin = Origin::Snapshot;
+            process.time = u64::MAX;
+            Place::Last
+        }
+        Record::Cgroup(_) => Place::Last,
+        _ => Place::Here,
+    });
+    assert_eq!(later, whole);
 }

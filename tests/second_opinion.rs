@@ -20,6 +20,7 @@
 //! | nginx, node | tshark lacks answers in a pipeline that begins with HEAD | mdf: an answer to HEAD has no body; tshark 4.0 takes the next answer for one |
 //! | nginx, node | tshark lacks requests whose answer came before their end, that were cut off, that follow empty lines | mdf: each of them was sent, and two were answered |
 //! | nginx, python | tshark lacks HTTP/0.9, and methods of one's own | mdf: the servers answered |
+//! | urgent | tshark lacks requests behind or around an urgent byte | mdf: the server does not see that byte, and answered; tshark reads it as the request's first |
 //! | nginx | tshark lacks the 400 that answers an HTTP/2 preface | mdf: the server speaks no HTTP/2 |
 #![cfg(feature = "analyze")]
 
@@ -335,6 +336,7 @@ const EXPLAINED: &[(&str, &str)] = &[
     ("http/node", "only mdf: POST /early"),
     ("http/node", "only mdf: 200"),
     ("http/nginx", "only mdf: GET /ok?zero-nine"),
+    ("http/urgent", "only mdf: GET /ok?"),
     ("http/python", "only mdf: GET /page?zero-nine"),
     ("http/python", "only mdf: BREW /pot"),
     ("mysql/pipelined", "only mdf: COM_STMT_EXECUTE 3"),

@@ -17,6 +17,8 @@ pub enum Io {
     Plain,
     /// sendto and recvfrom.
     Send,
+    /// sendto with an urgent byte in the middle; recvfrom passes over it.
+    Urgent,
     /// writev and readv, several segments.
     Vector,
     /// writev with more segments (300) than one would expect; readv.
@@ -42,6 +44,7 @@ impl Io {
         match self {
             Io::Plain => "plain",
             Io::Send => "send",
+            Io::Urgent => "urgent",
             Io::Vector => "vector",
             Io::ManySegments => "many-segments",
             Io::Message => "message",
@@ -117,6 +120,17 @@ impl Wire {
             Io::ManySegments => (&self.stream).write_vectored(&slices(bytes, 300)),
             // SAFETY: pointer and length are those of `bytes`.
             Io::Send => check(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) }),
+            Io::Urgent => {
+                let (first, rest) = bytes.split_at(bytes.len() / 2);
+                let first = [first, b"!"].concat();
+                // SAFETY: pointers and lengths are those of `first` and of `rest`.
+                unsafe {
+                    let flags = libc::MSG_NOSIGNAL | libc::MSG_OOB;
+                    check(libc::send(fd, first.as_ptr().cast(), first.len(), flags))?;
+                    let n = check(libc::send(fd, rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL))?;
+                    Ok(first.len() - 1 + n)
+                }
+            }
             Io::Message => {
                 let mut parts = slices(bytes, 2);
                 let message = message(parts.as_mut_ptr().cast(), parts.len());
@@ -161,7 +175,7 @@ impl Wire {
             Io::Plain | Io::Sendfile | Io::Splice => (&self.stream).read(bytes),
             Io::Vector | Io::ManySegments => (&self.stream).read_vectored(&mut slices_mut(bytes)),
             // SAFETY: pointer and length are those of `bytes`.
-            Io::Send => check(unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), 0) }),
+            Io::Send | Io::Urgent => check(unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), 0) }),
             Io::Message => {
                 let mut parts = slices_mut(bytes);
                 let mut message = message(parts.as_mut_ptr().cast(), parts.len());

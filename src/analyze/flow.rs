@@ -78,6 +78,8 @@ pub struct Flow {
     join_sender: usize,
     coverage: [Coverage; OBSERVERS],
     streams: [Stream; 2],
+    /// Urgent data was seen, by sender.
+    urgent: [bool; 2],
     ended: [bool; 2],
     speaks: Speaks,
     undetected: Vec<(usize, Held)>,
@@ -105,6 +107,7 @@ impl Flow {
             join_sender: usize::MAX,
             coverage: Default::default(),
             streams: Default::default(),
+            urgent: [false; 2],
             ended: [false; 2],
             speaks: Speaks::Undetected,
             undetected: Vec::new(),
@@ -170,6 +173,7 @@ impl Flow {
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
         let heard = &mut self.coverage[usize::from(segment.observer).min(WIRE)].heard[sender];
         *heard = (*heard).max(segment.end());
+        self.urgent[sender] |= segment.urgent;
         // Most segments come in order, with their bytes, and nothing waits for them.
         let stream = &self.streams[sender];
         if !segment.payload.is_empty() && segment.pos <= stream.next() && !stream.is_waiting() {
@@ -204,7 +208,7 @@ impl Flow {
     /// Whether bytes that an end could not read may still come from the other end.
     fn may_be_shown(&self, sender: usize, segment: &Segment<'_>) -> bool {
         let observer = usize::from(segment.observer);
-        if !segment.payload.is_empty() || segment.len == 0 || observer >= WIRE {
+        if !segment.payload.is_empty() || segment.len == 0 || segment.urgent || observer >= WIRE {
             return false;
         }
         let other = &self.coverage[1 - observer];
@@ -230,6 +234,11 @@ impl Flow {
     fn give_up(&mut self, sender: usize, upto: Option<u64>) {
         self.read_unshown(sender);
         if let Some((pos, len)) = self.streams[sender].give_up(upto) {
+            // When an urgent byte comes before the one before it was passed over, the receiver's kernel drops that one and
+            // tells nobody (tcp_check_urg).
+            if len == 1 && self.urgent[sender] {
+                return;
+            }
             self.lost_bytes += len;
             self.missing(sender, pos, len, Missing::Lost);
         }
@@ -238,7 +247,7 @@ impl Flow {
     /// Reads the new part of a segment, then notes when its observer saw the whole of it.
     fn read(&mut self, sender: usize, segment: &Segment<'_>) {
         let seen = self.streams[sender].advance(segment);
-        if seen < segment.len {
+        if seen < segment.len && !segment.urgent {
             let captured = segment.payload.len() as u64;
             let fresh = segment.payload.get(seen as usize..).unwrap_or_default();
             let unread = segment.len - seen.max(captured).min(segment.len);
@@ -415,7 +424,7 @@ impl Flow {
         };
         *until = (*until).max(segment.end());
         self.place_early();
-        if !self.place(sender, segment, hole_from) && self.unplaced.len() < MAX_UNPLACED {
+        if !self.place(sender, segment, hole_from) && !segment.urgent && self.unplaced.len() < MAX_UNPLACED {
             self.unplaced.push((
                 sender,
                 Segment {
@@ -570,6 +579,11 @@ impl Flow {
     /// The capture ends here: settles, and says of what is unfinished that it is.
     pub fn finish(&mut self) {
         self.settle();
+        // A command of MySQL is an exchange from its first byte on.
+        if let Speaks::Http(stitcher) = &mut self.speaks {
+            stitcher.finish(&mut self.queue);
+            self.place_early();
+        }
         for exchange in self.queue.iter_mut() {
             if !exchange.is_finished() {
                 let reason = if exchange.response.begun {

@@ -12,7 +12,9 @@ use super::ids::{IdMap, IdSet};
 use super::names::Host;
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink};
 use super::stream::Segment;
-use crate::format::record::{Close, Connect, Data, Direction, Ending, Endpoint, Opened, Owner, Record, Role, Socket};
+use crate::format::record::{
+    Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Owner, Record, Role, Socket,
+};
 
 /// Sequence numbers of two views that are farther apart than this are not the same connection: well above the socket
 /// buffers of any usual host (tcp_rmem, tcp_wmem).
@@ -269,8 +271,17 @@ impl<S: Sink> Shard<S> {
             pid: data.pid,
             tid: data.tid,
             cgroup: data.cgroup,
+            urgent: false,
         };
-        slot.flow.segment(sender, segment);
+        if data.cut == Cut::Urgent {
+            let (before, urgent) = segment.with_last_urgent();
+            if before.len > 0 {
+                slot.flow.segment(sender, before);
+            }
+            slot.flow.segment(sender, urgent);
+        } else {
+            slot.flow.segment(sender, segment);
+        }
         if slot.touched != self.block {
             slot.touched = self.block;
             self.touched.push(place);

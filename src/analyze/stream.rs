@@ -30,12 +30,35 @@ pub struct Segment<'a> {
     pub pid: u32,
     pub tid: u32,
     pub cgroup: u64,
+    /// One byte of urgent data: it has its position, and no protocol reads it.
+    pub urgent: bool,
 }
 
-impl Segment<'_> {
+impl<'a> Segment<'a> {
     /// Position after the last byte.
     pub fn end(&self) -> u64 {
         self.pos + self.len
+    }
+
+    /// What comes before the last byte, and the last byte as urgent data.
+    ///
+    /// It is left out also where the receiver reads it in its place (SO_OOBINLINE), if the sender tells of it first: no
+    /// protocol that is understood here makes use of urgent data, and what a receiver will do with it nobody knows.
+    pub fn with_last_urgent(self) -> (Segment<'a>, Segment<'static>) {
+        let len = self.len.saturating_sub(1);
+        let before = Segment {
+            len,
+            payload: self.payload.get(..len as usize).unwrap_or(self.payload),
+            ..self
+        };
+        let urgent = Segment {
+            pos: self.pos + len,
+            len: self.len - len,
+            payload: &[],
+            urgent: true,
+            ..self
+        };
+        (before, urgent)
     }
 }
 
@@ -217,21 +240,27 @@ impl Stream {
 mod tests {
     use super::*;
 
-    #[test]
-    fn sequence_numbers_wrap_without_a_gap() {
-        let mut stream = Stream::default();
-        stream.start(u32::MAX - 1);
-        let pos = stream.position(u32::MAX - 1);
-        let first = Segment {
+    /// What an end shows whole.
+    fn segment(pos: u64, payload: &[u8]) -> Segment<'_> {
+        Segment {
             pos,
-            len: 4,
-            payload: b"abcd",
+            len: payload.len() as u64,
+            payload,
             observer: 0,
             time: 0,
             pid: 0,
             tid: 0,
             cgroup: 0,
-        };
+            urgent: false,
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_wrap_without_a_gap() {
+        let mut stream = Stream::default();
+        stream.start(u32::MAX - 1);
+        let pos = stream.position(u32::MAX - 1);
+        let first = segment(pos, b"abcd");
         assert_eq!(stream.offer(&first), Offer::Now);
         assert_eq!(stream.advance(&first), 0);
         assert_eq!(stream.position(2), stream.next());
@@ -242,33 +271,15 @@ mod tests {
     fn a_stream_may_begin_before_its_known_start() {
         let mut stream = Stream::default();
         stream.start(103);
-        let early = Segment {
-            pos: stream.position(100),
-            len: 3,
-            payload: b"abc",
-            observer: 0,
-            time: 0,
-            pid: 0,
-            tid: 0,
-            cgroup: 0,
-        };
+        let early = segment(stream.position(100), b"abc");
         assert_eq!((stream.offer(&early), stream.advance(&early)), (Offer::Now, 0));
         assert_eq!(stream.position(103), stream.next());
         // Once something was read, what is before it was read too.
-        let again = Segment {
-            pos: stream.position(98),
-            len: 2,
-            payload: b"xx",
-            ..early
-        };
+        let again = segment(stream.position(98), b"xx");
         assert_eq!(stream.advance(&again), 2);
         stream = Stream::default();
         stream.start(103);
-        let zero = Segment {
-            pos: stream.position(101),
-            len: 1,
-            ..early
-        };
+        let zero = segment(stream.position(101), b"x");
         stream.advance(&zero);
         assert_eq!(stream.position(102), stream.next());
     }
@@ -278,24 +289,10 @@ mod tests {
         let mut stream = Stream::default();
         stream.start(100);
         let pos = stream.position(103);
-        let late = Segment {
-            pos,
-            len: 2,
-            payload: b"de",
-            observer: 0,
-            time: 0,
-            pid: 0,
-            tid: 0,
-            cgroup: 0,
-        };
+        let late = segment(pos, b"de");
         assert_eq!(stream.offer(&late), Offer::Later);
         assert!(stream.ready().is_none());
-        let early = Segment {
-            pos: stream.position(100),
-            len: 3,
-            payload: b"abc",
-            ..late
-        };
+        let early = segment(stream.position(100), b"abc");
         assert_eq!(stream.offer(&early), Offer::Now);
         stream.advance(&early);
         assert_eq!(
@@ -309,16 +306,7 @@ mod tests {
         let mut stream = Stream::default();
         stream.start(0);
         let pos = stream.position(10);
-        let late = Segment {
-            pos,
-            len: 2,
-            payload: b"xx",
-            observer: 0,
-            time: 0,
-            pid: 0,
-            tid: 0,
-            cgroup: 0,
-        };
+        let late = segment(pos, b"xx");
         stream.offer(&late);
         assert_eq!(stream.give_up(None), Some((pos - 10, 10)));
         assert!(stream.ready().is_some());
@@ -330,23 +318,24 @@ mod tests {
         let mut stream = Stream::default();
         stream.start(0);
         let pos = stream.position(0);
-        let once = Segment {
-            pos,
-            len: 4,
-            payload: b"abcd",
-            observer: 0,
-            time: 0,
-            pid: 0,
-            tid: 0,
-            cgroup: 0,
-        };
+        let once = segment(pos, b"abcd");
         assert_eq!(stream.advance(&once), 0);
         assert_eq!(stream.advance(&once), 4);
-        let longer = Segment {
-            len: 6,
-            payload: b"abcdef",
-            ..once
-        };
+        let longer = segment(pos, b"abcdef");
         assert_eq!(stream.advance(&longer), 4);
+    }
+
+    #[test]
+    fn the_last_byte_is_urgent_captured_or_not() {
+        for payload in [&b"abc!"[..], b"abc", b"ab", b""] {
+            let sent = Segment {
+                len: 4,
+                ..segment(10, payload)
+            };
+            let (before, urgent) = sent.with_last_urgent();
+            assert_eq!((before.pos, before.len, before.urgent), (10, 3, false));
+            assert_eq!(before.payload, &payload[..payload.len().min(3)]);
+            assert_eq!((urgent.pos, urgent.len, urgent.urgent), (13, 1, true));
+        }
     }
 }

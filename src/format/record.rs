@@ -106,7 +106,7 @@ byte_enum! {
 }
 
 byte_enum! {
-    /// Why fewer bytes were captured than went over the socket.
+    /// Why fewer bytes were captured than went over the socket, or what else is to be known of them.
     Cut {
         /// Nothing is missing.
         Whole = 0, "whole";
@@ -120,6 +120,9 @@ byte_enum! {
         Segments = 4, "segments";
         /// The probe could not tell where the payload lay.
         NotVisible = 5, "not_visible";
+        /// The last byte, captured or not, is urgent data (RFC 6093): it has a position, and is no part of the stream that
+        /// programs read.
+        Urgent = 6, "urgent";
     }
 }
 

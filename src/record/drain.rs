@@ -18,7 +18,9 @@ use super::shared::Shared;
 use super::snapshot::{self, Listeners, Snapshot};
 use super::state::Live;
 use super::{probe, sys, wire};
-use crate::format::record::{CGROUP_V1, Cgroup, Cut, Exit, LossReason, Opened, Owner, Process, Record, Role, Socket};
+use crate::format::record::{
+    CGROUP_V1, Cgroup, Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket,
+};
 use crate::format::{BlockBuilder, Class, Kind, RawBlock};
 
 /// A block is handed over after this time even when it is not full.
@@ -255,7 +257,13 @@ impl Drain {
     /// Names a process that turns up without having been named: one that ran before recording began, and that the
     /// snapshot did not take because nothing selected it then.
     fn meet(&mut self, pid: u32) {
-        if pid == 0 || !self.plan.proc || self.live.knows_process(pid) || self.strangers.contains(&pid) {
+        if pid == 0 || !self.plan.proc || self.strangers.contains(&pid) {
+            return;
+        }
+        if self.live.knows_process(pid) {
+            if self.shared.missing.get() > 0 {
+                self.check_name(pid);
+            }
             return;
         }
         match snapshot::process(pid, self.tree.as_ref()) {
@@ -269,6 +277,23 @@ impl Drain {
                 }
                 self.strangers.insert(pid);
             }
+        }
+    }
+
+    /// Where events were lost, that of an execve may be among them: gives a forked process the name by which it goes now.
+    fn check_name(&mut self, pid: u32) {
+        let Some(forked) = self.live.take_forked(pid) else {
+            return;
+        };
+        let Some(found) = snapshot::process(pid, self.tree.as_ref()) else {
+            return;
+        };
+        if found.start == forked.start && found.comm != forked.comm {
+            self.name_cgroup(found.cgroup, &found.cgroup_path);
+            self.state(&Record::Process(Process {
+                origin: Origin::Fork,
+                ..found.record()
+            }));
         }
     }
 
@@ -389,7 +414,12 @@ impl Drain {
         self.ledger
             .reading(LossReason::Limit, since, self.shared.over_limit.get());
         self.losses_read = now;
-        self.shared.missing.set(self.ledger.missing());
+        let missing = self.ledger.missing();
+        if missing > self.shared.missing.get() {
+            // Whoever shows itself next does so anew.
+            self.recent = [0; 4];
+        }
+        self.shared.missing.set(missing);
     }
 
     /// What time brings: clock records, blocks that are old enough, new parts. Called every few milliseconds.

@@ -33,6 +33,8 @@ struct Task {
     exe: Box<[u8]>,
     argv: Box<[u8]>,
     argv_len: u32,
+    /// Its name was compared with that in /proc.
+    checked: bool,
 }
 
 impl Task {
@@ -49,6 +51,7 @@ impl Task {
             exe: p.exe.into(),
             argv: p.argv.into(),
             argv_len: p.argv_len,
+            checked: false,
         }
     }
 
@@ -150,6 +153,17 @@ impl Live {
     /// Whether a process of this pid has been named.
     pub fn knows_process(&self, pid: u32) -> bool {
         self.newest.contains_key(&pid)
+    }
+
+    /// The newest process of this pid, if nothing is known of it but that it was forked: an execve of it may have been
+    /// missed. Each is given once.
+    pub fn take_forked(&mut self, pid: u32) -> Option<Process<'_>> {
+        let start = *self.newest.get(&pid)?;
+        let task = self.tasks.get_mut(&(pid, start))?;
+        if task.origin != Origin::Fork || std::mem::replace(&mut task.checked, true) {
+            return None;
+        }
+        Some(task.record(pid, start))
     }
 
     /// The cgroup of the newest process of this pid.

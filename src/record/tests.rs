@@ -178,6 +178,58 @@ fn what_goes_in_is_in_the_file_state_first() {
     assert_eq!(shared.written.get(), std::fs::metadata(&path).unwrap().len());
 }
 
+/// The event of its exec may have been dropped.
+#[test]
+fn a_process_that_nothing_has_named_is_named_by_proc_once_it_shows_itself() {
+    let own = std::process::id();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(Plan { proc: true, ..plan() }, 4);
+    let sink = Sink::new(sink_plan(&path), shared.clone()).unwrap();
+    for time in [20, 30] {
+        drain.record(&Record::Data(Data {
+            pid: own,
+            ..data(1, time, b"GET")
+        }));
+    }
+    finish(drain, &consumer, sink);
+    let words = words(&path);
+    assert!(words[0].starts_with(&format!("process {own} ")), "{words:?}");
+    assert_eq!(words[1..], ["data GET", "data GET"]);
+}
+
+/// The event of an execve may have been dropped, and the one of the fork before it not.
+#[test]
+fn a_forked_process_gets_the_name_that_proc_knows_where_events_were_lost() {
+    let own = super::snapshot::process(std::process::id(), None).unwrap();
+    let forked = Process {
+        start: own.start,
+        ..process(own.pid, own.start, Origin::Fork)
+    };
+    for (lost, names) in [(false, &[&b"ls"[..]][..]), (true, &[b"ls", &own.comm])] {
+        let (mut drain, _consumer, _) = drain(Plan { proc: true, ..plan() }, 4);
+        drain.record(&Record::Process(forked));
+        for time in [20, 30, 40] {
+            drain.record(&Record::Data(Data {
+                pid: own.pid,
+                ..data(1, time, b"GET")
+            }));
+            if lost {
+                drain.ring_record(b"malformed");
+            }
+            drain.sink_losses(time);
+        }
+        let last = drain.finish(100);
+        let mut told = Vec::new();
+        for record in last.blocks.iter().flat_map(|block| block.records()) {
+            if let Ok(Record::Process(process)) = record {
+                told.push(process.comm);
+            }
+        }
+        assert_eq!(told, names);
+    }
+}
+
 #[test]
 fn blocks_are_written_by_age_so_that_a_killed_recorder_leaves_them() {
     let folder = tempfile::tempdir().unwrap();

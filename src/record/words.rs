@@ -94,8 +94,8 @@ fn lost_words(reason: LossReason) -> String {
 /// Payload that was shortened, one line for each cause.
 pub fn cuts(cuts: &[(Cut, Count)], snaplen: u32) -> Vec<String> {
     cuts.iter()
-        // Told as a loss.
-        .filter(|(cut, _)| *cut != Cut::PageFault)
+        // Told as a loss; and no program has missed the urgent byte.
+        .filter(|(cut, _)| !matches!(cut, Cut::PageFault | Cut::Urgent))
         .map(|(cut, count)| {
             let why = match cut {
                 Cut::Snaplen => format!("longer than {snaplen} bytes (--snaplen keeps more)"),
@@ -104,7 +104,7 @@ pub fn cuts(cuts: &[(Cut, Count)], snaplen: u32) -> Vec<String> {
                 }
                 Cut::Segments => "in more segments than the probe walks".to_owned(),
                 Cut::NotVisible => "not visible to this backend".to_owned(),
-                Cut::Whole | Cut::PageFault | Cut::Unknown(_) => "for another reason".to_owned(),
+                Cut::Whole | Cut::PageFault | Cut::Urgent | Cut::Unknown(_) => "for another reason".to_owned(),
             };
             let (n, rest) = (number(count.events), bytes(count.bytes));
             format!(

@@ -107,3 +107,165 @@ fn a_socket_that_is_duplicated_inherited_and_passed_on_is_one_stream() {
     let with_data: Vec<&Value> = connections.iter().filter(|row| row["exchanges"] == 5).collect();
     assert_eq!(with_data.len(), 1, "{connections:#?}");
 }
+
+/// What a server and a client do; for programs that begin with it.
+const SERVER: &str = r#"
+import os, select, socket, sys, threading
+
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def answer(conn, count):
+    buffer = b""
+    for _ in range(count):
+        while b"\r\n\r\n" not in buffer:
+            buffer += conn.recv(65536)
+        buffer = buffer.split(b"\r\n\r\n", 1)[1]
+        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+def ask(s, path):
+    s.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+    hear(s)
+def hear(s):
+    got = b""
+    while not got.endswith(b"\r\n\r\nok"):
+        got += s.recv(65536)
+"#;
+
+/// Asks the kernel when each request was handed to the device, and when it was acknowledged: it reports both in the error
+/// queue, with the bytes of the packet (SO_TIMESTAMPING, Documentation/networking/timestamping.rst).
+const ERROR_QUEUE: &str = r#"
+SO_TIMESTAMPING, SOFTWARE, TX_SCHED, TX_ACK = 37, 1 << 4, 1 << 8, 1 << 9
+server = threading.Thread(target=lambda: answer(listener.accept()[0], 5))
+server.start()
+s = socket.create_connection(listener.getsockname())
+s.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, SOFTWARE | TX_SCHED | TX_ACK)
+queue = select.poll()
+queue.register(s, 0)
+for number in range(5):
+    ask(s, b"/%d" % number)
+    for report in range(2):
+        queue.poll()
+        assert s.recvmsg(65536, 1024, socket.MSG_ERRQUEUE)[0]
+s.close()
+server.join()
+"#;
+
+#[test]
+fn what_waits_in_the_error_queue_is_no_part_of_the_stream() {
+    let Some(live) = Live::begin("MSG_ERRQUEUE", &["python3", "bash"]) else {
+        return;
+    };
+    let (port, program) = (free_port(), live.write("program.py", &[SERVER, ERROR_QUEUE].concat()));
+    // The best backend, which is told the flags of a call, and the one that reads them from its arguments.
+    for options in [&["--force"][..], &["--force", "--backend", "systp"]] {
+        let recorded = live.record_script(options, &format!("python3 {} {port}", program.display()));
+        recorded.expect_clean();
+        recorded.expect_no_losses();
+        let rows = recorded.rows("http");
+        assert_eq!(rows.len(), 5, "{rows:#?}");
+        for (number, row) in rows.iter().enumerate() {
+            assert_eq!(row["path"], format!("/{number}"));
+            assert_eq!(
+                (&row["complete"], &row["side"]),
+                (&true.into(), &"both".into()),
+                "{row:#}"
+            );
+            assert_eq!(
+                (row["request_bytes"].as_u64(), row["response_bytes"].as_u64()),
+                (Some(28), Some(40))
+            );
+        }
+        let connections = recorded.rows("connections");
+        let with_data: Vec<&Value> = connections.iter().filter(|row| row["exchanges"] == 5).collect();
+        assert_eq!(with_data.len(), 1, "{connections:#?}");
+        let row = with_data[0];
+        assert_eq!(
+            (row["bytes_sent"].as_u64(), row["bytes_received"].as_u64()),
+            (Some(140), Some(200))
+        );
+        assert_eq!(
+            (row["lost_bytes"].as_u64(), row["unread_bytes"].as_u64()),
+            (Some(0), Some(0))
+        );
+    }
+}
+
+/// Two processes. Urgent bytes come between two requests, behind a request in the same call, within a head, and at the end.
+/// The server fetches the first one, and passes over the others.
+const URGENT: &str = r#"
+def call_myself(name):
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(name)
+def fetch(conn):
+    waiting = select.poll()
+    waiting.register(conn, select.POLLPRI)
+    waiting.poll()
+    assert conn.recv(1, socket.MSG_OOB) == b"!"
+pid = os.fork()
+if pid == 0:
+    call_myself("urgent-server")
+    conn, _ = listener.accept()
+    answer(conn, 1)
+    fetch(conn)
+    answer(conn, 3)
+    os._exit(0)
+call_myself("urgent-client")
+s = socket.create_connection(listener.getsockname())
+ask(s, b"/first")
+s.send(b"!", socket.MSG_OOB)
+ask(s, b"/second")
+s.send(b"GET /third HTTP/1.1\r\nHost: a\r\n\r\n!", socket.MSG_OOB)
+hear(s)
+s.send(b"GET /fourth HTTP/1.1\r\n!", socket.MSG_OOB)
+s.send(b"Host: a\r\n\r\n")
+hear(s)
+s.send(b"!", socket.MSG_OOB)
+s.close()
+os.waitpid(pid, 0)
+"#;
+
+#[test]
+fn urgent_data_is_no_part_of_the_stream() {
+    let Some(live) = Live::begin("MSG_OOB", &["python3", "bash"]) else {
+        return;
+    };
+    let (port, program) = (free_port(), live.write("program.py", &[SERVER, URGENT].concat()));
+    for backend in [&[][..], &["--backend", "systp"]] {
+        for (side, filter) in [
+            ("both", &[][..]),
+            ("server", &["--comm", "urgent-server"]),
+            ("client", &["--comm", "urgent-client"]),
+        ] {
+            let options = [&["--force"], backend, filter].concat();
+            let recorded = live.record_script(&options, &format!("python3 {} {port}", program.display()));
+            recorded.expect_clean();
+            recorded.expect_no_losses();
+            let rows = recorded.rows("http");
+            let facts = |row: &Value| {
+                assert_eq!(
+                    (&row["complete"], &row["side"]),
+                    (&true.into(), &side.into()),
+                    "{row:#}"
+                );
+                let bytes = |column: &str| row[column].as_u64().unwrap_or_default();
+                let path = row["path"].as_str().unwrap_or_default();
+                (path.to_owned(), bytes("request_bytes"), bytes("response_bytes"))
+            };
+            let facts: Vec<_> = rows.iter().map(facts).collect();
+            let wanted = [("/first", 32), ("/second", 33), ("/third", 32), ("/fourth", 33)];
+            assert_eq!(
+                facts,
+                wanted.map(|(path, bytes)| (path.to_owned(), bytes, 40)),
+                "{options:?}"
+            );
+            let connections = recorded.rows("connections");
+            let with_data: Vec<&Value> = connections.iter().filter(|row| row["exchanges"] == 4).collect();
+            assert_eq!(with_data.len(), 1, "{connections:#?}");
+            assert_eq!(
+                (
+                    with_data[0]["lost_bytes"].as_u64(),
+                    with_data[0]["unread_bytes"].as_u64()
+                ),
+                (Some(0), Some(0))
+            );
+        }
+    }
+}

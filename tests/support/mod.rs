@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test binary uses its own part of it.
 
+pub mod captures;
 pub mod packets;
 
 use std::fs::OpenOptions;

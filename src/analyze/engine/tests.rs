@@ -309,6 +309,96 @@ fn bytes_that_one_end_cannot_read_are_taken_from_the_other_in_any_order() {
 }
 
 #[test]
+fn a_head_that_is_unfinished_when_the_capture_ends_is_explained() {
+    for cut in 1..GET.len() {
+        // The first of its connection is a row once it can be told what it is.
+        let first = rows(&[&both(&[up(CLIENT, 1000, 0, &GET[..cut])])]);
+        let told = |row: &String| row.contains("no_response") || row.contains("why=no whole exchange");
+        assert!(first.iter().any(told), "{cut}: {first:?}");
+        let later = rows(&[&both(&[
+            up(CLIENT, 1000, 0, GET),
+            down(CLIENT, 5200, 0, OK),
+            up(CLIENT, 6000, GET.len() as u32, &GET[..cut]),
+        ])]);
+        assert!(
+            later[0].starts_with("GET /a 200 client total=Some(4200)"),
+            "{cut}: {later:?}"
+        );
+        assert!(later[1].ends_with("pid 100 -> 200 no_response"), "{cut}: {later:?}");
+        assert!(later[2].contains("exchanges=2"), "{cut}: {later:?}");
+    }
+}
+
+/// Bytes that were sent with MSG_OOB, or received beside the stream.
+fn urgent(record: Record<'static>) -> Record<'static> {
+    match record {
+        Record::Data(data) => Record::Data(Data {
+            cut: Cut::Urgent,
+            ..data
+        }),
+        _ => unreachable!(),
+    }
+}
+
+#[test]
+fn urgent_data_is_no_part_of_a_request_whoever_tells_of_it() {
+    let (second, third) = (GET.len() as u32 + 1, 2 * GET.len() as u32 + 2);
+    let exchange = "GET /a 200 both total=Some(4200) ttfb=Some(4200) net=Some(300) Some(28)/Some(43) bytes";
+    let sent = [
+        up(CLIENT, 1000, 0, GET),
+        urgent(up(CLIENT, 2000, GET.len() as u32, b"!")),
+        up(CLIENT, 11_000, second, GET),
+        urgent(up(CLIENT, 12_000, third - 1, b"!")),
+    ];
+    let received = [up(SERVER, 1100, 0, GET), up(SERVER, 11_100, second, GET)];
+    let answers = [
+        down(SERVER, 5000, 0, OK),
+        down(CLIENT, 5200, 0, OK),
+        down(SERVER, 15_000, OK.len() as u32, OK),
+        down(CLIENT, 15_200, OK.len() as u32, OK),
+        close(CLIENT, 16_000),
+        close(SERVER, 16_100),
+    ];
+    let told = [&sent[..], &received, &answers].concat();
+    let overtaken = [&received[..], &sent, &answers].concat();
+    // With SO_OOBINLINE the receiver reads it in its place.
+    let inline = [up(SERVER, 2100, GET.len() as u32, b"!")];
+    let read = [
+        &sent[..2],
+        &received[..1],
+        &inline,
+        &sent[2..],
+        &received[1..],
+        &answers,
+    ]
+    .concat();
+    for events in [told, overtaken, read] {
+        let rows = rows(&[&both(&events)]);
+        assert!(rows[..2].iter().all(|row| row.starts_with(exchange)), "{rows:#?}");
+        assert!(rows[2].contains("exchanges=2 lost=0"), "{rows:#?}");
+    }
+    // The receiver alone. Of the second urgent byte its kernel says nothing: the third was there before it was passed over.
+    let alone = [
+        up(SERVER, 1100, 0, GET),
+        urgent(up(SERVER, 11_100, GET.len() as u32, b"!")),
+        up(SERVER, 11_100, second, GET),
+        up(SERVER, 21_100, third, GET),
+        down(SERVER, 5000, 0, OK),
+        down(SERVER, 15_000, OK.len() as u32, OK),
+        down(SERVER, 25_000, 2 * OK.len() as u32, OK),
+        close(SERVER, 26_100),
+    ];
+    let rows = rows(&[&[&[server(SERVER, 5000)][..], &alone].concat()]);
+    assert!(
+        rows[..3]
+            .iter()
+            .all(|row| row.starts_with("GET /a 200 server total=Some(3900)")),
+        "{rows:#?}"
+    );
+    assert!(rows[3].contains("exchanges=3 lost=0"), "{rows:#?}");
+}
+
+#[test]
 fn no_latency_is_computed_across_a_gap() {
     let second = GET.len() as u32;
     let third = 2 * second;

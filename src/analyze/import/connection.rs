@@ -144,6 +144,9 @@ impl Connection {
             seq = seq.wrapping_add(1);
         } else if !segment.rst {
             self.streams[side].expect(seq);
+            if let Some(urgent) = segment.urgent {
+                self.streams[side].urgent_at(urgent);
+            }
         }
         if let Some(ack) = segment.ack
             && !segment.rst
@@ -395,7 +398,9 @@ impl Connection {
                 tid: 0,
                 cgroup: 0,
                 direction,
-                cut: if bytes.payload.len() < bytes.len as usize {
+                cut: if bytes.urgent {
+                    Cut::Urgent
+                } else if bytes.payload.len() < bytes.len as usize {
                     Cut::Snaplen
                 } else {
                     Cut::Whole

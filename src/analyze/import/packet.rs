@@ -48,6 +48,9 @@ pub struct Segment<'a> {
     pub len: u32,
     /// Identification of the IPv4 packet; 0 when there is none.
     pub ip_id: u16,
+    /// The sequence number of a byte of urgent data, here or still to come. Receivers take the urgent pointer for the byte
+    /// after it, whatever RFC 1122 says (RFC 6093, 3.1 and 4).
+    pub urgent: Option<u32>,
 }
 
 /// What a frame turned out to be.
@@ -364,5 +367,10 @@ fn tcp<'a>(time: u64, from: [u8; 16], to: [u8; 16], part: Part<'a>, ip_id: u16) 
         payload: payload.bytes,
         len: u32::try_from(payload.len).map_err(|_| bad)?,
         ip_id,
+        urgent: header.urg().then(|| {
+            header
+                .sequence_number()
+                .wrapping_add(u32::from(header.urgent_pointer().saturating_sub(1)))
+        }),
     }))
 }

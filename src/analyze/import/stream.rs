@@ -29,6 +29,8 @@ pub struct Bytes<'a> {
     /// Length on the wire; 0 marks that the stream is known to have reached `pos`.
     pub len: u32,
     pub payload: &'a [u8],
+    /// The last byte is urgent data.
+    pub urgent: bool,
 }
 
 /// What a segment was.
@@ -85,6 +87,8 @@ pub struct Stream {
     unseen_from: u64,
     unseen_packets: u8,
     strays: u8,
+    /// Position of the urgent byte.
+    urgent: Option<u64>,
     /// Time of what was handed on last.
     last_time: u64,
     /// The newest segment, to know it again.
@@ -160,6 +164,14 @@ impl Stream {
         self.next.wrapping_add_signed(self.ahead(seq))
     }
 
+    /// The byte at this sequence number is urgent data. There is one at a time: as with receivers, a new one takes the place
+    /// of one that has not come yet (RFC 6093, 3.2).
+    pub fn urgent_at(&mut self, seq: u32) {
+        if self.ahead(seq) >= 0 {
+            self.urgent = self.urgent.max(Some(self.unwrap(seq)));
+        }
+    }
+
     /// A segment with payload.
     #[allow(clippy::too_many_arguments)] // the parts of one segment
     pub fn segment(
@@ -222,6 +234,21 @@ impl Stream {
     }
 
     fn hand_on(&mut self, time: u64, len: u32, payload: &[u8], out: &mut dyn FnMut(Bytes<'_>)) {
+        let end = self.next + u64::from(len);
+        match self.urgent.take_if(|urgent| (self.next..end).contains(urgent)) {
+            None => self.put(time, len, payload, false, out),
+            Some(urgent) => {
+                let upto = (urgent + 1 - self.next) as usize;
+                let (before, after) = payload.split_at_checked(upto).unwrap_or((payload, &[]));
+                self.put(time, upto as u32, before, true, out);
+                if self.next < end {
+                    self.put(time, len - upto as u32, after, false, out);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, time: u64, len: u32, payload: &[u8], urgent: bool, out: &mut dyn FnMut(Bytes<'_>)) {
         let time = time.max(self.last_time);
         self.last_time = time;
         out(Bytes {
@@ -229,6 +256,7 @@ impl Stream {
             pos: self.next,
             len,
             payload,
+            urgent,
         });
         self.next += u64::from(len);
     }

@@ -1,7 +1,7 @@
 //! A small builder of packets and capture files, and a reader of what an import made of them.
 
 use crate::analyze::import::{Import, ImportSummary};
-use crate::format::record::{Close, Connect, Direction, Endpoint, Loss, Record, Socket};
+use crate::format::record::{Close, Connect, Cut, Direction, Endpoint, Loss, Record, Socket};
 
 pub const ETHERNET: u16 = 1;
 pub const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 1], 40_000);
@@ -11,7 +11,7 @@ pub const START: u64 = 1_700_000_000_000_000_000;
 /// Time between packets of a conversation, ns.
 pub const STEP: u64 = 1_000_000;
 
-/// A TCP segment. Flags are letters: S, A, F, R.
+/// A TCP segment. Flags are letters: S, A, F, R, and U: the last byte is urgent.
 pub fn tcp(from: u16, to: u16, seq: u32, ack: u32, flags: &str, payload: &[u8]) -> Vec<u8> {
     let bit = |letter: char, bit: u8| if flags.contains(letter) { bit } else { 0 };
     let mut out = Vec::new();
@@ -20,8 +20,9 @@ pub fn tcp(from: u16, to: u16, seq: u32, ack: u32, flags: &str, payload: &[u8]) 
     out.extend(seq.to_be_bytes());
     out.extend(ack.to_be_bytes());
     out.push(8 << 4);
-    out.push(bit('F', 1) | bit('S', 2) | bit('R', 4) | bit('A', 16));
-    out.extend([0xff, 0xff, 0, 0, 0, 0]);
+    out.push(bit('F', 1) | bit('S', 2) | bit('R', 4) | bit('A', 16) | bit('U', 32));
+    out.extend([0xff, 0xff, 0, 0]);
+    out.extend((if flags.contains('U') { payload.len() as u16 } else { 0 }).to_be_bytes());
     // A timestamp option, as almost every real segment has.
     out.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]);
     out.extend(payload);
@@ -302,6 +303,7 @@ pub struct Said {
     pub pos: u32,
     pub len: u32,
     pub sent: bool,
+    pub urgent: bool,
     pub payload: Vec<u8>,
 }
 
@@ -347,6 +349,7 @@ impl Run {
                     pos: r.pos,
                     len: r.len,
                     sent: r.direction == Direction::Sent,
+                    urgent: r.cut == Cut::Urgent,
                     payload: r.payload.to_vec(),
                 });
             }
@@ -356,7 +359,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Captured bytes of one direction of all connections; holes are written as `[n]`.
+    /// Captured bytes of one direction of all connections; holes are written as `[n]`, and `!` follows urgent data.
     pub fn text(&self, sent: bool) -> String {
         let mut out = String::new();
         let mut next = None;
@@ -369,6 +372,9 @@ impl Run {
             let cut = said.len as usize - said.payload.len();
             if cut > 0 {
                 out.push_str(&format!("({cut})"));
+            }
+            if said.urgent {
+                out.push('!');
             }
             next = Some(said.pos.wrapping_add(said.len));
         }

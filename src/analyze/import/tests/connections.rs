@@ -384,6 +384,32 @@ fn data_after_a_rst_is_counted_and_left_out() {
 }
 
 #[test]
+fn urgent_data_is_marked_where_it_is_wherever_it_was_announced() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"abc");
+    talk.packet(0, 1004, 5001, "AU", b"dx")
+        .packet(0, 1006, 5001, "A", b"efg");
+    // The same again, and together with its neighbours: nothing new.
+    talk.packet(0, 1004, 5001, "AU", b"dx")
+        .packet(0, 1001, 5001, "AU", b"abcdx");
+    // Out of order; and an end of the urgent data that moves on before it is reached.
+    talk.packet(0, 1011, 5001, "AU", b"iy")
+        .packet(0, 1009, 5001, "A", b"h-");
+    talk.packet(0, 1014, 5001, "AU", b"kz")
+        .packet(0, 1013, 5001, "AU", b"jk");
+    assert_eq!(talk.run().client(), "abcdx!efgh-iy!jkz!");
+}
+
+#[test]
+fn urgent_data_that_was_not_captured_is_known_all_the_same() {
+    let mut talk = Talk::opened();
+    talk.packet(0, 1001, 5001, "AU", b"abcx")
+        .packet(0, 1005, 5001, "A", b"d");
+    talk.frames[3] = talk.frames[3].clone().cut(14 + 20 + 32 + 2);
+    assert_eq!(talk.run().client(), "ab(2)!d");
+}
+
+#[test]
 fn what_is_held_for_order_is_bounded() {
     let mut talk = Talk::opened();
     let part = vec![b'x'; 60_000];
@@ -412,6 +438,7 @@ fn syn(n: u32) -> Segment<'static> {
         payload: &[],
         len: 0,
         ip_id: 0,
+        urgent: None,
     }
 }
 

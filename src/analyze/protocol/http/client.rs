@@ -22,12 +22,14 @@ impl HttpStitcher {
                 }
                 Step::Used(used)
             }
-            State::Maybe(left) => {
-                let left = *left;
+            State::Maybe(declared) => {
+                let declared = *declared;
                 match parse::request(rest) {
                     Parsed::Whole(..) if parse::may_begin_request(rest) => self.request_ended(here, queue),
-                    Parsed::Partial if parse::may_begin_request(rest) && may_grow(rest, left, 5) => return Step::More,
-                    _ => self.client.state = State::Length(left),
+                    Parsed::Partial if parse::may_begin_request(rest) && may_grow(rest, declared, 5) => {
+                        return Step::More;
+                    }
+                    _ => self.client.state = declared.state(),
                 }
                 Step::Used(0)
             }
@@ -200,14 +202,14 @@ impl HttpStitcher {
             self.doubt(Incomplete::TooMany);
         }
         self.pipelined |= self.in_call && self.fresh > 0;
-        if let State::Maybe(left) = self.server.state
+        if let State::Maybe(declared) = self.server.state
             && self.server.buf.is_empty()
             && !self.pipelined
         {
             // The client has what it waited for: there was no body.
-            let end = queue
-                .awaiting()
-                .map_or(0, |exchange| exchange.response.end.saturating_sub(left));
+            let end = queue.awaiting().map_or(0, |exchange| {
+                exchange.response.end.saturating_sub(declared.length().unwrap_or(0))
+            });
             self.response_ended(end, queue);
         }
         self.in_call = true;
@@ -240,8 +242,9 @@ impl HttpStitcher {
 
     pub(super) fn request_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
         let reason = reason(why);
+        self.client.believe_body();
         let lost_at = match &mut self.client.state {
-            State::Length(left) | State::Maybe(left) if *left >= len => {
+            State::Length(left) if *left >= len => {
                 let left = *left - len;
                 self.client.state = State::Length(left);
                 if left == 0 {
@@ -249,7 +252,7 @@ impl HttpStitcher {
                 }
                 return;
             }
-            State::Length(left) | State::Maybe(left) => {
+            State::Length(left) => {
                 let end = pos.saturating_add(*left);
                 self.request_ended(end, queue);
                 Some(end)
@@ -263,7 +266,7 @@ impl HttpStitcher {
             }
             State::Start => Some(pos),
             State::Lost(_) => None,
-            State::Ignore | State::UntilClose => return,
+            State::Ignore | State::UntilClose | State::Maybe(_) => return,
         };
         let buf = std::mem::take(&mut self.client.buf);
         match lost_at {
@@ -278,17 +281,21 @@ impl HttpStitcher {
         self.doubt(reason);
     }
 
+    /// No more comes of the head that has begun, if one has: what is there of it is the request.
+    pub(super) fn head_ended(&mut self, why: Incomplete, problem: &'static str, queue: &mut Queue) -> bool {
+        if self.client.state != State::Start || self.client.buf.is_empty() {
+            return false;
+        }
+        let buf = std::mem::take(&mut self.client.buf);
+        self.cut_request(self.client.buf_pos, &buf, why, problem, queue);
+        true
+    }
+
     pub(super) fn client_end(&mut self, pos: u64, queue: &mut Queue) {
+        if self.head_ended(Incomplete::Malformed, HEAD_ENDED, queue) {
+            self.request_ended(pos, queue);
+        }
         match self.client.state {
-            State::Start if !self.client.buf.is_empty() => {
-                let buf = std::mem::take(&mut self.client.buf);
-                if parse::request_prefix(&buf).method.is_empty() {
-                    self.skipped += buf.len() as u64;
-                } else {
-                    self.cut_request(self.client.buf_pos, &buf, Incomplete::Malformed, HEAD_ENDED, queue);
-                    self.request_ended(pos, queue);
-                }
-            }
             // An early response is the usual reason to stop in a body; its last byte is the last that was sent.
             State::Length(_) | State::Maybe(_) | State::Chunked(_) => self.request_ended(pos, queue),
             _ => {}

@@ -2,11 +2,11 @@
 
 use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
 use super::super::Missing;
-use super::body::{self, Body, Chunked};
+use super::body::{self, Body};
 use super::message::set;
 use super::parse::{self, Parsed, ResponseHead};
 use super::stitch::{
-    HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, NOT_A_REQUEST, State, Step, blank,
+    Declared, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, NOT_A_REQUEST, State, Step, blank,
     blank_message, give_up, http, may_grow, reason, spoil,
 };
 
@@ -22,12 +22,12 @@ impl HttpStitcher {
                 }
                 Step::Used(used)
             }
-            State::Maybe(left) => {
-                let left = *left;
+            State::Maybe(declared) => {
+                let declared = *declared;
                 match parse::response(rest) {
                     Parsed::Whole(_, used) if parse::is_believable(&rest[..used]) => self.response_ended(here, queue),
-                    Parsed::Partial if may_grow(rest, left, 13) => return Step::More,
-                    _ => self.server.state = State::Length(left),
+                    Parsed::Partial if may_grow(rest, declared, 13) => return Step::More,
+                    _ => self.server.state = declared.state(),
                 }
                 Step::Used(0)
             }
@@ -169,23 +169,24 @@ impl HttpStitcher {
             && self.announced == Some(left)
             && message.interim != 100
         {
-            self.client.state = State::Maybe(left);
+            self.client.state = State::Maybe(Declared::Length(left));
         }
         self.fresh = 0;
         self.client.turn();
+        // RFC 9112, 6.3: an answer to HEAD declares a body, and has none.
+        let may_lack = message.method.is_empty();
+        let goes_on = |declared: Declared| match may_lack {
+            true => State::Maybe(declared),
+            false => declared.state(),
+        };
         match body::of_response(&message.method, head.status, &head.framing) {
             Body::None => self.response_ended(end, queue),
             Body::Length(length) => {
                 exchange.response.end = end.saturating_add(length);
-                let unknown = message.method.is_empty();
-                self.server.state = if unknown {
-                    State::Maybe(length)
-                } else {
-                    State::Length(length)
-                };
+                self.server.state = goes_on(Declared::Length(length));
             }
-            Body::Chunked => self.server.state = State::Chunked(Chunked::default()),
-            Body::UntilClose => self.server.state = State::UntilClose,
+            Body::Chunked => self.server.state = goes_on(Declared::Chunked),
+            Body::UntilClose => self.server.state = goes_on(Declared::UntilClose),
             Body::Tunnel => {
                 let name = match head.status {
                     101 => {
@@ -268,8 +269,9 @@ impl HttpStitcher {
 
     pub(super) fn response_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
         let reason = reason(why);
+        self.server.believe_body();
         let start = match &mut self.server.state {
-            State::Length(left) | State::Maybe(left) if *left >= len => {
+            State::Length(left) if *left >= len => {
                 let left = *left - len;
                 self.server.state = State::Length(left);
                 if left == 0 {
@@ -277,7 +279,7 @@ impl HttpStitcher {
                 }
                 return;
             }
-            State::Length(left) | State::Maybe(left) => {
+            State::Length(left) => {
                 let end = pos.saturating_add(*left);
                 self.response_ended(end, queue);
                 Some(end)
@@ -309,7 +311,7 @@ impl HttpStitcher {
                 self.server.buf.clear();
                 None
             }
-            State::UntilClose | State::Ignore => return,
+            State::UntilClose | State::Ignore | State::Maybe(_) => return,
         };
         let buf = std::mem::take(&mut self.server.buf);
         self.doubt(reason);
@@ -326,9 +328,10 @@ impl HttpStitcher {
     }
 
     pub(super) fn server_end(&mut self, pos: u64, queue: &mut Queue) {
+        self.server.believe_body();
         match self.server.state {
             State::UntilClose => self.response_ended(pos, queue),
-            State::Length(_) | State::Maybe(_) | State::Chunked(_) => {
+            State::Length(_) | State::Chunked(_) => {
                 if let Some(exchange) = queue.awaiting() {
                     exchange.response.end = pos;
                     exchange.closed = true;
@@ -344,7 +347,7 @@ impl HttpStitcher {
                 }
             }
             State::Lost(lost) => self.response_lost(pos, lost, queue),
-            State::Start | State::Ignore => {}
+            State::Start | State::Ignore | State::Maybe(_) => {}
         }
         self.server.buf.clear();
         self.server.state = State::Ignore;

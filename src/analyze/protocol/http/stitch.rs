@@ -22,6 +22,7 @@ pub const MAX_HEAD: usize = 64 << 10;
 pub(super) const HEAD_TOO_LONG: &str = "head longer than 64 KiB";
 pub(super) const HEAD_CUT: &str = "head not captured in full";
 pub(super) const HEAD_ENDED: &str = "connection ended within the head";
+pub(super) const HEAD_UNFINISHED: &str = "capture ended within the head";
 pub(super) const NOT_A_REQUEST: &str = "answer to bytes that are no request";
 pub(super) const HEAD_ANSWERED: &str = "answered before the head was complete";
 
@@ -32,10 +33,9 @@ pub(super) enum State {
     Start,
     /// Inside a body with so many bytes to come.
     Length(u64),
-    /// After a head that declares so many bytes, which may not be there at all: the method of the request is unknown
-    /// (HEAD?), or the server refused the body that `Expect: 100-continue` announced. What looks like the next head is
-    /// taken for it.
-    Maybe(u64),
+    /// After a head that declares a body, which may not be there at all: the method of the request is unknown (HEAD?), or
+    /// the server refused the body that `Expect: 100-continue` announced. What looks like the next head is taken for it.
+    Maybe(Declared),
     Chunked(Chunked),
     /// Inside a response that ends with the connection.
     UntilClose,
@@ -43,6 +43,32 @@ pub(super) enum State {
     Lost(Lost),
     /// Nothing more of interest.
     Ignore,
+}
+
+/// The body that a head declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Declared {
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+impl Declared {
+    pub(super) fn length(self) -> Option<u64> {
+        match self {
+            Declared::Length(length) => Some(length),
+            Declared::Chunked | Declared::UntilClose => None,
+        }
+    }
+
+    /// Where the direction is once it is sure that the body is there.
+    pub(super) fn state(self) -> State {
+        match self {
+            Declared::Length(length) => State::Length(length),
+            Declared::Chunked => State::Chunked(Chunked::default()),
+            Declared::UntilClose => State::UntilClose,
+        }
+    }
 }
 
 /// How a direction got lost.
@@ -78,6 +104,13 @@ impl Default for Half {
 }
 
 impl Half {
+    /// No head can be told from a body that is not seen: it is there.
+    pub(super) fn believe_body(&mut self) {
+        if let State::Maybe(declared) = self.state {
+            self.state = declared.state();
+        }
+    }
+
     fn keep(&mut self, pos: u64, bytes: &[u8]) {
         self.buf_pos = pos;
         self.lined = memchr::memchr(b'\n', bytes).is_some();
@@ -177,6 +210,11 @@ impl HttpStitcher {
     /// Bytes that belong to no message that was understood.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// The capture is over: a request of which too little is there to be an exchange so far becomes one.
+    pub fn finish(&mut self, queue: &mut Queue) {
+        self.head_ended(Incomplete::NoResponse, HEAD_UNFINISHED, queue);
     }
 
     fn half(&mut self, from: Side) -> &mut Half {
@@ -493,9 +531,10 @@ pub(super) fn spoil(exchange: &mut Exchange, why: Incomplete, problem: &'static 
     }
 }
 
-/// Whether the beginning of a head, where a body of `left` bytes may stand instead, is worth waiting for the rest of.
-/// `sure` bytes of a head do not come by chance.
-pub(super) fn may_grow(rest: &[u8], left: u64, sure: usize) -> bool {
+/// Whether the beginning of a head, where a body may stand instead, is worth waiting for the rest of. `sure` bytes of a head
+/// do not come by chance.
+pub(super) fn may_grow(rest: &[u8], declared: Declared, sure: usize) -> bool {
+    let left = declared.length().unwrap_or(u64::MAX);
     rest.len() < MAX_HEAD && (rest.len() >= sure || (rest.len() as u64) < left)
 }
 

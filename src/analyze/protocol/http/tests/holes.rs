@@ -295,6 +295,41 @@ fn unknown_method_may_have_been_head() {
 }
 
 #[test]
+fn answers_to_head_swallow_nothing_where_no_request_is_seen() {
+    for fields in ["Content-Length: 5000\r\n", "Transfer-Encoding: chunked\r\n", ""] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        let chunked = format!("{CHUNKED}5\r\nhello\r\n0\r\n\r\n");
+        let stream = [&answer, OK2, &answer, &chunked, OK2].concat();
+        let sizes = [answer.len(), 40, answer.len(), chunked.len(), 40].map(|size| Some(size as u64));
+        for cut in 0..stream.len() {
+            let mut talk = Talk::new();
+            talk.say(Server, &stream[..cut]).say(Server, &stream[cut..]).settle();
+            let rows = talk.all();
+            assert_eq!(
+                rows.iter().map(|row| row.response).collect::<Vec<_>>(),
+                sizes,
+                "{fields:?} {cut}"
+            );
+            assert!(rows.iter().all(|row| row.incomplete.is_some()));
+        }
+    }
+}
+
+#[test]
+fn a_body_without_a_length_is_one_where_no_request_is_seen() {
+    for body in ["HTTP is a protocol", "HTTP/1.1 20", "H", "text"] {
+        let answer = format!("HTTP/1.1 200 OK\r\n\r\n{body}");
+        for cut in 0..answer.len() {
+            let mut talk = Talk::new();
+            talk.say(Server, &answer[..cut]).say(Server, &answer[cut..]).settle();
+            let rows = talk.all();
+            assert_eq!(rows.len(), 1, "{rows:?}");
+            assert_eq!(rows[0].response, Some(answer.len() as u64), "{body:?} {cut}");
+        }
+    }
+}
+
+#[test]
 fn a_second_hole_touches_what_was_asked_since_the_first() {
     let mut talk = Talk::new();
     talk.say(Client, "GET /1 HTTP/1.1\r\n\r\n")
