@@ -245,6 +245,7 @@ fn aggregate(bencher: Bencher) {
                 server: end(80),
                 client_party: &party,
                 server_party: &party,
+                parties: 0,
                 side: Observed::Server,
                 request_bytes: Some(100),
                 response_bytes: Some(200),

@@ -117,6 +117,7 @@ fn fill(sinks: &mut [ShardSink]) {
             server: endpoint(9, 8080),
             client_party: &frontend,
             server_party: &cart,
+            parties: 0,
             side: Observed::Both,
             request_bytes: Some(120 + n),
             response_bytes: (!broken).then_some(800),

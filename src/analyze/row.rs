@@ -79,6 +79,8 @@ pub struct Frame<'a> {
     pub server: Endpoint,
     pub client_party: &'a Party,
     pub server_party: &'a Party,
+    /// Rows of one connection with the same number here have the same two parties.
+    pub parties: u32,
     /// Who saw this exchange.
     pub side: Observed,
     /// Head and body as on the wire; `None` when its size is not known.

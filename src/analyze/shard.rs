@@ -125,6 +125,10 @@ struct Slot {
     /// The socket behind each observer.
     sockets: [Option<Key>; OBSERVERS],
     parties: [LastParty; 2],
+    /// Which end was the client at the last exchange.
+    client: usize,
+    /// How often either party of the exchanges has changed.
+    changes: u32,
     /// Block of its last event.
     touched: u64,
     /// An older flow of the same endpoints.
@@ -420,6 +424,8 @@ impl<S: Sink> Shard<S> {
             flow: Flow::new(ends, None, joined),
             sockets,
             parties: Default::default(),
+            client: 0,
+            changes: 0,
             touched: u64::MAX,
             previous,
         });
@@ -781,6 +787,8 @@ fn emit_exchange<S: Sink>(
         hosts.get(usize::from(host)).map_or(time, |host| host.utc(time))
     });
     let edition = hosts.iter().map(|host| host.edition).sum();
+    let mut changed = slot.client != client;
+    slot.client = client;
     for end in 0..2 {
         let view = &exchange.views[end];
         let last = &mut slot.parties[end];
@@ -788,13 +796,17 @@ fn emit_exchange<S: Sink>(
         let unsure = view.pid == 0 && slot.sockets[end].is_some();
         if unsure || last.of != Some((edition, view.pid)) {
             let state = slot.sockets[end].and_then(|key| Some((key, sockets.get(&key)?)));
-            last.party = match state {
+            let party = match state {
                 Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
                 None => remote_party(hosts, best_seen, &slot.flow.ends[end]),
             };
+            // Mostly it is looked up in vain: what was learnt concerns others.
+            changed |= party != last.party;
+            last.party = party;
             last.of = Some((edition, view.pid));
         }
     }
+    slot.changes += u32::from(changed);
     let size = |span: &super::exchange::Span| (span.begun && span.ended).then(|| span.end.saturating_sub(span.start));
     let frame = Frame {
         start,
@@ -802,6 +814,7 @@ fn emit_exchange<S: Sink>(
         server: slot.flow.ends[1 - client],
         client_party: &slot.parties[client].party,
         server_party: &slot.parties[1 - client].party,
+        parties: slot.changes,
         side: observed(seen[0], seen[1]),
         request_bytes: size(&exchange.request),
         response_bytes: size(&exchange.response),
