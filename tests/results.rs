@@ -407,6 +407,15 @@ fn queries() {
         written(slow, &Selection::default()).0,
         "path,status\n/cart/19,200\n/cart/39,200\n/cart/59,200\n/cart/79,200\n"
     );
+    let of_frontend = ResultOptions {
+        filter: Some("client_pod ~ ^frontend and method = POST".into()),
+        columns: columns("method,count,client_workload,server_pod"),
+        ..table(TableName::Endpoints, Format::Csv)
+    };
+    assert_eq!(
+        written(of_frontend, &Selection::default()).0,
+        "method,count,client_workload,server_pod\nPOST,20,Deployment/frontend,cart-0\n"
+    );
     let grouped = ResultOptions {
         group_by: columns("method,status"),
         columns: columns("method,status,count,error_rate"),

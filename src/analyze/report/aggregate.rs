@@ -1,5 +1,6 @@
 //! Counts rows up: one of these for each shard, merged at the end.
 
+use super::ends::{Ends, Names};
 use super::keyed::{Keyed, Merge, Waiting};
 use super::label::{write_named, write_party, write_service};
 use super::slowest::{Slow, Slowest};
@@ -19,7 +20,7 @@ use crate::format::record::Ending;
 
 /// Keys that one shard holds of each kind.
 const MAX_KEYS: usize = 10_000;
-/// Different raw requests whose endpoint is remembered.
+/// Different raw requests whose endpoint is remembered, and connections whose ends are.
 const MAX_REMEMBERED: usize = 16_384;
 /// Exchanges of each protocol shown as the slowest.
 const SLOWEST: usize = 10;
@@ -83,6 +84,15 @@ pub struct Totals {
     pub processes: u64,
 }
 
+/// What the exchanges of a connection share for as long as both parties stay the same.
+struct Link {
+    /// As in [`Frame::parties`].
+    parties: u32,
+    /// Number of the pair in the table `services`.
+    service: u32,
+    ends: Ends,
+}
+
 /// Everything that the report counts.
 pub struct Aggregate {
     pub http_confidence: Confidence,
@@ -106,13 +116,15 @@ pub struct Aggregate {
     pub losses: Keyed<LossStats>,
     pub slow_http: Slowest,
     pub slow_mysql: Slowest,
+    /// What the ends in `endpoints`, `digests` and `services` are called.
+    pub names: Names,
     waiting_http: Waiting<HttpCount>,
     waiting_mysql: Waiting<MysqlCount>,
     scratch: Scratch,
     limit: Limit,
     key: String,
     endpoint_of: FastMap<Box<str>, u32>,
-    service_of: FastMap<u64, u32>,
+    links: FastMap<u64, Link>,
 }
 
 impl Default for Aggregate {
@@ -131,13 +143,14 @@ impl Default for Aggregate {
             losses: Keyed::new(MAX_KEYS),
             slow_http: Slowest::new(SLOWEST),
             slow_mysql: Slowest::new(SLOWEST),
+            names: Names::default(),
             waiting_http: Waiting::default(),
             waiting_mysql: Waiting::default(),
             scratch: Scratch::default(),
             limit: Limit::default(),
             key: String::new(),
             endpoint_of: FastMap::default(),
-            service_of: FastMap::default(),
+            links: FastMap::default(),
         }
     }
 }
@@ -169,6 +182,13 @@ impl Aggregate {
         self.totals.lost_bytes += other.totals.lost_bytes;
         self.totals.unread_bytes += other.totals.unread_bytes;
         self.totals.processes += other.totals.processes;
+        let to = self.names.adopt(&other.names);
+        other
+            .endpoints
+            .stats_mut()
+            .for_each(|stats| stats.agreed.translate(&to));
+        other.digests.stats_mut().for_each(|stats| stats.agreed.translate(&to));
+        other.services.stats_mut().for_each(|stats| stats.agreed.translate(&to));
         self.endpoints.merge(other.endpoints);
         self.digests.merge(other.digests);
         self.services.merge(other.services);
@@ -217,24 +237,40 @@ impl Aggregate {
         number
     }
 
-    fn service(&mut self, frame: &Frame<'_>, protocol: &str, error: bool) {
-        let number = match self.service_of.get(&frame.connection) {
-            Some(number) => *number,
-            None => {
-                self.key.clear();
-                write_service(&mut self.key, frame.client_party, &frame.client);
-                self.key.push('\0');
-                write_service(&mut self.key, frame.server_party, &frame.server);
-                self.key.push('\0');
-                self.key.push_str(protocol);
-                if self.service_of.len() >= MAX_REMEMBERED {
-                    self.service_of.clear();
-                }
-                let number = self.services.number(&self.key);
-                self.service_of.insert(frame.connection, number);
-                number
-            }
+    /// The number of the pair of services of an exchange, and its ends.
+    #[inline]
+    fn link(&mut self, frame: &Frame<'_>, protocol: &str) -> (u32, Ends) {
+        match self.links.get(&frame.connection) {
+            Some(link) if link.parties == frame.parties => (link.service, link.ends),
+            _ => self.new_link(frame, protocol),
+        }
+    }
+
+    #[cold]
+    fn new_link(&mut self, frame: &Frame<'_>, protocol: &str) -> (u32, Ends) {
+        self.key.clear();
+        write_service(&mut self.key, frame.client_party, &frame.client);
+        self.key.push('\0');
+        write_service(&mut self.key, frame.server_party, &frame.server);
+        self.key.push('\0');
+        self.key.push_str(protocol);
+        let link = Link {
+            parties: frame.parties,
+            service: self.services.number(&self.key),
+            ends: self.names.ends(frame.client_party, frame.server_party),
         };
+        let (service, ends) = (link.service, link.ends);
+        if let Some(stats) = self.services.at(service) {
+            stats.agreed.see(ends);
+        }
+        if self.links.len() >= MAX_REMEMBERED {
+            self.links.clear();
+        }
+        self.links.insert(frame.connection, link);
+        (service, ends)
+    }
+
+    fn service(&mut self, number: u32, frame: &Frame<'_>, error: bool) {
         if let Some(stats) = self.services.at(number) {
             stats.requests += 1;
             stats.errors += u64::from(error);
@@ -273,15 +309,17 @@ impl Sink for Aggregate {
         self.http_confidence.count(row.incomplete);
         let status = row.message.status;
         let number = self.endpoint(row);
+        let (service, ends) = self.link(&row.frame, "http");
         let one = HttpCount {
             incomplete: row.incomplete.is_some(),
             status,
             request_bytes: row.request_bytes.unwrap_or(0),
             response_bytes: row.response_bytes.unwrap_or(0),
             latency: row.latency,
+            ends,
         };
         self.waiting_http.push(&mut self.endpoints, number, one);
-        self.service(&row.frame, "http", status >= 500);
+        self.service(service, &row.frame, status >= 500);
         if let Some(total) = row.latency.total_ns
             && self.slow_http.admits(total)
         {
@@ -317,6 +355,7 @@ impl Sink for Aggregate {
                 stats.sample.push_str(prefix(&message.statement, SHOWN));
             }
         }
+        let (service, ends) = self.link(&row.frame, "mysql");
         let one = MysqlCount {
             incomplete: row.incomplete.is_some(),
             error,
@@ -326,9 +365,10 @@ impl Sink for Aggregate {
             request_bytes: row.request_bytes.unwrap_or(0),
             response_bytes: row.response_bytes.unwrap_or(0),
             latency: row.latency,
+            ends,
         };
         self.waiting_mysql.push(&mut self.digests, number, one);
-        self.service(&row.frame, "mysql", error);
+        self.service(service, &row.frame, error);
         if let Some(total) = row.latency.total_ns
             && self.slow_mysql.admits(total)
         {
@@ -409,13 +449,19 @@ impl Sink for Aggregate {
         self.key.push('\0');
         self.key
             .push_str(if row.protocol.is_empty() { "tcp" } else { row.protocol });
-        let stats = self.services.get(&self.key);
-        stats.connections += 1;
-        stats.errors += u64::from(failed);
-        if row.exchanges == 0 {
-            stats.bytes += bytes;
+        let number = self.services.number(&self.key);
+        let link = self.links.remove(&row.connection);
+        if let Some(stats) = self.services.at(number) {
+            stats.connections += 1;
+            stats.errors += u64::from(failed);
+            if row.exchanges == 0 {
+                stats.bytes += bytes;
+            }
+            // Its exchanges have said already who was at its ends.
+            if link.is_none_or(|link| link.service != number) {
+                stats.agreed.see(self.names.ends(row.client_party, row.server_party));
+            }
         }
-        self.service_of.remove(&row.connection);
     }
 
     fn process(&mut self, row: &ProcessRow<'_>) {

@@ -1,5 +1,6 @@
 //! What is counted under one key: an endpoint, a digest, a service pair, a talker.
 
+use super::ends::{Agreed, Ends};
 use super::histogram::Histogram;
 use super::keyed::{Count, Merge};
 use crate::analyze::row::Latency;
@@ -16,6 +17,7 @@ pub struct HttpStats {
     pub response_bytes: u64,
     pub ttfb: Histogram,
     pub total: Histogram,
+    pub agreed: Agreed,
 }
 
 impl HttpStats {
@@ -38,6 +40,7 @@ pub struct HttpCount {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub latency: Latency,
+    pub ends: Ends,
 }
 
 impl Count<HttpCount> for HttpStats {
@@ -49,6 +52,7 @@ impl Count<HttpCount> for HttpStats {
         self.response_bytes += one.response_bytes;
         one.latency.ttfb_ns.iter().for_each(|ttfb| self.ttfb.record(*ttfb));
         one.latency.total_ns.iter().for_each(|total| self.total.record(*total));
+        self.agreed.see(one.ends);
     }
 }
 
@@ -64,6 +68,7 @@ impl Merge for HttpStats {
         self.response_bytes += other.response_bytes;
         self.ttfb.merge(&other.ttfb);
         self.total.merge(&other.total);
+        self.agreed.merge(other.agreed);
     }
 }
 
@@ -85,6 +90,7 @@ pub struct MysqlStats {
     pub sample: String,
     /// How long it took, ns.
     pub sample_ns: Option<u64>,
+    pub agreed: Agreed,
 }
 
 /// What one MySQL exchange adds to its digest.
@@ -98,6 +104,7 @@ pub struct MysqlCount {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub latency: Latency,
+    pub ends: Ends,
 }
 
 impl Count<MysqlCount> for MysqlStats {
@@ -112,6 +119,7 @@ impl Count<MysqlCount> for MysqlStats {
         self.response_bytes += one.response_bytes;
         one.latency.ttfb_ns.iter().for_each(|ttfb| self.ttfb.record(*ttfb));
         one.latency.total_ns.iter().for_each(|total| self.total.record(*total));
+        self.agreed.see(one.ends);
     }
 }
 
@@ -134,6 +142,7 @@ impl Merge for MysqlStats {
         self.response_bytes += other.response_bytes;
         self.ttfb.merge(&other.ttfb);
         self.total.merge(&other.total);
+        self.agreed.merge(other.agreed);
     }
 }
 
@@ -146,6 +155,7 @@ pub struct ServiceStats {
     pub bytes: u64,
     pub connections: u64,
     pub total: Histogram,
+    pub agreed: Agreed,
 }
 
 impl Merge for ServiceStats {
@@ -155,6 +165,7 @@ impl Merge for ServiceStats {
         self.bytes += other.bytes;
         self.connections += other.connections;
         self.total.merge(&other.total);
+        self.agreed.merge(other.agreed);
     }
 }
 
