@@ -189,6 +189,7 @@ fn fill(sinks: &mut [ShardSink]) {
         server: endpoint(9, 8080),
         client_party: &frontend,
         server_party: &cart,
+        parties: 0,
         side: Observed::Both,
         open: Some(NOON),
         close: Some(NOON + 9_000 * MS),
@@ -214,6 +215,7 @@ fn fill(sinks: &mut [ShardSink]) {
         let client = endpoint(7, 40_000 + connection as u16);
         sinks[connection as usize % SHARDS].connection(&ConnectionRow {
             client,
+            parties: connection + 1,
             connection,
             ..base
         });
@@ -231,6 +233,7 @@ fn fill(sinks: &mut [ShardSink]) {
         connect_ns: None,
         protocol: "mysql",
         exchanges: 200,
+        parties: 101,
         connection: 100,
         ..base
     });
@@ -407,6 +410,15 @@ fn queries() {
     assert_eq!(
         written(slow, &Selection::default()).0,
         "path,status\n/cart/19,200\n/cart/39,200\n/cart/59,200\n/cart/79,200\n"
+    );
+    let of_frontend = ResultOptions {
+        filter: Some("client_pod ~ ^frontend and method = POST".into()),
+        columns: columns("method,count,client_workload,server_pod"),
+        ..table(TableName::Endpoints, Format::Csv)
+    };
+    assert_eq!(
+        written(of_frontend, &Selection::default()).0,
+        "method,count,client_workload,server_pod\nPOST,20,Deployment/frontend,cart-0\n"
     );
     let grouped = ResultOptions {
         group_by: columns("method,status"),

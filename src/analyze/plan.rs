@@ -108,15 +108,20 @@ impl Plan {
                 let all = format != Format::Table;
                 let mut plan = table_plan(table, &table.specs(), &options.columns, all, options)?;
                 if let Some(text) = filter {
-                    match Expression::parse(text, table.name(), &table.specs()) {
+                    match Expression::parse(text, table.name(), &table.own_specs()) {
                         Ok(expression) if table.is_aggregate() || table == TableName::Capture => {
                             plan.filter = Some(expression);
                         }
                         Ok(expression) => filters = RowFilters::only(table, expression),
-                        // `--table endpoints --where "status >= 500"` is about the exchanges that are counted.
-                        Err(error) if error.unknown_column && table.is_aggregate() => {
-                            filters = RowFilters::parse(text).map_err(|_| where_error(error))?;
-                        }
+                        // `--table endpoints --where "status >= 500"` is about the exchanges that are counted. So is
+                        // `server_pod = "cart-0"`: it counts what that pod answered, also where others answer the same.
+                        Err(error) if error.unknown_column && table.is_aggregate() => match RowFilters::parse(text) {
+                            Ok(of_exchanges) => filters = of_exchanges,
+                            Err(_) => {
+                                let expression = Expression::parse(text, table.name(), &table.specs());
+                                plan.filter = Some(expression.map_err(where_error)?);
+                            }
+                        },
                         Err(error) => return Err(where_error(error)),
                     }
                 }
@@ -483,6 +488,23 @@ mod tests {
             o.filter = Some("status >= 500".into());
         });
         assert!(matches!(endpoints.unwrap().filters.http, RowFilter::Where(_)));
+        for (text, of_exchanges) in [
+            ("server_pod = 'cart-0'", true),
+            ("server_pod = 'cart-0' and count > 1", false),
+        ] {
+            for table in [TableName::Endpoints, TableName::Digests] {
+                let plan = plan(|o| (o.table, o.filter) = (Some(table), Some(text.into()))).unwrap();
+                assert_eq!(
+                    matches!(plan.filters.mysql, RowFilter::Where(_)),
+                    of_exchanges,
+                    "{text}"
+                );
+                let Shape::One(one) = plan.shape else {
+                    panic!("one table")
+                };
+                assert_eq!(one.filter.is_some(), !of_exchanges, "{text}");
+            }
+        }
         let wrong = plan(|o| o.filter = Some("flavour = 1".into())).unwrap_err();
         assert!(
             wrong.starts_with("--where: table http has no column flavour"),

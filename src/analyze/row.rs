@@ -138,6 +138,8 @@ pub struct ConnectionRow<'a> {
     pub server: Endpoint,
     pub client_party: &'a Party,
     pub server_party: &'a Party,
+    /// As in [`Frame::parties`] of the last exchange; 0 without exchanges.
+    pub parties: u64,
     pub side: Observed,
     /// When connect was called, or the connection was accepted; `None` when that was before the capture.
     pub open: Option<u64>,

@@ -106,8 +106,9 @@ struct Slot {
     /// The socket behind each observer.
     sockets: [Option<Key>; OBSERVERS],
     parties: [LastParty; 2],
-    /// [`Frame::parties`] of these two.
+    /// [`Frame::parties`] of these two, for the end that was the client; 0 before the first exchange.
     pair: u64,
+    client: usize,
     /// Block of its last event.
     touched: u64,
     /// An older flow of the same endpoints.
@@ -421,6 +422,7 @@ impl<S: Sink> Shard<S> {
             sockets,
             parties: Default::default(),
             pair: 0,
+            client: 0,
             touched: u64::MAX,
             previous,
         });
@@ -570,6 +572,7 @@ impl<S: Sink> Shard<S> {
             _ => Observed::Client,
         };
         let ends = RowEnds {
+            parties: 0,
             client,
             server,
             client_party,
@@ -609,6 +612,7 @@ impl<S: Sink> Shard<S> {
         let client_party = party(&at_client, client);
         let server_party = party(&at_server, 1 - client);
         let ends = RowEnds {
+            parties: slot.pair,
             client: slot.flow.ends[client],
             server: slot.flow.ends[1 - client],
             client_party: &client_party,
@@ -674,6 +678,7 @@ fn remote_party(hosts: &[Host], observer: Option<(u16, u64)>, endpoint: &Endpoin
 }
 
 struct RowEnds<'a> {
+    parties: u64,
     client: Endpoint,
     server: Endpoint,
     client_party: &'a Party,
@@ -724,6 +729,7 @@ fn connection_row<'a>(
         server: ends.server,
         client_party: ends.client_party,
         server_party: ends.server_party,
+        parties: ends.parties,
         side: ends.side,
         open: opened_here.then(|| utc(socket.time)),
         close: close.map(utc),
@@ -763,6 +769,8 @@ fn update_parties(
     pairs: &mut u64,
 ) {
     let edition = hosts.iter().map(|host| host.edition).sum();
+    let client = slot.flow.client().unwrap_or(0);
+    let mut changed = slot.pair == 0 || slot.client != client;
     for end in 0..2 {
         let view = &exchange.views[end];
         // Who uses a socket may become known at any time.
@@ -775,14 +783,17 @@ fn update_parties(
             Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
             None => remote_party(hosts, first_seen(slot, exchange), &slot.flow.ends[end]),
         };
-        if slot.pair == 0 || *party != *slot.parties[end].party {
-            *pairs += 1;
-            slot.pair = *pairs;
-        }
+        // Mostly it is looked up in vain: what was learnt concerns others.
+        changed |= party != slot.parties[end].party;
         slot.parties[end] = LastParty {
             of: Some((edition, view.pid)),
             party,
         };
+    }
+    if changed {
+        *pairs += 1;
+        slot.pair = *pairs;
+        slot.client = client;
     }
 }
 

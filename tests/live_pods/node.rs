@@ -399,18 +399,19 @@ pub fn text<'a>(row: &'a Value, column: &str) -> &'a str {
     row[column].as_str().unwrap_or_default()
 }
 
+/// Namespace, pod, container and workload that a row has for its client or its server.
+pub fn end(row: &Value, end: &str) -> String {
+    let columns = ["namespace", "pod", "container", "workload"];
+    columns.map(|column| text(row, &format!("{end}_{column}"))).join(" ")
+}
+
 /// What the rows say of their server, and how many say so.
 pub fn named(rows: &[Value]) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for row in rows {
-        let of = |end: &str| {
-            let columns = ["namespace", "pod", "container", "workload"];
-            columns
-                .map(|column| text(row, &format!("{end}_{column}")).to_owned())
-                .join(" ")
-        };
-        assert_eq!(of("client"), of("server"), "both ends are the same process");
-        *names.entry(of("server")).or_default() += 1;
+        let server = end(row, "server");
+        assert_eq!(end(row, "client"), server, "both ends are the same process");
+        *names.entry(server).or_default() += 1;
     }
     names
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::node::{Form, Node, Place, serve, text};
+use crate::node::{Form, Node, Place, end, serve, text};
 use crate::support::{Guard, free_port, installed, not_run, run};
 
 /// What the load asks for: pages of the frontend itself, carts (two queries each), and what fails (one query each).
@@ -177,6 +177,24 @@ fn the_service_map_of_a_shop_is_right_row_for_row() {
     for row in node.rows("mysql", &[]) {
         for (column, workload) in workloads {
             assert_eq!(text(&row, column), workload, "{row}");
+        }
+    }
+    let at = |place: &Place, workload: &str| format!("shop {} app {workload}", place.pod);
+    let load = at(&load, "Deployment/load");
+    let frontend = at(&frontend, "Deployment/frontend");
+    let (cart, mariadb) = (at(&cart, "StatefulSet/cart"), at(&mariadb, "StatefulSet/mariadb"));
+    for (table, of, ends) in [
+        ("endpoints", "service = 'shop/frontend'", [&load, &frontend]),
+        ("endpoints", "service = 'shop/cart'", [&frontend, &cart]),
+        ("digests", "service = 'shop/mariadb'", [&cart, &mariadb]),
+        ("services", "callee = 'shop/frontend'", [&load, &frontend]),
+        ("services", "callee = 'shop/cart'", [&frontend, &cart]),
+        ("services", "callee = 'shop/mariadb'", [&cart, &mariadb]),
+    ] {
+        let rows = node.rows(table, &["--where", of]);
+        assert!(!rows.is_empty(), "{table} where {of}");
+        for row in rows {
+            assert_eq!([&end(&row, "client"), &end(&row, "server")], ends, "{row}");
         }
     }
     let live = |method_and_path: &str| {

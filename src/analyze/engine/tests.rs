@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::analyze::input;
+use crate::analyze::report::Aggregate;
+use crate::analyze::report::sections::{endpoints, services};
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow};
+use crate::analyze::table::{Columns, Value};
 use crate::analyze::wanted::Wanted;
 use crate::format::block::{BlockBuilder, Class};
 use crate::format::record::{
@@ -172,9 +175,9 @@ fn close(id: u64, time: u64) -> Record<'static> {
     })
 }
 
-/// The rows of these batches of records.
-fn rows(batches: &[&[Record<'_>]]) -> Vec<String> {
-    let mut engine = Engine::new(|_| Texts::default());
+/// The sinks of all shards after these batches of records.
+fn sinks<S: Sink + Default>(batches: &[&[Record<'_>]]) -> Vec<S> {
+    let mut engine = Engine::new(|_| S::default());
     let host = engine.host(&header());
     for batch in batches {
         let mut state = BlockBuilder::new(Class::State);
@@ -194,8 +197,12 @@ fn rows(batches: &[&[Record<'_>]]) -> Vec<String> {
         };
         engine.feed(&[block(&state), block(&events)]);
     }
-    let (sinks, _) = engine.finish(&[]);
-    let mut all: Vec<_> = sinks.into_iter().flat_map(|sink| sink.0).collect();
+    engine.finish(&[]).0
+}
+
+/// The rows of these batches of records.
+fn rows(batches: &[&[Record<'_>]]) -> Vec<String> {
+    let mut all: Vec<_> = sinks::<Texts>(batches).into_iter().flat_map(|sink| sink.0).collect();
     all.sort();
     all.into_iter().map(|(.., text)| text).collect()
 }
@@ -642,6 +649,76 @@ fn a_translated_connection_that_is_followed_already_stays_two() {
     );
 }
 
+/// A process answers, then one of another pod that was handed the socket: each row names the pod where there was only one.
+#[test]
+fn exchanges_are_counted_with_who_was_at_their_ends_then() {
+    let pod = |cgroup: u64, pod: &'static str| {
+        Record::Workload(Workload {
+            time: 1,
+            cgroup,
+            container_id: "",
+            runtime: "",
+            container: "app",
+            pod_uid: "",
+            pod,
+            namespace: "shop",
+            workload: "Deployment/cart",
+            labels: "",
+        })
+    };
+    let mut records = vec![pod(201, "cart-a"), pod(202, "cart-b")];
+    if let Record::Socket(socket) = server(SERVER, 5000) {
+        let (pid, cgroup) = (201, 201);
+        records.push(Record::Socket(Socket { pid, cgroup, ..socket }));
+    }
+    let exchanges: [(&[u8], u32); 4] = [
+        (b"GET /a HTTP/1.1\r\n\r\n", 1),
+        (b"GET /b HTTP/1.1\r\n\r\n", 1),
+        (b"GET /b HTTP/1.1\r\n\r\n", 2),
+        (b"GET /c HTTP/1.1\r\n\r\n", 2),
+    ];
+    for (n, (request, number)) in (0..).zip(exchanges) {
+        let time = 1000 + u64::from(n) * 100;
+        let up = up(SERVER, time, n * request.len() as u32, request);
+        let down = down(SERVER, time + 50, n * OK.len() as u32, OK);
+        for record in [up, down] {
+            if let Record::Data(data) = record {
+                let (pid, cgroup) = (200 + number, 200 + u64::from(number));
+                records.push(Record::Data(Data { pid, cgroup, ..data }));
+            }
+        }
+    }
+    let mut all = Aggregate::default();
+    sinks(&[&records]).into_iter().for_each(|shard| all.merge(shard));
+    let names = |columns: Columns, names: &[&str]| -> Vec<String> {
+        let text = |row: usize, name: &str| match columns.column(name).map(|column| column.get(row)) {
+            Some(Value::Text(text)) => text.to_string(),
+            Some(Value::Int(number)) => number.to_string(),
+            _ => "-".to_string(),
+        };
+        let row = |row: usize| names.iter().map(|name| text(row, name)).collect::<Vec<_>>().join(" ");
+        (0..columns.rows()).map(row).collect()
+    };
+    assert_eq!(
+        names(
+            endpoints(&all),
+            &["endpoint", "count", "server_workload", "server_pod", "client_pod"]
+        ),
+        [
+            "/b 2 Deployment/cart - -",
+            "/a 1 Deployment/cart cart-a -",
+            "/c 1 Deployment/cart cart-b -"
+        ]
+    );
+    assert_eq!(
+        names(
+            services(&all),
+            &["callee", "requests", "connections", "server_workload", "server_pod"]
+        ),
+        ["shop/cart 4 1 Deployment/cart -"]
+    );
+}
+
 #[test]
 fn a_failed_connect_has_its_error() {
     let connect = Connect {
@@ -737,7 +814,7 @@ fn an_hour(connection: impl Fn(u32) -> u64, more: &[Record<'_>]) -> (tempfile::T
         let mut state = BlockBuilder::new(Class::State);
         let mut events = BlockBuilder::new(Class::Events);
         if minute == 0 {
-            more.iter().for_each(|record| _ = state.push(record));
+            more.iter().for_each(|record| state.push(record));
         }
         let client_id = (connection(minute) << 32) | 1;
         let server_id = client_id + 1;

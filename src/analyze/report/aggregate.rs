@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
+use super::ends::{Ends, Names};
 use super::keyed::{Keyed, Merge, Waiting};
 use super::label::{write_named, write_party, write_service};
 use super::slowest::{Slow, Slowest};
@@ -23,7 +24,7 @@ use crate::format::record::Ending;
 
 /// Keys that one shard holds of each kind.
 const MAX_KEYS: usize = 10_000;
-/// Different raw requests whose endpoint is remembered.
+/// Different raw requests whose endpoint is remembered, and connections whose ends are.
 const MAX_REMEMBERED: usize = 16_384;
 /// Exchanges of each protocol shown as the slowest.
 const SLOWEST: usize = 10;
@@ -87,6 +88,13 @@ pub struct Totals {
     pub processes: u64,
 }
 
+/// What the exchanges of a connection share for as long as both parties stay the same ([`Frame::parties`]).
+struct Link {
+    /// Number of the pair in the table `services`.
+    service: u32,
+    ends: Ends,
+}
+
 /// Everything that the report counts.
 pub struct Aggregate {
     pub http_confidence: Confidence,
@@ -110,6 +118,8 @@ pub struct Aggregate {
     pub losses: Keyed<LossStats>,
     pub slow_http: Slowest,
     pub slow_mysql: Slowest,
+    /// What the ends in `endpoints`, `digests` and `services` are called.
+    pub names: Names,
     waiting_http: Waiting<HttpCount>,
     waiting_mysql: Waiting<MysqlCount>,
     scratch: Scratch,
@@ -121,12 +131,14 @@ pub struct Aggregate {
     ///
     /// [`Known`]: crate::analyze::protocol::http::message::Known
     endpoint_of_known: IdMap<(u64, u64), u32>,
+    /// Endpoints, by their numbers, that have seen the parties of these numbers.
+    ends_of_endpoint: IdMap<(u32, u64), ()>,
     /// By the numbers of the digest and of the parties, with the command between them.
     digest_of: IdMap<(u64, u16, u64), u32>,
     /// The longest `total_ns` of each digest, by its number: asked for each exchange, and the counters are far away.
     slowest_of_digest: Vec<Option<u64>>,
     /// By the number of the parties.
-    service_of: IdMap<u64, u32>,
+    links: IdMap<u64, Link>,
 }
 
 impl Default for Aggregate {
@@ -145,6 +157,7 @@ impl Default for Aggregate {
             losses: Keyed::new(MAX_KEYS),
             slow_http: Slowest::new(SLOWEST),
             slow_mysql: Slowest::new(SLOWEST),
+            names: Names::default(),
             waiting_http: Waiting::default(),
             waiting_mysql: Waiting::default(),
             scratch: Scratch::default(),
@@ -152,9 +165,10 @@ impl Default for Aggregate {
             key: String::new(),
             endpoint_of: FastMap::default(),
             endpoint_of_known: IdMap::default(),
+            ends_of_endpoint: IdMap::default(),
             digest_of: IdMap::default(),
             slowest_of_digest: Vec::new(),
-            service_of: IdMap::default(),
+            links: IdMap::default(),
         }
     }
 }
@@ -186,6 +200,13 @@ impl Aggregate {
         self.totals.lost_bytes += other.totals.lost_bytes;
         self.totals.unread_bytes += other.totals.unread_bytes;
         self.totals.processes += other.totals.processes;
+        let to = self.names.adopt(&other.names);
+        other
+            .endpoints
+            .stats_mut()
+            .for_each(|stats| stats.agreed.translate(&to));
+        other.digests.stats_mut().for_each(|stats| stats.agreed.translate(&to));
+        other.services.stats_mut().for_each(|stats| stats.agreed.translate(&to));
         self.endpoints.merge(other.endpoints);
         self.digests.merge(other.digests);
         self.services.merge(other.services);
@@ -205,18 +226,30 @@ impl Aggregate {
         all
     }
 
-    /// The endpoint of a request.
-    fn endpoint(&mut self, row: &HttpRow<'_>) -> u32 {
+    /// The endpoint of a request, which is between these ends.
+    fn endpoint(&mut self, row: &HttpRow<'_>, ends: Ends) -> u32 {
         let known = (row.message.known.0, row.parties);
         if known.0 == 0 {
-            return self.endpoint_by_text(row);
+            let number = self.endpoint_by_text(row);
+            if !self.ends_of_endpoint.contains_key(&(number, row.parties)) {
+                remember(&mut self.ends_of_endpoint, (number, row.parties), ());
+                self.see_ends(number, ends);
+            }
+            return number;
         }
         if let Some(number) = self.endpoint_of_known.get(&known) {
             return *number;
         }
         let number = self.endpoint_by_text(row);
         remember(&mut self.endpoint_of_known, known, number);
+        self.see_ends(number, ends);
         number
+    }
+
+    fn see_ends(&mut self, endpoint: u32, ends: Ends) {
+        if let Some(stats) = self.endpoints.at(endpoint) {
+            stats.agreed.see(ends);
+        }
     }
 
     /// The same, looked up by the request as it is, else by its template.
@@ -245,21 +278,36 @@ impl Aggregate {
         number
     }
 
-    fn service(&mut self, frame: &Frame<'_>, protocol: &str, error: bool) {
-        let number = match self.service_of.get(&frame.parties) {
-            Some(number) => *number,
-            None => {
-                self.key.clear();
-                write_service(&mut self.key, frame.client_party, &frame.client);
-                self.key.push('\0');
-                write_service(&mut self.key, frame.server_party, &frame.server);
-                self.key.push('\0');
-                self.key.push_str(protocol);
-                let number = self.services.number(&self.key);
-                remember(&mut self.service_of, frame.parties, number);
-                number
-            }
+    /// The number of the pair of services of an exchange, and its ends.
+    #[inline]
+    fn link(&mut self, frame: &Frame<'_>, protocol: &str) -> (u32, Ends) {
+        match self.links.get(&frame.parties) {
+            Some(link) => (link.service, link.ends),
+            None => self.new_link(frame, protocol),
+        }
+    }
+
+    #[cold]
+    fn new_link(&mut self, frame: &Frame<'_>, protocol: &str) -> (u32, Ends) {
+        self.key.clear();
+        write_service(&mut self.key, frame.client_party, &frame.client);
+        self.key.push('\0');
+        write_service(&mut self.key, frame.server_party, &frame.server);
+        self.key.push('\0');
+        self.key.push_str(protocol);
+        let link = Link {
+            service: self.services.number(&self.key),
+            ends: self.names.ends(frame.client_party, frame.server_party),
         };
+        let (service, ends) = (link.service, link.ends);
+        if let Some(stats) = self.services.at(service) {
+            stats.agreed.see(ends);
+        }
+        remember(&mut self.links, frame.parties, link);
+        (service, ends)
+    }
+
+    fn service(&mut self, number: u32, frame: &Frame<'_>, error: bool) {
         if let Some(stats) = self.services.at(number) {
             stats.requests += 1;
             stats.errors += u64::from(error);
@@ -272,11 +320,11 @@ impl Aggregate {
 }
 
 /// Adds to a map of what can be looked up again; when it is full, it begins anew.
-fn remember<K: Eq + Hash, S: BuildHasher>(map: &mut HashMap<K, u32, S>, key: K, number: u32) {
+fn remember<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>, key: K, value: V) {
     if map.len() >= MAX_REMEMBERED {
         map.clear();
     }
-    map.insert(key, number);
+    map.insert(key, value);
 }
 
 /// A prefix of at most `limit` characters.
@@ -305,7 +353,8 @@ impl Sink for Aggregate {
     fn http(&mut self, row: &HttpRow<'_>) {
         self.http_confidence.count(row.incomplete);
         let status = row.message.status;
-        let number = self.endpoint(row);
+        let (service, ends) = self.link(&row.frame, "http");
+        let number = self.endpoint(row, ends);
         let one = HttpCount {
             incomplete: row.incomplete.is_some(),
             status,
@@ -314,7 +363,7 @@ impl Sink for Aggregate {
             latency: row.latency,
         };
         self.waiting_http.push(&mut self.endpoints, number, one);
-        self.service(&row.frame, "http", status >= 500);
+        self.service(service, &row.frame, status >= 500);
         if let Some(total) = row.latency.total_ns
             && self.slow_http.admits(total)
         {
@@ -328,6 +377,7 @@ impl Sink for Aggregate {
         self.mysql_confidence.count(row.incomplete);
         let message = row.message;
         let error = message.status == Status::Error;
+        let (service, ends) = self.link(&row.frame, "mysql");
         let known = match message.statement.is_empty() {
             true => None,
             false => Some(self.scratch.fingerprints.of(&message.statement)),
@@ -352,10 +402,11 @@ impl Sink for Aggregate {
                 if self.slowest_of_digest.len() <= number as usize {
                     self.slowest_of_digest.resize(number as usize + 1, None);
                 }
-                if let (Some(stats), Some(known)) = (self.digests.at(number), known)
-                    && stats.digest.is_empty()
-                {
-                    stats.digest.push_str(&known.digest);
+                if let Some(stats) = self.digests.at(number) {
+                    stats.agreed.see(ends);
+                    if stats.digest.is_empty() {
+                        stats.digest.push_str(known.map_or("", |known| &known.digest));
+                    }
                 }
                 number
             }
@@ -380,7 +431,7 @@ impl Sink for Aggregate {
             latency: row.latency,
         };
         self.waiting_mysql.push(&mut self.digests, number, one);
-        self.service(&row.frame, "mysql", error);
+        self.service(service, &row.frame, error);
         if let Some(total) = row.latency.total_ns
             && self.slow_mysql.admits(total)
         {
@@ -461,11 +512,18 @@ impl Sink for Aggregate {
         self.key.push('\0');
         self.key
             .push_str(if row.protocol.is_empty() { "tcp" } else { row.protocol });
-        let stats = self.services.get(&self.key);
-        stats.connections += 1;
-        stats.errors += u64::from(failed);
-        if row.exchanges == 0 {
-            stats.bytes += bytes;
+        let number = self.services.number(&self.key);
+        let link = self.links.remove(&row.parties);
+        if let Some(stats) = self.services.at(number) {
+            stats.connections += 1;
+            stats.errors += u64::from(failed);
+            if row.exchanges == 0 {
+                stats.bytes += bytes;
+            }
+            // Its exchanges have said already who was at its ends.
+            if link.is_none_or(|link| link.service != number) {
+                stats.agreed.see(self.names.ends(row.client_party, row.server_party));
+            }
         }
     }
 

@@ -99,6 +99,11 @@ impl<S: Merge> Keyed<S> {
         self.entries.iter().map(|(key, stats)| (&**key, stats))
     }
 
+    /// All counters.
+    pub fn stats_mut(&mut self) -> impl Iterator<Item = &mut S> {
+        self.entries.iter_mut().map(|entry| &mut entry.1)
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.entries.len()

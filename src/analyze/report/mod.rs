@@ -4,6 +4,7 @@
 //! number of threads.
 
 pub mod aggregate;
+pub mod ends;
 pub mod histogram;
 pub mod keyed;
 pub mod label;

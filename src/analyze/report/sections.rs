@@ -51,11 +51,14 @@ pub fn endpoints(aggregate: &Aggregate) -> Columns {
     // Ranked by key first, so that rows of the same count keep one order.
     rows::<Endpoints>(aggregate.endpoints.ranked(|_| 0).into_iter().map(|(key, stats)| {
         let [method, endpoint, host, service] = fields(key);
+        let [client, server] = aggregate.names.of(&stats.agreed);
         EndpointRow {
             method,
             endpoint,
             host,
             service,
+            client,
+            server,
             stats,
         }
     }))
@@ -65,10 +68,13 @@ pub fn endpoints(aggregate: &Aggregate) -> Columns {
 pub fn digests(aggregate: &Aggregate) -> Columns {
     rows::<Digests>(aggregate.digests.ranked(|_| 0).into_iter().map(|(key, stats)| {
         let [command, fingerprint, service] = fields(key);
+        let [client, server] = aggregate.names.of(&stats.agreed);
         DigestRow {
             command,
             fingerprint,
             service,
+            client,
+            server,
             stats,
         }
     }))
@@ -78,10 +84,13 @@ pub fn digests(aggregate: &Aggregate) -> Columns {
 pub fn services(aggregate: &Aggregate) -> Columns {
     rows::<Services>(aggregate.services.ranked(|_| 0).into_iter().map(|(key, stats)| {
         let [caller, callee, protocol] = fields(key);
+        let [client, server] = aggregate.names.of(&stats.agreed);
         ServiceRow {
             caller,
             callee,
             protocol,
+            client,
+            server,
             stats,
         }
     }))
@@ -258,10 +267,12 @@ fn losses(aggregate: &Aggregate) -> Columns {
 
 /// Makes the report.
 pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
+    let mut services = section("services", "Services", "--table services", services(aggregate));
+    services.brief = brief::<Services>(&services.columns);
     let mut sections = vec![
         section("losses", "Losses", "--table losses", losses(aggregate)),
         section("processes", "Processes", "--table processes", processes(aggregate)),
-        section("services", "Services", "--table services", services(aggregate)),
+        services,
         section("talkers", "Top talkers", "--table connections", talkers(aggregate)),
     ];
     let mut endpoints = section("endpoints", "HTTP endpoints", "--table endpoints", endpoints(aggregate));

@@ -1,5 +1,6 @@
 //! What is counted under one key: an endpoint, a digest, a service pair, a talker.
 
+use super::ends::Agreed;
 use super::histogram::Histogram;
 use super::keyed::{Count, Merge};
 use crate::analyze::row::Latency;
@@ -16,6 +17,7 @@ pub struct HttpStats {
     pub response_bytes: u64,
     pub ttfb: Histogram,
     pub total: Histogram,
+    pub agreed: Agreed,
 }
 
 impl HttpStats {
@@ -64,6 +66,7 @@ impl Merge for HttpStats {
         self.response_bytes += other.response_bytes;
         self.ttfb.merge(&other.ttfb);
         self.total.merge(&other.total);
+        self.agreed.merge(other.agreed);
     }
 }
 
@@ -85,6 +88,7 @@ pub struct MysqlStats {
     pub sample: String,
     /// How long it took, ns.
     pub sample_ns: Option<u64>,
+    pub agreed: Agreed,
 }
 
 /// What one MySQL exchange adds to its digest.
@@ -134,6 +138,7 @@ impl Merge for MysqlStats {
         self.response_bytes += other.response_bytes;
         self.ttfb.merge(&other.ttfb);
         self.total.merge(&other.total);
+        self.agreed.merge(other.agreed);
     }
 }
 
@@ -146,6 +151,7 @@ pub struct ServiceStats {
     pub bytes: u64,
     pub connections: u64,
     pub total: Histogram,
+    pub agreed: Agreed,
 }
 
 impl Merge for ServiceStats {
@@ -155,6 +161,7 @@ impl Merge for ServiceStats {
         self.bytes += other.bytes;
         self.connections += other.connections;
         self.total.merge(&other.total);
+        self.agreed.merge(other.agreed);
     }
 }
 

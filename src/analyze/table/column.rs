@@ -103,28 +103,34 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// The code of this text.
+    /// The code of this text. Mostly it is that of the text before.
+    #[inline]
     pub fn code(&mut self, text: &str) -> u32 {
-        if self.texts.get(self.last as usize).is_some_and(|last| **last == *text) {
-            return self.last;
+        if self.texts.get(self.last as usize).is_none_or(|last| **last != *text) {
+            self.last = self.find(text);
         }
-        let code = match self.codes.get(text) {
-            Some(code) => *code,
-            None => {
-                let code = self.texts.len() as u32;
-                let text: Arc<str> = text.into();
-                self.texts.push(text.clone());
-                self.codes.insert(text, code);
-                code
-            }
-        };
-        self.last = code;
+        self.last
+    }
+
+    fn find(&mut self, text: &str) -> u32 {
+        if let Some(code) = self.codes.get(text) {
+            return *code;
+        }
+        let code = self.texts.len() as u32;
+        let text: Arc<str> = text.into();
+        self.texts.push(text.clone());
+        self.codes.insert(text, code);
         code
     }
 
     /// The text of a code that this dictionary gave.
     pub fn get(&self, code: u32) -> &str {
         self.texts.get(code as usize).map_or("", |text| text)
+    }
+
+    /// All texts, in the order of their codes.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(|text| &**text)
     }
 
     /// How many different texts there are.
@@ -263,7 +269,7 @@ impl Column {
             (Values::Float(to), Values::Float(from)) => to.extend_from_slice(from),
             (Values::Flag(to), Values::Flag(from)) => to.extend_from_slice(from),
             (Values::Text(to, dictionary), Values::Text(from, theirs)) => {
-                let codes: Vec<u32> = theirs.texts.iter().map(|text| dictionary.code(text)).collect();
+                let codes: Vec<u32> = theirs.texts().map(|text| dictionary.code(text)).collect();
                 to.extend(
                     from.iter()
                         .map(|code| codes.get(*code as usize).copied().unwrap_or(NO_TEXT)),

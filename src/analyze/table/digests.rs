@@ -4,6 +4,8 @@ use super::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
 use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
 use super::endpoints::{SERVICE, ratio};
+use super::ends::columns_with_ends;
+use crate::analyze::report::ends::End;
 use crate::analyze::report::stats::MysqlStats;
 
 /// The table `digests`.
@@ -14,6 +16,8 @@ pub struct DigestRow<'r> {
     pub command: &'r str,
     pub fingerprint: &'r str,
     pub service: &'r str,
+    pub client: End<'r>,
+    pub server: End<'r>,
     pub stats: &'r MysqlStats,
 }
 
@@ -22,7 +26,7 @@ impl Table for Digests {
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Digests>] {
-        static DEFS: &[Def<Digests>] = &[
+        columns_with_ends!(Digests, "commands of the row", "--table mysql --group-by digest", [
             column("digest", Text, "id of the fingerprint, as pt-query-digest has it", |r, _| Value::text(&r.stats.digest)),
             brief("command", Text, "COM_QUERY, COM_STMT_EXECUTE, …", |r, _| Value::text(r.command)),
             brief("fingerprint", Text, "the statement without its literals; null for commands without a statement", |r, _| Value::text(r.fingerprint)),
@@ -47,8 +51,7 @@ impl Table for Digests {
             column("request_bytes", Bytes, "sum of request_bytes", |r, _| Value::Int(r.stats.request_bytes)),
             column("response_bytes", Bytes, "sum of response_bytes", |r, _| Value::Int(r.stats.response_bytes)),
             column("sample", Text, "the slowest statement of this kind, at most 400 characters of it", |r, _| Value::text(&r.stats.sample)),
-        ];
-        DEFS
+        ])
     }
 
     fn key(row: &DigestRow<'_>) -> Key {

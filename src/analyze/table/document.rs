@@ -83,6 +83,18 @@ mod tests {
                 TableName::Processes,
                 "start exit pid ppid uid comm exe argv exit_code signal cgroup container pod namespace",
             ),
+            (
+                TableName::Endpoints,
+                "method endpoint host service count errors p50_ns client_pod server_pod server_container",
+            ),
+            (
+                TableName::Digests,
+                "digest command fingerprint service count errors p50_ns client_pod server_pod server_container",
+            ),
+            (
+                TableName::Services,
+                "caller callee protocol requests errors p50_ns client_pod server_pod server_container",
+            ),
         ];
         for (table, names) in promised {
             let specs = table.specs();
@@ -92,6 +104,20 @@ mod tests {
                     "{} has no column {name}",
                     table.name()
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn tables_that_are_counted_up_name_the_ends_as_the_rows_do_that_they_count() {
+        let has = |table: TableName, name: &str| table.specs().iter().any(|spec| spec.name == name);
+        for table in TableName::ALL.into_iter().filter(|table| table.is_aggregate()) {
+            let ends = &table.specs()[table.own_specs().len()..];
+            assert_eq!((ends[0].name, ends[7].name), ("client_namespace", "server_container"));
+            for end in ends {
+                for counted in [TableName::Http, TableName::Mysql, TableName::Connections] {
+                    assert!(has(counted, end.name), "{} has no {}", counted.name(), end.name);
+                }
             }
         }
     }

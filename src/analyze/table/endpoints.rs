@@ -3,6 +3,8 @@
 use super::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
 use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
+use super::ends::columns_with_ends;
+use crate::analyze::report::ends::End;
 use crate::analyze::report::stats::HttpStats;
 
 /// The table `endpoints`.
@@ -14,6 +16,8 @@ pub struct EndpointRow<'r> {
     pub endpoint: &'r str,
     pub host: &'r str,
     pub service: &'r str,
+    pub client: End<'r>,
+    pub server: End<'r>,
     pub stats: &'r HttpStats,
 }
 
@@ -35,7 +39,7 @@ impl Table for Endpoints {
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Endpoints>] {
-        static DEFS: &[Def<Endpoints>] = &[
+        columns_with_ends!(Endpoints, "exchanges of the row", "--table http --group-by endpoint", [
             brief("method", Text, "HTTP method", |r, _| Value::text(r.method)),
             brief("endpoint", Text, "path template", |r, _| Value::text(r.endpoint)),
             brief("host", Text, "Host field", |r, _| Value::text(r.host)),
@@ -61,8 +65,7 @@ impl Table for Endpoints {
             column("no_status", Count, "exchanges without a final response", |r, _| Value::Int(r.stats.status[0])),
             column("request_bytes", Bytes, "sum of request_bytes", |r, _| Value::Int(r.stats.request_bytes)),
             column("response_bytes", Bytes, "sum of response_bytes", |r, _| Value::Int(r.stats.response_bytes)),
-        ];
-        DEFS
+        ])
     }
 
     fn key(row: &EndpointRow<'_>) -> Key {

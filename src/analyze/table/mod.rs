@@ -12,6 +12,7 @@ pub mod derive;
 pub mod digests;
 pub mod document;
 pub mod endpoints;
+mod ends;
 pub mod exchanges;
 pub mod losses;
 pub mod processes;
@@ -86,6 +87,15 @@ impl TableName {
     /// The columns, in order.
     pub fn specs(self) -> Vec<Spec> {
         self.specs_and_brief().into_iter().map(|(spec, _)| spec).collect()
+    }
+
+    /// The columns without those that only say in what the rows that were counted up agree; these come last.
+    pub fn own_specs(self) -> Vec<Spec> {
+        let mut specs = self.specs();
+        if self.is_aggregate() {
+            specs.truncate(specs.len() - ends::COLUMNS);
+        }
+        specs
     }
 
     /// The columns, in order, each with whether a terminal shows it unasked.

@@ -4,6 +4,8 @@ use super::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
 use super::column::Value;
 use super::define::{Def, Key, Table, brief};
 use super::endpoints::ratio;
+use super::ends::columns_with_ends;
+use crate::analyze::report::ends::End;
 use crate::analyze::report::stats::ServiceStats;
 
 /// The table `services`.
@@ -14,6 +16,8 @@ pub struct ServiceRow<'r> {
     pub caller: &'r str,
     pub callee: &'r str,
     pub protocol: &'r str,
+    pub client: End<'r>,
+    pub server: End<'r>,
     pub stats: &'r ServiceStats,
 }
 
@@ -22,7 +26,7 @@ impl Table for Services {
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Services>] {
-        static DEFS: &[Def<Services>] = &[
+        columns_with_ends!(Services, "exchanges of the row and connections without any", "--table connections --group-by protocol", [
             brief("caller", Text, "the client: namespace/owner of its pod, else its container, systemd service, process name, or address", |r, _| Value::text(r.caller)),
             brief("callee", Text, "the server, named in the same way", |r, _| Value::text(r.callee)),
             brief("protocol", Text, "http, mysql, what else was recognised, or tcp", |r, _| Value::text(r.protocol)),
@@ -35,8 +39,7 @@ impl Table for Services {
             brief("max_ns", Nanos, "largest total_ns", |r, _| Value::int(r.stats.total.max())),
             brief("bytes", Bytes, "bytes of the exchanges; where there are none, payload of the connections", |r, _| Value::Int(r.stats.bytes)),
             brief("connections", Count, "connections", |r, _| Value::Int(r.stats.connections)),
-        ];
-        DEFS
+        ])
     }
 
     fn key(row: &ServiceRow<'_>) -> Key {
