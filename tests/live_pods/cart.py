@@ -1,10 +1,11 @@
 """The cart of the shop: GET /cart/ID makes two queries, GET /broken one for a table that does not exist."""
 
-import json
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 
 import pymysql
+
+from server import Handler, serve
 
 connection = None
 
@@ -18,9 +19,7 @@ def query(text):
         return cursor.fetchall()
 
 
-class Cart(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Cart(Handler):
     def do_GET(self):
         try:
             if self.path == "/broken":
@@ -31,17 +30,5 @@ class Cart(BaseHTTPRequestHandler):
         except pymysql.err.Error as error:
             self.answer(500, {"error": str(error)})
 
-    def answer(self, status, what):
-        body = json.dumps(what).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
-    def log_message(self, *_):
-        pass
-
-
-server = HTTPServer(("127.0.0.1", 0), Cart)
-print(json.dumps({"listening": f"127.0.0.1:{server.server_port}"}), flush=True)
-server.serve_forever()
+serve(HTTPServer(("127.0.0.1", 0), Cart))

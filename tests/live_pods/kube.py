@@ -6,15 +6,15 @@ Usage: kube.py CERTIFICATE KEY PODS.json"""
 import json
 import ssl
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from server import Handler, serve
 
 certificate, key, pods = sys.argv[1:]
 NO_SERVICES = {"kind": "ServiceList", "metadata": {"resourceVersion": "1"}, "items": []}
 
 
-class Kube(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Kube(Handler):
     def do_GET(self):
         shown = self.headers.get("Authorization", "")
         print(self.path, flush=True)
@@ -31,20 +31,9 @@ class Kube(BaseHTTPRequestHandler):
         else:
             self.answer(200, NO_SERVICES)
 
-    def answer(self, status, what):
-        body = json.dumps(what).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Kube)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(certificate, key)
 server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-print(f"127.0.0.1:{server.server_port}", flush=True)
-server.serve_forever()
+serve(server)

@@ -60,9 +60,14 @@ pub fn serve(command: &mut Command) -> (SocketAddr, Guard) {
     BufReader::new(output)
         .read_line(&mut line)
         .expect("it says where it listens");
-    let said: Value = serde_json::from_str(&line).expect("in JSON");
+    (listening(&line), child)
+}
+
+/// The address in what a server says first.
+pub fn listening(line: &str) -> SocketAddr {
+    let said: Value = serde_json::from_str(line).expect("in JSON");
     let address = said["listening"].as_str().and_then(|address| address.parse().ok());
-    (address.expect("an address"), child)
+    address.expect("an address")
 }
 
 /// A v1 hierarchy, where the host has any.

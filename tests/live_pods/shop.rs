@@ -124,11 +124,14 @@ fn the_service_map_of_a_shop_is_right_row_for_row() {
     let program = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live_pods").join(name);
     let (at_cart, _cart) = serve(
         node.command(&cart, python)
+            // No compiled modules in the source tree.
+            .arg("-B")
             .arg(program("cart.py"))
             .arg(database.port.to_string()),
     );
     let (at_frontend, _frontend) = serve(
         node.command(&frontend, python)
+            .arg("-B")
             .arg(program("frontend.py"))
             .arg(at_cart.to_string()),
     );

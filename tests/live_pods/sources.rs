@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use masdeepflow::format::reader::Reader;
 use serde_json::{Value, json};
 
-use crate::node::{Form, Node, Place, named};
+use crate::node::{Form, Node, Place, listening, named};
 use crate::support::{Guard, installed, mdf, not_run, run};
 
 const API_TOKEN: &str = "token-for-the-api";
@@ -22,7 +23,7 @@ fn certificates() -> PathBuf {
 
 /// The servers of kube.py.
 struct Kube {
-    address: String,
+    address: SocketAddr,
     requests: Receiver<String>,
     _process: Guard,
 }
@@ -31,6 +32,8 @@ impl Kube {
     fn start(pods: &Path) -> Kube {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live_pods/kube.py");
         let child = Command::new("python3")
+            // No compiled modules in the source tree.
+            .arg("-B")
             .arg(script)
             .args([certificates().join("server.pem"), certificates().join("server.key")])
             .arg(pods)
@@ -45,7 +48,7 @@ impl Kube {
             lines.for_each(|text| drop(line.send(text)));
         });
         Kube {
-            address: lines.recv_timeout(Duration::from_secs(60)).expect("it listens"),
+            address: listening(&lines.recv_timeout(Duration::from_secs(60)).expect("it listens")),
             requests: lines,
             _process: process,
         }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,20 @@ fn recording(words: &[&str], talk: Talk) -> Command {
     let mut command = mdf();
     command.arg("record").args(words).arg("--").args(talk.words());
     command
+}
+
+/// A recorder with a small file system of its own at `small`, in a mount namespace of its own: gone with the process.
+/// `script` runs the recorder as `"$@"`.
+fn on_small_disk(folder: &Path, size: &str, script: &str, talk: Talk) -> Recorder {
+    std::fs::create_dir(folder.join("small")).unwrap();
+    let inner = recording(&["-o", "small/cap.mdf"], talk);
+    let script = format!("mount -t tmpfs -o size={size} none small && {script}");
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", &script, "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    Recorder::spawn(folder, command)
 }
 
 /// The events that the summary says were lost, on the line with these words.
@@ -114,20 +129,12 @@ fn a_full_disk_is_counted_and_the_file_stays_readable() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("small")).unwrap();
-    // A file system of its own, in a mount namespace of its own: gone with the process.
-    let script = "mount -t tmpfs -o size=128k none small && \"$@\"; code=$?; cp small/cap.mdf cap.mdf; exit $code";
     let talk = Talk {
         pause: Duration::from_micros(20),
         ..Talk::of(20_000, 300)
     };
-    let inner = recording(&["-o", "small/cap.mdf"], talk);
-    let mut command = Command::new("unshare");
-    command
-        .args(["-m", "sh", "-c", script, "sh"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    let (code, log) = Recorder::spawn(folder.path(), command).end();
+    let script = "\"$@\"; code=$?; cp small/cap.mdf cap.mdf; exit $code";
+    let (code, log) = on_small_disk(folder.path(), "128k", script, talk).end();
     assert_eq!(code, 3, "{log}");
     assert!(log.contains("No space left"), "{log}");
     let lost = number_before(&log, " events (").expect("a count");
@@ -172,20 +179,13 @@ fn a_disk_that_has_room_again_is_written_to_again_and_told_what_is_missing() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("small")).unwrap();
-    // A file system of its own, in a mount namespace of its own, with little room left.
-    let script = "mount -t tmpfs -o size=1m none small && head -c 960k /dev/zero > small/ballast && exec \"$@\"";
     let talk = Talk {
         pause: Duration::from_micros(50),
         ..Talk::of(1_000_000, 300)
     };
-    let inner = recording(&["-o", "small/cap.mdf"], talk);
-    let mut command = Command::new("unshare");
-    command
-        .args(["-m", "sh", "-c", script, "sh"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    let recorder = Recorder::spawn(folder.path(), command).attached();
+    // Little room is left.
+    let script = "head -c 960k /dev/zero > small/ballast && exec \"$@\"";
+    let recorder = on_small_disk(folder.path(), "1m", script, talk).attached();
     let small = std::path::PathBuf::from(format!("/proc/{}/cwd/small", recorder.child.id()));
     // Keeps the file when its mount namespace goes.
     let mut file = File::open(small.join("cap.mdf")).unwrap();

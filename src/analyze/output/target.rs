@@ -1,5 +1,5 @@
-//! Where results go: standard output, a file, or a folder of files. Nothing is overwritten unasked, and a file has its
-//! name only when it is whole.
+//! Where results go: standard output, a file, or a folder of files. Nothing is overwritten unasked. A file has its name from
+//! the start and is written in place, because it may be a pipe or a device; what a run that failed leaves there is a part.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
