@@ -40,15 +40,17 @@ static __noinline struct sock *fd_sock(u64 fd)
 	return sk && is_tcp(sk) ? sk : NULL;
 }
 
+/* Small: 512 bytes of stack are all that there is for a chain of calls, and this is on it twice. */
 struct result {
 	struct sock *sk;
+	struct scratch_start start;
 	u32 len;
 	u32 after;
-	u32 direction;
-	u32 cut;
 	u32 flags; /* MSG_… */
-	u64 flat; /* payload in one piece, else in start */
-	struct scratch_start start;
+	u8 direction;
+	u8 cut;
+	u8 flat; /* start.vector is the payload, and no vector */
+	u8 pad;
 };
 
 static __noinline int emit_returned(const struct result *result)
@@ -70,7 +72,7 @@ static __noinline int emit_returned(const struct result *result)
 	if (result->direction == MDF_SENT)
 		mark_urgent(&head, result->flags);
 	if (result->flat)
-		return emit_user(&head, (void *)result->flat);
+		return emit_user(&head, (void *)result->start.vector);
 	return emit_vector(&head, &result->start, SLOT_SEND);
 }
 
@@ -181,7 +183,8 @@ static __always_inline int call_returned(struct pt_regs *regs, long returned)
 	if (shape == SHAPE_NONE) {
 		result.cut = MDF_CUT_KERNEL_PAGES;
 	} else if (shape == SHAPE_FLAT) {
-		result.flat = call.second;
+		result.flat = 1;
+		result.start.vector = call.second;
 	} else if (shape == SHAPE_VECTOR) {
 		result.start.vector = call.second;
 		result.start.count = call.third;
