@@ -5,6 +5,8 @@
 
 #[cfg(feature = "analyzer")]
 pub mod analyze;
+#[cfg(feature = "analyzer")]
+mod fetch;
 pub mod format;
 pub mod info;
 pub mod mapped;

@@ -1,4 +1,4 @@
-//! Files in memory, without reading them: one of the two places that need unsafe.
+//! Files in memory, without reading them: one of the three places that need unsafe.
 
 use std::fs::File;
 use std::ops::Range;

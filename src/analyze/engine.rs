@@ -14,6 +14,7 @@ use super::names::{Host, Pods};
 use super::nat::Nat;
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
+use crate::fetch::{CACHE_LINE, fetch};
 use crate::format::block::{self, Frame, RawBlock};
 use crate::format::header::Header;
 use crate::format::kind::Kind;
@@ -27,10 +28,9 @@ pub const SHARDS: usize = 8;
 pub const BATCH_BYTES: usize = 4 << 20;
 /// A shard jumps from record to record of its own, which the processor does not foresee: so many records ahead are
 /// fetched,
-const AHEAD: usize = 2;
+const AHEAD: usize = 6;
 /// and so many bytes of each, in which the heads of most messages lie.
 const NEAR: usize = 6 * CACHE_LINE;
-const CACHE_LINE: usize = 64;
 /// State blocks that are read together.
 pub const STATE_BLOCKS: usize = 32;
 /// Losses kept one by one; further ones are added to the last of their reason.
@@ -275,7 +275,7 @@ impl<S: Sink> Engine<S> {
                 let (bytes, records) = (raw.bytes(), &split.sockets[number]);
                 for (place, at) in records.iter().enumerate() {
                     if let Some(next) = records.get(place + AHEAD) {
-                        fetch(bytes, *next);
+                        fetch_record(bytes, *next);
                     }
                     follow_one(shard, block.host, (bytes, *at), (hosts, nat));
                 }
@@ -424,13 +424,11 @@ fn follow_one<S: Sink>(shard: &mut Shard<S>, host: u16, (bytes, at): (&[u8], u32
     }
 }
 
-/// Has the processor fetch a record that is read soon: nothing waits for what is read here.
+/// Fetches a record that is read soon.
 #[inline]
-fn fetch(bytes: &[u8], at: u32) {
+fn fetch_record(bytes: &[u8], at: u32) {
     if let Some(near) = bytes.get(at as usize..).and_then(|rest| rest.first_chunk::<NEAR>()) {
-        for line in near.chunks_exact(CACHE_LINE) {
-            std::hint::black_box(line[0]);
-        }
+        near.as_chunks().0.iter().for_each(fetch);
     }
 }
 

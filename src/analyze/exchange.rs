@@ -85,6 +85,18 @@ pub struct Span {
     pub ended: bool,
 }
 
+impl Span {
+    /// So many bytes from there on, all of them known.
+    pub fn whole(start: u64, len: u64) -> Span {
+        Span {
+            start,
+            end: start + len,
+            begun: true,
+            ended: true,
+        }
+    }
+}
+
 /// When one observer saw a span: boot clock of its host, ns. 0 when not seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
@@ -117,7 +129,11 @@ impl View {
     }
 
     /// The first choice of these.
+    #[inline]
     pub fn first(&self) -> Option<u64> {
+        if self.request.first != 0 {
+            return Some(self.request.first);
+        }
         self.times().into_iter().find(|time| *time != 0)
     }
 }
@@ -161,7 +177,7 @@ impl Exchange {
     }
 
     /// Forgets all but the message, whose buffers are worth keeping.
-    fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.request = Span::default();
         self.response = Span::default();
         self.one_way = false;

@@ -4,6 +4,10 @@
 //! has it read; everybody who shows it adds the time at which it was seen there. So a connection is parsed once,
 //! what one end lost the other end may still have, and the two views of an exchange are joined by construction.
 
+mod straight;
+
+use straight::Straight;
+
 use super::exchange::{Exchange, Incomplete, Queue, Seen, Side, Span, View};
 use super::protocol::detect::{self, Guess};
 use super::protocol::http::HttpStitcher;
@@ -87,6 +91,7 @@ pub struct Flow {
     /// another CPU reported later.
     unplaced: Vec<(usize, Segment<'static>)>,
     queue: Queue,
+    straight: Straight,
     /// What it was recognised as; empty when nothing is known.
     pub protocol: &'static str,
     /// Why nothing (more) was read from it.
@@ -113,6 +118,7 @@ impl Flow {
             undetected: Vec::new(),
             unplaced: Vec::new(),
             queue: Queue::default(),
+            straight: Straight::default(),
             protocol: "",
             why: "",
             lost_bytes: 0,
@@ -133,11 +139,13 @@ impl Flow {
 
     /// Gives an observer its place.
     pub fn attach(&mut self, observer: usize) {
+        self.leave_straight();
         self.coverage[observer].attached = true;
     }
 
     /// Another host has recorded this end, and will tell of it.
     pub fn expect(&mut self, observer: usize) {
+        self.leave_straight();
         self.coverage[observer].expected = true;
     }
 
@@ -171,6 +179,17 @@ impl Flow {
 
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
+        if self.straight.is_open() {
+            if self.go_straight(sender, &segment) {
+                return;
+            }
+            self.leave_straight();
+        }
+        self.in_order(sender, segment);
+    }
+
+    /// Reads a segment, and those that waited for it, as soon as nothing before it is missing.
+    fn in_order(&mut self, sender: usize, segment: Segment<'_>) {
         let heard = &mut self.coverage[usize::from(segment.observer).min(WIRE)].heard[sender];
         *heard = (*heard).max(segment.end());
         self.urgent[sender] |= segment.urgent;
@@ -462,11 +481,15 @@ impl Flow {
 
     /// Whether the oldest exchange is finished; whether it can be taken is another question.
     pub fn has_finished(&self) -> bool {
-        self.queue.oldest().is_some_and(Exchange::is_finished)
+        self.straight.is_whole() || self.queue.oldest().is_some_and(Exchange::is_finished)
     }
 
     /// Takes the oldest exchange if it is finished and every observer has shown all of it. `flush` takes it anyway.
     pub fn take(&mut self, flush: bool) -> Option<Box<Exchange>> {
+        if let Some(whole) = self.straight.take() {
+            self.exchanges += 1;
+            return Some(whole);
+        }
         let oldest = self.queue.oldest()?;
         if !oldest.is_finished() && !flush {
             return None;
@@ -476,7 +499,9 @@ impl Flow {
         }
         self.exchanges += 1;
         self.unplaced.clear();
-        self.queue.take()
+        let taken = self.queue.take();
+        self.open_straight();
+        taken
     }
 
     /// Whether every observer that is to be waited for has shown all of the exchange.
@@ -502,7 +527,7 @@ impl Flow {
                 oldest[observer] = oldest[observer].min(time);
             }
         };
-        for exchange in self.queue.iter() {
+        for exchange in self.queue.iter().chain(self.straight.at_hand()) {
             for (observer, view) in exchange.views.iter().enumerate() {
                 view.times().into_iter().for_each(|time| note(observer, time));
             }
@@ -519,11 +544,14 @@ impl Flow {
 
     /// Hands a spent exchange back for reuse.
     pub fn recycle(&mut self, exchange: Box<Exchange>) {
-        self.queue.recycle(exchange);
+        if let Some(exchange) = self.straight.recycle(exchange) {
+            self.queue.recycle(exchange);
+        }
     }
 
     /// Nothing earlier is still to come: gives up what is missing.
     pub fn settle(&mut self) {
+        self.leave_straight();
         for coverage in &mut self.coverage {
             coverage.given_up = true;
         }
@@ -544,6 +572,7 @@ impl Flow {
 
     /// An observer's socket was closed.
     pub fn close(&mut self, observer: usize) {
+        self.leave_straight();
         self.coverage[observer].closed = true;
         if self.is_closed() {
             self.settle();

@@ -119,6 +119,7 @@ impl Nat {
     }
 
     /// What decides where a socket's connection is followed.
+    #[inline]
     pub fn shard_key(&self, host: u16, id: u64) -> u32 {
         let upper = (id >> 32) as u32;
         if self.translated.is_empty() {

@@ -109,6 +109,8 @@ struct Slot {
     /// [`Frame::parties`] of these two, for the end that was the client; 0 before the first exchange.
     pair: u64,
     client: usize,
+    /// For which client, editions and processes these were looked up, where nothing else can change them.
+    sure: Option<(usize, u64, [u32; 2])>,
     /// Block of its last event.
     touched: u64,
     /// An older flow of the same endpoints.
@@ -351,6 +353,7 @@ impl<S: Sink> Shard<S> {
         }
         slot.flow.attach(observer);
         slot.sockets[observer] = Some(key);
+        slot.sure = None;
         known.flow = Some(place);
         known.observer = observer;
         known.end = end;
@@ -423,6 +426,7 @@ impl<S: Sink> Shard<S> {
             parties: Default::default(),
             pair: 0,
             client: 0,
+            sure: None,
             touched: u64::MAX,
             previous,
         });
@@ -770,11 +774,17 @@ fn update_parties(
 ) {
     let edition = hosts.iter().map(|host| host.edition).sum();
     let client = slot.flow.client().unwrap_or(0);
+    let of = (client, edition, [exchange.views[0].pid, exchange.views[1].pid]);
+    if slot.sure == Some(of) {
+        return;
+    }
     let mut changed = slot.pair == 0 || slot.client != client;
+    let mut sure = true;
     for end in 0..2 {
         let view = &exchange.views[end];
         // Who uses a socket may become known at any time.
         let unsure = view.pid == 0 && slot.sockets[end].is_some();
+        sure &= !unsure;
         if !unsure && slot.parties[end].of == Some((edition, view.pid)) {
             continue;
         }
@@ -795,6 +805,7 @@ fn update_parties(
         slot.pair = *pairs;
         slot.client = client;
     }
+    slot.sure = sure.then_some(of);
 }
 
 /// When the observer of a flow that is preferred among those that saw an exchange first saw it: its host, and its boot
@@ -808,11 +819,11 @@ fn first_seen(slot: &Slot, exchange: &Exchange) -> Option<(u16, u64)> {
 fn emit_exchange<S: Sink>(slot: &Slot, exchange: &Exchange, hosts: &[Host], sink: &mut S) {
     let client = slot.flow.client().unwrap_or(0);
     let server = 1 - client;
-    let sees = |observer: usize| slot.sockets[observer].is_some() && exchange.views[observer].first().is_some();
+    let sees = |observer: usize| Some((slot.sockets[observer]?.0, exchange.views[observer].first()?));
     let (at_client, at_server) = (sees(client), sees(server));
-    let latency_at = |seen: bool, observer: usize| match seen {
-        true => latency(exchange, observer),
-        false => Latency::default(),
+    let latency_at = |seen: Option<(u16, u64)>, observer: usize| match seen {
+        Some(_) => latency(exchange, observer),
+        None => Latency::default(),
     };
     let client_latency = latency_at(at_client, client);
     let server_latency = latency_at(at_server, server);
@@ -823,7 +834,8 @@ fn emit_exchange<S: Sink>(slot: &Slot, exchange: &Exchange, hosts: &[Host], sink
     if best.total_ns.is_none() {
         best = latency_at(sees(WIRE), WIRE);
     }
-    let start = first_seen(slot, exchange).map_or(0, |(host, time)| {
+    let seen = at_client.or(at_server).or_else(|| sees(WIRE));
+    let start = seen.map_or(0, |(host, time)| {
         hosts.get(usize::from(host)).map_or(time, |host| host.utc(time))
     });
     let connection = slot.sockets[client].or(slot.sockets[server]).or(slot.sockets[WIRE]);
@@ -835,7 +847,7 @@ fn emit_exchange<S: Sink>(slot: &Slot, exchange: &Exchange, hosts: &[Host], sink
         client_party: &slot.parties[client].party,
         server_party: &slot.parties[server].party,
         parties: slot.pair,
-        side: observed(at_client, at_server),
+        side: observed(at_client.is_some(), at_server.is_some()),
         request_bytes: size(&exchange.request),
         response_bytes: size(&exchange.response),
         latency: best,

@@ -7,7 +7,7 @@ pub mod detect;
 pub mod http;
 pub mod mysql;
 
-use super::exchange::{Queue, Side};
+use super::exchange::{Exchange, Queue, Side};
 
 /// Why bytes of a stream are not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,4 +46,14 @@ pub trait Stitcher {
 
     /// `from` will send nothing more. A response delimited by close ends here.
     fn end(&mut self, from: Side, pos: u64, queue: &mut Queue);
+
+    /// Nothing is under way in either direction, and nothing is in doubt.
+    fn is_at_rest(&self) -> bool;
+
+    /// At rest, reads a request of which `bytes`, beginning at `pos`, are all into an exchange, as `bytes` would; false when
+    /// they are something else, or this takes a change of state. The exchange may hold anything before, and does after false.
+    fn whole_request(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool;
+
+    /// The same for the response to such a request, which is `len` bytes long and of which `bytes` were captured.
+    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool;
 }

@@ -88,11 +88,43 @@ pub struct Totals {
     pub processes: u64,
 }
 
-/// What the exchanges of a connection share for as long as both parties stay the same ([`Frame::parties`]).
+/// What the exchanges of a connection share for as long as both parties stay the same.
 struct Link {
+    /// [`Frame::parties`]; no such number while there is none.
+    parties: u64,
     /// Number of the pair in the table `services`.
     service: u32,
+    /// A number for what the server is called.
+    callee: u32,
     ends: Ends,
+    /// Endpoints, or digests, that have seen these ends: a bit each, by their numbers.
+    seen: Vec<u64>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Link {
+            parties: u64::MAX,
+            service: 0,
+            callee: 0,
+            ends: Ends::default(),
+            seen: Vec::new(),
+        }
+    }
+}
+
+impl Link {
+    /// Whether an endpoint, or digest, sees these ends for the first time.
+    #[inline]
+    fn is_new_to(&mut self, number: u32) -> bool {
+        let (word, bit) = (number as usize / 64, 1 << (number % 64));
+        if self.seen.len() <= word {
+            self.seen.resize(word + 1, 0);
+        }
+        let is_new = self.seen[word] & bit == 0;
+        self.seen[word] |= bit;
+        is_new
+    }
 }
 
 /// Everything that the report counts.
@@ -127,18 +159,20 @@ pub struct Aggregate {
     key: String,
     /// By the text of the key with the path as it is.
     endpoint_of: FastMap<Box<str>, u32>,
-    /// By the numbers of what is asked ([`Known`]) and of the parties.
+    /// By the numbers of what is asked ([`Known`]) and of the callee.
     ///
     /// [`Known`]: crate::analyze::protocol::http::message::Known
-    endpoint_of_known: IdMap<(u64, u64), u32>,
-    /// Endpoints, by their numbers, that have seen the parties of these numbers.
-    ends_of_endpoint: IdMap<(u32, u64), ()>,
-    /// By the numbers of the digest and of the parties, with the command between them.
-    digest_of: IdMap<(u64, u16, u64), u32>,
+    endpoint_of_known: IdMap<(u64, u32), u32>,
+    /// By the numbers of the digest and of the callee, with the command between them.
+    digest_of: IdMap<(u64, u16, u32), u32>,
     /// The longest `total_ns` of each digest, by its number: asked for each exchange, and the counters are far away.
     slowest_of_digest: Vec<Option<u64>>,
-    /// By the number of the parties.
-    links: IdMap<u64, Link>,
+    /// Each in the place that the number of its parties says, modulo [`MAX_REMEMBERED`].
+    links: Vec<Link>,
+    /// Numbers of what servers are called.
+    callees: FastMap<Box<str>, u32>,
+    /// The last of these numbers that was given.
+    numbered: u32,
 }
 
 impl Default for Aggregate {
@@ -165,10 +199,11 @@ impl Default for Aggregate {
             key: String::new(),
             endpoint_of: FastMap::default(),
             endpoint_of_known: IdMap::default(),
-            ends_of_endpoint: IdMap::default(),
             digest_of: IdMap::default(),
             slowest_of_digest: Vec::new(),
-            links: IdMap::default(),
+            links: Vec::new(),
+            callees: FastMap::default(),
+            numbered: 0,
         }
     }
 }
@@ -226,30 +261,18 @@ impl Aggregate {
         all
     }
 
-    /// The endpoint of a request, which is between these ends.
-    fn endpoint(&mut self, row: &HttpRow<'_>, ends: Ends) -> u32 {
-        let known = (row.message.known.0, row.parties);
+    /// The endpoint of a request to this callee.
+    fn endpoint(&mut self, row: &HttpRow<'_>, callee: u32) -> u32 {
+        let known = (row.message.known.0, callee);
         if known.0 == 0 {
-            let number = self.endpoint_by_text(row);
-            if !self.ends_of_endpoint.contains_key(&(number, row.parties)) {
-                remember(&mut self.ends_of_endpoint, (number, row.parties), ());
-                self.see_ends(number, ends);
-            }
-            return number;
+            return self.endpoint_by_text(row);
         }
         if let Some(number) = self.endpoint_of_known.get(&known) {
             return *number;
         }
         let number = self.endpoint_by_text(row);
         remember(&mut self.endpoint_of_known, known, number);
-        self.see_ends(number, ends);
         number
-    }
-
-    fn see_ends(&mut self, endpoint: u32, ends: Ends) {
-        if let Some(stats) = self.endpoints.at(endpoint) {
-            stats.agreed.see(ends);
-        }
     }
 
     /// The same, looked up by the request as it is, else by its template.
@@ -278,33 +301,50 @@ impl Aggregate {
         number
     }
 
-    /// The number of the pair of services of an exchange, and its ends.
+    /// The place of what the exchanges between these parties share.
     #[inline]
-    fn link(&mut self, frame: &Frame<'_>, protocol: &str) -> (u32, Ends) {
-        match self.links.get(&frame.parties) {
-            Some(link) => (link.service, link.ends),
-            None => self.new_link(frame, protocol),
+    fn link(&mut self, frame: &Frame<'_>, protocol: &str) -> usize {
+        let place = frame.parties as usize % MAX_REMEMBERED;
+        if self.links.get(place).is_none_or(|link| link.parties != frame.parties) {
+            let link = self.new_link(frame, protocol);
+            if self.links.len() <= place {
+                self.links.resize_with(place + 1, Link::default);
+            }
+            self.links[place] = link;
         }
+        place
     }
 
     #[cold]
-    fn new_link(&mut self, frame: &Frame<'_>, protocol: &str) -> (u32, Ends) {
+    fn new_link(&mut self, frame: &Frame<'_>, protocol: &str) -> Link {
+        self.key.clear();
+        write_named(&mut self.key, frame.server_party, &frame.server);
+        let callee = match self.callees.get(self.key.as_str()) {
+            Some(callee) => *callee,
+            None => {
+                self.numbered += 1;
+                remember(&mut self.callees, self.key.as_str().into(), self.numbered);
+                self.numbered
+            }
+        };
         self.key.clear();
         write_service(&mut self.key, frame.client_party, &frame.client);
         self.key.push('\0');
         write_service(&mut self.key, frame.server_party, &frame.server);
         self.key.push('\0');
         self.key.push_str(protocol);
-        let link = Link {
-            service: self.services.number(&self.key),
-            ends: self.names.ends(frame.client_party, frame.server_party),
-        };
-        let (service, ends) = (link.service, link.ends);
+        let service = self.services.number(&self.key);
+        let ends = self.names.ends(frame.client_party, frame.server_party);
         if let Some(stats) = self.services.at(service) {
             stats.agreed.see(ends);
         }
-        remember(&mut self.links, frame.parties, link);
-        (service, ends)
+        Link {
+            parties: frame.parties,
+            service,
+            callee,
+            ends,
+            seen: Vec::new(),
+        }
     }
 
     fn service(&mut self, number: u32, frame: &Frame<'_>, error: bool) {
@@ -353,8 +393,15 @@ impl Sink for Aggregate {
     fn http(&mut self, row: &HttpRow<'_>) {
         self.http_confidence.count(row.incomplete);
         let status = row.message.status;
-        let (service, ends) = self.link(&row.frame, "http");
-        let number = self.endpoint(row, ends);
+        let link = self.link(&row.frame, "http");
+        let number = self.endpoint(row, self.links[link].callee);
+        let link = &mut self.links[link];
+        let service = link.service;
+        if link.is_new_to(number)
+            && let Some(stats) = self.endpoints.at(number)
+        {
+            stats.agreed.see(link.ends);
+        }
         let one = HttpCount {
             incomplete: row.incomplete.is_some(),
             status,
@@ -377,7 +424,7 @@ impl Sink for Aggregate {
         self.mysql_confidence.count(row.incomplete);
         let message = row.message;
         let error = message.status == Status::Error;
-        let (service, ends) = self.link(&row.frame, "mysql");
+        let link = self.link(&row.frame, "mysql");
         let known = match message.statement.is_empty() {
             true => None,
             false => Some(self.scratch.fingerprints.of(&message.statement)),
@@ -385,7 +432,7 @@ impl Sink for Aggregate {
         let asked = (
             known.map_or(u64::MAX, |known| known.number),
             u16::from(message.command),
-            row.parties,
+            self.links[link].callee,
         );
         let number = match self.digest_of.get(&asked) {
             Some(number) => *number,
@@ -402,15 +449,19 @@ impl Sink for Aggregate {
                 if self.slowest_of_digest.len() <= number as usize {
                     self.slowest_of_digest.resize(number as usize + 1, None);
                 }
-                if let Some(stats) = self.digests.at(number) {
-                    stats.agreed.see(ends);
-                    if stats.digest.is_empty() {
-                        stats.digest.push_str(known.map_or("", |known| &known.digest));
-                    }
+                if let Some(stats) = self.digests.at(number).filter(|stats| stats.digest.is_empty()) {
+                    stats.digest.push_str(known.map_or("", |known| &known.digest));
                 }
                 number
             }
         };
+        let link = &mut self.links[link];
+        let service = link.service;
+        if link.is_new_to(number)
+            && let Some(stats) = self.digests.at(number)
+        {
+            stats.agreed.see(link.ends);
+        }
         let slowest = &mut self.slowest_of_digest[number as usize];
         if row.latency.total_ns > *slowest
             && let Some(stats) = self.digests.at(number)
@@ -513,7 +564,8 @@ impl Sink for Aggregate {
         self.key
             .push_str(if row.protocol.is_empty() { "tcp" } else { row.protocol });
         let number = self.services.number(&self.key);
-        let link = self.links.remove(&row.parties);
+        let link = self.links.get_mut(row.parties as usize % MAX_REMEMBERED);
+        let link = link.filter(|link| link.parties == row.parties).map(std::mem::take);
         if let Some(stats) = self.services.at(number) {
             stats.connections += 1;
             stats.errors += u64::from(failed);

@@ -12,8 +12,8 @@ pub trait Merge: Default {
 
 /// Counters that count things of this kind.
 pub trait Count<T> {
-    /// Counts one.
-    fn count(&mut self, one: &T);
+    /// Counts all of these.
+    fn count(&mut self, all: &[T]);
 }
 
 /// The key of what came when all keys were given: its fields are all this.
@@ -70,7 +70,7 @@ impl<S: Merge> Keyed<S> {
         S: Count<T>,
     {
         if let Some(stats) = self.at(number) {
-            things.iter().for_each(|one| stats.count(one));
+            stats.count(things);
         }
         things.clear();
     }

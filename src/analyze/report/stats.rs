@@ -43,14 +43,16 @@ pub struct HttpCount {
 }
 
 impl Count<HttpCount> for HttpStats {
-    fn count(&mut self, one: &HttpCount) {
-        self.count += 1;
-        self.incomplete += u64::from(one.incomplete);
-        self.status[usize::from(one.status / 100).min(5)] += 1;
-        self.request_bytes += one.request_bytes;
-        self.response_bytes += one.response_bytes;
-        one.latency.ttfb_ns.iter().for_each(|ttfb| self.ttfb.record(*ttfb));
-        one.latency.total_ns.iter().for_each(|total| self.total.record(*total));
+    fn count(&mut self, all: &[HttpCount]) {
+        self.count += all.len() as u64;
+        for one in all {
+            self.incomplete += u64::from(one.incomplete);
+            self.status[usize::from(one.status / 100).min(5)] += 1;
+            self.request_bytes += one.request_bytes;
+            self.response_bytes += one.response_bytes;
+        }
+        self.ttfb.record_all(all.iter().filter_map(|one| one.latency.ttfb_ns));
+        self.total.record_all(all.iter().filter_map(|one| one.latency.total_ns));
     }
 }
 
@@ -105,17 +107,19 @@ pub struct MysqlCount {
 }
 
 impl Count<MysqlCount> for MysqlStats {
-    fn count(&mut self, one: &MysqlCount) {
-        self.count += 1;
-        self.incomplete += u64::from(one.incomplete);
-        self.errors += u64::from(one.error);
-        self.no_index_used += u64::from(one.no_index_used);
-        self.rows += one.rows;
-        self.affected_rows += one.affected_rows;
-        self.request_bytes += one.request_bytes;
-        self.response_bytes += one.response_bytes;
-        one.latency.ttfb_ns.iter().for_each(|ttfb| self.ttfb.record(*ttfb));
-        one.latency.total_ns.iter().for_each(|total| self.total.record(*total));
+    fn count(&mut self, all: &[MysqlCount]) {
+        self.count += all.len() as u64;
+        for one in all {
+            self.incomplete += u64::from(one.incomplete);
+            self.errors += u64::from(one.error);
+            self.no_index_used += u64::from(one.no_index_used);
+            self.rows += one.rows;
+            self.affected_rows += one.affected_rows;
+            self.request_bytes += one.request_bytes;
+            self.response_bytes += one.response_bytes;
+        }
+        self.ttfb.record_all(all.iter().filter_map(|one| one.latency.ttfb_ns));
+        self.total.record_all(all.iter().filter_map(|one| one.latency.total_ns));
     }
 }
 

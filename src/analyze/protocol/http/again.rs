@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use memchr::memmem;
 
-use super::message::{Known, set};
+use super::body::{self, Body};
+use super::message::{HttpMessage, Known, set};
 use super::parse::{self, Parsed, RequestHead, ResponseHead};
 use crate::analyze::ids::IdHasher;
 
@@ -32,6 +33,24 @@ pub(super) fn request(buf: &[u8]) -> (Parsed<RequestHead<'_>>, Option<Rc<Words>>
     KNOWN.with_borrow_mut(|known| known.read(buf))
 }
 
+/// Takes what a request asks, if this thread has read its head twice before, and nothing follows the head; false
+/// otherwise. That is all that [`request`] and the length of the body would say.
+pub(super) fn ask_again(bytes: &[u8], message: &mut HttpMessage) -> bool {
+    let Some(b"\r\n\r\n") = bytes.last_chunk() else {
+        return false;
+    };
+    KNOWN.with_borrow(|known| {
+        let known = known.requests.get(place_by_beginning(bytes));
+        let words = known
+            .filter(|known| known.text == bytes)
+            .and_then(|known| known.words.as_deref());
+        words.filter(|words| words.is_all).is_some_and(|words| {
+            message.ask_again(words);
+            true
+        })
+    })
+}
+
 /// What a request asks, ready for a message.
 #[derive(Debug)]
 pub(super) struct Words {
@@ -40,6 +59,8 @@ pub(super) struct Words {
     pub(super) target: String,
     pub(super) host: String,
     pub(super) version: u8,
+    /// No body follows.
+    is_all: bool,
 }
 
 impl Words {
@@ -51,6 +72,7 @@ impl Words {
             target: text(head.target),
             host: text(head.authority()),
             version: head.version,
+            is_all: head.version != 9 && body::of_request(&head.framing) == Body::None,
         }
     }
 }
@@ -222,7 +244,6 @@ fn place_of(part: &[u8], buf: &[u8]) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::HttpMessage;
     use super::*;
 
     const TRIED: [&[u8]; 7] = [

@@ -8,6 +8,7 @@ pub mod message;
 pub mod parse;
 mod server;
 pub mod stitch;
+mod straight;
 #[cfg(test)]
 mod tests;
 

@@ -7,13 +7,13 @@ use super::handshake::{self, CLIENT_QUERY_ATTRIBUTES};
 use super::message::*;
 use super::packet::{Fields, HEADER, Packet, Place, push_text};
 use super::probe::Framed;
-use super::session::share;
+use super::session::Session;
 use super::stitch::{ClientState, MysqlStitcher, STATEMENT_LIMIT, ServerState, Step};
 use crate::analyze::exchange::{Incomplete, MAX_WAITING, Message, Queue, Side, Span};
 use crate::analyze::protocol::Missing;
 
 /// Bytes kept of a client's packet: query attributes, then text.
-const KEEP_CLIENT: usize = STATEMENT_LIMIT + 4096;
+pub(super) const KEEP_CLIENT: usize = STATEMENT_LIMIT + 4096;
 
 impl MysqlStitcher {
     pub(super) fn client_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
@@ -206,18 +206,13 @@ impl MysqlStitcher {
             self.heard = 0;
         }
         let exchange = queue.open(|| Message::Mysql(MysqlMessage::default()));
-        match &mut exchange.message {
-            Message::Mysql(message) => message.reset(),
-            other => *other = Message::Mysql(MysqlMessage::default()),
+        if !matches!(exchange.message, Message::Mysql(_)) {
+            exchange.message = Message::Mysql(MysqlMessage::default());
         }
         exchange.request.start = start;
         exchange.request.begun = true;
         if let Message::Mysql(message) = &mut exchange.message {
-            message.command = command;
-            message.inferred = self.session.capabilities.is_none();
-            share(&mut message.user, &self.session.user);
-            share(&mut message.database, &self.session.database);
-            share(&mut message.server_version, &self.session.version);
+            self.session.begin(command, message);
         }
         match command::answer(command) {
             Some(Answer::Nothing | Answer::Endless(_)) => {
@@ -299,11 +294,7 @@ impl MysqlStitcher {
         };
         let session = &mut self.session;
         match command {
-            COM_QUERY => {
-                let at = command::query_text(payload, session.agreed(CLIENT_QUERY_ATTRIBUTES), &mut message.inferred);
-                let text = at.and_then(|at| payload.get(at..)).unwrap_or_default();
-                set_statement(message, text, packet);
-            }
+            COM_QUERY => query(session, message, payload, packet),
             COM_STMT_PREPARE => {
                 set_statement(message, args, packet);
                 session.prepared.last_text.clear();
@@ -312,12 +303,7 @@ impl MysqlStitcher {
             }
             COM_INIT_DB | COM_CREATE_DB | COM_DROP_DB => set_statement(message, args, packet),
             COM_FIELD_LIST => set_statement(message, Fields(args).until_nul(), packet),
-            COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE | COM_STMT_FETCH => {
-                if let Some(id) = Fields(args).u32() {
-                    message.statement_id = Some(id);
-                    session.prepared.resolve(id, message);
-                }
-            }
+            COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE | COM_STMT_FETCH => execute(session, message, args),
             COM_STMT_SEND_LONG_DATA | COM_STMT_RESET => message.statement_id = Fields(args).u32(),
             COM_STMT_CLOSE => {
                 message.statement_id = Fields(args).u32();
@@ -367,6 +353,21 @@ impl MysqlStitcher {
             // What came before its command answers one that is lost.
             self.lose_server(None, queue);
         }
+    }
+}
+
+/// What a COM_QUERY says.
+pub(super) fn query(session: &Session, message: &mut MysqlMessage, payload: &[u8], packet: &Packet<'_>) {
+    let at = command::query_text(payload, session.agreed(CLIENT_QUERY_ATTRIBUTES), &mut message.inferred);
+    let text = at.and_then(|at| payload.get(at..)).unwrap_or_default();
+    set_statement(message, text, packet);
+}
+
+/// What a command says that names a prepared statement.
+pub(super) fn execute(session: &Session, message: &mut MysqlMessage, args: &[u8]) {
+    if let Some(id) = Fields(args).u32() {
+        message.statement_id = Some(id);
+        session.prepared.resolve(id, message);
     }
 }
 

@@ -15,6 +15,7 @@ mod server;
 mod session;
 mod shape;
 mod stitch;
+mod straight;
 
 pub use command::looks_like_command;
 pub use fingerprint::{Begun, begin as begin_fingerprint, digest, fingerprint, finish as finish_fingerprint};

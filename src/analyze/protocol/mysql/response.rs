@@ -307,9 +307,7 @@ impl MysqlStitcher {
         if let Some(exchange) = queue.awaiting()
             && let Message::Mysql(message) = &mut exchange.message
         {
-            message.warnings = Some(ok.warnings);
-            message.status_flags |= ok.status;
-            message.no_index_used |= ok.status & (SERVER_STATUS_NO_INDEX_USED | SERVER_STATUS_NO_GOOD_INDEX_USED) != 0;
+            add_end(message, ok);
         }
         if ok.status & SERVER_MORE_RESULTS_EXISTS != 0 {
             self.server = ServerState::First;
@@ -350,7 +348,13 @@ impl MysqlStitcher {
     }
 }
 
-fn add_ok(message: &mut MysqlMessage, ok: &Okay<'_>) {
+pub(super) fn add_end(message: &mut MysqlMessage, ok: &Okay<'_>) {
+    message.warnings = Some(ok.warnings);
+    message.status_flags |= ok.status;
+    message.no_index_used |= ok.status & (SERVER_STATUS_NO_INDEX_USED | SERVER_STATUS_NO_GOOD_INDEX_USED) != 0;
+}
+
+pub(super) fn add_ok(message: &mut MysqlMessage, ok: &Okay<'_>) {
     message.affected_rows = Some(message.affected_rows.unwrap_or(0).saturating_add(ok.affected_rows));
     if ok.last_insert_id != 0 {
         message.last_insert_id = Some(ok.last_insert_id);

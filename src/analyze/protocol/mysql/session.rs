@@ -90,6 +90,16 @@ impl Session {
         (!agreed || self.server_capabilities.is_some()).then_some(agreed)
     }
 
+    /// A command of this session begins.
+    pub(super) fn begin(&self, command: u8, message: &mut MysqlMessage) {
+        message.reset();
+        message.command = command;
+        message.inferred = self.capabilities.is_none();
+        share(&mut message.user, &self.user);
+        share(&mut message.database, &self.database);
+        share(&mut message.server_version, &self.version);
+    }
+
     pub(super) fn compressed(&self) -> bool {
         self.capabilities
             .is_some_and(|c| c & (CLIENT_COMPRESS | CLIENT_ZSTD) != 0)

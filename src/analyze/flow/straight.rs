@@ -1,0 +1,560 @@
+//! A short way for what most exchanges are: a request that comes in one segment and its response in another, on a
+//! connection where nothing else is under way.
+//!
+//! Queue and state machines stand still meanwhile. When anything comes that does not fit, what was taken of the exchange is
+//! read again by the ordinary way, as if it came only now; when the exchange becomes whole, all is left as the ordinary
+//! way leaves it. So there is one meaning, and the short way only reads it faster. A test holds the two together.
+
+use super::{Flow, OBSERVERS, Speaks, WIRE};
+use crate::analyze::exchange::{Exchange, Message, Seen};
+use crate::analyze::protocol::Stitcher;
+use crate::analyze::protocol::http::HttpMessage;
+use crate::analyze::stream::Segment;
+
+/// Longer messages take their time anyhow.
+const MAX_LEN: u64 = 1 << 20;
+
+/// The exchange at hand, and what was taken of it.
+#[derive(Debug, Default)]
+pub(super) struct Straight {
+    /// Nothing is under way but what is taken here.
+    is_open: bool,
+    has_response: bool,
+    /// The exchange is whole, and not given away yet.
+    is_whole: bool,
+    taken: Vec<Taken>,
+    /// What these carried.
+    bytes: Vec<u8>,
+    exchange: Option<Box<Exchange>>,
+    #[cfg(test)]
+    is_forbidden: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    sender: usize,
+    segment: Segment<'static>,
+    captured: usize,
+}
+
+impl Straight {
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Takes the exchange, if it is whole.
+    pub(super) fn take(&mut self) -> Option<Box<Exchange>> {
+        match std::mem::take(&mut self.is_whole) {
+            true => self.exchange.take(),
+            false => None,
+        }
+    }
+
+    /// Keeps a spent exchange for the next; gives it back where it has one.
+    pub(super) fn recycle(&mut self, exchange: Box<Exchange>) -> Option<Box<Exchange>> {
+        match self.exchange {
+            Some(_) => Some(exchange),
+            None => {
+                self.exchange = Some(exchange);
+                None
+            }
+        }
+    }
+
+    /// The exchange at hand.
+    pub(super) fn at_hand(&self) -> Option<&Exchange> {
+        let is_there = self.is_whole || !self.taken.is_empty();
+        self.exchange.as_deref().filter(|_| is_there)
+    }
+
+    fn keep(&mut self, sender: usize, segment: &Segment<'_>) {
+        self.bytes.extend_from_slice(segment.payload);
+        self.taken.push(Taken {
+            sender,
+            segment: Segment {
+                payload: &[],
+                ..*segment
+            },
+            captured: segment.payload.len(),
+        });
+    }
+}
+
+impl Flow {
+    /// Opens the short way, if nothing is under way.
+    pub(super) fn open_straight(&mut self) {
+        self.straight.is_open = self.is_at_rest();
+        #[cfg(test)]
+        {
+            self.straight.is_open &= !self.straight.is_forbidden;
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let speaks = match &self.speaks {
+            Speaks::Http(stitcher) => stitcher.is_at_rest(),
+            Speaks::Mysql(stitcher) => stitcher.is_at_rest(),
+            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => false,
+        };
+        let nexts = [self.streams[0].next(), self.streams[1].next()];
+        speaks
+            && self.client.is_some()
+            && self.queue.is_empty()
+            && self.unplaced.is_empty()
+            && self.ended == [false; 2]
+            && self.streams.iter().all(|s| s.is_started() && !s.is_waiting())
+            && self.coverage.iter().all(|observer| match observer.attached {
+                true => !observer.closed && observer.until == nexts,
+                false => !observer.expected,
+            })
+    }
+
+    /// Takes a segment the short way; false when it has to go the ordinary one.
+    pub(super) fn go_straight(&mut self, sender: usize, segment: &Segment<'_>) -> bool {
+        let observer = usize::from(segment.observer);
+        let usual = !segment.urgent && segment.time != 0 && segment.len <= MAX_LEN && !self.straight.is_whole;
+        if !usual || observer >= OBSERVERS || !self.coverage[observer].attached {
+            return false;
+        }
+        let is_request = self.client == Some(sender);
+        let is_first = match is_request {
+            true => self.straight.taken.is_empty(),
+            false => !self.straight.has_response,
+        };
+        if !is_first && !self.is_shown_again(is_request, observer, segment) {
+            return false;
+        }
+        if is_first && (segment.pos != self.streams[sender].next() || !self.read_straight(is_request, segment)) {
+            return false;
+        }
+        let Some(exchange) = &mut self.straight.exchange else {
+            return false;
+        };
+        let view = &mut exchange.views[observer];
+        let seen = Seen {
+            first: segment.time,
+            last: segment.time,
+            hole: false,
+        };
+        match is_request {
+            true => view.request = seen,
+            false => view.response = seen,
+        }
+        if view.pid == 0 {
+            (view.pid, view.tid, view.cgroup) = (segment.pid, segment.tid, segment.cgroup);
+        }
+        self.straight.has_response |= !is_request;
+        let views = &exchange.views;
+        let is_shown =
+            |n: usize| !self.coverage[n].attached || (views[n].request.first != 0 && views[n].response.first != 0);
+        match self.straight.has_response && (0..OBSERVERS).all(is_shown) {
+            true => self.arrive(sender, segment),
+            false => self.straight.keep(sender, segment),
+        }
+        true
+    }
+
+    /// Reads the request, or the response, of the exchange at hand.
+    fn read_straight(&mut self, is_request: bool, segment: &Segment<'_>) -> bool {
+        let exchange = &mut self.straight.exchange;
+        let is_next = is_request || !self.straight.taken.is_empty();
+        match &mut self.speaks {
+            Speaks::Http(stitcher) if is_next => read(stitcher.as_mut(), is_request, segment, exchange),
+            Speaks::Mysql(stitcher) if is_next => read(stitcher.as_mut(), is_request, segment, exchange),
+            _ => false,
+        }
+    }
+
+    /// Whether another observer shows the same message.
+    fn is_shown_again(&self, is_request: bool, observer: usize, segment: &Segment<'_>) -> bool {
+        self.straight.at_hand().is_some_and(|exchange| {
+            let view = &exchange.views[observer];
+            let (span, seen) = match is_request {
+                true => (&exchange.request, &view.request),
+                false => (&exchange.response, &view.response),
+            };
+            seen.first == 0 && (span.start, span.end) == (segment.pos, segment.end())
+        })
+    }
+
+    /// The exchange is whole with this segment.
+    fn arrive(&mut self, sender: usize, segment: &Segment<'_>) {
+        for at in 0..self.straight.taken.len() {
+            let before = self.straight.taken[at];
+            self.pass(before.sender, &before.segment, before.captured);
+        }
+        self.pass(sender, segment, segment.payload.len());
+        self.straight.taken.clear();
+        self.straight.bytes.clear();
+        self.straight.has_response = false;
+        self.straight.is_whole = true;
+    }
+
+    /// Notes what the ordinary way notes of a segment that it has read.
+    fn pass(&mut self, sender: usize, segment: &Segment<'_>, captured: usize) {
+        if self.streams[sender].advance(segment) == 0 {
+            self.unread_bytes += segment.len - captured as u64;
+        }
+        let coverage = &mut self.coverage[usize::from(segment.observer).min(WIRE)];
+        coverage.given_up = false;
+        coverage.until[sender] = segment.end();
+        coverage.heard[sender] = segment.end();
+    }
+
+    /// Leaves the short way: what was taken goes the ordinary one.
+    pub(super) fn leave_straight(&mut self) {
+        if !std::mem::take(&mut self.straight.is_open) {
+            return;
+        }
+        let (taken, bytes) = (
+            std::mem::take(&mut self.straight.taken),
+            std::mem::take(&mut self.straight.bytes),
+        );
+        self.straight.has_response = false;
+        let mut rest = &bytes[..];
+        for Taken {
+            sender,
+            segment,
+            captured,
+        } in taken
+        {
+            let (payload, after) = rest.split_at(captured);
+            rest = after;
+            self.in_order(sender, Segment { payload, ..segment });
+        }
+    }
+}
+
+fn read(
+    stitcher: &mut impl Stitcher,
+    is_request: bool,
+    segment: &Segment<'_>,
+    exchange: &mut Option<Box<Exchange>>,
+) -> bool {
+    let exchange = exchange.get_or_insert_with(|| Box::new(Exchange::new(Message::Http(HttpMessage::default()))));
+    match is_request {
+        true => {
+            segment.payload.len() as u64 == segment.len
+                && stitcher.whole_request(segment.pos, segment.payload, exchange)
+        }
+        false => stitcher.whole_response(segment.pos, segment.len, segment.payload, exchange),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the two sides of a connection may say; the first three requests and two responses are the usual ones.
+    struct Speech {
+        /// By sender.
+        texts: [Vec<Vec<u8>>; 2],
+        /// Its beginning was not seen.
+        joined: bool,
+    }
+
+    fn http() -> Speech {
+        let bytes = |texts: [&str; 9]| texts.map(|text| text.as_bytes().to_vec()).to_vec();
+        Speech {
+            texts: [bytes(REQUESTS), bytes(RESPONSES)],
+            joined: false,
+        }
+    }
+
+    /// `has_eof`: what comes first tells whether EOF packets follow column definitions.
+    fn mysql(has_eof: bool) -> Speech {
+        let packet = |seq: u8, payload: &[u8]| [&[payload.len() as u8, 0, 0, seq], payload].concat();
+        let rows = |has_eof: bool, rows: u8, status: u8| {
+            let mut all = [packet(1, &[1]), packet(2, b"\x03def\0\0\0")].concat();
+            let mut seq = 3;
+            if has_eof {
+                all.extend(packet(seq, &[0xfe, 0, 0, 2, 0]));
+                seq += 1;
+            }
+            for row in 0..rows {
+                all.extend(packet(seq, &[1, b'0' + row]));
+                seq += 1;
+            }
+            let end: &[u8] = match has_eof {
+                true => &[0xfe, 1, 0, status, 0],
+                false => &[0xfe, 0, 0, status, 0, 1, 0],
+            };
+            [all, packet(seq, end)].concat()
+        };
+        let requests = vec![
+            packet(0, b"\x03select 1"),
+            packet(0, b"\x03select 22"),
+            packet(0, b"\x17\x01\0\0\0\0\x01\0\0\0"),
+            packet(0, b"\x16select ?"),
+            packet(0, b"\x03use d"),
+            packet(0, b"\x0e"),
+            packet(0, b"\x19\x01\0\0\0"),
+            packet(0, b"\x17\xff\xff\xff\xff\0\x01\0\0\0"),
+            [packet(0, b"\x03select 3"), packet(0, b"\x03select 4")].concat(),
+        ];
+        let responses = vec![
+            rows(has_eof, 2, 0x22),
+            packet(1, &[0, 7, 9, 2, 0, 3, 0]),
+            packet(1, b"\xff\x2a\x04#42000no"),
+            packet(1, &[0, 0, 0, 2, 0x40, 0, 0, 0, 4, 1, 2, 1, b'x']),
+            packet(1, &[0, 0, 0, 8, 0, 0, 0]),
+            rows(has_eof, 0, 8),
+            rows(!has_eof, 1, 2),
+            [
+                packet(1, &[0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]),
+                packet(2, b"\x03def\0"),
+                packet(3, &[0xfe, 0, 0, 2, 0]),
+            ]
+            .concat(),
+            b"nothing of the kind".to_vec(),
+        ];
+        Speech {
+            texts: [requests, responses],
+            joined: true,
+        }
+    }
+
+    const REQUESTS: [&str; 9] = [
+        "GET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /b HTTP/1.1\r\nHost: h\r\n\r\n",
+        "HEAD /c HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST /d HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+        "POST /e HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nabcd",
+        "POST /f HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        "GET /g HTTP/1.1\r\n\r\nGET /h HTTP/1.1\r\n\r\n",
+        "\r\nCONNECT i:1 HTTP/1.1\r\n\r\n",
+    ];
+    const RESPONSES: [&str; 9] = [
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nno",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\nall of it",
+        "nothing of the kind",
+    ];
+
+    /// What happens next on a connection.
+    #[derive(Debug, Clone)]
+    enum Event {
+        /// A request, or a response, is sent in pieces of at most so many bytes, of which at most so many are captured.
+        /// Each piece is shown by the observers of these bits, at once or `late`: after the next message.
+        Sent {
+            sender: usize,
+            which: usize,
+            piece: usize,
+            snaplen: usize,
+            shown: u8,
+            late: u8,
+        },
+        Settle,
+        Close(usize),
+        Attach(usize),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let sent = |sender| {
+            let which = prop_oneof![3 => 0usize..3, 1 => 0usize..9];
+            let piece = prop_oneof![9 => Just(1000usize), 1 => 1usize..60];
+            let snaplen = prop_oneof![9 => Just(1000usize), 1 => 0usize..70];
+            let shown = prop_oneof![9 => Just(7u8), 1 => 0u8..8];
+            let late = prop_oneof![9 => Just(0u8), 3 => 0u8..8];
+            (which, piece, snaplen, shown, late).prop_map(move |(which, piece, snaplen, shown, late)| Event::Sent {
+                sender,
+                which,
+                piece,
+                snaplen,
+                shown,
+                late,
+            })
+        };
+        prop_oneof![
+            30 => sent(0),
+            30 => sent(1),
+            1 => Just(Event::Settle),
+            1 => (0usize..3).prop_map(Event::Close),
+            1 => (0usize..3).prop_map(Event::Attach),
+        ]
+    }
+
+    /// A request and its response, as they mostly are.
+    fn exchange() -> impl Strategy<Value = Vec<Event>> {
+        (0usize..3, 0usize..2, prop::sample::select(vec![0u8, 0, 0, 1, 2])).prop_map(|(asked, answered, late)| {
+            [(0, asked), (1, answered)]
+                .map(|(sender, which)| Event::Sent {
+                    sender,
+                    which,
+                    piece: 1000,
+                    snaplen: 1000,
+                    shown: 7,
+                    late,
+                })
+                .to_vec()
+        })
+    }
+
+    /// All that one can see of a connection after an event.
+    fn told(flow: &mut Flow, flush: bool) -> Vec<(Message, String)> {
+        // What is unread counts, the short way, when the exchange is whole.
+        let unread = if flush { flow.unread_bytes } else { 0 };
+        let before = format!(
+            "{} {} {unread} {} {:?} {} {}",
+            flow.exchanges,
+            flow.lost_bytes,
+            flow.why,
+            flow.oldest(),
+            flow.is_closed(),
+            flow.is_abandoned()
+        );
+        let mut all = vec![(Message::Http(HttpMessage::default()), before)];
+        while let Some(exchange) = flow.take(flush) {
+            let Exchange {
+                request,
+                response,
+                closed,
+                incomplete,
+                views,
+                ..
+            } = &*exchange;
+            all.push((
+                exchange.message.clone(),
+                format!("{request:?} {response:?} {closed} {incomplete:?} {views:?}"),
+            ));
+            flow.recycle(exchange);
+        }
+        all
+    }
+
+    fn tell_the_same(flows: &mut [Flow; 2], flush: bool) {
+        let [straight, ordinary] = flows.each_mut().map(|flow| told(flow, flush));
+        assert_eq!(straight.len(), ordinary.len(), "{straight:#?} {ordinary:#?}");
+        for ((message, facts), (same_message, same_facts)) in straight.iter().zip(&ordinary) {
+            assert_eq!(facts, same_facts);
+            match (message, same_message) {
+                (Message::Http(message), Message::Http(same)) => assert_eq!(message, same),
+                (Message::Mysql(message), Message::Mysql(same)) => assert_eq!(message, same),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Gives both flows the same, and returns how many exchanges went the short way.
+    fn compare(events: &[Event], observers: u8, speech: &Speech) -> u64 {
+        let end = crate::format::record::Endpoint::default();
+        let mut flows = [false, true].map(|is_forbidden| {
+            let mut flow = Flow::new([end; 2], Some(0), speech.joined);
+            flow.straight.is_forbidden = is_forbidden;
+            (0..OBSERVERS)
+                .filter(|n| observers >> n & 1 == 1)
+                .for_each(|n| flow.attach(n));
+            flow.start(0, 1000);
+            flow.start(1, 2000);
+            flow
+        });
+        let (mut sent, mut time, mut straight) = ([1000u32, 2000], 10, 0);
+        let mut late: Vec<(usize, u32, Vec<u8>, usize, u8)> = Vec::new();
+        for event in events {
+            match event {
+                Event::Sent {
+                    sender,
+                    which,
+                    piece,
+                    snaplen,
+                    shown,
+                    late: later,
+                } => {
+                    let text = &speech.texts[*sender][*which];
+                    let due = std::mem::take(&mut late);
+                    let mut segments = Vec::new();
+                    for bytes in text.chunks(*piece) {
+                        let mut payload = bytes.to_vec();
+                        payload.truncate(*snaplen);
+                        for n in (0..OBSERVERS as u8).filter(|n| (observers & shown) >> n & 1 == 1) {
+                            let segment = (*sender, sent[*sender], payload.clone(), bytes.len(), n);
+                            match later >> n & 1 {
+                                1 => late.push(segment),
+                                _ => segments.push(segment),
+                            }
+                        }
+                        sent[*sender] = sent[*sender].wrapping_add(bytes.len() as u32);
+                    }
+                    for (sender, sequence, payload, len, observer) in segments.into_iter().chain(due) {
+                        time += 10;
+                        for flow in &mut flows {
+                            let segment = Segment {
+                                pos: flow.stream(sender).position(sequence),
+                                len: len as u64,
+                                payload: &payload,
+                                observer,
+                                time,
+                                pid: 7,
+                                tid: 8,
+                                cgroup: 9,
+                                urgent: false,
+                            };
+                            flow.segment(sender, segment);
+                        }
+                        straight += u64::from(flows[0].straight.is_whole());
+                        tell_the_same(&mut flows, false);
+                    }
+                }
+                Event::Settle => flows.iter_mut().for_each(Flow::settle),
+                Event::Close(observer) if observers >> observer & 1 == 1 => {
+                    flows.iter_mut().for_each(|flow| flow.close(*observer));
+                }
+                Event::Attach(observer) => flows.iter_mut().for_each(|flow| flow.attach(*observer)),
+                Event::Close(_) => {}
+            }
+            tell_the_same(&mut flows, false);
+        }
+        flows.iter_mut().for_each(Flow::finish);
+        tell_the_same(&mut flows, true);
+        straight
+    }
+
+    #[test]
+    fn what_most_exchanges_are_goes_straight() {
+        let one = |sender, which| Event::Sent {
+            sender,
+            which,
+            piece: 1000,
+            snaplen: 1000,
+            shown: 7,
+            late: 0,
+        };
+        let events: Vec<Event> = (0..10).flat_map(|n| [one(0, n % 3), one(1, n % 2)]).collect();
+        // The first exchange tells what the connection speaks, and the third prepared statement is not known.
+        for observers in [1, 2, 3, 4] {
+            assert_eq!(compare(&events, observers, &http()), 9, "observers {observers:b}");
+            for has_eof in [false, true] {
+                assert_eq!(
+                    compare(&events, observers, &mysql(has_eof)),
+                    6,
+                    "observers {observers:b}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn both_ways_tell_the_same(
+            observers in prop::sample::select(vec![1u8, 2, 3, 4]),
+            parts in prop::collection::vec(prop_oneof![4 => exchange(), 1 => event().prop_map(|event| vec![event])], 1..16),
+        ) {
+            for speech in [http(), mysql(false), mysql(true)] {
+                compare(&parts.concat(), observers, &speech);
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A request, or a response, that is whole, on a connection where nothing else is under way: what the states of the
+//! stitcher would make of it at once.
+
+use super::again;
+use super::body::{self, Body, Chunked, Step};
+use super::parse::{self, Parsed};
+use super::stitch::{Half, HttpStitcher, MAX_HEAD, State, http};
+use crate::analyze::exchange::{Exchange, Span};
+
+impl HttpStitcher {
+    pub(super) fn rests(&self) -> bool {
+        let rests = |half: &Half| half.state == State::Start && half.buf.is_empty();
+        rests(&self.client)
+            && rests(&self.server)
+            && self.held.is_empty()
+            && self.doubt.is_none()
+            && self.asked
+            && self.fresh == 0
+            && !(self.force || self.open || self.server_ended || self.left)
+    }
+
+    pub(super) fn ask_straight(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
+        if !bytes.first().is_some_and(u8::is_ascii_alphabetic) {
+            return false;
+        }
+        exchange.reset();
+        exchange.request = Span::whole(pos, bytes.len() as u64);
+        let message = http(exchange);
+        message.clear_response();
+        if again::ask_again(bytes, message) {
+            return true;
+        }
+        let (Parsed::Whole(head, used), words) = again::request(bytes) else {
+            return false;
+        };
+        if used > MAX_HEAD || head.version == 9 || !is_whole(body::of_request(&head.framing), &bytes[used..], 0) {
+            return false;
+        }
+        match words {
+            Some(words) => message.ask_again(&words),
+            None => message.ask(&head),
+        }
+        true
+    }
+
+    pub(super) fn answer_straight(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
+        if !parse::may_begin_response(bytes) {
+            return false;
+        }
+        let Parsed::Whole(head, used) = self.last_response.read(bytes) else {
+            return false;
+        };
+        let message = http(exchange);
+        let unread = len - bytes.len() as u64;
+        let body = body::of_response(&message.method, head.status, &head.framing);
+        if head.status < 200 || used > MAX_HEAD || message.method.is_empty() || !is_whole(body, &bytes[used..], unread)
+        {
+            return false;
+        }
+        message.status = head.status;
+        message.content_type.clone_from(&self.last_response.content_type_text);
+        exchange.response = Span::whole(pos, len);
+        true
+    }
+}
+
+/// Whether a body is what follows its head, `bytes` and `unread` more, neither more nor less.
+fn is_whole(body: Body, bytes: &[u8], unread: u64) -> bool {
+    match body {
+        Body::None => bytes.is_empty() && unread == 0,
+        Body::Length(length) => length == bytes.len() as u64 + unread,
+        Body::Chunked => {
+            unread == 0 && matches!(Chunked::default().feed(bytes), Step::Done(used) if used == bytes.len())
+        }
+        Body::UntilClose | Body::Tunnel | Body::Bad(_) => false,
+    }
+}

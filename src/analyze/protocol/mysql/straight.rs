@@ -1,0 +1,180 @@
+//! A command, or its response, that is whole, on a connection where nothing else is under way: what the
+//! two state machines would make of it at once. What changes the session is left to them.
+
+use super::client::{KEEP_CLIENT, execute, query};
+use super::message::*;
+use super::packet::{HEADER, MAX_PAYLOAD, Packet, length};
+use super::response::{add_end, add_ok};
+use super::result::{self, Okay};
+use super::server::{KEEP_SERVER, set_failure};
+use super::session::{share, used_database};
+use super::stitch::{ClientState, MysqlStitcher, ServerState};
+use crate::analyze::exchange::{Exchange, Message, Span};
+
+/// How a response ends.
+enum End<'a> {
+    /// Without rows.
+    Okay(Okay<'a>),
+    /// After so many rows.
+    Rows(u64, Okay<'a>),
+    Failure(&'a [u8]),
+}
+
+impl MysqlStitcher {
+    /// How results end is known, too.
+    pub(super) fn rests(&self) -> bool {
+        self.left.is_none()
+            && self.outer.iter().all(Option::is_none)
+            && self.client == ClientState::Commands
+            && self.client_framer.at_boundary()
+            && !self.client_probe.has_begun()
+            && self.begun.is_none()
+            && self.server == ServerState::First
+            && self.server_framer.at_boundary()
+            && !self.server_probe.has_begun()
+            && self.held.is_empty()
+            && self.pending == 0
+            && !(self.infile || self.client_gap || self.client_lost || self.open || self.eof_may_follow)
+            && self.session.deprecate_eof.is_some()
+    }
+
+    /// Reads a COM_QUERY or COM_STMT_EXECUTE.
+    pub(super) fn ask_straight(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
+        let Some((0, payload, [])) = packet(bytes) else {
+            return false;
+        };
+        if payload.len() > KEEP_CLIENT {
+            return false;
+        }
+        exchange.reset();
+        exchange.request = Span::whole(pos, bytes.len() as u64);
+        if !matches!(exchange.message, Message::Mysql(_)) {
+            exchange.message = Message::Mysql(MysqlMessage::default());
+        }
+        let Message::Mysql(message) = &mut exchange.message else {
+            return false;
+        };
+        match payload.split_first() {
+            Some((&COM_QUERY, _)) => {
+                let whole = Packet {
+                    seq: 0,
+                    last_seq: 0,
+                    len: payload.len() as u64,
+                    payload,
+                    hole: None,
+                    start: exchange.request.start,
+                    end: exchange.request.end,
+                };
+                self.session.begin(COM_QUERY, message);
+                query(&self.session, message, payload, &whole);
+            }
+            Some((&COM_STMT_EXECUTE, args)) => {
+                self.session.begin(COM_STMT_EXECUTE, message);
+                execute(&self.session, message, args);
+                if message.statement.is_empty() || message.statement_id == Some(u32::MAX) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+        (self.last_client_seq, self.last_client_empty) = (0, false);
+        true
+    }
+
+    /// Reads a response of one result.
+    pub(super) fn answer_straight(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
+        let Message::Mysql(message) = &mut exchange.message else {
+            return false;
+        };
+        if bytes.len() as u64 != len {
+            return false;
+        }
+        let changes = |ok: &Okay<'_>| ok.status & SERVER_SESSION_STATE_CHANGED != 0;
+        let rows = match end(bytes, self.session.deprecate_eof == Some(true)) {
+            Some(End::Okay(ok)) if !changes(&ok) && used_database(&message.statement).is_none() => {
+                message.status = Status::Ok;
+                add_ok(message, &ok);
+                add_end(message, &ok);
+                0
+            }
+            Some(End::Rows(rows, ok)) => {
+                message.status = Status::Ok;
+                add_end(message, &ok);
+                rows
+            }
+            Some(End::Failure(payload)) => {
+                set_failure(message, payload);
+                0
+            }
+            Some(End::Okay(_)) | None => return false,
+        };
+        message.rows = Some(rows);
+        share(&mut message.server_version, &self.session.version);
+        exchange.response = Span::whole(pos, len);
+        true
+    }
+}
+
+/// Sequence id and payload of the first packet, and what follows it; nothing unless it lies here whole.
+fn packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (header, body) = bytes.split_first_chunk::<HEADER>()?;
+    let len = length(header);
+    let (payload, rest) = body.split_at_checked(len).filter(|_| len < MAX_PAYLOAD)?;
+    Some((header[3], payload, rest))
+}
+
+/// How a response ends that lies here whole: OK, an error, or one result set. Nothing for all others.
+fn end(bytes: &[u8], deprecate_eof: bool) -> Option<End<'_>> {
+    let is_last = |ok: &Okay<'_>| ok.status & SERVER_MORE_RESULTS_EXISTS == 0;
+    let (_, head, mut rest) = packet(bytes)?;
+    let kept = &head[..head.len().min(KEEP_SERVER)];
+    match kept.first()? {
+        0x00 => {
+            return rest
+                .is_empty()
+                .then(|| result::okay(kept))
+                .filter(is_last)
+                .map(End::Okay);
+        }
+        0xff => {
+            let is_end = rest.is_empty() && result::failure(kept).code != result::PROGRESS;
+            return is_end.then_some(End::Failure(kept));
+        }
+        0xfb | 0xfe => return None,
+        _ => {}
+    }
+    let (columns, true) = result::columns(head)? else {
+        return None;
+    };
+    for _ in 0..columns {
+        let (_, definition, after) = packet(rest)?;
+        if definition.first() == Some(&0xff) {
+            return None;
+        }
+        rest = after;
+    }
+    if !deprecate_eof {
+        let (_, eof, after) = packet(rest)?;
+        let is_eof = eof.first() == Some(&0xfe) && eof.len() < 6;
+        if !is_eof || result::eof(eof).status & SERVER_STATUS_CURSOR_EXISTS != 0 {
+            return None;
+        }
+        rest = after;
+    }
+    let mut rows = 0;
+    loop {
+        let (_, row, after) = packet(rest)?;
+        match row.first() {
+            Some(0xff) => return None,
+            Some(0xfe) if deprecate_eof || row.len() < 9 => {
+                let ok = match row.len() < 6 {
+                    true => result::eof(row),
+                    false => result::okay(&row[..row.len().min(KEEP_SERVER)]),
+                };
+                return (after.is_empty() && is_last(&ok)).then_some(End::Rows(rows, ok));
+            }
+            _ => rows += 1,
+        }
+        rest = after;
+    }
+}
