@@ -5,14 +5,13 @@
 use std::cell::RefCell;
 use std::hash::Hasher;
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use memchr::memmem;
 
 use super::body::{self, Body};
 use super::message::{HttpMessage, Known, set};
-use super::parse::{self, Parsed, RequestHead, ResponseHead};
+use super::parse::{self, Framing, Parsed, RequestHead, ResponseHead};
 use crate::analyze::ids::IdHasher;
 
 /// Longer heads are read each time.
@@ -28,53 +27,27 @@ thread_local! {
     static KNOWN: RefCell<KnownRequests> = const { RefCell::new(KnownRequests::NONE) };
 }
 
-/// As [`parse::request`]. Of a head that this thread has read before, what it asks comes as words, and not as parts.
-pub(super) fn request(buf: &[u8]) -> (Parsed<RequestHead<'_>>, Option<Rc<Words>>) {
+/// As [`parse::request`], with a number for what is asked if this thread has read this head before.
+pub(super) fn request(buf: &[u8]) -> (Parsed<RequestHead<'_>>, Known) {
     KNOWN.with_borrow_mut(|known| known.read(buf))
 }
 
-/// Takes what a request asks, if this thread has read its head twice before, and nothing follows the head; false
-/// otherwise. That is all that [`request`] and the length of the body would say.
+/// Has a message take what a request asks, if these bytes are a head that was read twice before, and no body follows it.
+/// False says nothing.
 pub(super) fn ask_again(bytes: &[u8], message: &mut HttpMessage) -> bool {
     let Some(b"\r\n\r\n") = bytes.last_chunk() else {
         return false;
     };
     KNOWN.with_borrow(|known| {
         let known = known.requests.get(place_by_beginning(bytes));
-        let words = known
-            .filter(|known| known.text == bytes)
-            .and_then(|known| known.words.as_deref());
-        words.filter(|words| words.is_all).is_some_and(|words| {
-            message.ask_again(words);
+        let same = known.filter(|known| known.is_all && known.number.0 != 0 && known.text == bytes);
+        same.is_some_and(|known| {
+            let (method, rest) = known.words.split_at(known.method_len.into());
+            let (target, host) = rest.split_at(known.target_len.into());
+            message.ask_again([method, target, host], known.version, known.number);
             true
         })
     })
-}
-
-/// What a request asks, ready for a message.
-#[derive(Debug)]
-pub(super) struct Words {
-    pub(super) known: Known,
-    pub(super) method: String,
-    pub(super) target: String,
-    pub(super) host: String,
-    pub(super) version: u8,
-    /// No body follows.
-    is_all: bool,
-}
-
-impl Words {
-    fn new(known: Known, head: &RequestHead<'_>) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Words {
-            known,
-            method: text(head.method),
-            target: text(head.target),
-            host: text(head.authority()),
-            version: head.version,
-            is_all: head.version != 9 && body::of_request(&head.framing) == Body::None,
-        }
-    }
 }
 
 struct KnownRequests {
@@ -88,24 +61,69 @@ struct KnownRequests {
 #[derive(Debug, Default, Clone)]
 struct KnownRequest {
     text: Vec<u8>,
-    /// Without its parts.
-    head: RequestHead<'static>,
-    method: Range<usize>,
-    target: Range<usize>,
-    host: Range<usize>,
-    /// When it came again.
-    words: Option<Rc<Words>>,
+    /// Given when it came again.
+    number: Known,
+    /// From then on: method, target and whom it asks, one after the other and as texts, and how long the first two are.
+    words: String,
+    method_len: u16,
+    target_len: u16,
+    /// Where its parts are.
+    method: Part,
+    target: Part,
+    host: Part,
+    version: u8,
+    expects: bool,
+    /// No body follows.
+    is_all: bool,
+    framing: Framing,
+}
+
+/// A range of a head that is kept.
+#[derive(Debug, Default, Clone, Copy)]
+struct Part {
+    start: u16,
+    end: u16,
+}
+
+impl Part {
+    fn of(part: &[u8], buf: &[u8]) -> Part {
+        let place = place_of(part, buf);
+        Part {
+            start: place.start as u16,
+            end: place.end as u16,
+        }
+    }
+
+    fn within(self, buf: &[u8]) -> &[u8] {
+        buf.get(usize::from(self.start)..usize::from(self.end))
+            .unwrap_or_default()
+    }
 }
 
 impl KnownRequest {
-    fn find_words(&mut self, known: Known) {
-        let head = RequestHead {
-            method: &self.text[self.method.clone()],
-            target: &self.text[self.target.clone()],
-            host: &self.text[self.host.clone()],
-            ..self.head
-        };
-        self.words = Some(Rc::new(Words::new(known, &head)));
+    fn came_again(&mut self, number: Known) {
+        self.number = number;
+        let head = self.head(&self.text);
+        let [method, target, host] = [head.method, head.target, head.authority()].map(String::from_utf8_lossy);
+        let words = [&*method, &target, &host].concat();
+        (self.method_len, self.target_len) = (method.len() as u16, target.len() as u16);
+        // What is not UTF-8 becomes longer. Without a number it is read each time.
+        if words.len() > MAX_KEPT {
+            self.number = Known(0);
+        }
+        self.words = words;
+    }
+
+    /// The head at the start of these bytes, which is the same.
+    fn head<'a>(&self, buf: &'a [u8]) -> RequestHead<'a> {
+        RequestHead {
+            method: self.method.within(buf),
+            target: self.target.within(buf),
+            version: self.version,
+            host: self.host.within(buf),
+            framing: self.framing,
+            expects: self.expects,
+        }
     }
 }
 
@@ -125,25 +143,25 @@ impl KnownRequests {
         Known(self.numbered)
     }
 
-    fn read<'a>(&mut self, buf: &'a [u8]) -> (Parsed<RequestHead<'a>>, Option<Rc<Words>>) {
+    fn read<'a>(&mut self, buf: &'a [u8]) -> (Parsed<RequestHead<'a>>, Known) {
         let end = match buf.last_chunk() == Some(b"\r\n\r\n") {
             true => Some(buf.len()),
             false => memmem::find(&buf[..buf.len().min(MAX_KEPT)], b"\r\n\r\n").map(|at| at + 4),
         };
         let Some(text) = end.filter(|end| *end <= MAX_KEPT).map(|end| &buf[..end]) else {
-            return (parse::request(buf), None);
+            return (parse::request(buf), Known(0));
         };
         if self.requests.is_empty() {
             self.requests.resize(REQUESTS, KnownRequest::default());
         }
         let place = place_by_beginning(text);
         if self.requests[place].text == text {
-            if self.requests[place].words.is_none() {
+            if self.requests[place].number.0 == 0 {
                 let number = self.number();
-                self.requests[place].find_words(number);
+                self.requests[place].came_again(number);
             }
             let known = &self.requests[place];
-            return (Parsed::Whole(known.head, text.len()), known.words.clone());
+            return (Parsed::Whole(known.head(buf), text.len()), known.number);
         }
         let known = &mut self.requests[place];
         let parsed = parse::request(buf);
@@ -152,18 +170,16 @@ impl KnownRequests {
         {
             known.text.clear();
             known.text.extend_from_slice(text);
-            known.words = None;
-            known.method = place_of(head.method, buf);
-            known.target = place_of(head.target, buf);
-            known.host = place_of(head.host, buf);
-            known.head = RequestHead {
-                method: &[],
-                target: &[],
-                host: &[],
-                ..*head
-            };
+            known.number = Known(0);
+            known.method = Part::of(head.method, buf);
+            known.target = Part::of(head.target, buf);
+            known.host = Part::of(head.host, buf);
+            known.version = head.version;
+            known.expects = head.expects;
+            known.is_all = head.version != 9 && body::of_request(&head.framing) == Body::None;
+            known.framing = head.framing;
         }
-        (parsed, None)
+        (parsed, Known(0))
     }
 }
 
@@ -266,22 +282,17 @@ mod tests {
 
     /// Reads a request with what was read before, and checks that it says what it says without.
     fn check(buf: &[u8]) {
-        let (parsed, words) = request(buf);
         let alone = parse::request(buf);
         let (mut message, mut expected) = (HttpMessage::default(), HttpMessage::default());
-        match (parsed, &alone) {
-            (Parsed::Whole(head, used), Parsed::Whole(same, same_used)) => {
-                assert_eq!(used, *same_used);
-                assert_eq!((head.framing, head.expects), (same.framing, same.expects));
-                match &words {
-                    Some(words) => message.ask_again(words),
-                    None => message.ask(&head),
-                }
-                expected.ask(same);
-                assert_eq!(message, expected);
-            }
-            (parsed, _) => assert_eq!(parsed, alone),
+        if ask_again(buf, &mut message) {
+            let Parsed::Whole(head, used) = &alone else {
+                panic!("{alone:?}");
+            };
+            expected.ask(head, Known(0));
+            assert_eq!((message, *used), (expected, buf.len()));
+            assert_eq!(body::of_request(&head.framing), Body::None);
         }
+        assert_eq!(request(buf).0, alone);
     }
 
     #[test]

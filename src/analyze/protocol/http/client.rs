@@ -2,8 +2,9 @@
 
 use super::super::super::exchange::{Exchange, Incomplete, MAX_WAITING, Queue, Side, Span};
 use super::super::Missing;
-use super::again::{self, Words};
+use super::again;
 use super::body::{self, Body, Chunked};
+use super::message::Known;
 use super::parse::{self, Parsed, RequestHead, Wrong};
 use super::stitch::{
     HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank,
@@ -69,13 +70,13 @@ impl HttpStitcher {
         if let Some(blank) = blank(rest) {
             return Step::Used(blank);
         }
-        let (parsed, words) = again::request(rest);
+        let (parsed, known) = again::request(rest);
         match parsed {
             Parsed::Whole(head, used) if used <= MAX_HEAD => {
                 if head.version == 9 && (self.asked || self.doubt.is_some()) {
                     return self.malformed_request(here, rest, "request line without a version", queue);
                 }
-                self.request(here, used, (&head, words.as_deref()), queue);
+                self.request(here, used, (&head, known), queue);
                 Step::Used(used)
             }
             Parsed::Partial if rest.len() < MAX_HEAD => Step::More,
@@ -95,13 +96,7 @@ impl HttpStitcher {
         }
     }
 
-    fn request(
-        &mut self,
-        here: u64,
-        used: usize,
-        (head, words): (&RequestHead<'_>, Option<&Words>),
-        queue: &mut Queue,
-    ) {
+    fn request(&mut self, here: u64, used: usize, (head, known): (&RequestHead<'_>, Known), queue: &mut Queue) {
         self.before_request(queue);
         let end = here + used as u64;
         let exchange = queue.open(blank_message);
@@ -113,10 +108,7 @@ impl HttpStitcher {
         };
         let message = http(exchange);
         message.clear_response();
-        match words {
-            Some(words) => message.ask_again(words),
-            None => message.ask(head),
-        }
+        message.ask(head, known);
         self.announced = None;
         self.open = true;
         self.client.state = match body::of_request(&head.framing) {
@@ -174,7 +166,7 @@ impl HttpStitcher {
         };
         let message = http(exchange);
         message.clear_response();
-        message.ask(&parse::request_prefix(bytes));
+        message.ask(&parse::request_prefix(bytes), Known(0));
         spoil(exchange, why, problem);
         self.open = true;
         self.doubt(why);

@@ -1,6 +1,5 @@
 //! What an HTTP exchange says, as the tables need it.
 
-use super::again::Words;
 use super::parse::RequestHead;
 
 /// A request and what its response says.
@@ -44,28 +43,34 @@ impl Eq for Known {}
 impl HttpMessage {
     /// Empties every field and keeps the buffers.
     pub fn clear(&mut self) {
-        self.ask(&RequestHead::default());
+        self.ask(&RequestHead::default(), Known(0));
         self.clear_response();
     }
 
-    /// Takes what a request asks.
-    pub(super) fn ask(&mut self, head: &RequestHead<'_>) {
-        set(&mut self.method, head.method);
-        set(&mut self.target, head.target);
-        set(&mut self.host, head.authority());
+    /// Takes what a request asks, and the number of that.
+    pub(super) fn ask(&mut self, head: &RequestHead<'_>, known: Known) {
+        if known.0 == 0 || self.known.0 != known.0 {
+            set(&mut self.method, head.method);
+            set(&mut self.target, head.target);
+            set(&mut self.host, head.authority());
+            self.known = known;
+        }
         self.version = head.version;
-        self.known = Known(0);
     }
 
-    /// Takes what a request that came before asks.
-    pub(super) fn ask_again(&mut self, words: &Words) {
-        if self.known.0 != words.known.0 {
-            self.method.clone_from(&words.method);
-            self.target.clone_from(&words.target);
-            self.host.clone_from(&words.host);
-            self.known = words.known;
+    /// Takes method, target and host of a request that came before.
+    pub(super) fn ask_again(&mut self, words: [&str; 3], version: u8, known: Known) {
+        if self.known.0 != known.0 {
+            for (text, word) in [&mut self.method, &mut self.target, &mut self.host]
+                .into_iter()
+                .zip(words)
+            {
+                text.clear();
+                text.push_str(word);
+            }
+            self.known = known;
         }
-        self.version = words.version;
+        self.version = version;
     }
 
     /// Empties what a request does not fill.

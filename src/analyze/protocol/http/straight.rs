@@ -30,16 +30,13 @@ impl HttpStitcher {
         if again::ask_again(bytes, message) {
             return true;
         }
-        let (Parsed::Whole(head, used), words) = again::request(bytes) else {
+        let (Parsed::Whole(head, used), known) = again::request(bytes) else {
             return false;
         };
         if used > MAX_HEAD || head.version == 9 || !is_whole(body::of_request(&head.framing), &bytes[used..], 0) {
             return false;
         }
-        match words {
-            Some(words) => message.ask_again(&words),
-            None => message.ask(&head),
-        }
+        message.ask(&head, known);
         true
     }
 
