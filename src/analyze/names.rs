@@ -6,11 +6,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::ids::IdMap;
 use super::row::Party;
 use crate::format::record::{
     Address, AddressKind, CGROUP_V1, Clock, Endpoint, Exit, Origin, Process, Record, Role, Workload,
 };
 use crate::pods::{AddressName, PodSet};
+
+/// Parties that one shard remembers.
+const MAX_PARTIES: usize = 4096;
 
 /// A program that a process ran.
 #[derive(Debug, Clone)]
@@ -95,6 +99,28 @@ impl Pods {
     /// Who has this address.
     pub fn party_at(&self, endpoint: &Endpoint) -> Option<Arc<Party>> {
         self.addresses.get(&endpoint.ip).cloned()
+    }
+}
+
+/// Parties that were looked up before: a program has many connections, and its names are many texts.
+#[derive(Debug, Default)]
+pub struct Parties(IdMap<(u16, u32, u64, u64), (u64, Arc<Party>)>);
+
+impl Parties {
+    /// As [`Host::party`] of the host with this number.
+    pub fn party(&mut self, number: u16, host: &Host, (pid, cgroup): (u32, u64), time: u64) -> Arc<Party> {
+        let key = (number, pid, cgroup, host.program_since(pid, time));
+        if let Some((edition, party)) = self.0.get(&key)
+            && *edition == host.edition
+        {
+            return Arc::clone(party);
+        }
+        if self.0.len() >= MAX_PARTIES {
+            self.0.clear();
+        }
+        let party = Arc::new(host.party(pid, cgroup, time));
+        self.0.insert(key, (host.edition, Arc::clone(&party)));
+        party
     }
 }
 
@@ -335,6 +361,12 @@ impl Host {
             workload: known.workload,
             address_name: String::new(),
         }
+    }
+
+    /// Since when the program of a process has run that ran at this time: with pid, cgroup and [`Host::edition`] it decides
+    /// who [`Host::party`] says it is. 0 for a program that is not known.
+    pub fn program_since(&self, pid: u32, time: u64) -> u64 {
+        self.program(pid, time).map_or(0, |program| program.began)
     }
 
     /// Who has an address, as this host knew it at this time (boot clock, ns).

@@ -6,10 +6,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::exchange::{Exchange, Message};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
-use super::names::Host;
+use super::names::{Host, Parties};
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink};
 use super::stream::Segment;
 use crate::format::record::{
@@ -33,6 +35,9 @@ const MAX_SAME_ENDS: usize = 4;
 
 /// A socket of a host: `(host, id)`.
 type Key = (u16, u64);
+
+/// By both endpoints of a connection. Whoever is captured chooses them, so the hash is seeded at random.
+type ByEnds<T> = HashMap<[Endpoint; 2], T, RandomState>;
 
 #[derive(Debug)]
 struct SocketState {
@@ -74,19 +79,25 @@ impl SocketState {
     }
 
     /// Who uses it, or of this `pid` and `cgroup` who did; 0 for the one who is known to use it.
-    fn party(&self, hosts: &[Host], host: u16, pid: u32, cgroup: u64, time: u64) -> Arc<Party> {
+    fn party(
+        &self,
+        (hosts, host): (&[Host], u16),
+        (pid, cgroup): (u32, u64),
+        time: u64,
+        parties: &mut Parties,
+    ) -> Arc<Party> {
         if self.socket.role == Role::Wire {
             return Arc::default();
         }
         let Some(known) = hosts.get(usize::from(host)) else {
             return Arc::default();
         };
-        let (pid, cgroup) = if pid == 0 {
+        let whose = if pid == 0 {
             (self.pid, self.cgroup)
         } else {
             (pid, cgroup)
         };
-        Arc::new(known.party(pid, cgroup, time))
+        parties.party(host, known, whose, time)
     }
 }
 
@@ -124,9 +135,9 @@ pub struct Shard<S> {
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
     /// The newest flow of two endpoints, lower endpoint first.
-    by_ends: HashMap<[Endpoint; 2], usize>,
+    by_ends: ByEnds<usize>,
     /// Sockets without data so far, by their two endpoints, oldest first.
-    waiting: HashMap<[Endpoint; 2], Vec<Key>>,
+    waiting: ByEnds<Vec<Key>>,
     block: u64,
     /// Flows with events in this block, and in the blocks before it, newest last.
     touched: Vec<usize>,
@@ -137,6 +148,7 @@ pub struct Shard<S> {
     /// Sockets closed not long ago (UTC, ns), oldest first: to be told of them again is nothing new.
     gone: VecDeque<(u64, Key)>,
     gone_keys: IdSet<Key>,
+    parties: Parties,
     /// Pairs of parties so far.
     pairs: u64,
     /// Data of sockets that no state record names.
@@ -151,8 +163,8 @@ impl<S: Sink> Shard<S> {
             sockets: IdMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            by_ends: HashMap::new(),
-            waiting: HashMap::new(),
+            by_ends: ByEnds::default(),
+            waiting: ByEnds::default(),
             block: 0,
             touched: Vec::new(),
             touched_before: VecDeque::new(),
@@ -160,6 +172,7 @@ impl<S: Sink> Shard<S> {
             closed_before: VecDeque::new(),
             gone: VecDeque::new(),
             gone_keys: IdSet::default(),
+            parties: Parties::default(),
             pairs: 0,
             nameless: 0,
         }
@@ -446,7 +459,13 @@ impl<S: Sink> Shard<S> {
     fn emit(&mut self, place: usize, hosts: &[Host], flush: bool) {
         let Some(slot) = self.slots[place].as_mut() else { return };
         while let Some(exchange) = slot.flow.take(flush) {
-            update_parties(slot, &exchange, &self.sockets, hosts, &mut self.pairs);
+            update_parties(
+                slot,
+                &exchange,
+                &self.sockets,
+                hosts,
+                (&mut self.parties, &mut self.pairs),
+            );
             emit_exchange(slot, &exchange, hosts, &mut self.sink);
             slot.flow.recycle(exchange);
         }
@@ -558,7 +577,7 @@ impl<S: Sink> Shard<S> {
 
     /// The row of a socket that never had data.
     fn lone_row(&mut self, key: Key, state: SocketState, hosts: &[Host]) {
-        let party = state.party(hosts, key.0, 0, 0, state.socket.time);
+        let party = state.party((hosts, key.0), (0, 0), state.socket.time, &mut self.parties);
         let nobody = remote_party(hosts, Some((key.0, state.socket.time)), &state.socket.remote);
         let is_server = matches!(state.socket.role, Role::Server | Role::Listener);
         let (client, server) = match is_server {
@@ -609,8 +628,9 @@ impl<S: Sink> Shard<S> {
         let observer = [&at_client, &at_server, &on_wire]
             .into_iter()
             .find_map(|state| state.as_ref().map(|(key, state)| (key.0, state.socket.time)));
-        let party = |state: &Option<(Key, SocketState)>, end: usize| match state {
-            Some((key, state)) => state.party(hosts, key.0, 0, 0, state.socket.time),
+        let parties = &mut self.parties;
+        let mut party = |state: &Option<(Key, SocketState)>, end: usize| match state {
+            Some((key, state)) => state.party((hosts, key.0), (0, 0), state.socket.time, parties),
             None => remote_party(hosts, observer, &slot.flow.ends[end]),
         };
         let client_party = party(&at_client, client);
@@ -770,7 +790,7 @@ fn update_parties(
     exchange: &Exchange,
     sockets: &IdMap<Key, SocketState>,
     hosts: &[Host],
-    pairs: &mut u64,
+    (parties, pairs): (&mut Parties, &mut u64),
 ) {
     let edition = hosts.iter().map(|host| host.edition).sum();
     let client = slot.flow.client().unwrap_or(0);
@@ -790,7 +810,7 @@ fn update_parties(
         }
         let state = slot.sockets[end].and_then(|key| Some((key, sockets.get(&key)?)));
         let party = match state {
-            Some((key, state)) => state.party(hosts, key.0, view.pid, view.cgroup, view.request.last),
+            Some((key, state)) => state.party((hosts, key.0), (view.pid, view.cgroup), view.request.last, parties),
             None => remote_party(hosts, first_seen(slot, exchange), &slot.flow.ends[end]),
         };
         // Mostly it is looked up in vain: what was learnt concerns others.

@@ -14,6 +14,9 @@ use crate::analyze::stream::Segment;
 /// Longer messages take their time anyhow.
 const MAX_LEN: u64 = 1 << 20;
 
+/// Bytes that a connection may keep ready for its next exchange.
+const MAX_IDLE: usize = 2048;
+
 /// The exchange at hand, and what was taken of it.
 #[derive(Debug, Default)]
 pub(super) struct Straight {
@@ -190,6 +193,7 @@ impl Flow {
         self.pass(sender, segment, segment.payload.len());
         self.straight.taken.clear();
         self.straight.bytes.clear();
+        self.straight.bytes.shrink_to(MAX_IDLE);
         self.straight.has_response = false;
         self.straight.is_whole = true;
     }
