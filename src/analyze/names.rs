@@ -104,7 +104,10 @@ impl Pods {
 
 /// Parties that were looked up before: a program has many connections, and its names are many texts.
 #[derive(Debug, Default)]
-pub struct Parties(IdMap<(u16, u32, u64, u64), (u64, Arc<Party>)>);
+pub struct Parties(IdMap<WhoRan, (u64, Arc<Party>)>);
+
+/// Number of the host, pid, cgroup, and when the program began. The edition of the host stands with what was found.
+type WhoRan = (u16, u32, u64, u64);
 
 impl Parties {
     /// As [`Host::party`] of the host with this number.

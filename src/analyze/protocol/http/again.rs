@@ -32,14 +32,15 @@ pub(super) fn request(buf: &[u8]) -> (Parsed<RequestHead<'_>>, Known) {
     KNOWN.with_borrow_mut(|known| known.read(buf))
 }
 
-/// Has a message take what a request asks, if these bytes are a head that was read twice before, and no body follows it.
+/// Has a message take what a request asks, if these bytes are a head that was read several times before, and no body follows it.
 /// False says nothing.
 pub(super) fn ask_again(bytes: &[u8], message: &mut HttpMessage) -> bool {
     let Some(b"\r\n\r\n") = bytes.last_chunk() else {
         return false;
     };
     KNOWN.with_borrow(|known| {
-        let known = known.requests.get(place_by_beginning(bytes));
+        let (place, tag) = place_and_tag(bytes);
+        let known = known.requests.get(place).filter(|known| known.tag == tag);
         let same = known.filter(|known| known.is_all && known.number.0 != 0 && known.text == bytes);
         same.is_some_and(|known| {
             let (method, rest) = known.words.split_at(known.method_len.into());
@@ -60,6 +61,8 @@ struct KnownRequests {
 /// A request head as it was read once.
 #[derive(Debug, Default, Clone)]
 struct KnownRequest {
+    /// Of the head that came last. Its text is kept from the second time on: many come once.
+    tag: u32,
     text: Vec<u8>,
     /// Given when it came again.
     number: Known,
@@ -154,7 +157,11 @@ impl KnownRequests {
         if self.requests.is_empty() {
             self.requests.resize(REQUESTS, KnownRequest::default());
         }
-        let place = place_by_beginning(text);
+        let (place, tag) = place_and_tag(text);
+        if self.requests[place].tag != tag {
+            self.requests[place].tag = tag;
+            return (parse::request(buf), Known(0));
+        }
         if self.requests[place].text == text {
             if self.requests[place].number.0 == 0 {
                 let number = self.number();
@@ -183,11 +190,12 @@ impl KnownRequests {
     }
 }
 
-/// Where a request head is kept.
-fn place_by_beginning(text: &[u8]) -> usize {
+/// Where a request head is kept, and by what it is told from most others that would be kept there; never 0.
+fn place_and_tag(text: &[u8]) -> (usize, u32) {
     let mut hasher = IdHasher::default();
     hasher.write(&text[..text.len().min(HASHED)]);
-    (hasher.finish() >> 32) as usize % REQUESTS
+    let hash = hasher.finish();
+    ((hash >> 32) as usize % REQUESTS, hash as u32 | 1)
 }
 
 /// The response head that was read last.
