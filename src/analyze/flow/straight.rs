@@ -7,7 +7,7 @@
 
 use super::{Flow, OBSERVERS, Speaks, WIRE};
 use crate::analyze::exchange::{Exchange, Message, Seen};
-use crate::analyze::protocol::Stitcher;
+use crate::analyze::protocol::WholeMessages;
 use crate::analyze::protocol::http::HttpMessage;
 use crate::analyze::stream::Segment;
 
@@ -234,7 +234,7 @@ impl Flow {
 }
 
 fn read(
-    stitcher: &mut impl Stitcher,
+    stitcher: &mut impl WholeMessages,
     is_request: bool,
     segment: &Segment<'_>,
     exchange: &mut Option<Box<Exchange>>,

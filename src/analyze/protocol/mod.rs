@@ -46,7 +46,10 @@ pub trait Stitcher {
 
     /// `from` will send nothing more. A response delimited by close ends here.
     fn end(&mut self, from: Side, pos: u64, queue: &mut Queue);
+}
 
+/// A stitcher that can read a whole message without its state machines, where they stand still.
+pub trait WholeMessages: Stitcher {
     /// Nothing is under way in either direction, and nothing is in doubt.
     fn is_at_rest(&self) -> bool;
 

@@ -214,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn many_at_once_count_as_one_by_one() {
+        let all = values(1000);
+        let (mut at_once, mut one_by_one) = (Histogram::default(), Histogram::default());
+        for some in all.chunks(7).chain([&[][..], &[0, u64::MAX, 3]]) {
+            at_once.record_all(some.iter().copied());
+            some.iter().for_each(|value| one_by_one.record(*value));
+            let told = |histogram: &Histogram| format!("{histogram:?}");
+            assert_eq!(told(&at_once), told(&one_by_one));
+        }
+    }
+
+    #[test]
     fn percentiles_are_within_half_a_percent_of_the_exact_ones() {
         let mut all = values(10_000);
         let mut histogram = Histogram::default();

@@ -512,18 +512,6 @@ impl Stitcher for HttpStitcher {
             }
         }
     }
-
-    fn is_at_rest(&self) -> bool {
-        self.rests()
-    }
-
-    fn whole_request(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
-        self.ask_straight(pos, bytes, exchange)
-    }
-
-    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
-        self.answer_straight(pos, len, bytes, exchange)
-    }
 }
 
 /// The oldest awaiting exchange gets no response, or no more of it.

@@ -6,9 +6,10 @@ use super::body::{self, Body, Chunked, Step};
 use super::parse::{self, Parsed};
 use super::stitch::{Half, HttpStitcher, MAX_HEAD, State, http};
 use crate::analyze::exchange::{Exchange, Span};
+use crate::analyze::protocol::WholeMessages;
 
-impl HttpStitcher {
-    pub(super) fn rests(&self) -> bool {
+impl WholeMessages for HttpStitcher {
+    fn is_at_rest(&self) -> bool {
         let rests = |half: &Half| half.state == State::Start && half.buf.is_empty();
         rests(&self.client)
             && rests(&self.server)
@@ -19,7 +20,7 @@ impl HttpStitcher {
             && !(self.force || self.open || self.server_ended || self.left)
     }
 
-    pub(super) fn ask_straight(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
+    fn whole_request(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
         if !bytes.first().is_some_and(u8::is_ascii_alphabetic) {
             return false;
         }
@@ -40,7 +41,7 @@ impl HttpStitcher {
         true
     }
 
-    pub(super) fn answer_straight(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
+    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
         if !parse::may_begin_response(bytes) {
             return false;
         }

@@ -13,7 +13,7 @@ use super::packet::{Framer, Place};
 use super::probe::Probe;
 use super::server::{Held, close};
 use super::session::Session;
-use crate::analyze::exchange::{Exchange, Incomplete, Queue, Side, Span};
+use crate::analyze::exchange::{Incomplete, Queue, Side, Span};
 use crate::analyze::protocol::{Missing, Stitcher, Verdict};
 
 /// Bytes of SQL text that are kept.
@@ -349,17 +349,5 @@ impl Stitcher for MysqlStitcher {
                 self.server = ServerState::Lost;
             }
         }
-    }
-
-    fn is_at_rest(&self) -> bool {
-        self.rests()
-    }
-
-    fn whole_request(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
-        self.ask_straight(pos, bytes, exchange)
-    }
-
-    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
-        self.answer_straight(pos, len, bytes, exchange)
     }
 }

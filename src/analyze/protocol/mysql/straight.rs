@@ -10,6 +10,7 @@ use super::server::{KEEP_SERVER, set_failure};
 use super::session::{share, used_database};
 use super::stitch::{ClientState, MysqlStitcher, ServerState};
 use crate::analyze::exchange::{Exchange, Message, Span};
+use crate::analyze::protocol::WholeMessages;
 
 /// How a response ends.
 enum End<'a> {
@@ -20,9 +21,9 @@ enum End<'a> {
     Failure(&'a [u8]),
 }
 
-impl MysqlStitcher {
+impl WholeMessages for MysqlStitcher {
     /// How results end is known, too.
-    pub(super) fn rests(&self) -> bool {
+    fn is_at_rest(&self) -> bool {
         self.left.is_none()
             && self.outer.iter().all(Option::is_none)
             && self.client == ClientState::Commands
@@ -39,7 +40,7 @@ impl MysqlStitcher {
     }
 
     /// Reads a COM_QUERY or COM_STMT_EXECUTE.
-    pub(super) fn ask_straight(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
+    fn whole_request(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
         let Some((0, payload, [])) = packet(bytes) else {
             return false;
         };
@@ -82,7 +83,7 @@ impl MysqlStitcher {
     }
 
     /// Reads a response of one result.
-    pub(super) fn answer_straight(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
+    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
         let Message::Mysql(message) = &mut exchange.message else {
             return false;
         };
