@@ -22,7 +22,6 @@ const MAX_IDLE: usize = 2048;
 pub(super) struct Straight {
     /// Nothing is under way but what is taken here.
     is_open: bool,
-    has_response: bool,
     /// The exchange is whole, and not given away yet.
     is_whole: bool,
     taken: Vec<Taken>,
@@ -118,20 +117,20 @@ impl Flow {
 
     /// Takes a segment the short way; false when it has to go the ordinary one.
     pub(super) fn go_straight(&mut self, sender: usize, segment: &Segment<'_>) -> bool {
-        let observer = usize::from(segment.observer);
+        let observer = usize::from(segment.observer).min(WIRE);
         let usual = !segment.urgent && segment.time != 0 && segment.len <= MAX_LEN && !self.straight.is_whole;
-        if !usual || observer >= OBSERVERS || !self.coverage[observer].attached {
+        if !usual || !self.coverage[observer].attached {
             return false;
         }
         let is_request = self.client == Some(sender);
-        let is_first = match is_request {
-            true => self.straight.taken.is_empty(),
-            false => !self.straight.has_response,
+        let fits = match self.straight.at_hand() {
+            None => is_request && self.read_straight(sender, segment),
+            Some(exchange) if is_request || exchange.response.begun => {
+                is_shown_again(exchange, is_request, observer, segment)
+            }
+            Some(_) => self.read_straight(sender, segment),
         };
-        if !is_first && !self.is_shown_again(is_request, observer, segment) {
-            return false;
-        }
-        if is_first && (segment.pos != self.streams[sender].next() || !self.read_straight(is_request, segment)) {
+        if !fits {
             return false;
         }
         let Some(exchange) = &mut self.straight.exchange else {
@@ -150,38 +149,28 @@ impl Flow {
         if view.pid == 0 {
             (view.pid, view.tid, view.cgroup) = (segment.pid, segment.tid, segment.cgroup);
         }
-        self.straight.has_response |= !is_request;
         let views = &exchange.views;
         let is_shown =
             |n: usize| !self.coverage[n].attached || (views[n].request.first != 0 && views[n].response.first != 0);
-        match self.straight.has_response && (0..OBSERVERS).all(is_shown) {
+        match (0..OBSERVERS).all(is_shown) {
             true => self.arrive(sender, segment),
             false => self.straight.keep(sender, segment),
         }
         true
     }
 
-    /// Reads the request, or the response, of the exchange at hand.
-    fn read_straight(&mut self, is_request: bool, segment: &Segment<'_>) -> bool {
-        let exchange = &mut self.straight.exchange;
-        let is_next = is_request || !self.straight.taken.is_empty();
-        match &mut self.speaks {
-            Speaks::Http(stitcher) if is_next => read(stitcher.as_mut(), is_request, segment, exchange),
-            Speaks::Mysql(stitcher) if is_next => read(stitcher.as_mut(), is_request, segment, exchange),
-            _ => false,
+    /// Reads the request that begins an exchange, or the response of the one at hand.
+    fn read_straight(&mut self, sender: usize, segment: &Segment<'_>) -> bool {
+        if segment.pos != self.streams[sender].next() {
+            return false;
         }
-    }
-
-    /// Whether another observer shows the same message.
-    fn is_shown_again(&self, is_request: bool, observer: usize, segment: &Segment<'_>) -> bool {
-        self.straight.at_hand().is_some_and(|exchange| {
-            let view = &exchange.views[observer];
-            let (span, seen) = match is_request {
-                true => (&exchange.request, &view.request),
-                false => (&exchange.response, &view.response),
-            };
-            seen.first == 0 && (span.start, span.end) == (segment.pos, segment.end())
-        })
+        let is_request = self.client == Some(sender);
+        let exchange = &mut self.straight.exchange;
+        match &mut self.speaks {
+            Speaks::Http(stitcher) => read(stitcher.as_mut(), is_request, segment, exchange),
+            Speaks::Mysql(stitcher) => read(stitcher.as_mut(), is_request, segment, exchange),
+            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => false,
+        }
     }
 
     /// The exchange is whole with this segment.
@@ -194,7 +183,6 @@ impl Flow {
         self.straight.taken.clear();
         self.straight.bytes.clear();
         self.straight.bytes.shrink_to(MAX_IDLE);
-        self.straight.has_response = false;
         self.straight.is_whole = true;
     }
 
@@ -218,7 +206,6 @@ impl Flow {
             std::mem::take(&mut self.straight.taken),
             std::mem::take(&mut self.straight.bytes),
         );
-        self.straight.has_response = false;
         let mut rest = &bytes[..];
         for Taken {
             sender,
@@ -231,6 +218,16 @@ impl Flow {
             self.in_order(sender, Segment { payload, ..segment });
         }
     }
+}
+
+/// Whether an observer shows what another has shown.
+fn is_shown_again(exchange: &Exchange, is_request: bool, observer: usize, segment: &Segment<'_>) -> bool {
+    let view = &exchange.views[observer];
+    let (span, seen) = match is_request {
+        true => (&exchange.request, &view.request),
+        false => (&exchange.response, &view.response),
+    };
+    seen.first == 0 && (span.start, span.end) == (segment.pos, segment.end())
 }
 
 fn read(

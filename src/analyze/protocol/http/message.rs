@@ -65,8 +65,7 @@ impl HttpMessage {
                 .into_iter()
                 .zip(words)
             {
-                text.clear();
-                text.push_str(word);
+                word.clone_into(text);
             }
             self.known = known;
         }

@@ -133,26 +133,20 @@ impl Framer {
     pub fn next<'a>(&'a mut self, bytes: &'a [u8], used: &mut usize, place: &Place, keep: usize) -> Option<Packet<'a>> {
         let rest = bytes.get(*used..)?;
         if self.at_boundary()
-            && let Some((header, body)) = rest.split_first_chunk::<HEADER>()
+            && let Some((seq, payload, _)) = whole(rest)
         {
-            let len = length(header);
-            if len < MAX_PAYLOAD
-                && let Some(payload) = body.get(..len)
-            {
-                let start = place.begin(*used);
-                *used += HEADER + len;
-                let end = place.end(*used);
-                let seq = header[3];
-                return Some(Packet {
-                    seq,
-                    last_seq: seq,
-                    len: len as u64,
-                    payload,
-                    hole: None,
-                    start,
-                    end,
-                });
-            }
+            let start = place.begin(*used);
+            *used += HEADER + payload.len();
+            let end = place.end(*used);
+            return Some(Packet {
+                seq,
+                last_seq: seq,
+                len: payload.len() as u64,
+                payload,
+                hole: None,
+                start,
+                end,
+            });
         }
         self.gather(bytes, used, place, keep)
     }
@@ -247,6 +241,16 @@ impl Framer {
             end,
         }
     }
+}
+
+/// Sequence id and payload of the packet that these bytes begin with, and what follows it; nothing unless it lies in them
+/// whole, in one part.
+#[inline]
+pub fn whole(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (header, body) = bytes.split_first_chunk::<HEADER>()?;
+    let len = length(header);
+    let (payload, rest) = body.split_at_checked(len).filter(|_| len < MAX_PAYLOAD)?;
+    Some((header[3], payload, rest))
 }
 
 /// The payload length in a packet header.

@@ -101,13 +101,8 @@ impl MysqlStitcher {
 
     /// EOF, or the OK that stands for it.
     fn end_packet<'a>(&mut self, packet: &Packet<'_>, payload: &'a [u8]) -> Okay<'a> {
-        if packet.len < 6 {
-            self.session.deprecate_eof.get_or_insert(false);
-            result::eof(payload)
-        } else {
-            self.session.deprecate_eof.get_or_insert(true);
-            result::okay(payload)
-        }
+        self.session.deprecate_eof.get_or_insert(packet.len >= 6);
+        result::end(packet.len, payload)
     }
 
     /// The first packet of a response, or of a further result.
@@ -226,11 +221,7 @@ impl MysqlStitcher {
                         self.result_ended(&ok, packet.end, queue)
                     }
                     0xfe => {
-                        let ok = if packet.len < 6 {
-                            result::eof(payload)
-                        } else {
-                            result::okay(payload)
-                        };
+                        let ok = result::end(packet.len, payload);
                         self.result_ended(&ok, packet.end, queue)
                     }
                     0xfb => {

@@ -44,6 +44,14 @@ pub fn eof(payload: &[u8]) -> Okay<'_> {
     }
 }
 
+/// Reads what ends rows, `len` bytes long: an EOF packet, or the OK that stands for it (CLIENT_DEPRECATE_EOF).
+pub fn end(len: u64, payload: &[u8]) -> Okay<'_> {
+    match len < 6 {
+        true => eof(payload),
+        false => okay(payload),
+    }
+}
+
 /// The new default schema in an OK packet's session state (SESSION_TRACK_SCHEMA).
 pub fn tracked_schema<'a>(ok: &Okay<'a>) -> Option<&'a [u8]> {
     const SCHEMA: u8 = 1;

@@ -3,7 +3,7 @@
 
 use super::client::{KEEP_CLIENT, execute, query};
 use super::message::*;
-use super::packet::{HEADER, MAX_PAYLOAD, Packet, length};
+use super::packet::{Packet, whole};
 use super::response::{add_end, add_ok};
 use super::result::{self, Okay};
 use super::server::{KEEP_SERVER, set_failure};
@@ -41,7 +41,7 @@ impl WholeMessages for MysqlStitcher {
 
     /// Reads a COM_QUERY or COM_STMT_EXECUTE.
     fn whole_request(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
-        let Some((0, payload, [])) = packet(bytes) else {
+        let Some((0, payload, [])) = whole(bytes) else {
             return false;
         };
         if payload.len() > KEEP_CLIENT {
@@ -57,7 +57,7 @@ impl WholeMessages for MysqlStitcher {
         };
         match payload.split_first() {
             Some((&COM_QUERY, _)) => {
-                let whole = Packet {
+                let packet = Packet {
                     seq: 0,
                     last_seq: 0,
                     len: payload.len() as u64,
@@ -67,7 +67,7 @@ impl WholeMessages for MysqlStitcher {
                     end: exchange.request.end,
                 };
                 self.session.begin(COM_QUERY, message);
-                query(&self.session, message, payload, &whole);
+                query(&self.session, message, payload, &packet);
             }
             Some((&COM_STMT_EXECUTE, args)) => {
                 self.session.begin(COM_STMT_EXECUTE, message);
@@ -116,18 +116,10 @@ impl WholeMessages for MysqlStitcher {
     }
 }
 
-/// Sequence id and payload of the first packet, and what follows it; nothing unless it lies here whole.
-fn packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (header, body) = bytes.split_first_chunk::<HEADER>()?;
-    let len = length(header);
-    let (payload, rest) = body.split_at_checked(len).filter(|_| len < MAX_PAYLOAD)?;
-    Some((header[3], payload, rest))
-}
-
 /// How a response ends that lies here whole: OK, an error, or one result set. Nothing for all others.
 fn end(bytes: &[u8], deprecate_eof: bool) -> Option<End<'_>> {
     let is_last = |ok: &Okay<'_>| ok.status & SERVER_MORE_RESULTS_EXISTS == 0;
-    let (_, head, mut rest) = packet(bytes)?;
+    let (_, head, mut rest) = whole(bytes)?;
     let kept = &head[..head.len().min(KEEP_SERVER)];
     match kept.first()? {
         0x00 => {
@@ -148,14 +140,14 @@ fn end(bytes: &[u8], deprecate_eof: bool) -> Option<End<'_>> {
         return None;
     };
     for _ in 0..columns {
-        let (_, definition, after) = packet(rest)?;
+        let (_, definition, after) = whole(rest)?;
         if definition.first() == Some(&0xff) {
             return None;
         }
         rest = after;
     }
     if !deprecate_eof {
-        let (_, eof, after) = packet(rest)?;
+        let (_, eof, after) = whole(rest)?;
         let is_eof = eof.first() == Some(&0xfe) && eof.len() < 6;
         if !is_eof || result::eof(eof).status & SERVER_STATUS_CURSOR_EXISTS != 0 {
             return None;
@@ -164,14 +156,11 @@ fn end(bytes: &[u8], deprecate_eof: bool) -> Option<End<'_>> {
     }
     let mut rows = 0;
     loop {
-        let (_, row, after) = packet(rest)?;
+        let (_, row, after) = whole(rest)?;
         match row.first() {
             Some(0xff) => return None,
             Some(0xfe) if deprecate_eof || row.len() < 9 => {
-                let ok = match row.len() < 6 {
-                    true => result::eof(row),
-                    false => result::okay(&row[..row.len().min(KEEP_SERVER)]),
-                };
+                let ok = result::end(row.len() as u64, &row[..row.len().min(KEEP_SERVER)]);
                 return (after.is_empty() && is_last(&ok)).then_some(End::Rows(rows, ok));
             }
             _ => rows += 1,
