@@ -6,15 +6,15 @@
 /// Bytes that are fetched together.
 pub const CACHE_LINE: usize = 64;
 
-/// Fetches the cache line in which these bytes begin.
+/// Fetches the memory of this, without what it points to. Elsewhere than on x86-64 it does nothing.
 #[inline]
-pub fn fetch(line: &[u8; CACHE_LINE]) {
+pub fn fetch<T>(thing: &T) {
     #[cfg(target_arch = "x86_64")]
-    {
+    for at in (0..size_of::<T>()).step_by(CACHE_LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a hint to the processor, which neither reads nor faults as far as the program can tell.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(thing).cast::<i8>().wrapping_add(at)) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    std::hint::black_box(line[0]);
+    let _ = thing;
 }

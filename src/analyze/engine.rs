@@ -4,10 +4,12 @@
 //! addresses (one thread, little work), follow connections (a task per shard). The number of shards is fixed and
 //! each shard sees its records in file order, so the rows are the same for any number of threads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use rayon::prelude::*;
+use rayon::{ScopeFifo, Yield};
 
 use super::elsewhere::Elsewhere;
 use super::names::{Host, Pods};
@@ -24,8 +26,13 @@ use crate::format::record::{LossReason, Record};
 /// Connections are split into this many parts, whatever the number of threads. Each has counters of its own, which should
 /// stay in the cache together.
 pub const SHARDS: usize = 8;
-/// Inflated bytes of one batch, about: what is inflated should still be in the cache when the shards read it.
-pub const BATCH_BYTES: usize = 4 << 20;
+/// Inflated bytes of one batch, about: one block of usual length, or several short ones. What is inflated should still be in
+/// the cache when the shards read it.
+pub const BATCH_BYTES: usize = 2 << 20;
+/// The same where connections have an end on each of two hosts: a batch should hold what both saw at one time.
+const MIXED_BATCH_BYTES: usize = 4 << 20;
+/// Batches that are made ready while one is followed: with one alone, threads would wait at the end of each batch.
+const BATCHES_AHEAD: usize = 2;
 /// A shard jumps from record to record of its own, which the processor does not foresee: so many records ahead are
 /// fetched,
 const AHEAD: usize = 6;
@@ -215,27 +222,43 @@ impl<S: Sink> Engine<S> {
 
     /// Takes a batch of blocks, in the order of their files.
     pub fn feed(&mut self, batch: &[Block<'_>]) {
-        let ready = prepare(batch, std::mem::take(&mut self.buffers));
+        let mut buffers = std::mem::take(&mut self.buffers);
+        buffers.resize_with(batch.len(), Vec::new);
+        let blocks = batch.par_iter().zip(buffers);
+        let ready = blocks.map(|(block, buffer)| prepare(*block, buffer)).collect();
         self.follow(ready);
     }
 
-    /// Takes batches one after the other; each is made ready while the one before it is followed. `after` is told after
-    /// each of them how many were taken.
-    pub fn feed_all<E>(
+    /// Inflated bytes of one batch of [`Engine::feed_all`], about.
+    pub fn batch_bytes(&self) -> usize {
+        match self.elsewhere.is_empty() {
+            true => BATCH_BYTES,
+            false => MIXED_BATCH_BYTES,
+        }
+    }
+
+    /// Takes batches one after the other. `after` is told after each of them how many were taken. Blocks of the next
+    /// batches are made ready meanwhile: a thread that has nothing left of this batch has those to do.
+    pub fn feed_all<E: Send>(
         &mut self,
         batches: &[&[Block<'_>]],
         mut after: impl FnMut(&mut Self, usize) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut ready = batches.first().map(|batch| prepare(batch, Vec::new()));
-        for taken in 1..=batches.len() {
-            let now = ready.take().unwrap_or_default();
-            let next = batches.get(taken);
-            let buffers = std::mem::take(&mut self.buffers);
-            let prepare_next = || next.map(|batch| prepare(batch, buffers));
-            ((), ready) = rayon::join(|| self.follow(now), prepare_next);
-            after(self, taken)?;
-        }
-        Ok(())
+        rayon::in_place_scope_fifo(|scope| {
+            let mut to_prepare = batches.iter();
+            let mut started = VecDeque::with_capacity(BATCHES_AHEAD + 1);
+            for taken in 1..=batches.len() {
+                while started.len() <= BATCHES_AHEAD
+                    && let Some(batch) = to_prepare.next()
+                {
+                    started.push_back(Preparing::start(scope, batch, &mut self.buffers));
+                }
+                let ready = started.pop_front().map(Preparing::wait);
+                self.follow(ready.unwrap_or_default());
+                after(self, taken)?;
+            }
+            Ok(())
+        })
     }
 
     /// Learns names from a batch, then follows its connections.
@@ -266,22 +289,26 @@ impl<S: Sink> Engine<S> {
         } else {
             in_time_order(&batch, hosts)
         };
-        self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
-            if !mixed.is_empty() {
-                return follow_mixed(shard, number, &batch, &mixed, (hosts, nat, elsewhere));
-            }
-            for Ready { block, raw, split } in &batch {
-                let Ok(raw) = raw else { continue };
-                let (bytes, records) = (raw.bytes(), &split.sockets[number]);
-                for (place, at) in records.iter().enumerate() {
-                    if let Some(next) = records.get(place + AHEAD) {
-                        fetch_record(bytes, *next);
-                    }
-                    follow_one(shard, block.host, (bytes, *at), (hosts, nat));
+        self.shards
+            .par_iter_mut()
+            .enumerate()
+            .with_max_len(1)
+            .for_each(|(number, shard)| {
+                if !mixed.is_empty() {
+                    return follow_mixed(shard, number, &batch, &mixed, (hosts, nat, elsewhere));
                 }
-                shard.end_block(hosts);
-            }
-        });
+                for Ready { block, raw, split } in &batch {
+                    let Ok(raw) = raw else { continue };
+                    let (bytes, records) = (raw.bytes(), &split.sockets[number]);
+                    for (place, at) in records.iter().enumerate() {
+                        if let Some(next) = records.get(place + AHEAD) {
+                            fetch_record(bytes, *next);
+                        }
+                        follow_one(shard, block.host, (bytes, *at), (hosts, nat));
+                    }
+                    shard.end_block(hosts);
+                }
+            });
         // Where the whole capture is known beforehand, what is translated is bounded already, and stays: a late record of
         // a closed socket goes where the earlier ones went, whatever the batches are.
         if !self.names_known {
@@ -381,21 +408,54 @@ struct Ready<'a> {
     split: Split,
 }
 
-/// Inflates blocks and splits them, a task per block, with what is there of `buffers`.
-fn prepare<'a>(batch: &[Block<'a>], mut buffers: Vec<Vec<u8>>) -> Vec<Ready<'a>> {
-    buffers.resize_with(batch.len(), Vec::new);
-    // Translated connections are known only when this batch's turn comes.
-    let nat = Nat::default();
-    let prepare = |(block, buffer): (&Block<'a>, Vec<u8>)| {
-        let raw = inflate(block, buffer);
-        let split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, &nat);
-        Ready {
-            block: *block,
-            raw,
-            split,
+/// A batch whose blocks are made ready by whichever threads have time.
+struct Preparing<'a> {
+    blocks: usize,
+    done: Receiver<(usize, Ready<'a>)>,
+}
+
+impl<'a> Preparing<'a> {
+    /// Starts a task per block, with what is there of `buffers`.
+    fn start<'scope>(scope: &ScopeFifo<'scope>, batch: &[Block<'a>], buffers: &mut Vec<Vec<u8>>) -> Self
+    where
+        'a: 'scope,
+    {
+        let (tell, done) = channel();
+        for (place, block) in batch.iter().copied().enumerate() {
+            let (tell, buffer) = (tell.clone(), buffers.pop().unwrap_or_default());
+            scope.spawn_fifo(move |_| {
+                // Nobody listens where writing failed and the rest is not wanted.
+                let _ = tell.send((place, prepare(block, buffer)));
+            });
         }
-    };
-    batch.par_iter().zip(buffers).map(prepare).collect()
+        let blocks = batch.len();
+        Preparing { blocks, done }
+    }
+
+    /// The blocks in their order. Meanwhile this thread does what is to be done, of this batch or another.
+    fn wait(self) -> Vec<Ready<'a>> {
+        let mut ready = Vec::with_capacity(self.blocks);
+        while ready.len() < self.blocks {
+            let one = match self.done.try_recv() {
+                Err(TryRecvError::Empty) if rayon::yield_now() == Some(Yield::Executed) => continue,
+                Err(TryRecvError::Empty) => self.done.recv().ok(),
+                one => one.ok(),
+            };
+            // Without a sender a task has panicked; the scope passes that on.
+            let Some(one) = one else { break };
+            ready.push(one);
+        }
+        ready.sort_unstable_by_key(|(place, _)| *place);
+        ready.into_iter().map(|(_, block)| block).collect()
+    }
+}
+
+/// Inflates a block and splits it.
+fn prepare(block: Block<'_>, buffer: Vec<u8>) -> Ready<'_> {
+    let raw = inflate(&block, buffer);
+    // Translated connections are known only when this batch's turn comes.
+    let split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, &Nat::default());
+    Ready { block, raw, split }
 }
 
 fn inflate<'a>(block: &Block<'a>, mut buffer: Vec<u8>) -> Result<Raw<'a>, String> {
@@ -428,7 +488,7 @@ fn follow_one<S: Sink>(shard: &mut Shard<S>, host: u16, (bytes, at): (&[u8], u32
 #[inline]
 fn fetch_record(bytes: &[u8], at: u32) {
     if let Some(near) = bytes.get(at as usize..).and_then(|rest| rest.first_chunk::<NEAR>()) {
-        near.as_chunks().0.iter().for_each(fetch);
+        fetch(near);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 
-use super::engine::{BATCH_BYTES, Block, Engine, STATE_BLOCKS, Source};
+use super::engine::{Block, Engine, STATE_BLOCKS, Source};
 use super::names::Host;
 use super::packets;
 use super::row::{CaptureFacts, Sink};
@@ -98,7 +98,7 @@ pub fn feed<S: Sink>(
     for (at, placed) in ordered.iter().enumerate() {
         let raw_len = placed.stored.raw_len() as usize;
         bytes += raw_len;
-        if bytes > BATCH_BYTES && at > from {
+        if bytes > engine.batch_bytes() && at > from {
             batches.push(&blocks[from..at]);
             (from, bytes) = (at, raw_len);
         }

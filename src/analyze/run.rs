@@ -184,12 +184,10 @@ fn open(paths: &[PathBuf]) -> Result<Vec<Mapped>> {
 
 /// Does the work with as many threads as were asked for.
 fn in_pool<R: Send>(options: &EngineOptions, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-    match options.threads {
-        None => work(),
-        Some(threads) => rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .context("cannot start threads")?
-            .install(work),
-    }
+    // Zero is as many as there are processors.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads.unwrap_or(0))
+        .build()
+        .context("cannot start threads")?
+        .install(work)
 }

@@ -1,8 +1,10 @@
 //! Counters by key, with a limit on the number of keys.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::analyze::table::column::FastMap;
+use crate::fetch::fetch;
 
 /// What is counted under one key.
 pub trait Merge: Default {
@@ -12,6 +14,8 @@ pub trait Merge: Default {
 
 /// Counters that count things of this kind.
 pub trait Count<T> {
+    /// Fetches what counting these needs.
+    fn fetch(&self, all: &[T]);
     /// Counts all of these.
     fn count(&mut self, all: &[T]);
 }
@@ -64,17 +68,6 @@ impl<S: Merge> Keyed<S> {
         self.entries.get_mut(number as usize).map(|entry| &mut entry.1)
     }
 
-    /// Counts all of these under a number.
-    fn count<T>(&mut self, number: u32, things: &mut Vec<T>)
-    where
-        S: Count<T>,
-    {
-        if let Some(stats) = self.at(number) {
-            stats.count(things);
-        }
-        things.clear();
-    }
-
     /// The counters of a key.
     pub fn get(&mut self, key: &str) -> &mut S {
         let number = self.number(key) as usize;
@@ -122,40 +115,95 @@ impl<S: Merge> Keyed<S> {
     }
 }
 
-/// Things to be counted that wait, by the number of their key, until there are many of it.
+/// Things to be counted that wait until there are many.
 ///
 /// The counters of an endpoint, with their histograms, are larger than what the processor keeps near, and there is one
-/// set for each endpoint in each shard: when many things of one key are counted together, its memory is fetched once.
+/// set for each endpoint in each shard: things of one key are counted together, and what the next keys need is fetched
+/// meanwhile.
 #[derive(Debug)]
-pub struct Waiting<T>(Vec<Vec<T>>);
+pub struct Waiting<T> {
+    /// In the order in which they came, each with the number of its key.
+    things: Vec<(u32, T)>,
+    /// How many wait, by the number of their key.
+    waiting: Vec<u32>,
+    /// Those of one key after those of another.
+    sorted: Vec<T>,
+    /// The keys of those, and where each ends.
+    groups: Vec<(u32, Range<usize>)>,
+}
 
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
-        Waiting(Vec::new())
+        Waiting {
+            things: Vec::new(),
+            waiting: Vec::new(),
+            sorted: Vec::new(),
+            groups: Vec::new(),
+        }
     }
 }
 
-impl<T> Waiting<T> {
-    /// So many of one key are counted together.
-    const MANY: usize = 32;
+impl<T: Copy> Waiting<T> {
+    /// So many wait, of all keys.
+    const MANY: usize = 1024;
 
     /// Counts one, now or later.
+    #[inline]
     pub fn push<S: Merge + Count<T>>(&mut self, keyed: &mut Keyed<S>, number: u32, one: T) {
         let place = number as usize;
-        if self.0.len() <= place {
-            self.0.resize_with(place + 1, Vec::new);
+        if self.waiting.len() <= place {
+            self.waiting.resize(place + 1, 0);
         }
-        let waiting = &mut self.0[place];
-        waiting.push(one);
-        if waiting.len() >= Self::MANY {
-            keyed.count(number, waiting);
+        self.waiting[place] += 1;
+        self.things.push((number, one));
+        if self.things.len() >= Self::MANY {
+            self.settle(keyed);
         }
     }
 
     /// Counts all that wait.
     pub fn settle<S: Merge + Count<T>>(&mut self, keyed: &mut Keyed<S>) {
-        for (number, waiting) in self.0.iter_mut().enumerate() {
-            keyed.count(number as u32, waiting);
+        self.sort();
+        for step in 0..self.groups.len() + 2 {
+            let before = |steps: usize| self.groups.get(step.wrapping_sub(steps));
+            if let Some((number, _)) = before(0)
+                && let Some(stats) = keyed.at(*number)
+            {
+                fetch(stats);
+            }
+            if let Some((number, range)) = before(1)
+                && let Some(stats) = keyed.at(*number)
+            {
+                stats.fetch(&self.sorted[range.clone()]);
+            }
+            if let Some((number, range)) = before(2)
+                && let Some(stats) = keyed.at(*number)
+            {
+                stats.count(&self.sorted[range.clone()]);
+            }
+        }
+    }
+
+    /// Brings those of each key together; none waits any more.
+    fn sort(&mut self) {
+        self.groups.clear();
+        let mut start = 0;
+        for (number, waiting) in self.waiting.iter_mut().enumerate().filter(|(_, waiting)| **waiting > 0) {
+            let end = start + *waiting as usize;
+            self.groups.push((number as u32, start..end));
+            // Where the next of them goes.
+            *waiting = start as u32;
+            start = end;
+        }
+        self.sorted.clear();
+        self.sorted.extend(self.things.iter().map(|(_, thing)| *thing));
+        for (number, thing) in self.things.drain(..) {
+            let place = &mut self.waiting[number as usize];
+            self.sorted[*place as usize] = thing;
+            *place += 1;
+        }
+        for (number, _) in &self.groups {
+            self.waiting[*number as usize] = 0;
         }
     }
 }

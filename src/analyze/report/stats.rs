@@ -43,6 +43,11 @@ pub struct HttpCount {
 }
 
 impl Count<HttpCount> for HttpStats {
+    fn fetch(&self, all: &[HttpCount]) {
+        self.ttfb.fetch(all.iter().filter_map(|one| one.latency.ttfb_ns));
+        self.total.fetch(all.iter().filter_map(|one| one.latency.total_ns));
+    }
+
     fn count(&mut self, all: &[HttpCount]) {
         self.count += all.len() as u64;
         for one in all {
@@ -107,6 +112,11 @@ pub struct MysqlCount {
 }
 
 impl Count<MysqlCount> for MysqlStats {
+    fn fetch(&self, all: &[MysqlCount]) {
+        self.ttfb.fetch(all.iter().filter_map(|one| one.latency.ttfb_ns));
+        self.total.fetch(all.iter().filter_map(|one| one.latency.total_ns));
+    }
+
     fn count(&mut self, all: &[MysqlCount]) {
         self.count += all.len() as u64;
         for one in all {
