@@ -119,7 +119,7 @@ pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) 
             let here = Side {
                 count: stats.count,
                 errors: stats.errors(),
-                total: &stats.total,
+                total: &stats.latency.total,
             };
             all.entry(("http", key)).or_insert([NOTHING; 2])[side] = here;
         }
@@ -127,7 +127,7 @@ pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) 
             let here = Side {
                 count: stats.count,
                 errors: stats.errors,
-                total: &stats.total,
+                total: &stats.latency.total,
             };
             all.entry(("mysql", key)).or_insert([NOTHING; 2])[side] = here;
         }

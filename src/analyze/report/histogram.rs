@@ -100,13 +100,15 @@ impl Histogram {
         }
     }
 
-    /// Fetches what counting these values needs.
-    pub fn fetch(&self, values: impl Iterator<Item = u64>) {
-        for (power, part) in values.map(place) {
+    /// Fetches what counting a value needs.
+    #[inline]
+    pub fn fetch(&self, value: Option<u64>) {
+        let count = value.map(place).and_then(|(power, part)| {
             let offset = power.wrapping_sub(self.low) as usize * PARTS + part;
-            if let Some(count) = self.counts.get(offset) {
-                fetch(count);
-            }
+            self.counts.get(offset)
+        });
+        if let Some(count) = count {
+            fetch(count);
         }
     }
 

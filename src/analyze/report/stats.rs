@@ -5,6 +5,51 @@ use super::histogram::Histogram;
 use super::keyed::{Count, Merge};
 use crate::analyze::row::Latency;
 
+/// The latencies of exchanges.
+#[derive(Debug, Clone, Default)]
+pub struct Latencies {
+    pub ttfb: Histogram,
+    pub total: Histogram,
+    /// Of exchanges whose response came in one piece: both are the same, and counted once. Merging adds it to both, and only
+    /// merged counters are read.
+    same: Histogram,
+}
+
+impl Latencies {
+    /// Fetches what counting these needs.
+    fn fetch(&self, all: impl Iterator<Item = Latency>) {
+        for one in all {
+            match one.ttfb_ns == one.total_ns {
+                true => self.same.fetch(one.total_ns),
+                false => {
+                    self.ttfb.fetch(one.ttfb_ns);
+                    self.total.fetch(one.total_ns);
+                }
+            }
+        }
+    }
+
+    /// Counts all of these.
+    fn record_all(&mut self, all: impl Iterator<Item = Latency> + Clone) {
+        let is_same = |one: &Latency| one.ttfb_ns == one.total_ns;
+        let different = all.clone().filter(|one| !is_same(one));
+        self.same.record_all(all.filter(is_same).filter_map(|one| one.total_ns));
+        self.ttfb.record_all(different.clone().filter_map(|one| one.ttfb_ns));
+        self.total.record_all(different.filter_map(|one| one.total_ns));
+    }
+}
+
+impl Merge for Latencies {
+    fn merge(&mut self, other: Latencies) {
+        self.ttfb.merge(&other.ttfb);
+        self.total.merge(&other.total);
+        for same in [std::mem::take(&mut self.same), other.same] {
+            self.ttfb.merge(&same);
+            self.total.merge(&same);
+        }
+    }
+}
+
 /// An HTTP endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct HttpStats {
@@ -15,8 +60,7 @@ pub struct HttpStats {
     pub status: [u64; 6],
     pub request_bytes: u64,
     pub response_bytes: u64,
-    pub ttfb: Histogram,
-    pub total: Histogram,
+    pub latency: Latencies,
     pub agreed: Agreed,
 }
 
@@ -44,8 +88,7 @@ pub struct HttpCount {
 
 impl Count<HttpCount> for HttpStats {
     fn fetch(&self, all: &[HttpCount]) {
-        self.ttfb.fetch(all.iter().filter_map(|one| one.latency.ttfb_ns));
-        self.total.fetch(all.iter().filter_map(|one| one.latency.total_ns));
+        self.latency.fetch(all.iter().map(|one| one.latency));
     }
 
     fn count(&mut self, all: &[HttpCount]) {
@@ -56,8 +99,7 @@ impl Count<HttpCount> for HttpStats {
             self.request_bytes += one.request_bytes;
             self.response_bytes += one.response_bytes;
         }
-        self.ttfb.record_all(all.iter().filter_map(|one| one.latency.ttfb_ns));
-        self.total.record_all(all.iter().filter_map(|one| one.latency.total_ns));
+        self.latency.record_all(all.iter().map(|one| one.latency));
     }
 }
 
@@ -71,8 +113,7 @@ impl Merge for HttpStats {
             .for_each(|(to, from)| *to += from);
         self.request_bytes += other.request_bytes;
         self.response_bytes += other.response_bytes;
-        self.ttfb.merge(&other.ttfb);
-        self.total.merge(&other.total);
+        self.latency.merge(other.latency);
         self.agreed.merge(other.agreed);
     }
 }
@@ -89,8 +130,7 @@ pub struct MysqlStats {
     pub no_index_used: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
-    pub ttfb: Histogram,
-    pub total: Histogram,
+    pub latency: Latencies,
     /// The slowest statement of this kind, cut to a readable length.
     pub sample: String,
     /// How long it took, ns.
@@ -113,8 +153,7 @@ pub struct MysqlCount {
 
 impl Count<MysqlCount> for MysqlStats {
     fn fetch(&self, all: &[MysqlCount]) {
-        self.ttfb.fetch(all.iter().filter_map(|one| one.latency.ttfb_ns));
-        self.total.fetch(all.iter().filter_map(|one| one.latency.total_ns));
+        self.latency.fetch(all.iter().map(|one| one.latency));
     }
 
     fn count(&mut self, all: &[MysqlCount]) {
@@ -128,8 +167,7 @@ impl Count<MysqlCount> for MysqlStats {
             self.request_bytes += one.request_bytes;
             self.response_bytes += one.response_bytes;
         }
-        self.ttfb.record_all(all.iter().filter_map(|one| one.latency.ttfb_ns));
-        self.total.record_all(all.iter().filter_map(|one| one.latency.total_ns));
+        self.latency.record_all(all.iter().map(|one| one.latency));
     }
 }
 
@@ -150,8 +188,7 @@ impl Merge for MysqlStats {
         self.no_index_used += other.no_index_used;
         self.request_bytes += other.request_bytes;
         self.response_bytes += other.response_bytes;
-        self.ttfb.merge(&other.ttfb);
-        self.total.merge(&other.total);
+        self.latency.merge(other.latency);
         self.agreed.merge(other.agreed);
     }
 }

@@ -34,16 +34,16 @@ impl Table for Digests {
             brief("count", Count, "commands, incomplete ones included", |r, _| Value::Int(r.stats.count)),
             brief("errors", Count, "commands answered by an ERR packet", |r, _| Value::Int(r.stats.errors)),
             column("error_rate", Ratio, "errors / count", |r, _| ratio(r.stats.errors, r.stats.count)),
-            brief("sum_ns", Nanos, "sum of total_ns", |r, _| Value::Int(r.stats.total.sum())),
-            brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.total.percentile(0.5))),
-            column("p90_ns", Nanos, "90th percentile of total_ns", |r, _| Value::int(r.stats.total.percentile(0.9))),
-            brief("p95_ns", Nanos, "95th percentile of total_ns", |r, _| Value::int(r.stats.total.percentile(0.95))),
-            brief("p99_ns", Nanos, "99th percentile of total_ns", |r, _| Value::int(r.stats.total.percentile(0.99))),
-            brief("max_ns", Nanos, "largest total_ns", |r, _| Value::int(r.stats.total.max())),
-            column("mean_ns", Nanos, "mean of total_ns", |r, _| Value::int(r.stats.total.mean())),
-            column("ttfb_p50_ns", Nanos, "median of ttfb_ns", |r, _| Value::int(r.stats.ttfb.percentile(0.5))),
-            column("ttfb_p99_ns", Nanos, "99th percentile of ttfb_ns", |r, _| Value::int(r.stats.ttfb.percentile(0.99))),
-            column("measured", Count, "commands with a total_ns", |r, _| Value::Int(r.stats.total.count())),
+            brief("sum_ns", Nanos, "sum of total_ns", |r, _| Value::Int(r.stats.latency.total.sum())),
+            brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.5))),
+            column("p90_ns", Nanos, "90th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.9))),
+            brief("p95_ns", Nanos, "95th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.95))),
+            brief("p99_ns", Nanos, "99th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.99))),
+            brief("max_ns", Nanos, "largest total_ns", |r, _| Value::int(r.stats.latency.total.max())),
+            column("mean_ns", Nanos, "mean of total_ns", |r, _| Value::int(r.stats.latency.total.mean())),
+            column("ttfb_p50_ns", Nanos, "median of ttfb_ns", |r, _| Value::int(r.stats.latency.ttfb.percentile(0.5))),
+            column("ttfb_p99_ns", Nanos, "99th percentile of ttfb_ns", |r, _| Value::int(r.stats.latency.ttfb.percentile(0.99))),
+            column("measured", Count, "commands with a total_ns", |r, _| Value::Int(r.stats.latency.total.count())),
             column("incomplete", Count, "commands that were not seen whole", |r, _| Value::Int(r.stats.incomplete)),
             brief("rows", Count, "sum of rows", |r, _| Value::Int(r.stats.rows)),
             column("affected_rows", Count, "sum of affected_rows", |r, _| Value::Int(r.stats.affected_rows)),
@@ -55,6 +55,6 @@ impl Table for Digests {
     }
 
     fn key(row: &DigestRow<'_>) -> Key {
-        (u64::MAX - row.stats.total.sum(), u64::MAX - row.stats.count, 0)
+        (u64::MAX - row.stats.latency.total.sum(), u64::MAX - row.stats.count, 0)
     }
 }
