@@ -127,6 +127,18 @@ impl Link {
     }
 }
 
+/// The endpoint of a request that was read before.
+#[derive(Default)]
+struct KnownEndpoint {
+    /// What is asked ([`Known`]); 0 without one.
+    ///
+    /// [`Known`]: crate::analyze::protocol::http::message::Known
+    known: u64,
+    callee: u32,
+    /// Its number in the table `endpoints`.
+    number: u32,
+}
+
 /// Everything that the report counts.
 pub struct Aggregate {
     pub http_confidence: Confidence,
@@ -159,10 +171,8 @@ pub struct Aggregate {
     key: String,
     /// By the text of the key with the path as it is.
     endpoint_of: FastMap<Box<str>, u32>,
-    /// By the numbers of what is asked ([`Known`]) and of the callee.
-    ///
-    /// [`Known`]: crate::analyze::protocol::http::message::Known
-    endpoint_of_known: IdMap<(u64, u32), u32>,
+    /// Each in a place that its numbers say, where the last one stays.
+    known_endpoints: Vec<KnownEndpoint>,
     /// By the numbers of the digest and of the callee, with the command between them.
     digest_of: IdMap<(u64, u16, u32), u32>,
     /// The longest `total_ns` of each digest, by its number: asked for each exchange, and the counters are far away.
@@ -198,7 +208,7 @@ impl Default for Aggregate {
             limit: Limit::default(),
             key: String::new(),
             endpoint_of: FastMap::default(),
-            endpoint_of_known: IdMap::default(),
+            known_endpoints: Vec::new(),
             digest_of: IdMap::default(),
             slowest_of_digest: Vec::new(),
             links: Vec::new(),
@@ -263,15 +273,21 @@ impl Aggregate {
 
     /// The endpoint of a request to this callee.
     fn endpoint(&mut self, row: &HttpRow<'_>, callee: u32) -> u32 {
-        let known = (row.message.known.0, callee);
-        if known.0 == 0 {
+        let known = row.message.known.0;
+        if known == 0 {
             return self.endpoint_by_text(row);
         }
-        if let Some(number) = self.endpoint_of_known.get(&known) {
-            return *number;
+        // One thread's numbers follow one another; those of another differ in their upper half.
+        let place = (known ^ (known >> 28) ^ (u64::from(callee) << 7)) as usize % MAX_REMEMBERED;
+        let there = self.known_endpoints.get(place);
+        if let Some(there) = there.filter(|there| (there.known, there.callee) == (known, callee)) {
+            return there.number;
         }
         let number = self.endpoint_by_text(row);
-        remember(&mut self.endpoint_of_known, known, number);
+        if self.known_endpoints.len() <= place {
+            self.known_endpoints.resize_with(place + 1, KnownEndpoint::default);
+        }
+        self.known_endpoints[place] = KnownEndpoint { known, callee, number };
         number
     }
 
