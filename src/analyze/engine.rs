@@ -38,6 +38,8 @@ const BATCHES_AHEAD: usize = 2;
 const AHEAD: usize = 6;
 /// and so many bytes of each, in which the heads of most messages lie.
 const NEAR: usize = 6 * CACHE_LINE;
+/// Who looks through a whole block fetches what is so many bytes further.
+const FURTHER: u32 = 2048;
 /// State blocks that are read together.
 pub const STATE_BLOCKS: usize = 32;
 /// Losses kept one by one; further ones are added to the last of their reason.
@@ -484,7 +486,7 @@ fn follow_one<S: Sink>(shard: &mut Shard<S>, host: u16, (bytes, at): (&[u8], u32
     }
 }
 
-/// Fetches a record that is read soon.
+/// Fetches what is read soon.
 #[inline]
 fn fetch_record(bytes: &[u8], at: u32) {
     if let Some(near) = bytes.get(at as usize..).and_then(|rest| rest.first_chunk::<NEAR>()) {
@@ -559,6 +561,7 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
         };
         split.records += 1;
         let at = frame.at as u32;
+        fetch_record(bytes, at + FURTHER);
         match frame.kind {
             None => split.unknown += 1,
             Some(kind) => {

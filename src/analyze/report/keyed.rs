@@ -257,6 +257,44 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_counted_once_under_its_key() {
+        #[derive(Default)]
+        struct Sum(u64, u32);
+        impl Merge for Sum {
+            fn merge(&mut self, _: Sum) {}
+        }
+        impl super::Count<u32> for Sum {
+            fn fetch(&self, _: &[u32]) {}
+            fn count(&mut self, all: &[u32]) {
+                self.0 += all.iter().map(|one| u64::from(*one)).sum::<u64>();
+                self.1 += all.len() as u32;
+            }
+        }
+        let mut keyed = Keyed::<Sum>::new(10);
+        let mut waiting = Waiting::default();
+        let keys = ["a", "b", "c", "d"].map(|key| keyed.number(key));
+        let many = 2 * Waiting::<u32>::MANY as u32 + 7;
+        // The third is never counted.
+        (0..many).for_each(|one| waiting.push(&mut keyed, keys[[0, 1, 3, 1][one as usize % 4]], one));
+        waiting.settle(&mut keyed);
+        waiting.settle(&mut keyed);
+        let expected = |of: fn(u32) -> bool| {
+            let all = (0..many).filter(|one| of(one % 4));
+            (all.clone().map(u64::from).sum::<u64>(), all.count() as u32)
+        };
+        let counted: Vec<_> = keyed.iter().map(|(_, sum)| (sum.0, sum.1)).collect();
+        assert_eq!(
+            counted,
+            [
+                expected(|n| n == 0),
+                expected(|n| n % 2 == 1),
+                (0, 0),
+                expected(|n| n == 2)
+            ]
+        );
+    }
+
+    #[test]
     fn fields_of_a_key() {
         assert_eq!(fields::<3>("GET\0/a\0h"), ["GET", "/a", "h"]);
         assert_eq!(fields::<2>(OTHER), [OTHER, OTHER]);

@@ -294,3 +294,30 @@ impl Merge for LossStats {
         self.bytes += other.bytes;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_latencies_are_those_of_all_exchanges() {
+        let at = |ttfb_ns, total_ns| Latency { ttfb_ns, total_ns };
+        let all = [
+            at(Some(10), Some(10)),
+            at(Some(20), Some(90)),
+            at(None, None),
+            at(Some(30), None),
+            at(Some(40), Some(40)),
+        ];
+        let mut merged = Latencies::default();
+        for part in all.chunks(2) {
+            let mut one = Latencies::default();
+            one.record_all(part.iter().copied());
+            merged.merge(one);
+        }
+        let facts = |of: &Histogram| (of.count(), of.sum(), of.min(), of.max());
+        assert_eq!(facts(&merged.ttfb), (4, 100, Some(10), Some(40)));
+        assert_eq!(facts(&merged.total), (3, 140, Some(10), Some(90)));
+        assert_eq!(merged.same.count(), 0);
+    }
+}
