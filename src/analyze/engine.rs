@@ -304,7 +304,7 @@ impl<S: Sink> Engine<S> {
                     let (bytes, records) = (raw.bytes(), &split.sockets[number]);
                     for (place, at) in records.iter().enumerate() {
                         if let Some(next) = records.get(place + AHEAD) {
-                            fetch_record(bytes, *next);
+                            fetch_near(bytes, *next);
                         }
                         follow_one(shard, block.host, (bytes, *at), (hosts, nat));
                     }
@@ -488,7 +488,7 @@ fn follow_one<S: Sink>(shard: &mut Shard<S>, host: u16, (bytes, at): (&[u8], u32
 
 /// Fetches what is read soon.
 #[inline]
-fn fetch_record(bytes: &[u8], at: u32) {
+fn fetch_near(bytes: &[u8], at: u32) {
     if let Some(near) = bytes.get(at as usize..).and_then(|rest| rest.first_chunk::<NEAR>()) {
         fetch(near);
     }
@@ -561,7 +561,7 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
         };
         split.records += 1;
         let at = frame.at as u32;
-        fetch_record(bytes, at + FURTHER);
+        fetch_near(bytes, at + FURTHER);
         match frame.kind {
             None => split.unknown += 1,
             Some(kind) => {

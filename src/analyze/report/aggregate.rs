@@ -284,10 +284,11 @@ impl Aggregate {
             return there.number;
         }
         let number = self.endpoint_by_text(row);
-        if self.known_endpoints.len() <= place {
-            self.known_endpoints.resize_with(place + 1, KnownEndpoint::default);
-        }
-        self.known_endpoints[place] = KnownEndpoint { known, callee, number };
+        put(
+            &mut self.known_endpoints,
+            place,
+            KnownEndpoint { known, callee, number },
+        );
         number
     }
 
@@ -323,10 +324,7 @@ impl Aggregate {
         let place = frame.parties as usize % MAX_REMEMBERED;
         if self.links.get(place).is_none_or(|link| link.parties != frame.parties) {
             let link = self.new_link(frame, protocol);
-            if self.links.len() <= place {
-                self.links.resize_with(place + 1, Link::default);
-            }
-            self.links[place] = link;
+            put(&mut self.links, place, link);
         }
         place
     }
@@ -373,6 +371,14 @@ impl Aggregate {
             }
         }
     }
+}
+
+/// Puts into a place, which may not be there yet.
+fn put<T: Default>(places: &mut Vec<T>, place: usize, value: T) {
+    if places.len() <= place {
+        places.resize_with(place + 1, T::default);
+    }
+    places[place] = value;
 }
 
 /// Adds to a map of what can be looked up again; when it is full, it begins anew.

@@ -67,14 +67,13 @@ impl Histogram {
         self.max = self.max.max(value);
         self.count += 1;
         self.sum += u128::from(value);
-        let (power, part) = place(value);
-        let offset = power.wrapping_sub(self.low) as usize * PARTS + part;
-        match self.counts.get_mut(offset) {
-            Some(count) if power >= self.low => *count = count.saturating_add(1),
-            _ => {
-                self.widen(power);
-                let offset = (power - self.low) as usize * PARTS + part;
-                self.counts[offset] = self.counts[offset].saturating_add(1);
+        match self.counter(value) {
+            Some(count) => *count = count.saturating_add(1),
+            None => {
+                self.widen(place(value).0);
+                if let Some(count) = self.counter(value) {
+                    *count = count.saturating_add(1);
+                }
             }
         }
     }
@@ -94,22 +93,34 @@ impl Histogram {
         self.count += many;
         self.widen(place(min).0);
         self.widen(place(max).0);
-        for (power, part) in values.map(place) {
-            let count = &mut self.counts[(power - self.low) as usize * PARTS + part];
-            *count = count.saturating_add(1);
+        for value in values {
+            if let Some(count) = self.counter(value) {
+                *count = count.saturating_add(1);
+            }
         }
     }
 
     /// Fetches what counting a value needs.
     #[inline]
     pub fn fetch(&self, value: Option<u64>) {
-        let count = value.map(place).and_then(|(power, part)| {
-            let offset = power.wrapping_sub(self.low) as usize * PARTS + part;
-            self.counts.get(offset)
-        });
-        if let Some(count) = count {
+        let offset = value.and_then(|value| self.offset(value));
+        if let Some(count) = offset.and_then(|offset| self.counts.get(offset)) {
             fetch(count);
         }
+    }
+
+    /// Where a value is counted, if it is not below what is held. It may lie beyond.
+    #[inline]
+    fn offset(&self, value: u64) -> Option<usize> {
+        let (power, part) = place(value);
+        Some(power.checked_sub(self.low)? as usize * PARTS + part)
+    }
+
+    /// What counts a value; nothing while there is no room for it.
+    #[inline]
+    fn counter(&mut self, value: u64) -> Option<&mut u32> {
+        let offset = self.offset(value)?;
+        self.counts.get_mut(offset)
     }
 
     /// Makes room for a power of two.

@@ -128,7 +128,7 @@ pub struct Waiting<T> {
     waiting: Vec<u32>,
     /// Those of one key after those of another.
     sorted: Vec<T>,
-    /// The keys of those, and where each ends.
+    /// The keys of those, and where they stand.
     groups: Vec<(u32, Range<usize>)>,
 }
 

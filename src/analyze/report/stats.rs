@@ -5,6 +5,11 @@ use super::histogram::Histogram;
 use super::keyed::{Count, Merge};
 use crate::analyze::row::Latency;
 
+/// Whether the first byte of the response was its last; also where nothing was measured.
+fn came_at_once(one: &Latency) -> bool {
+    one.ttfb_ns == one.total_ns
+}
+
 /// The latencies of exchanges.
 #[derive(Debug, Clone, Default)]
 pub struct Latencies {
@@ -19,7 +24,7 @@ impl Latencies {
     /// Fetches what counting these needs.
     fn fetch(&self, all: impl Iterator<Item = Latency>) {
         for one in all {
-            match one.ttfb_ns == one.total_ns {
+            match came_at_once(&one) {
                 true => self.same.fetch(one.total_ns),
                 false => {
                     self.ttfb.fetch(one.ttfb_ns);
@@ -31,9 +36,9 @@ impl Latencies {
 
     /// Counts all of these.
     fn record_all(&mut self, all: impl Iterator<Item = Latency> + Clone) {
-        let is_same = |one: &Latency| one.ttfb_ns == one.total_ns;
-        let different = all.clone().filter(|one| !is_same(one));
-        self.same.record_all(all.filter(is_same).filter_map(|one| one.total_ns));
+        let different = all.clone().filter(|one| !came_at_once(one));
+        self.same
+            .record_all(all.filter(came_at_once).filter_map(|one| one.total_ns));
         self.ttfb.record_all(different.clone().filter_map(|one| one.ttfb_ns));
         self.total.record_all(different.filter_map(|one| one.total_ns));
     }
