@@ -2,7 +2,8 @@
 //!
 //! Each batch goes through three steps: inflate and split by shard (a task per block), learn names and translated
 //! addresses (one thread, little work), follow connections (a task per shard). The number of shards is fixed and
-//! each shard sees its records in file order, so the rows are the same for any number of threads.
+//! each shard sees its records in an order that each block says alone, those of one connection in file order, so the rows
+//! are the same for any number of threads.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,6 +27,9 @@ use crate::format::record::{LossReason, Record};
 /// Connections are split into this many parts, whatever the number of threads. Each has counters of its own, which should
 /// stay in the cache together.
 pub const SHARDS: usize = 8;
+/// Of each block, the records of one connection are followed one after the other, for the caches' sake: connections of a
+/// shard are told apart by so much.
+const GROUPS: usize = 128;
 /// Inflated bytes of one batch, about: one block of usual length, or several short ones. What is inflated should still be in
 /// the cache when the shards read it.
 pub const BATCH_BYTES: usize = 2 << 20;
@@ -38,6 +42,8 @@ const BATCHES_AHEAD: usize = 2;
 const AHEAD: usize = 6;
 /// and so many bytes of each, in which the heads of most messages lie.
 const NEAR: usize = 6 * CACHE_LINE;
+/// Bytes of a record, about.
+const USUAL_LEN: usize = 256;
 /// Who looks through a whole block fetches what is so many bytes further.
 const FURTHER: u32 = 2048;
 /// State blocks that are read together.
@@ -93,17 +99,49 @@ struct KeptLoss {
     file: usize,
 }
 
-/// The offsets of one block's records, by who reads them, in the order of the block.
+/// The offsets of one block's records, by who reads them.
 #[derive(Default)]
 struct Split {
-    /// About a socket, by shard.
-    sockets: [Vec<u32>; SHARDS],
+    /// About a socket: shard by shard, in each group by group, and in those in the order of the block.
+    sockets: Vec<u32>,
+    /// Where in there each shard's end.
+    ends: [usize; SHARDS],
+    /// Of names, in the order of the block.
     general: Vec<u32>,
     /// Sockets that are closed, where some connections are translated.
     closed: Vec<u64>,
     records: u64,
     malformed: u64,
     unknown: u64,
+}
+
+impl Split {
+    /// What this shard reads.
+    fn of(&self, shard: usize) -> &[u32] {
+        let start = shard.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.sockets[start..self.ends[shard]]
+    }
+
+    /// Takes the offsets of records about sockets, each with its group of all shards' groups.
+    fn arrange(&mut self, records: &[(u32, u32)]) {
+        let mut next = [0; SHARDS * GROUPS];
+        for (_, group) in records {
+            next[*group as usize] += 1;
+        }
+        let mut all = 0;
+        for (shard, groups) in next.chunks_exact_mut(GROUPS).enumerate() {
+            for group in groups {
+                all += std::mem::replace(group, all);
+            }
+            self.ends[shard] = all;
+        }
+        self.sockets.resize(all, 0);
+        for (at, group) in records {
+            let place = &mut next[*group as usize];
+            self.sockets[*place] = *at;
+            *place += 1;
+        }
+    }
 }
 
 /// Follows any number of hosts at once.
@@ -301,7 +339,7 @@ impl<S: Sink> Engine<S> {
                 }
                 for Ready { block, raw, split } in &batch {
                     let Ok(raw) = raw else { continue };
-                    let (bytes, records) = (raw.bytes(), &split.sockets[number]);
+                    let (bytes, records) = (raw.bytes(), split.of(number));
                     for (place, at) in records.iter().enumerate() {
                         if let Some(next) = records.get(place + AHEAD) {
                             fetch_near(bytes, *next);
@@ -539,8 +577,8 @@ fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<Mixed> {
     let mut all = Vec::new();
     for (block, Ready { block: of, raw, split }) in batch.iter().enumerate() {
         let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
-        for (shard, records) in split.sockets.iter().enumerate() {
-            all.extend(records.iter().map(|at| Mixed {
+        for shard in 0..SHARDS {
+            all.extend(split.of(shard).iter().map(|at| Mixed {
                 time: hosts[usize::from(of.host)].utc(frame_at(bytes, *at).map_or(0, |frame| frame.time())),
                 block,
                 at: *at,
@@ -554,6 +592,7 @@ fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<Mixed> {
 
 fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
     let mut split = Split::default();
+    let mut sockets = Vec::with_capacity(bytes.len() / USUAL_LEN);
     for frame in block::frames(bytes) {
         let Ok(frame) = frame else {
             split.malformed += 1;
@@ -566,8 +605,9 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
             None => split.unknown += 1,
             Some(kind) => {
                 if let Some(id) = frame.socket_id() {
-                    let shard = nat.shard_key(host, id) as usize % SHARDS;
-                    split.sockets[shard].push(at);
+                    let key = nat.shard_key(host, id) as usize;
+                    let group = key % SHARDS * GROUPS + key / SHARDS % GROUPS;
+                    sockets.push((at, group as u32));
                     if kind == Kind::Close && !nat.is_empty() {
                         split.closed.push(id);
                     }
@@ -578,6 +618,7 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
             }
         }
     }
+    split.arrange(&sockets);
     split
 }
 

@@ -298,6 +298,19 @@ impl Queue {
         }
     }
 
+    /// An exchange that was given back.
+    pub fn spent(&mut self) -> Option<Box<Exchange>> {
+        self.spare.pop()
+    }
+
+    /// Empty as at first, with its buffers.
+    pub fn emptied(mut self) -> Queue {
+        self.items.clear();
+        self.spare.clear();
+        self.answered = 0;
+        self
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()

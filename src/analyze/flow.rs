@@ -69,6 +69,16 @@ enum Speaks {
     Foreign(usize),
 }
 
+/// What is kept of connections that are over for the next: memory that is still in the cache, and the head that was read
+/// last.
+#[derive(Debug, Default)]
+struct Spare {
+    http: Option<Box<HttpStitcher>>,
+    mysql: Option<Box<MysqlStitcher>>,
+    http_exchange: Option<Box<Exchange>>,
+    mysql_exchange: Option<Box<Exchange>>,
+}
+
 /// A connection. Index 0 and 1 stand for its two ends: of `ends`, of `streams` (by sender), of observers.
 #[derive(Debug)]
 pub struct Flow {
@@ -92,6 +102,7 @@ pub struct Flow {
     unplaced: Vec<(usize, Segment<'static>)>,
     queue: Queue,
     straight: Straight,
+    spare: Spare,
     /// What it was recognised as; empty when nothing is known.
     pub protocol: &'static str,
     /// Why nothing (more) was read from it.
@@ -119,11 +130,34 @@ impl Flow {
             unplaced: Vec::new(),
             queue: Queue::default(),
             straight: Straight::default(),
+            spare: Spare::default(),
             protocol: "",
             why: "",
             lost_bytes: 0,
             unread_bytes: 0,
             exchanges: 0,
+        }
+    }
+
+    /// The same, with the buffers of a connection that is over.
+    pub fn after(mut over: Flow, ends: [Endpoint; 2], client: Option<usize>, joined: bool) -> Self {
+        let exchange = over.straight.spent().or_else(|| over.queue.spent());
+        match over.speaks {
+            Speaks::Http(stitcher) => {
+                over.spare.http = Some(stitcher);
+                over.spare.http_exchange = exchange;
+            }
+            Speaks::Mysql(stitcher) => {
+                over.spare.mysql = Some(stitcher);
+                over.spare.mysql_exchange = exchange;
+            }
+            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => {}
+        }
+        Flow {
+            straight: over.straight.emptied(),
+            queue: over.queue.emptied(),
+            spare: over.spare,
+            ..Flow::new(ends, client, joined)
         }
     }
 
@@ -361,11 +395,25 @@ impl Flow {
                 self.undetected.push((sender, Held::new(segment)));
             }
             (client, Guess::Http) => {
-                self.speaks = Speaks::Http(Box::new(HttpStitcher::new(self.joined)));
+                let mut stitcher = self.spare.http.take().unwrap_or_default();
+                stitcher.begin(self.joined);
+                self.speaks = Speaks::Http(stitcher);
+                self.spare
+                    .http_exchange
+                    .take()
+                    .into_iter()
+                    .for_each(|one| self.queue.recycle(one));
                 self.settled_on(client, "http", sender, segment);
             }
             (client, Guess::Mysql) => {
-                self.speaks = Speaks::Mysql(Box::new(MysqlStitcher::new(self.joined)));
+                let mut stitcher = self.spare.mysql.take().unwrap_or_default();
+                *stitcher = MysqlStitcher::new(self.joined);
+                self.speaks = Speaks::Mysql(stitcher);
+                self.spare
+                    .mysql_exchange
+                    .take()
+                    .into_iter()
+                    .for_each(|one| self.queue.recycle(one));
                 self.settled_on(client, "mysql", sender, segment);
             }
             (_, Guess::Other(_) | Guess::More) if self.joined && self.join_tries < MAX_JOIN_TRIES => {

@@ -25,11 +25,15 @@ const MAX_APART: u32 = 64 << 20;
 const PATIENCE: usize = 16;
 /// A connection whose known ends are closed stays for so many blocks: its other end may be accepted, or told of, late.
 const LINGER: usize = 8;
+/// Where both ends are known and closed, nothing more is to come but what another CPU reported late.
+const LINGER_WHOLE: usize = 1;
 /// The start of a rotated part repeats sockets that were closed up to so long ago; somewhat longer than the recorder
 /// keeps them.
 const REPEATED_NS: u64 = 10_000_000_000;
 /// Closed sockets that are remembered for that.
 const MAX_GONE: usize = 1 << 17;
+/// Flows that are over and kept for their buffers.
+const MAX_SPENT: usize = 16;
 /// Connections of the same endpoints that are tried for a match, newest first.
 const MAX_SAME_ENDS: usize = 4;
 
@@ -134,6 +138,7 @@ pub struct Shard<S> {
     sockets: IdMap<Key, SocketState>,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
+    spent: Vec<Flow>,
     /// The newest flow of two endpoints, lower endpoint first.
     by_ends: ByEnds<usize>,
     /// Sockets without data so far, by their two endpoints, oldest first.
@@ -145,6 +150,9 @@ pub struct Shard<S> {
     /// Sockets closed in this block, and in the blocks before it, newest last.
     closed: Vec<Key>,
     closed_before: VecDeque<Vec<Key>>,
+    /// Of these, those that were the last end of a connection of which both are known.
+    whole: Vec<Key>,
+    whole_before: VecDeque<Vec<Key>>,
     /// Sockets closed not long ago (UTC, ns), oldest first: to be told of them again is nothing new.
     gone: VecDeque<(u64, Key)>,
     gone_keys: IdSet<Key>,
@@ -163,6 +171,7 @@ impl<S: Sink> Shard<S> {
             sockets: IdMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
+            spent: Vec::new(),
             by_ends: ByEnds::default(),
             waiting: ByEnds::default(),
             block: 0,
@@ -170,6 +179,8 @@ impl<S: Sink> Shard<S> {
             touched_before: VecDeque::new(),
             closed: Vec::new(),
             closed_before: VecDeque::new(),
+            whole: Vec::new(),
+            whole_before: VecDeque::new(),
             gone: VecDeque::new(),
             gone_keys: IdSet::default(),
             parties: Parties::default(),
@@ -252,6 +263,9 @@ impl<S: Sink> Shard<S> {
         if let (Some(place), observer) = (known.flow, known.observer) {
             if let Some(slot) = self.slots[place].as_mut() {
                 slot.flow.close(observer);
+                if slot.flow.is_closed() && slot.sockets[..WIRE].iter().all(Option::is_some) {
+                    self.whole.push(key);
+                }
             }
             self.touch(place);
             self.emit(place, hosts, false);
@@ -433,8 +447,12 @@ impl<S: Sink> Shard<S> {
             || matches!(socket.opened, Opened::Connect | Opened::Accept);
         let joined = !opening_seen || is_before(hosts, host, socket);
         let sockets = [None; OBSERVERS];
+        let flow = match self.spent.pop() {
+            Some(over) => Flow::after(over, ends, None, joined),
+            None => Flow::new(ends, None, joined),
+        };
         self.slots[place] = Some(Slot {
-            flow: Flow::new(ends, None, joined),
+            flow,
             sockets,
             parties: Default::default(),
             pair: 0,
@@ -489,6 +507,12 @@ impl<S: Sink> Shard<S> {
         if self.touched_before.len() > PATIENCE {
             for place in self.touched_before.pop_front().unwrap_or_default() {
                 self.settle_if_quiet(place, hosts);
+            }
+        }
+        self.whole_before.push_back(std::mem::take(&mut self.whole));
+        if self.whole_before.len() > LINGER_WHOLE {
+            for key in self.whole_before.pop_front().unwrap_or_default() {
+                self.retire(key, hosts);
             }
         }
         self.closed_before.push_back(std::mem::take(&mut self.closed));
@@ -547,7 +571,10 @@ impl<S: Sink> Shard<S> {
             };
         }
         self.free.push(place);
-        self.flow_row(slot, hosts);
+        self.flow_row(&slot, hosts);
+        if self.spent.len() < MAX_SPENT {
+            self.spent.push(slot.flow);
+        }
     }
 
     /// No row of an exchange that began before this (UTC, ns) is still to come from what is open here.
@@ -612,7 +639,7 @@ impl<S: Sink> Shard<S> {
     }
 
     /// The row of a connection that had data.
-    fn flow_row(&mut self, slot: Slot, hosts: &[Host]) {
+    fn flow_row(&mut self, slot: &Slot, hosts: &[Host]) {
         let client = slot.flow.client().unwrap_or_else(|| {
             let shown = slot.sockets[WIRE].or(slot.sockets[0]).or(slot.sockets[1]);
             let local = shown

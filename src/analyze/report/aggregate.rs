@@ -89,41 +89,60 @@ pub struct Totals {
 }
 
 /// What the exchanges of a connection share for as long as both parties stay the same.
+#[derive(Clone, Copy)]
 struct Link {
     /// [`Frame::parties`]; no such number while there is none.
     parties: u64,
+    protocol: &'static str,
     /// Number of the pair in the table `services`.
     service: u32,
     /// A number for what the server is called.
     callee: u32,
-    ends: Ends,
-    /// Endpoints, or digests, that have seen these ends: a bit each, by their numbers.
-    seen: Vec<u64>,
+    /// Place of its ends in [`SeenEnds`].
+    ends: usize,
 }
 
 impl Default for Link {
     fn default() -> Self {
         Link {
             parties: u64::MAX,
+            protocol: "",
             service: 0,
             callee: 0,
-            ends: Ends::default(),
-            seen: Vec::new(),
+            ends: 0,
         }
     }
 }
 
-impl Link {
-    /// Whether an endpoint, or digest, sees these ends for the first time.
+/// The names at both ends of connections, and which endpoints, or digests, have seen them: connections come and go between
+/// the same few.
+#[derive(Default)]
+struct SeenEnds {
+    /// By protocol too: endpoints and digests have numbers of their own.
+    places: FastMap<(Ends, &'static str), usize>,
+    /// A bit for each that has seen them, by their numbers.
+    seen: Vec<(Ends, Vec<u64>)>,
+}
+
+impl SeenEnds {
+    fn place(&mut self, ends: Ends, protocol: &'static str) -> usize {
+        *self.places.entry((ends, protocol)).or_insert_with(|| {
+            self.seen.push((ends, Vec::new()));
+            self.seen.len() - 1
+        })
+    }
+
+    /// These ends, if an endpoint, or digest, sees them for the first time.
     #[inline]
-    fn is_new_to(&mut self, number: u32) -> bool {
+    fn new_to(&mut self, number: u32, place: usize) -> Option<Ends> {
+        let (ends, seen) = &mut self.seen[place];
         let (word, bit) = (number as usize / 64, 1 << (number % 64));
-        if self.seen.len() <= word {
-            self.seen.resize(word + 1, 0);
+        if seen.len() <= word {
+            seen.resize(word + 1, 0);
         }
-        let is_new = self.seen[word] & bit == 0;
-        self.seen[word] |= bit;
-        is_new
+        let is_new = seen[word] & bit == 0;
+        seen[word] |= bit;
+        is_new.then_some(*ends)
     }
 }
 
@@ -179,6 +198,7 @@ pub struct Aggregate {
     slowest_of_digest: Vec<Option<u64>>,
     /// Each in the place that the number of its parties says, modulo [`MAX_REMEMBERED`].
     links: Vec<Link>,
+    seen_ends: SeenEnds,
     /// Numbers of what servers are called.
     callees: FastMap<Box<str>, u32>,
     /// The last of these numbers that was given.
@@ -212,6 +232,7 @@ impl Default for Aggregate {
             digest_of: IdMap::default(),
             slowest_of_digest: Vec::new(),
             links: Vec::new(),
+            seen_ends: SeenEnds::default(),
             callees: FastMap::default(),
             numbered: 0,
         }
@@ -320,17 +341,18 @@ impl Aggregate {
 
     /// The place of what the exchanges between these parties share.
     #[inline]
-    fn link(&mut self, frame: &Frame<'_>, protocol: &str) -> usize {
+    fn link(&mut self, frame: &Frame<'_>, protocol: &'static str) -> Link {
         let place = frame.parties as usize % MAX_REMEMBERED;
-        if self.links.get(place).is_none_or(|link| link.parties != frame.parties) {
-            let link = self.new_link(frame, protocol);
-            put(&mut self.links, place, link);
+        if let Some(link) = self.links.get(place).filter(|link| link.parties == frame.parties) {
+            return *link;
         }
-        place
+        let link = self.new_link(frame, protocol);
+        put(&mut self.links, place, link);
+        link
     }
 
     #[cold]
-    fn new_link(&mut self, frame: &Frame<'_>, protocol: &str) -> Link {
+    fn new_link(&mut self, frame: &Frame<'_>, protocol: &'static str) -> Link {
         self.key.clear();
         write_named(&mut self.key, frame.server_party, &frame.server);
         let callee = match self.callees.get(self.key.as_str()) {
@@ -349,15 +371,19 @@ impl Aggregate {
         self.key.push_str(protocol);
         let service = self.services.number(&self.key);
         let ends = self.names.ends(frame.client_party, frame.server_party);
+        if self.seen_ends.places.len() >= MAX_REMEMBERED {
+            self.seen_ends = SeenEnds::default();
+            self.links.clear();
+        }
         if let Some(stats) = self.services.at(service) {
             stats.agreed.see(ends);
         }
         Link {
             parties: frame.parties,
+            protocol,
             service,
             callee,
-            ends,
-            seen: Vec::new(),
+            ends: self.seen_ends.place(ends, protocol),
         }
     }
 
@@ -416,13 +442,11 @@ impl Sink for Aggregate {
         self.http_confidence.count(row.incomplete);
         let status = row.message.status;
         let link = self.link(&row.frame, "http");
-        let number = self.endpoint(row, self.links[link].callee);
-        let link = &mut self.links[link];
-        let service = link.service;
-        if link.is_new_to(number)
+        let number = self.endpoint(row, link.callee);
+        if let Some(ends) = self.seen_ends.new_to(number, link.ends)
             && let Some(stats) = self.endpoints.at(number)
         {
-            stats.agreed.see(link.ends);
+            stats.agreed.see(ends);
         }
         let one = HttpCount {
             incomplete: row.incomplete.is_some(),
@@ -432,7 +456,7 @@ impl Sink for Aggregate {
             latency: row.latency,
         };
         self.waiting_http.push(&mut self.endpoints, number, one);
-        self.service(service, &row.frame, status >= 500);
+        self.service(link.service, &row.frame, status >= 500);
         if let Some(total) = row.latency.total_ns
             && self.slow_http.admits(total)
         {
@@ -454,7 +478,7 @@ impl Sink for Aggregate {
         let asked = (
             known.map_or(u64::MAX, |known| known.number),
             u16::from(message.command),
-            self.links[link].callee,
+            link.callee,
         );
         let number = match self.digest_of.get(&asked) {
             Some(number) => *number,
@@ -477,12 +501,10 @@ impl Sink for Aggregate {
                 number
             }
         };
-        let link = &mut self.links[link];
-        let service = link.service;
-        if link.is_new_to(number)
+        if let Some(ends) = self.seen_ends.new_to(number, link.ends)
             && let Some(stats) = self.digests.at(number)
         {
-            stats.agreed.see(link.ends);
+            stats.agreed.see(ends);
         }
         let slowest = &mut self.slowest_of_digest[number as usize];
         if row.latency.total_ns > *slowest
@@ -504,7 +526,7 @@ impl Sink for Aggregate {
             latency: row.latency,
         };
         self.waiting_mysql.push(&mut self.digests, number, one);
-        self.service(service, &row.frame, error);
+        self.service(link.service, &row.frame, error);
         if let Some(total) = row.latency.total_ns
             && self.slow_mysql.admits(total)
         {
@@ -578,24 +600,29 @@ impl Sink for Aggregate {
             stats.bytes += bytes;
         }
         // The dependency map: exchanges were counted one by one; here the connection, and what has no exchanges.
-        self.key.clear();
-        write_service(&mut self.key, row.client_party, &row.client);
-        self.key.push('\0');
-        write_service(&mut self.key, row.server_party, &row.server);
-        self.key.push('\0');
-        self.key
-            .push_str(if row.protocol.is_empty() { "tcp" } else { row.protocol });
-        let number = self.services.number(&self.key);
-        let link = self.links.get_mut(row.parties as usize % MAX_REMEMBERED);
-        let link = link.filter(|link| link.parties == row.parties).map(std::mem::take);
+        let link = self.links.get(row.parties as usize % MAX_REMEMBERED).copied();
+        // Its exchanges have said already who was at its ends.
+        let known = link.filter(|link| (link.parties, link.protocol) == (row.parties, row.protocol));
+        let number = match known {
+            Some(link) => link.service,
+            None => {
+                self.key.clear();
+                write_service(&mut self.key, row.client_party, &row.client);
+                self.key.push('\0');
+                write_service(&mut self.key, row.server_party, &row.server);
+                self.key.push('\0');
+                self.key
+                    .push_str(if row.protocol.is_empty() { "tcp" } else { row.protocol });
+                self.services.number(&self.key)
+            }
+        };
         if let Some(stats) = self.services.at(number) {
             stats.connections += 1;
             stats.errors += u64::from(failed);
             if row.exchanges == 0 {
                 stats.bytes += bytes;
             }
-            // Its exchanges have said already who was at its ends.
-            if link.is_none_or(|link| link.service != number) {
+            if known.is_none() {
                 stats.agreed.see(self.names.ends(row.client_party, row.server_party));
             }
         }

@@ -15,7 +15,7 @@ const MIXED: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
 
 /// The names at both ends, the client's first, as codes of [`Names`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Ends([u32; OF_BOTH]);
 
 /// What is known of an end; what is not known, or not the same everywhere, is empty.

@@ -191,12 +191,21 @@ impl HttpStitcher {
     /// the next believable start.
     pub fn new(joined: bool) -> Self {
         let mut stitcher = Self::default();
-        if joined {
-            stitcher.client.lose(Incomplete::StartedBefore, true);
-            stitcher.server.lose(Incomplete::StartedBefore, true);
-            stitcher.doubt = Some(Incomplete::StartedBefore);
-        }
+        stitcher.begin(joined);
         stitcher
+    }
+
+    /// Begins anew as one that is [`new`](Self::new), but for the head that was read last: it may come again.
+    pub fn begin(&mut self, joined: bool) {
+        *self = HttpStitcher {
+            last_response: std::mem::take(&mut self.last_response),
+            ..Self::default()
+        };
+        if joined {
+            self.client.lose(Incomplete::StartedBefore, true);
+            self.server.lose(Incomplete::StartedBefore, true);
+            self.doubt = Some(Incomplete::StartedBefore);
+        }
     }
 
     /// A connection whose client began with bytes that are no request, to which the server answers all the same.
