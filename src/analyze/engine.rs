@@ -7,16 +7,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, channel};
 
+use rayon::ScopeFifo;
 use rayon::prelude::*;
-use rayon::{ScopeFifo, Yield};
 
 use super::elsewhere::Elsewhere;
 use super::names::{Host, Pods};
 use super::nat::Nat;
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
+use super::tasks::receive;
 use crate::fetch::{CACHE_LINE, fetch};
 use crate::format::block::{self, Frame, RawBlock};
 use crate::format::header::Header;
@@ -476,13 +477,8 @@ impl<'a> Preparing<'a> {
     fn wait(self) -> Vec<Ready<'a>> {
         let mut ready = Vec::with_capacity(self.blocks);
         while ready.len() < self.blocks {
-            let one = match self.done.try_recv() {
-                Err(TryRecvError::Empty) if rayon::yield_now() == Some(Yield::Executed) => continue,
-                Err(TryRecvError::Empty) => self.done.recv().ok(),
-                one => one.ok(),
-            };
             // Without a sender a task has panicked; the scope passes that on.
-            let Some(one) = one else { break };
+            let Some(one) = receive(&self.done) else { break };
             ready.push(one);
         }
         ready.sort_unstable_by_key(|(place, _)| *place);

@@ -25,5 +25,6 @@ pub mod run;
 pub mod shard;
 pub mod stream;
 pub mod table;
+pub mod tasks;
 pub mod template;
 pub mod wanted;

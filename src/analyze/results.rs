@@ -225,7 +225,7 @@ impl TablePlan {
 pub struct Results {
     plan: Plan,
     /// Tables whose rows stream out.
-    streams: Vec<(TableName, RowStream<'static>)>,
+    streams: Vec<(TableName, RowStream)>,
     facts: Vec<CaptureFacts>,
 }
 

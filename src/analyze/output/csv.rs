@@ -48,7 +48,7 @@ fn write_field(to: &mut String, text: &str) {
     to.push('"');
 }
 
-impl<W: Write> RowWriter for CsvWriter<W> {
+impl<W: Write + Send> RowWriter for CsvWriter<W> {
     fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()> {
         for row in 0..columns.rows() {
             for (n, column) in columns.columns.iter().enumerate() {

@@ -11,6 +11,7 @@ use polars::prelude::{
     IpcCompression, IpcWriter, KeyValueMetadata, ParquetCompression, ParquetWriter, PlSmallStr, Schema, SerWriter,
     StringChunkedBuilder, TimeUnit, TimeZone, UInt32Chunked, UInt64Chunked,
 };
+use rayon::prelude::*;
 
 use super::rows::{Facts, RowWriter};
 use crate::analyze::table::{Column, Columns, Kind, Spec, Value};
@@ -91,7 +92,7 @@ fn series(column: &Column) -> Series {
 
 /// Columns as a data frame.
 pub fn data_frame(columns: &Columns) -> anyhow::Result<DataFrame> {
-    DataFrame::new(columns.rows(), columns.columns.iter().map(series).collect()).context("cannot make a data frame")
+    DataFrame::new(columns.rows(), columns.columns.par_iter().map(series).collect()).context("cannot make a data frame")
 }
 
 /// Writes Parquet: zstd, dictionaries, statistics, one row group for each batch, `facts` in the file's metadata.
@@ -142,7 +143,7 @@ struct ArrowFile<W: Write> {
     writer: polars::io::ipc::BatchedWriter<W>,
 }
 
-impl<W: Write> RowWriter for ArrowFile<W> {
+impl<W: Write + Send> RowWriter for ArrowFile<W> {
     fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()> {
         self.writer
             .write_batch(&data_frame(columns)?)

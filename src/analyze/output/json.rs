@@ -97,7 +97,7 @@ pub fn write_object(to: &mut String, columns: &Columns, row: usize) {
     to.push('}');
 }
 
-impl<W: Write> RowWriter for JsonWriter<W> {
+impl<W: Write + Send> RowWriter for JsonWriter<W> {
     fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()> {
         for row in 0..columns.rows() {
             if self.array {

@@ -1,5 +1,6 @@
 //! How columns leave: as text for people, JSON, CSV, Parquet, Arrow.
 
+pub mod behind;
 pub mod csv;
 #[cfg(feature = "frames")]
 pub mod frame;
@@ -10,4 +11,5 @@ pub mod target;
 pub mod terminal;
 pub mod time;
 
+pub use behind::Behind;
 pub use rows::{Facts, Format, RowWriter};

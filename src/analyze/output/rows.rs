@@ -7,7 +7,7 @@ use super::{csv::CsvWriter, json::JsonWriter, terminal::TerminalWriter};
 use crate::analyze::table::{Columns, Spec};
 
 /// Writes one table.
-pub trait RowWriter {
+pub trait RowWriter: Send {
     /// Writes rows; all batches have the specs that the writer was made for.
     fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()>;
 

@@ -26,7 +26,7 @@ impl<W: Write> TerminalWriter<W> {
     }
 }
 
-impl<W: Write> RowWriter for TerminalWriter<W> {
+impl<W: Write + Send> RowWriter for TerminalWriter<W> {
     fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()> {
         for from in (0..columns.rows()).step_by(CHUNK) {
             let to = (from + CHUNK).min(columns.rows());

@@ -2,7 +2,7 @@
 
 use super::column::{Columns, Spec};
 use super::define::{Def, Key, Scratch, Table};
-use crate::analyze::output::RowWriter;
+use crate::analyze::output::{Behind, RowWriter};
 use crate::analyze::query::order::compare_rows;
 
 /// Rows of a row group. At some 300 bytes a row this is about 20 MB.
@@ -75,21 +75,21 @@ pub struct Arrangement {
 
 /// Puts rows in order and writes them. Without `sort` and `limit` they leave in row groups as soon as no earlier one
 /// can come.
-pub struct RowStream<'w> {
+pub struct RowStream {
     waiting: Rows,
     arrangement: Arrangement,
-    writer: Box<dyn RowWriter + 'w>,
+    writer: Behind,
     /// Rows of a row group.
     group: usize,
 }
 
-impl<'w> RowStream<'w> {
+impl RowStream {
     /// Writes rows of these specs.
-    pub fn new(specs: &[Spec], arrangement: Arrangement, writer: Box<dyn RowWriter + 'w>) -> RowStream<'w> {
+    pub fn new(specs: &[Spec], arrangement: Arrangement, writer: Box<dyn RowWriter>) -> RowStream {
         RowStream {
             waiting: Rows::new(specs.iter().copied()),
             arrangement,
-            writer,
+            writer: Behind::new(writer),
             group: GROUP,
         }
     }
@@ -153,7 +153,7 @@ impl<'w> RowStream<'w> {
     fn write(&mut self, rows: &[u32]) -> anyhow::Result<()> {
         let mut columns = self.waiting.columns.gather(rows);
         columns.columns.truncate(self.arrangement.visible);
-        self.writer.write_batch(&columns)
+        self.writer.write(columns)
     }
 
     /// Writes what is left, and ends the file.
@@ -169,8 +169,7 @@ impl<'w> RowStream<'w> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::rc::Rc;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::analyze::table::{Kind, Value};
@@ -183,7 +182,7 @@ mod tests {
 
     /// Keeps what is written, batch by batch.
     #[derive(Clone, Default)]
-    struct Kept(Rc<RefCell<Vec<Vec<u64>>>>);
+    struct Kept(Arc<Mutex<Vec<Vec<u64>>>>);
 
     impl RowWriter for Kept {
         fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()> {
@@ -191,13 +190,19 @@ mod tests {
                 Value::Int(number) => number,
                 _ => 0,
             };
-            self.0.borrow_mut().push((0..columns.rows()).map(value).collect());
+            self.0.lock().unwrap().push((0..columns.rows()).map(value).collect());
             Ok(())
         }
 
         fn finish(&mut self) -> anyhow::Result<()> {
             Ok(())
         }
+    }
+
+    /// The batches that were written so far.
+    fn written(stream: &mut RowStream, kept: &Kept) -> Vec<Vec<u64>> {
+        stream.writer.wait().unwrap();
+        kept.0.lock().unwrap().clone()
     }
 
     fn rows(times: &[u64]) -> Rows {
@@ -209,7 +214,7 @@ mod tests {
         rows
     }
 
-    fn stream(arrangement: Arrangement) -> (RowStream<'static>, Kept) {
+    fn stream(arrangement: Arrangement) -> (RowStream, Kept) {
         let kept = Kept::default();
         let mut stream = RowStream::new(
             &[SPEC],
@@ -229,15 +234,15 @@ mod tests {
         stream.push(rows(&[5, 2, 9]));
         assert!(stream.has_group());
         stream.write_ready(4).unwrap();
-        assert!(kept.0.borrow().is_empty());
+        assert!(written(&mut stream, &kept).is_empty());
         stream.push(rows(&[8, 4, 6]));
         stream.write_ready(8).unwrap();
-        assert_eq!(*kept.0.borrow(), [vec![2, 4, 5]]);
+        assert_eq!(written(&mut stream, &kept), [vec![2, 4, 5]]);
         stream.push(rows(&[10, 7]));
         stream.write_ready(11).unwrap();
-        assert_eq!(*kept.0.borrow(), [vec![2, 4, 5], vec![6, 7, 8]]);
+        assert_eq!(written(&mut stream, &kept), [vec![2, 4, 5], vec![6, 7, 8]]);
         stream.finish().unwrap();
-        assert_eq!(kept.0.borrow().concat(), [2, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(kept.0.lock().unwrap().concat(), [2, 4, 5, 6, 7, 8, 9, 10]);
     }
 
     #[test]
@@ -246,9 +251,9 @@ mod tests {
         let many: Vec<u64> = (10..30).rev().collect();
         stream.push(rows(&many));
         stream.write_ready(1).unwrap();
-        assert_eq!(kept.0.borrow().concat(), (10..19).collect::<Vec<u64>>());
+        assert_eq!(written(&mut stream, &kept).concat(), (10..19).collect::<Vec<u64>>());
         stream.finish().unwrap();
-        assert_eq!(kept.0.borrow().concat(), (10..30).collect::<Vec<u64>>());
+        assert_eq!(kept.0.lock().unwrap().concat(), (10..30).collect::<Vec<u64>>());
     }
 
     #[test]
@@ -264,6 +269,6 @@ mod tests {
             assert!(!stream.has_group());
         }
         stream.finish().unwrap();
-        assert_eq!(kept.0.borrow().concat(), [9, 8]);
+        assert_eq!(kept.0.lock().unwrap().concat(), [9, 8]);
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
+use rayon::prelude::*;
 
 /// A map with a fast hash that is the same in each run.
 pub type FastMap<K, V> = HashMap<K, V, FixedState>;
@@ -351,7 +352,7 @@ impl Columns {
     /// The rows with these numbers, in this order.
     pub fn gather(&self, rows: &[u32]) -> Columns {
         Columns {
-            columns: self.columns.iter().map(|column| column.gather(rows)).collect(),
+            columns: self.columns.par_iter().map(|column| column.gather(rows)).collect(),
         }
     }
 

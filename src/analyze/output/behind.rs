@@ -1,0 +1,160 @@
+//! Writes a batch while the next is collected: one batch is on its way at a time, in the hands of whichever thread of the
+//! pool has time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use super::RowWriter;
+use crate::analyze::table::Columns;
+use crate::analyze::tasks::receive;
+
+/// A writer, and what became of its last batch.
+type Written = (Box<dyn RowWriter>, thread::Result<anyhow::Result<()>>);
+
+/// A writer that works behind.
+pub struct Behind(State);
+
+enum State {
+    Idle(Box<dyn RowWriter>),
+    Busy(Receiver<Written>),
+    /// It has failed, and said so.
+    Failed,
+}
+
+impl Behind {
+    /// Writes by this one.
+    pub fn new(writer: Box<dyn RowWriter>) -> Behind {
+        Behind(State::Idle(writer))
+    }
+
+    /// Begins to write a batch, as soon as the one before is written; errors are those of the one before. Alone, a thread
+    /// writes at once: to keep the batch would only cost memory.
+    pub fn write(&mut self, columns: Columns) -> anyhow::Result<()> {
+        self.wait()?;
+        let State::Idle(mut writer) = std::mem::replace(&mut self.0, State::Failed) else {
+            return Ok(());
+        };
+        if rayon::current_num_threads() == 1 {
+            writer.write_batch(&columns)?;
+            self.0 = State::Idle(writer);
+            return Ok(());
+        }
+        let (tell, written) = channel();
+        rayon::spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| writer.write_batch(&columns)));
+            drop(columns);
+            // Nobody listens where something else has failed.
+            let _ = tell.send((writer, result));
+        });
+        self.0 = State::Busy(written);
+        Ok(())
+    }
+
+    /// Waits until everything that was given is written.
+    pub fn wait(&mut self) -> anyhow::Result<()> {
+        let State::Busy(written) = &self.0 else { return Ok(()) };
+        let last = receive(written);
+        self.0 = State::Failed;
+        match last {
+            Some((writer, Ok(result))) => {
+                result?;
+                self.0 = State::Idle(writer);
+                Ok(())
+            }
+            Some((_, Err(panic))) => resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the file, after everything that was given.
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        self.wait()?;
+        match &mut self.0 {
+            State::Idle(writer) => writer.finish(),
+            State::Busy(_) | State::Failed => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::analyze::table::{Kind, Spec, Value};
+
+    const SPEC: Spec = Spec {
+        name: "n",
+        kind: Kind::Count,
+        doc: "",
+    };
+
+    /// Keeps what is written, and fails at a number.
+    struct Kept(Arc<Mutex<Vec<u64>>>, u64);
+
+    impl RowWriter for Kept {
+        fn write_batch(&mut self, columns: &Columns) -> anyhow::Result<()> {
+            let Value::Int(number) = columns.columns[0].get(0) else {
+                panic!("a number");
+            };
+            anyhow::ensure!(number != self.1, "no room for {number}");
+            self.0.lock().unwrap().push(number);
+            Ok(())
+        }
+
+        fn finish(&mut self) -> anyhow::Result<()> {
+            self.0.lock().unwrap().push(u64::MAX);
+            Ok(())
+        }
+    }
+
+    fn batch(number: u64) -> Columns {
+        let mut columns = Columns::new([SPEC]);
+        columns.push_row(&[Value::Int(number)]);
+        columns
+    }
+
+    /// With a pool of so many threads, or outside of any.
+    fn in_pool(threads: usize, work: impl FnOnce() + Send) {
+        match threads {
+            0 => work(),
+            _ => rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap()
+                .install(work),
+        }
+    }
+
+    #[test]
+    fn batches_are_written_in_order_by_any_number_of_threads() {
+        for threads in [0, 1, 2, 3] {
+            let kept = Arc::default();
+            in_pool(threads, || {
+                let mut behind = Behind::new(Box::new(Kept(Arc::clone(&kept), 100)));
+                (0..50).for_each(|number| behind.write(batch(number)).unwrap());
+                behind.finish().unwrap();
+            });
+            let expected: Vec<u64> = (0..50).chain([u64::MAX]).collect();
+            assert_eq!(*kept.lock().unwrap(), expected, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_once_and_nothing_is_written_after_it() {
+        for threads in [0, 1, 2] {
+            let kept = Arc::default();
+            in_pool(threads, || {
+                let mut behind = Behind::new(Box::new(Kept(Arc::clone(&kept), 3)));
+                let told: Vec<String> = (0..9)
+                    .filter_map(|number| behind.write(batch(number)).err())
+                    .map(|error| error.to_string())
+                    .collect();
+                assert_eq!(told, ["no room for 3"]);
+                behind.finish().unwrap();
+            });
+            assert_eq!(*kept.lock().unwrap(), [0, 1, 2], "{threads} threads");
+        }
+    }
+}
