@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 
-/// A fault maps pages around the one that was asked for, so far (fault_around_bytes of Linux).
-const AROUND: usize = 64 << 10;
+/// A fault maps pages around the one that was asked for: 64 KiB (fault_around_bytes of Linux), and since Linux 6.18 all of a
+/// large folio of the page cache ("mm/filemap: map entire large folio faultaround"), which has up to 2 MiB.
+const AROUND: usize = 2 << 20;
 
 /// A file, mapped.
 pub struct Mapped {
