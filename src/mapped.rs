@@ -59,3 +59,42 @@ impl Mapped {
         self.path.display().to_string()
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Bytes of a file that are mapped into this process (proc_pid_smaps(5)).
+    fn resident(path: &Path) -> u64 {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
+        let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        rss.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    #[test]
+    fn released_pages_count_no_longer_and_come_back_the_same() {
+        const BLOCK: usize = 129_531;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap().join("file");
+        let mut file = File::create(&path).unwrap();
+        (0..64).for_each(|_| file.write_all(&[7; BLOCK]).unwrap());
+        let mapped = Mapped::open(&path).unwrap();
+        let blocks = || (0..64).map(|number| number * BLOCK..(number + 1) * BLOCK);
+        let read = |range: &Range<usize>| {
+            mapped.bytes()[range.clone()]
+                .iter()
+                .map(|byte| u64::from(*byte))
+                .sum::<u64>()
+        };
+        for range in blocks() {
+            assert_eq!(read(&range), 7 * BLOCK as u64);
+            mapped.release(range);
+        }
+        assert_eq!(resident(&path), 0);
+        assert!(blocks().all(|range| read(&range) == 7 * BLOCK as u64));
+        assert!(resident(&path) > 0);
+    }
+}
