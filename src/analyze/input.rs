@@ -10,6 +10,9 @@ use super::row::{CaptureFacts, Sink};
 use super::wanted::{Sought, Wanted};
 use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
+
+/// Stored bytes after which those that were read are released: each time pages that the next blocks lie in go with them.
+const RELEASE: u64 = 8 << 20;
 pub use crate::mapped::Mapped;
 
 /// What is told after each batch.
@@ -105,11 +108,20 @@ pub fn feed<S: Sink>(
     }
     batches.push(&blocks[from..]);
     let mut rest = ordered.as_slice();
+    let (mut kept, mut kept_bytes) = (0, 0);
     engine.feed_all(&batches, |engine, taken| {
         let (now, later) = rest.split_at(batches[taken - 1].len());
         rest = later;
-        now.iter().for_each(|placed| release(&placed.block));
-        progress.read += now.iter().map(len).sum::<u64>();
+        let bytes = now.iter().map(len).sum::<u64>();
+        progress.read += bytes;
+        (kept, kept_bytes) = (kept + now.len(), kept_bytes + bytes);
+        if kept_bytes >= RELEASE {
+            let read = ordered.len() - later.len();
+            ordered[read - kept..read]
+                .iter()
+                .for_each(|placed| release(&placed.block));
+            (kept, kept_bytes) = (0, 0);
+        }
         progress.unread_from = first_of(later, engine.hosts());
         after(engine, progress)
     })
