@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 
-/// A fault maps pages around the one that was asked for: 64 KiB (fault_around_bytes of Linux), and since Linux 6.18 all of a
-/// large folio of the page cache ("mm/filemap: map entire large folio faultaround"), which has up to 2 MiB.
+/// A fault maps pages around the one that was asked for: 64 KiB (fault_around_bytes of Linux), and on Linux 6.18, as
+/// /proc/PID/pagemap shows, all of a large folio of the page cache, which has up to 2 MiB.
 const AROUND: usize = 2 << 20;
 
 /// A file, mapped.
