@@ -139,25 +139,38 @@ impl Flow {
         }
     }
 
-    /// The same, with the buffers of a connection that is over.
-    pub fn after(mut over: Flow, ends: [Endpoint; 2], client: Option<usize>, joined: bool) -> Self {
-        let exchange = over.straight.spent().or_else(|| over.queue.spent());
-        match over.speaks {
-            Speaks::Http(stitcher) => {
-                over.spare.http = Some(stitcher);
-                over.spare.http_exchange = exchange;
+    /// This connection is over: what is left are its buffers, for [`Flow::again`]. What they held goes now, not when they are
+    /// used again.
+    pub fn emptied(mut self) -> Self {
+        let exchange = self.straight.spent().or_else(|| self.queue.spent());
+        match self.speaks {
+            Speaks::Http(mut stitcher) => {
+                stitcher.begin(false);
+                self.spare.http = Some(stitcher);
+                self.spare.http_exchange = exchange;
             }
-            Speaks::Mysql(stitcher) => {
-                over.spare.mysql = Some(stitcher);
-                over.spare.mysql_exchange = exchange;
+            Speaks::Mysql(mut stitcher) => {
+                *stitcher = MysqlStitcher::default();
+                self.spare.mysql = Some(stitcher);
+                self.spare.mysql_exchange = exchange;
             }
             Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => {}
         }
         Flow {
-            straight: over.straight.emptied(),
-            queue: over.queue.emptied(),
-            spare: over.spare,
-            ..Flow::new(ends, client, joined)
+            straight: self.straight.emptied(),
+            queue: self.queue.emptied(),
+            spare: self.spare,
+            ..Flow::new(self.ends, None, false)
+        }
+    }
+
+    /// As [`Flow::new`], with the buffers of one that was [emptied](Flow::emptied).
+    pub fn again(self, ends: [Endpoint; 2], client: Option<usize>, joined: bool) -> Self {
+        Flow {
+            ends,
+            client,
+            joined,
+            ..self
         }
     }
 

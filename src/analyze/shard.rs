@@ -448,7 +448,7 @@ impl<S: Sink> Shard<S> {
         let joined = !opening_seen || is_before(hosts, host, socket);
         let sockets = [None; OBSERVERS];
         let flow = match self.spent.pop() {
-            Some(over) => Flow::after(over, ends, None, joined),
+            Some(over) => over.again(ends, None, joined),
             None => Flow::new(ends, None, joined),
         };
         self.slots[place] = Some(Slot {
@@ -503,23 +503,14 @@ impl<S: Sink> Shard<S> {
     /// The block is over: what waited in vain for long enough waits no longer, and what has long been closed goes. By
     /// blocks, not by batches of them, so that the rows do not depend on how many blocks are fed at once.
     pub fn end_block(&mut self, hosts: &[Host]) {
-        self.touched_before.push_back(std::mem::take(&mut self.touched));
-        if self.touched_before.len() > PATIENCE {
-            for place in self.touched_before.pop_front().unwrap_or_default() {
-                self.settle_if_quiet(place, hosts);
-            }
+        for place in next_block(&mut self.touched, &mut self.touched_before, PATIENCE) {
+            self.settle_if_quiet(place, hosts);
         }
-        self.whole_before.push_back(std::mem::take(&mut self.whole));
-        if self.whole_before.len() > LINGER_WHOLE {
-            for key in self.whole_before.pop_front().unwrap_or_default() {
-                self.retire(key, hosts);
-            }
+        for key in next_block(&mut self.whole, &mut self.whole_before, LINGER_WHOLE) {
+            self.retire(key, hosts);
         }
-        self.closed_before.push_back(std::mem::take(&mut self.closed));
-        if self.closed_before.len() > LINGER {
-            for key in self.closed_before.pop_front().unwrap_or_default() {
-                self.retire(key, hosts);
-            }
+        for key in next_block(&mut self.closed, &mut self.closed_before, LINGER) {
+            self.retire(key, hosts);
         }
         self.forget_gone();
         self.block += 1;
@@ -573,7 +564,7 @@ impl<S: Sink> Shard<S> {
         self.free.push(place);
         self.flow_row(&slot, hosts);
         if self.spent.len() < MAX_SPENT {
-            self.spent.push(slot.flow);
+            self.spent.push(slot.flow.emptied());
         }
     }
 
@@ -682,6 +673,15 @@ impl<S: Sink> Shard<S> {
             row.ending = other_ending;
         }
         self.sink.connection(&row);
+    }
+}
+
+/// A block is over: what it brought joins what came before, and what is older than so many blocks leaves.
+fn next_block<T>(now: &mut Vec<T>, before: &mut VecDeque<Vec<T>>, blocks: usize) -> Vec<T> {
+    before.push_back(std::mem::take(now));
+    match before.len() > blocks {
+        true => before.pop_front().unwrap_or_default(),
+        false => Vec::new(),
     }
 }
 

@@ -485,7 +485,9 @@ mod tests {
     fn compare(events: &[Event], observers: u8, speech: &Speech, over: &mut Flow) -> u64 {
         let ends = [crate::format::record::Endpoint::default(); 2];
         let fresh = || Flow::new(ends, Some(0), speech.joined);
-        let after = Flow::after(std::mem::replace(over, fresh()), ends, Some(0), speech.joined);
+        let after = std::mem::replace(over, fresh())
+            .emptied()
+            .again(ends, Some(0), speech.joined);
         let mut flows = [(after, false), (fresh(), true)].map(|(mut flow, is_forbidden)| {
             flow.straight.is_forbidden = is_forbidden;
             (0..OBSERVERS)
