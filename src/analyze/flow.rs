@@ -5,6 +5,8 @@
 //! what one end lost the other end may still have, and the two views of an exchange are joined by construction.
 
 mod straight;
+#[cfg(test)]
+mod tests;
 
 use straight::Straight;
 
@@ -12,7 +14,7 @@ use super::exchange::{Exchange, Incomplete, Queue, Seen, Side, Span, View};
 use super::protocol::detect::{self, Guess};
 use super::protocol::http::HttpStitcher;
 use super::protocol::mysql::MysqlStitcher;
-use super::protocol::{Missing, Stitcher, Verdict};
+use super::protocol::{Missing, Stitcher, Verdict, WholeMessages};
 use super::stream::{Held, Offer, Segment, Stream};
 use crate::format::record::Endpoint;
 
@@ -25,8 +27,8 @@ pub const WIRE: usize = 2;
 const MAX_UNDETECTED: usize = 32;
 /// Segments of a connection joined in its middle that may pass before it counts as not understood.
 const MAX_JOIN_TRIES: u32 = 256;
-/// Segments remembered that belong to no exchange yet.
-const MAX_UNPLACED: usize = 8;
+/// Segments remembered that belong to no exchange yet; the last ones, when there are more.
+const MAX_UNPLACED: usize = 64;
 /// Finished exchanges that may wait for an observer to catch up.
 const MAX_UNSEEN: usize = 1024;
 /// The same for an observer that has not shown a single byte: it may be filtered away.
@@ -67,6 +69,17 @@ enum Speaks {
     /// The first bytes are of no protocol that is read, and only this end has spoken: a server of HTTP may have been
     /// sent something else (TLS, noise), and answers that with 400.
     Foreign(usize),
+}
+
+impl Speaks {
+    /// Nothing is under way in either direction.
+    fn is_at_rest(&self) -> bool {
+        match self {
+            Speaks::Http(stitcher) => stitcher.is_at_rest(),
+            Speaks::Mysql(stitcher) => stitcher.is_at_rest(),
+            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => false,
+        }
+    }
 }
 
 /// What is kept of connections that are over for the next: memory that is still in the cache, and the head that was read
@@ -314,19 +327,16 @@ impl Flow {
     fn read(&mut self, sender: usize, segment: &Segment<'_>) {
         let seen = self.streams[sender].advance(segment);
         if seen < segment.len && !segment.urgent {
-            let captured = segment.payload.len() as u64;
-            let fresh = segment.payload.get(seen as usize..).unwrap_or_default();
-            let unread = segment.len - seen.max(captured).min(segment.len);
-            self.unread_bytes += unread;
-            if matches!(self.speaks, Speaks::Undetected) {
-                self.undetected(sender, segment);
-            } else {
-                if !fresh.is_empty() {
-                    self.bytes(sender, segment.pos + seen, fresh);
-                }
-                if unread > 0 {
-                    self.missing(sender, segment.end() - unread, unread, Missing::Unread);
-                }
+            let fresh = Segment {
+                pos: segment.pos + seen,
+                len: segment.len - seen,
+                payload: segment.payload.get(seen as usize..).unwrap_or_default(),
+                ..*segment
+            };
+            self.unread_bytes += fresh.len.saturating_sub(fresh.payload.len() as u64);
+            match self.speaks {
+                Speaks::Undetected => self.undetected(sender, &fresh),
+                _ => self.utter(sender, &fresh),
             }
         }
         self.observe(sender, segment);
@@ -476,20 +486,20 @@ impl Flow {
         self.protocol = protocol;
         self.why = "";
         for (end, held) in std::mem::take(&mut self.undetected) {
-            self.replay(end, &held.segment());
+            self.utter(end, &held.segment());
         }
-        self.replay(sender, segment);
+        self.utter(sender, segment);
     }
 
-    fn replay(&mut self, sender: usize, segment: &Segment<'_>) {
+    /// Gives the protocol the bytes of a segment, none of which it has had, and says what of it nobody read.
+    fn utter(&mut self, sender: usize, segment: &Segment<'_>) {
         if !segment.payload.is_empty() {
             self.bytes(sender, segment.pos, segment.payload);
         }
-        let unread = segment.len - segment.payload.len() as u64;
+        let unread = segment.len.saturating_sub(segment.payload.len() as u64);
         if unread > 0 {
             self.missing(sender, segment.end() - unread, unread, Missing::Unread);
         }
-        self.observe(sender, segment);
     }
 
     /// Notes when an observer saw these bytes, in every exchange that they belong to.
@@ -504,7 +514,13 @@ impl Flow {
         };
         *until = (*until).max(segment.end());
         self.place_early();
-        if !self.place(sender, segment, hole_from) && !segment.urgent && self.unplaced.len() < MAX_UNPLACED {
+        let placed = self.place(sender, segment, hole_from);
+        if matches!(self.speaks, Speaks::Other) {
+            self.unplaced.clear();
+        } else if !placed && !segment.urgent {
+            if self.unplaced.len() == MAX_UNPLACED {
+                self.unplaced.remove(0);
+            }
             self.unplaced.push((
                 sender,
                 Segment {
@@ -521,6 +537,13 @@ impl Flow {
             let mut unplaced = std::mem::take(&mut self.unplaced);
             unplaced.retain(|(sender, early)| !self.place(*sender, early, early.pos));
             self.unplaced = unplaced;
+        }
+    }
+
+    /// Where nothing has begun, no exchange is to come that what was seen could belong to.
+    fn forget_unplaced(&mut self) {
+        if self.queue.is_empty() && self.speaks.is_at_rest() {
+            self.unplaced.clear();
         }
     }
 
@@ -559,10 +582,20 @@ impl Flow {
             return None;
         }
         self.exchanges += 1;
-        self.unplaced.clear();
-        let taken = self.queue.take();
+        let taken = self.queue.take()?;
+        if !self.unplaced.is_empty() {
+            let is_of_later = |(sender, early): &(usize, Segment<'_>)| {
+                let span = match self.client == Some(*sender) {
+                    true => &taken.request,
+                    false => &taken.response,
+                };
+                span.ended && early.end() > span.end
+            };
+            self.unplaced.retain(is_of_later);
+            self.forget_unplaced();
+        }
         self.open_straight();
-        taken
+        Some(taken)
     }
 
     /// Whether every observer that is to be waited for has shown all of the exchange.
@@ -629,6 +662,7 @@ impl Flow {
         };
         self.heed(verdict);
         self.place_early();
+        self.forget_unplaced();
     }
 
     /// An observer's socket was closed.

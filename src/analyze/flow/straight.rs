@@ -127,13 +127,8 @@ impl Flow {
     }
 
     fn is_at_rest(&self) -> bool {
-        let speaks = match &self.speaks {
-            Speaks::Http(stitcher) => stitcher.is_at_rest(),
-            Speaks::Mysql(stitcher) => stitcher.is_at_rest(),
-            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => false,
-        };
         let nexts = [self.streams[0].next(), self.streams[1].next()];
-        speaks
+        self.speaks.is_at_rest()
             && self.client.is_some()
             && self.queue.is_empty()
             && self.unplaced.is_empty()
