@@ -10,10 +10,10 @@ use super::row::{CaptureFacts, Sink};
 use super::wanted::{Sought, Wanted};
 use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
+pub use crate::mapped::Mapped;
 
 /// Stored bytes after which those that were read are released: each time pages that the next blocks lie in go with them.
 const RELEASE: u64 = 8 << 20;
-pub use crate::mapped::Mapped;
 
 /// What is told after each batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -108,19 +108,17 @@ pub fn feed<S: Sink>(
     }
     batches.push(&blocks[from..]);
     let mut rest = ordered.as_slice();
-    let (mut kept, mut kept_bytes) = (0, 0);
+    let (mut unreleased, mut unreleased_bytes) = (rest, 0);
     engine.feed_all(&batches, |engine, taken| {
         let (now, later) = rest.split_at(batches[taken - 1].len());
         rest = later;
         let bytes = now.iter().map(len).sum::<u64>();
         progress.read += bytes;
-        (kept, kept_bytes) = (kept + now.len(), kept_bytes + bytes);
-        if kept_bytes >= RELEASE {
-            let read = ordered.len() - later.len();
-            ordered[read - kept..read]
-                .iter()
-                .for_each(|placed| release(&placed.block));
-            (kept, kept_bytes) = (0, 0);
+        unreleased_bytes += bytes;
+        if unreleased_bytes >= RELEASE {
+            let (read, unread) = unreleased.split_at(unreleased.len() - later.len());
+            read.iter().for_each(|placed| release(&placed.block));
+            (unreleased, unreleased_bytes) = (unread, 0);
         }
         progress.unread_from = first_of(later, engine.hosts());
         after(engine, progress)
