@@ -12,11 +12,12 @@ use crate::analyze::template::Patterns;
 
 /// The path and the query of a request target (RFC 9112, 3.2).
 ///
-/// An absolute target gives the path behind its authority; an authority (CONNECT) or `*` is its own path.
-pub fn path_and_query(target: &str) -> (&str, &str) {
+/// An absolute target gives the path behind its authority; an authority (CONNECT) or `*` is its own path. A query may be
+/// empty (`/x?`), which is another target than one without.
+pub fn path_and_query(target: &str) -> (&str, Option<&str>) {
     let (path, rest) = path_and_rest(target);
-    let query = rest.strip_prefix('?').unwrap_or_default();
-    (path, query.split('#').next().unwrap_or_default())
+    let query = rest.strip_prefix('?').and_then(|query| query.split('#').next());
+    (path, query)
 }
 
 /// The path of a request target, as [`path_and_query`] gives it.
@@ -210,20 +211,22 @@ mod tests {
 
     #[test]
     fn each_form_of_target_has_a_path() {
-        assert_eq!(path_and_query("/a/b?x=1&y"), ("/a/b", "x=1&y"));
-        assert_eq!(path_and_query("/a"), ("/a", ""));
-        assert_eq!(path_and_query("http://h:80/a?q"), ("/a", "q"));
-        assert_eq!(path_and_query("http://h"), ("/", ""));
-        assert_eq!(path_and_query("http://h?q"), ("/", "q"));
-        assert_eq!(path_and_query("example.com:443"), ("example.com:443", ""));
-        assert_eq!(path_and_query("*"), ("*", ""));
-        assert_eq!(path_and_query("/a#f?g"), ("/a", ""));
-        assert_eq!(path_and_query("/a?q#f"), ("/a", "q"));
-        assert_eq!(path_and_query("/é?ü"), ("/é", "ü"));
-        assert_eq!(path_and_query(""), ("", ""));
+        assert_eq!(path_and_query("/a/b?x=1&y"), ("/a/b", Some("x=1&y")));
+        assert_eq!(path_and_query("/a"), ("/a", None));
+        assert_eq!(path_and_query("http://h:80/a?q"), ("/a", Some("q")));
+        assert_eq!(path_and_query("http://h"), ("/", None));
+        assert_eq!(path_and_query("http://h?q"), ("/", Some("q")));
+        assert_eq!(path_and_query("example.com:443"), ("example.com:443", None));
+        assert_eq!(path_and_query("*"), ("*", None));
+        assert_eq!(path_and_query("/a#f?g"), ("/a", None));
+        assert_eq!(path_and_query("/a?q#f"), ("/a", Some("q")));
+        assert_eq!(path_and_query("/é?ü"), ("/é", Some("ü")));
+        assert_eq!(path_and_query(""), ("", None));
         assert_eq!(
             path_and_query("/redirect?to=http://x/y"),
-            ("/redirect", "to=http://x/y")
+            ("/redirect", Some("to=http://x/y"))
         );
+        assert_eq!(path_and_query("/x?"), ("/x", Some("")), "an empty query is one");
+        assert_eq!(path_and_query("/x?#f"), ("/x", Some("")));
     }
 }

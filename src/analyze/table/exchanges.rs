@@ -140,7 +140,7 @@ impl Table for Http {
             brief("method", Text, "as sent; null when only the response was seen", |r, _| Value::text(&r.message.method)),
             column("host", Text, "Host field, or the authority of an absolute target", |r, _| Value::text(&r.message.host)),
             brief("path", Text, "path of the target", |r, _| Value::text(path_and_query(&r.message.target).0)),
-            column("query", Text, "query of the target, without the question mark", |r, _| Value::text(path_and_query(&r.message.target).1)),
+            column("query", Text, "query of the target, without the question mark; null when there is none, empty in /x?", |r, _| path_and_query(&r.message.target).1.map_or(Value::Null, Value::Text)),
             column("endpoint", Text, "path template: /users/42 is /users/{id}", |r, s| Value::text(s.templates.template(path_and_query(&r.message.target).0))),
             column("version", Text, "HTTP version: 1.1, 1.0, 0.9", |r, _| version(r.message.version)),
             brief("status", Number, "status of the final response", |r, _| Value::nonzero(r.message.status.into())),
