@@ -126,6 +126,7 @@ impl KnownRequest {
             host: self.host.within(buf),
             framing: self.framing,
             expects: self.expects,
+            remark: "",
         }
     }
 }
@@ -174,6 +175,7 @@ impl KnownRequests {
         let parsed = parse::request(buf);
         if let Parsed::Whole(head, used) = &parsed
             && *used == text.len()
+            && head.remark.is_empty()
         {
             known.text.clear();
             known.text.extend_from_slice(text);

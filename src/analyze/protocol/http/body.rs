@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use super::parse::{Coding, Framing, Length};
+use super::parse::{Coding, Framing, Length, MAX_LENGTH};
 
 /// How a message goes on after its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +102,11 @@ impl Chunked {
                 At::Size { value, digits } => {
                     used += 1;
                     match (byte as char).to_digit(16) {
-                        Some(_) if *value >> 60 != 0 => return Step::Wrong("chunk size overflows", used),
                         Some(digit) => {
                             *value = *value << 4 | u64::from(digit);
+                            if *value > MAX_LENGTH {
+                                return Step::Wrong("chunk size beyond 1 PiB", used);
+                            }
                             *digits = true;
                         }
                         None if !*digits => return Step::Wrong("chunk size is not a number", used),

@@ -23,7 +23,7 @@ pub struct HttpMessage {
     pub upgrade: String,
     /// Status of the last interim response (100, 103); 0 when there was none.
     pub interim: u16,
-    /// What was wrong with it; empty when nothing was.
+    /// What was wrong with it; empty when nothing was. It may be measured all the same.
     pub problem: &'static str,
 }
 
@@ -56,6 +56,7 @@ impl HttpMessage {
             self.known = known;
         }
         self.version = head.version;
+        self.problem = head.remark;
     }
 
     /// Takes method, target and host of a request that came before.
@@ -70,6 +71,7 @@ impl HttpMessage {
             self.known = known;
         }
         self.version = version;
+        self.problem = "";
     }
 
     /// Empties what a request does not fill.
@@ -78,7 +80,6 @@ impl HttpMessage {
         self.content_type.clear();
         self.upgrade.clear();
         self.interim = 0;
-        self.problem = "";
     }
 }
 

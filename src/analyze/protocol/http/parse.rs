@@ -4,7 +4,7 @@
 //! say, and what may be the start of a message where that is a guess.
 //!
 //! httparse takes a bare LF for the end of a line (RFC 9112, 2.2). What it refuses, and what is still read, is listed
-//! at [`mend`].
+//! at [`mend`] and [`mend_target`].
 
 use std::mem::MaybeUninit;
 
@@ -72,6 +72,8 @@ pub struct RequestHead<'a> {
     pub framing: Framing,
     /// It says `Expect: 100-continue`.
     pub expects: bool,
+    /// What breaks the rules in it, and does not keep it from being read; empty when nothing does.
+    pub remark: &'static str,
 }
 
 impl<'a> RequestHead<'a> {
@@ -148,6 +150,10 @@ const METHODS: [&[u8]; 28] = [
 /// Fields of a head that are read without asking for memory.
 const FIELDS: usize = 64;
 
+/// A declared length beyond this is no promise to rely on: no body of 1 PiB was ever sent, and all that follows would be
+/// taken for it.
+pub const MAX_LENGTH: u64 = 1 << 50;
+
 /// Reads the head of a request at the start of `buf`. A request line without a version is an HTTP/0.9 request, if the
 /// method is GET and the target a path.
 pub fn request(buf: &[u8]) -> Parsed<RequestHead<'_>> {
@@ -168,24 +174,22 @@ pub fn request(buf: &[u8]) -> Parsed<RequestHead<'_>> {
 
 /// What is not a request without oddities: incomplete, wrong, HTTP/0.9, or to be mended.
 fn odd_request(buf: &[u8]) -> Parsed<RequestHead<'_>> {
-    let minor = match odd_request_line(buf) {
-        Ok(minor) => minor,
+    let line = match odd_request_line(buf) {
+        Ok(line) => line,
         Err(answer) => return answer,
     };
     let Some(end) = head_end(buf, 0) else {
         return Parsed::Partial;
     };
-    let text = mend(&buf[..end]);
+    let mut text = mend(&buf[..end]);
+    mend_target(&mut text);
     match read_request(&text, ParserConfig::default().ignore_invalid_headers_in_requests(true)) {
         Ok(Status::Complete((head, used))) => {
-            let original = |part: &[u8]| original(part, &text, buf);
             let head = RequestHead {
-                method: original(head.method),
-                target: original(head.target),
-                version: 10 + minor,
-                host: first_line(original(head.host)),
+                host: first_line(original(head.host, &text, buf)),
                 framing: head.framing,
                 expects: head.expects,
+                ..line
             };
             Parsed::Whole(head, used)
         }
@@ -292,6 +296,21 @@ fn mend(head: &[u8]) -> Vec<u8> {
     text
 }
 
+/// In a request line, white space behind the version goes before it, and what has no place in a target becomes question
+/// marks: servers answer such requests as any other.
+fn mend_target(text: &mut [u8]) {
+    let line = memchr(b'\n', text).unwrap_or(text.len());
+    let len = text[..line].trim_ascii_end().len();
+    let end = text[..line].strip_suffix(b"\r").map_or(line, <[u8]>::len);
+    let (Some(version), Some(target)) = (len.checked_sub(VERSION), memchr(b' ', text)) else {
+        return;
+    };
+    text[version..end].rotate_right(end - len);
+    if let Some(target) = text.get_mut(target + 1..end - VERSION) {
+        target.iter_mut().filter(|b| **b <= b' ').for_each(|b| *b = b'?');
+    }
+}
+
 /// Where `part` of `mended` was in `head`.
 fn original<'a>(part: &[u8], mended: &[u8], head: &'a [u8]) -> &'a [u8] {
     let from = part.as_ptr().addr().wrapping_sub(mended.as_ptr().addr());
@@ -308,8 +327,11 @@ fn visible(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|b| **b > b' ' && **b != 0x7f).count()
 }
 
-/// The minor version of a request line that is one; else the answer: incomplete, wrong, or HTTP/0.9.
-fn odd_request_line(buf: &[u8]) -> Result<u8, Parsed<RequestHead<'_>>> {
+/// Length of a space and the version behind a target.
+const VERSION: usize = b" HTTP/1.1".len();
+
+/// What a request line says that is one, and what breaks the rules in it; else the answer: incomplete, wrong, or HTTP/0.9.
+fn odd_request_line(buf: &[u8]) -> Result<RequestHead<'_>, Parsed<RequestHead<'_>>> {
     let Some(space) = buf.iter().take(MAX_METHOD + 1).position(|b| !is_token(*b)) else {
         let long = buf.len() > MAX_METHOD;
         return Err(if long {
@@ -325,13 +347,12 @@ fn odd_request_line(buf: &[u8]) -> Result<u8, Parsed<RequestHead<'_>>> {
         return Err(Parsed::Partial);
     };
     let rest = &buf[space + 1..newline.max(space + 1)];
-    let rest = rest.strip_suffix(b"\r").unwrap_or(rest);
     let head = RequestHead {
         method: &buf[..space],
         ..RequestHead::default()
     };
-    // `rest` is the target, and a space and eight bytes of version.
-    let Some((target, version)) = rest.len().checked_sub(9).map(|at| rest.split_at(at)) else {
+    let line = rest.trim_ascii_end();
+    let Some((target, version)) = line.len().checked_sub(VERSION).map(|at| line.split_at(at)) else {
         return Err(simple_request(head, rest, newline + 1));
     };
     let minor = match version {
@@ -339,19 +360,24 @@ fn odd_request_line(buf: &[u8]) -> Result<u8, Parsed<RequestHead<'_>>> {
         b" HTTP/2.0" if head.method == b"PRI" && target == b"*" => return Err(Parsed::Wrong(Wrong::Http2)),
         _ => return Err(simple_request(head, rest, newline + 1)),
     };
+    let target = target.trim_ascii();
     if target.is_empty() {
         return Err(Parsed::Wrong(Wrong::Line("empty request target")));
     }
-    if visible(target) < target.len() {
-        return Err(Parsed::Wrong(Wrong::Line(
-            "space or control character in the request target",
-        )));
-    }
-    Ok(minor)
+    Ok(RequestHead {
+        target,
+        version: 10 + minor,
+        remark: match visible(target) < target.len() {
+            true => "space or control character in the request target",
+            false => "",
+        },
+        ..head
+    })
 }
 
 /// HTTP/0.9: `GET /path` and the end of the line, nothing else.
 fn simple_request<'a>(mut head: RequestHead<'a>, rest: &'a [u8], used: usize) -> Parsed<RequestHead<'a>> {
+    let rest = rest.strip_suffix(b"\r").unwrap_or(rest);
     let path = rest.first() == Some(&b'/') && rest.iter().all(|b| *b > b' ' && *b != 0x7f);
     if head.method == b"GET" && path {
         head.target = rest;
@@ -501,7 +527,8 @@ impl Framing {
                 _ => item
                     .iter()
                     .try_fold(0u64, |n, d| n.checked_mul(10)?.checked_add(u64::from(d - b'0')))
-                    .map_or(Length::Bad("Content-Length overflows"), Length::Known),
+                    .filter(|length| *length <= MAX_LENGTH)
+                    .map_or(Length::Bad("Content-Length beyond 1 PiB"), Length::Known),
             };
             self.length = match (self.length, read) {
                 (Length::Absent, read) => read,
@@ -513,29 +540,20 @@ impl Framing {
         }
     }
 
-    /// RFC 9112, 6.1: the last coding decides. `identity` (RFC 2616) says nothing.
+    /// RFC 9112, 6.1: the last coding decides. An empty list names none, nor does `identity` (RFC 2616).
     fn add_coding(&mut self, value: &[u8]) {
-        let last = value
-            .rsplit(|b| *b == b',')
-            .map(<[u8]>::trim_ascii)
-            .find(|item| !item.is_empty());
-        match last {
-            None => self.coding = Coding::Other,
-            Some(last) if last.eq_ignore_ascii_case(b"identity") => {}
-            Some(_) if ends_with_chunked(value) => self.coding = Coding::Chunked,
-            Some(_) => self.coding = Coding::Other,
+        let names = value.rsplit(|b| *b == b',').map(|coding| {
+            let name = coding.split(|b| *b == b';').next().unwrap_or_default();
+            name.trim_ascii()
+        });
+        let mut codings = names.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
+        if let Some(last) = codings.next() {
+            self.coding = match last.eq_ignore_ascii_case(b"chunked") {
+                true => Coding::Chunked,
+                false => Coding::Other,
+            };
         }
     }
-}
-
-fn ends_with_chunked(list: &[u8]) -> bool {
-    let last = list
-        .rsplit(|b| *b == b',')
-        .map(<[u8]>::trim_ascii)
-        .find(|item| !item.is_empty())
-        .unwrap_or_default();
-    let name = last.split(|b| *b == b';').next().unwrap_or_default();
-    name.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// The value of a whole line of a head that is cut, if its name is `name`. httparse gives nothing of such a head.

@@ -532,10 +532,12 @@ pub(super) fn give_up(queue: &mut Queue, why: Incomplete) {
     queue.answer_ended();
 }
 
+/// Notes why the exchange cannot be measured, and what is wrong with it; the first reason stays, a mere remark does not.
 pub(super) fn spoil(exchange: &mut Exchange, why: Incomplete, problem: &'static str) {
+    let is_first = exchange.incomplete.is_none();
     exchange.mark(why);
     let message = http(exchange);
-    if message.problem.is_empty() {
+    if is_first || message.problem.is_empty() {
         message.problem = problem;
     }
 }
