@@ -3,7 +3,7 @@
 //! Pure functions over the beginnings of both directions. HTTP and MySQL are what the analyzer reads; the others are
 //! recognised to say why a connection yields no exchanges, and only where a few bytes make sure.
 
-use super::http::parse;
+use super::http::parse::{self, Line};
 use super::mysql;
 
 /// What the first bytes of a connection look like.
@@ -46,6 +46,9 @@ const UNKNOWN: &str = "unknown protocol";
 
 /// With so many bytes of one side every rule below can decide (start lines apart, which may be longer).
 const ENOUGH: usize = 32;
+
+/// The beginning of a request line that is so long needs no end to be believed.
+const MAX_TARGET: usize = 1024;
 
 /// Tells the protocol from the first bytes that each side sent; either may be empty. `joined` says that these are not
 /// the first bytes of the connection.
@@ -135,31 +138,23 @@ fn of_server(bytes: &[u8], joined: bool) -> Guess {
 
 /// `None`: no request of HTTP, in any version.
 fn request(text: &[u8], joined: bool) -> Option<Guess> {
+    let line = parse::request_line(text);
     match parse::request(text) {
-        // HTTP/0.9 is a guess that only the very first bytes of a connection allow.
-        parse::Parsed::Whole(head, _) if head.version == 9 && joined => None,
+        // In the middle of a connection a line is believed by its shape, as the stitcher does.
+        parse::Parsed::Whole(_, used) if joined => {
+            (line == Line::Whole && parse::is_believable(&text[..used])).then_some(Guess::Http)
+        }
         parse::Parsed::Whole(..) => Some(Guess::Http),
         parse::Parsed::Wrong(parse::Wrong::Http2) => Some(Guess::Other("HTTP/2")),
-        // A whole line with a known method that breaks the rules: HTTP all the same, and reported as malformed.
-        parse::Parsed::Wrong(parse::Wrong::Line(_)) if parse::may_begin_request(text) => {
-            let line = text.split(|b| *b == b'\n').next().unwrap_or_default();
-            memchr::memmem::find(line, b" HTTP/").map(|_| Guess::Http)
-        }
+        // A line that breaks the rules: HTTP all the same, and reported as malformed.
+        parse::Parsed::Wrong(parse::Wrong::Line(_)) if !joined && parse::names_version(text) => Some(Guess::Http),
         parse::Parsed::Wrong(_) => None,
-        parse::Parsed::Partial if text.is_empty() => Some(Guess::More),
-        parse::Parsed::Partial => match text.iter().position(|b| *b == b' ') {
-            // The target, or the fields after it, are longer than what is there.
-            Some(_) if parse::may_begin_request(text) => match memchr::memchr(b'\n', text) {
-                Some(_) => Some(Guess::Http),
-                None if text.len() >= 1024 => Some(Guess::Http),
-                None => Some(Guess::More),
-            },
-            // A method of one's own: wait for the line, if it is text.
-            Some(_) if memchr::memchr(b'\n', text).is_some() => Some(Guess::Http),
-            _ if text.len() < ENOUGH && text.iter().all(u8::is_ascii_graphic) && parse::may_begin_request(text) => {
-                Some(Guess::More)
-            }
-            _ => None,
+        parse::Parsed::Partial => match line {
+            Line::Whole => Some(Guess::Http),
+            // The target is longer than what is there.
+            Line::Begun if text.len() >= MAX_TARGET => Some(Guess::Http),
+            Line::Begun | Line::Perhaps => Some(Guess::More),
+            Line::No => (!joined && memchr::memchr(b'\n', text).is_some()).then_some(Guess::Http),
         },
     }
 }

@@ -5,7 +5,7 @@ use super::super::Missing;
 use super::again;
 use super::body::{self, Body, Chunked};
 use super::message::Known;
-use super::parse::{self, Parsed, RequestHead, Wrong};
+use super::parse::{self, Line, Parsed, RequestHead, Wrong};
 use super::stitch::{
     HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank,
     blank_message, give_up, http, may_grow, reason, spoil,
@@ -25,11 +25,10 @@ impl HttpStitcher {
             }
             State::Maybe(declared) => {
                 let declared = *declared;
-                match parse::request(rest) {
-                    Parsed::Whole(..) if parse::may_begin_request(rest) => self.request_ended(here, queue),
-                    Parsed::Partial if parse::may_begin_request(rest) && may_grow(rest, declared, 5) => {
-                        return Step::More;
-                    }
+                match (parse::request_line(rest), parse::request(rest)) {
+                    (Line::Whole, Parsed::Whole(..)) => self.request_ended(here, queue),
+                    (Line::Whole | Line::Begun, Parsed::Partial) if may_grow(rest, declared, 0) => return Step::More,
+                    (Line::Perhaps, Parsed::Partial) if may_grow(rest, declared, MAX_HEAD) => return Step::More,
                     _ => self.client.state = declared.state(),
                 }
                 Step::Used(0)

@@ -114,38 +114,8 @@ pub struct ResponseHead<'a> {
 /// The longest method that is taken for one; the registry's longest has 17 bytes.
 const MAX_METHOD: usize = 24;
 
-/// Methods of the IANA registry that are in use, and two of caches. Where the start of a message is a guess (after a
-/// hole, joined in the middle), only these are believed.
-const METHODS: [&[u8]; 28] = [
-    b"GET",
-    b"POST",
-    b"HEAD",
-    b"PUT",
-    b"DELETE",
-    b"OPTIONS",
-    b"PATCH",
-    b"CONNECT",
-    b"TRACE",
-    b"PROPFIND",
-    b"PROPPATCH",
-    b"MKCOL",
-    b"COPY",
-    b"MOVE",
-    b"LOCK",
-    b"UNLOCK",
-    b"REPORT",
-    b"SEARCH",
-    b"MERGE",
-    b"CHECKOUT",
-    b"MKACTIVITY",
-    b"ACL",
-    b"BIND",
-    b"LINK",
-    b"UNLINK",
-    b"PURGE",
-    b"BAN",
-    b"QUERY",
-];
+/// The longest target in authority form (RFC 9112, 3.2.3): a name of the DNS, and a port.
+const MAX_AUTHORITY: usize = 253 + ":65535".len();
 
 /// Fields of a head that are read without asking for memory.
 const FIELDS: usize = 64;
@@ -352,14 +322,13 @@ fn odd_request_line(buf: &[u8]) -> Result<RequestHead<'_>, Parsed<RequestHead<'_
         ..RequestHead::default()
     };
     let line = rest.trim_ascii_end();
-    let Some((target, version)) = line.len().checked_sub(VERSION).map(|at| line.split_at(at)) else {
-        return Err(simple_request(head, rest, newline + 1));
+    let Some(target) = without_version(line) else {
+        return Err(match head.method == b"PRI" && line == b"* HTTP/2.0" {
+            true => Parsed::Wrong(Wrong::Http2),
+            false => simple_request(head, rest, newline + 1),
+        });
     };
-    let minor = match version {
-        [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => minor - b'0',
-        b" HTTP/2.0" if head.method == b"PRI" && target == b"*" => return Err(Parsed::Wrong(Wrong::Http2)),
-        _ => return Err(simple_request(head, rest, newline + 1)),
-    };
+    let minor = line[line.len() - 1] - b'0';
     let target = target.trim_ascii();
     if target.is_empty() {
         return Err(Parsed::Wrong(Wrong::Line("empty request target")));
@@ -607,11 +576,79 @@ pub fn response_prefix(buf: &[u8]) -> ResponseHead<'_> {
     head
 }
 
-/// Whether `buf` may be the start of a request with a known method: true when it is, or could be with more bytes.
-pub fn may_begin_request(buf: &[u8]) -> bool {
-    METHODS.iter().any(|method| {
-        let n = method.len().min(buf.len());
-        buf[..n] == method[..n] && buf.get(method.len()).is_none_or(|b| *b == b' ')
+/// How far bytes have the shape of a request line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// All of one.
+    Whole,
+    /// A method, a space, and the beginning of what can only be a target.
+    Begun,
+    /// They may be one with more bytes.
+    Perhaps,
+    No,
+}
+
+/// Whether `buf` begins with a request line (RFC 9112, 3): a token, a space, a target, a space, HTTP/1.x, CRLF. Where the
+/// start of a message is a guess (after a hole, joined in the middle), this shape is what is believed, whatever the
+/// method: any program may have its own.
+pub fn request_line(buf: &[u8]) -> Line {
+    let method = buf.iter().take(MAX_METHOD + 1).take_while(|b| is_token(**b)).count();
+    let rest = match buf.get(method..) {
+        _ if method > MAX_METHOD => return Line::No,
+        None | Some([]) => return Line::Perhaps,
+        Some([b' ', rest @ ..]) if method > 0 => rest,
+        Some(_) => return Line::No,
+    };
+    if let Some(newline) = memchr(b'\n', rest) {
+        let target = rest[..newline].strip_suffix(b"\r").and_then(without_version);
+        return match target.is_some_and(is_target) {
+            true => Line::Whole,
+            false => Line::No,
+        };
+    }
+    // Only a target that begins like this is read although it has spaces in it.
+    if rest.first() == Some(&b'/') || authority(rest).is_some() {
+        return Line::Begun;
+    }
+    let (target, after) = rest.split_at(visible(rest));
+    let may_go_on = match target {
+        [] => after.is_empty(),
+        [b'*'] => true,
+        [b'[' | b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9', ..] => target.len() <= MAX_AUTHORITY,
+        _ => false,
+    };
+    match after {
+        [] if may_go_on => Line::Perhaps,
+        [] => Line::No,
+        _ if !is_target(target) => Line::No,
+        _ => match b" HTTP/1.".starts_with(&after[..after.len().min(8)]) {
+            true => Line::Begun,
+            false => Line::No,
+        },
+    }
+}
+
+/// What stands before ` HTTP/1.x` at the end of a line.
+fn without_version(line: &[u8]) -> Option<&[u8]> {
+    let (target, version) = line.split_at_checked(line.len().checked_sub(VERSION)?)?;
+    matches!(version, [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9']).then_some(target)
+}
+
+/// Whether this has one of the four forms of a target (RFC 9112, 3.2).
+fn is_target(text: &[u8]) -> bool {
+    let has_port = || {
+        let colon = memrchr(b':', text).filter(|colon| *colon > 0 && visible(text) == text.len());
+        colon.is_some_and(|colon| colon + 1 < text.len() && text[colon + 1..].iter().all(u8::is_ascii_digit))
+    };
+    text.first() == Some(&b'/') || text == b"*" || authority(text).is_some() || has_port()
+}
+
+/// Whether the line at the start of `buf` ends with a version of HTTP, whichever.
+pub fn names_version(buf: &[u8]) -> bool {
+    let line = buf[..memchr(b'\n', buf).unwrap_or(buf.len())].trim_ascii_end();
+    memrchr(b' ', line).is_some_and(|space| {
+        let version = line[space + 1..].strip_prefix(b"HTTP/");
+        version.is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
     })
 }
 
@@ -620,7 +657,7 @@ pub fn may_begin_response(buf: &[u8]) -> bool {
     buf.starts_with(b"HTTP/1.") || (buf.len() < 7 && b"HTTP/1.".starts_with(buf))
 }
 
-/// Whether each field line of a whole head is one: a token, a colon. Asked only where the start is a guess.
+/// Whether each field line of a head is one: a token, a colon. Asked only where the start is a guess, of whole lines.
 pub fn is_believable(head: &[u8]) -> bool {
     head.split(|b| *b == b'\n')
         .skip(1)

@@ -14,7 +14,7 @@ use super::again::LastResponse;
 use super::body::Chunked;
 use super::held::{Held, Item};
 use super::message::HttpMessage;
-use super::parse::{self, Parsed};
+use super::parse::{self, Line, Parsed};
 
 /// The longest head that is read. Servers refuse far shorter ones (8 to 48 KiB).
 pub const MAX_HEAD: usize = 64 << 10;
@@ -90,6 +90,8 @@ pub(super) struct Half {
     pub(super) buf_pos: u64,
     /// `buf` holds a line end.
     pub(super) lined: bool,
+    /// The other side spoke after what `buf` holds, while this one was lost.
+    pub(super) turned: bool,
 }
 
 impl Default for Half {
@@ -99,6 +101,7 @@ impl Default for Half {
             buf: Vec::new(),
             buf_pos: 0,
             lined: false,
+            turned: false,
         }
     }
 }
@@ -121,6 +124,7 @@ impl Half {
     pub(super) fn turn(&mut self) {
         if let State::Lost(lost) = &mut self.state {
             lost.at_line = true;
+            self.turned = !self.buf.is_empty();
         }
     }
 
@@ -251,6 +255,15 @@ impl HttpStitcher {
                 };
             }
             let half = self.half(from);
+            if std::mem::take(&mut half.turned) && !half.lined && from == Side::Client {
+                // What was kept may be the end of a body that looks like a method. What comes now knows better.
+                if matches!(parse::request_line(bytes), Line::Whole | Line::Begun) {
+                    let kept = std::mem::take(&mut half.buf).len();
+                    self.skipped += kept as u64;
+                    continue;
+                }
+            }
+            let half = self.half(from);
             let had = half.buf.len();
             let taken = bytes.len().min(MAX_HEAD.saturating_sub(had)).max(1);
             half.buf.extend_from_slice(&bytes[..taken]);
@@ -310,17 +323,20 @@ impl HttpStitcher {
             if at_line {
                 let candidate = &rest[at..];
                 let head = match from {
-                    Side::Client if parse::may_begin_request(candidate) => match parse::request(candidate) {
-                        // HTTP/0.9 is believed at the start of a connection only.
-                        Parsed::Whole(head, _) if head.version == 9 => Candidate::None,
-                        parsed => parsed.into(),
+                    Side::Client => match parse::request_line(candidate) {
+                        Line::Whole => parse::request(candidate).into(),
+                        Line::Begun | Line::Perhaps => Candidate::Partial,
+                        Line::No => Candidate::None,
                     },
                     Side::Server if parse::may_begin_response(candidate) => parse::response(candidate).into(),
-                    _ => Candidate::None,
+                    Side::Server => Candidate::None,
                 };
                 let believed = match head {
                     Candidate::Whole(used) => used <= MAX_HEAD && parse::is_believable(&candidate[..used]),
-                    Candidate::Partial => candidate.len() < MAX_HEAD,
+                    Candidate::Partial => {
+                        let lines = memchr::memrchr(b'\n', candidate).map_or(0, |newline| newline + 1);
+                        candidate.len() < MAX_HEAD && parse::is_believable(&candidate[..lines])
+                    }
                     Candidate::None => false,
                 };
                 if believed && at > 0 {

@@ -1,6 +1,6 @@
 //! The head parser against httparse, and its three answers.
 
-use super::super::parse::{self, Coding, Length, Parsed, Wrong};
+use super::super::parse::{self, Coding, Length, Line, Parsed, Wrong};
 
 const REQUESTS: [&str; 6] = [
     "GET / HTTP/1.1\r\n\r\n",
@@ -225,4 +225,43 @@ fn mended_responses() {
     let none = read(b"HTTP/1.3 404\r\n no field\r\nnone\r\nUpgrade: \0h2c\r\nContent-Length: 1\r\n\r\n");
     assert_eq!((none.version, none.status, none.upgrade), (13, 404, &b"\0h2c"[..]));
     assert_eq!(none.framing.length, Length::Known(1));
+}
+
+#[test]
+fn every_prefix_of_a_request_line_may_become_one() {
+    for line in [
+        "GET / HTTP/1.1\r\n",
+        "M-SEARCH * HTTP/1.1\r\n",
+        "patch /a b HTTP/1.0\r\n",
+        "CONNECT example.org:443 HTTP/1.1\r\n",
+        "CONNECT [2001:db8::1]:443 HTTP/1.1\r\n",
+        "PROPFIND http://h/x y HTTP/1.1\r\n",
+    ] {
+        for cut in 0..line.len() {
+            let shape = parse::request_line(&line.as_bytes()[..cut]);
+            assert!(
+                matches!(shape, Line::Perhaps | Line::Begun),
+                "{line:?} at {cut}: {shape:?}"
+            );
+        }
+        assert_eq!(parse::request_line(line.as_bytes()), Line::Whole, "{line:?}");
+    }
+}
+
+#[test]
+fn what_is_no_request_line_is_told_soon() {
+    for text in [
+        "hello world, how do you do",
+        "<html>",
+        "a=1&b=2",
+        "GET \r\n",
+        "GET x HTTP/1.1\r\n",
+        "CONNECT :443 HTTP/1.1\r\n",
+        "CONNECT h: HTTP/1.1\r\n",
+        "1a3f\r\n",
+    ] {
+        assert_eq!(parse::request_line(text.as_bytes()), Line::No, "{text:?}");
+    }
+    assert_eq!(parse::request_line(&[b'x'; 300]), Line::No);
+    assert_eq!(parse::request_line(&[b"word ", &[b'x'; 300][..]].concat()), Line::No);
 }

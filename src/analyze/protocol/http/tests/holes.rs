@@ -361,3 +361,102 @@ fn a_second_hole_touches_what_was_asked_since_the_first() {
     let second = rows.iter().find(|row| row.what == "GET /2").expect("its row");
     assert_eq!(second.incomplete, Some(Incomplete::Gap), "{rows:?}");
 }
+
+/// Of the IANA registry, of CalDAV, UPnP, WebDAV, SSDP and SCCM, of fetch() in lower case, and of a program's own.
+const METHODS: [&str; 12] = [
+    "GET",
+    "MKCALENDAR",
+    "SUBSCRIBE",
+    "VERSION-CONTROL",
+    "M-SEARCH",
+    "CCM_POST",
+    "RPC_IN_DATA",
+    "patch",
+    "X-Custom",
+    "a",
+    "!#$%&'*+-.^_`|~09",
+    "ABCDEFGHIJKLMNOPQRSTUVWX",
+];
+
+#[test]
+fn any_method_is_believed_where_the_connection_was_joined() {
+    for method in METHODS {
+        for target in ["/j", "/a b", "*", "http://h/j", "h:443"] {
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+            for cut in 0..request.len() {
+                let mut talk = Talk::joined();
+                talk.say(Server, "tail of an earlier response body");
+                talk.say(Client, &request[..cut])
+                    .say(Client, &request[cut..])
+                    .say(Server, OK2);
+                let what = format!("{method} {target}");
+                assert_eq!(talk.rows(), [whole(&what, 200, request.len(), 40)], "at {cut}");
+            }
+        }
+    }
+}
+
+/// One row stood for three exchanges.
+#[test]
+fn any_method_is_believed_after_a_hole() {
+    for method in METHODS {
+        let request = |path: &str| format!("{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let mut talk = Talk::new();
+        talk.say(Client, get("/1")).say(Server, OK2);
+        talk.lose(Client, 60, Missing::Lost).lose(Server, 40, Missing::Lost);
+        for path in ["/j", "/k"] {
+            talk.say(Client, request(path)).say(Server, OK2);
+        }
+        let rows = talk.rows();
+        let len = request("/j").len();
+        for (row, path) in rows[rows.len() - 2..].iter().zip(["/j", "/k"]) {
+            assert_eq!(*row, whole(&format!("{method} {path}"), 200, len, 40));
+        }
+    }
+}
+
+#[test]
+fn bodies_that_speak_of_http_are_not_believed() {
+    for text in [
+        "We speak HTTP/1.1\r\n\r\n",
+        "127.0.0.1 - - \"GET / HTTP/1.1\" 200\r\n\r\n",
+        "GET / HTTP/1.1\nHost: h\n\n",
+        "GET / HTTP/1.1\r\n<p>not a field</p>\r\n\r\n",
+        "GET  / HTTP/1.1\r\n\r\n",
+        "GET /old\r\n\r\n",
+        "GET / HTTP/2.0\r\n\r\n",
+        "ABCDEFGHIJKLMNOPQRSTUVWXY / HTTP/1.1\r\n\r\n",
+        "see\t/ HTTP/1.1\r\n\r\n",
+    ] {
+        let body = format!("text\r\n{text}");
+        for cut in 0..body.len() {
+            let mut talk = Talk::joined();
+            talk.say(Client, &body[..cut])
+                .say(Client, &body[cut..])
+                .say(Server, OK2);
+            talk.say(Client, get("/1")).say(Server, OK2);
+            let rows = talk.rows();
+            assert_eq!(rows.len(), 2, "{text:?} at {cut}: {rows:?}");
+            assert_eq!((rows[0].what.as_str(), rows[0].status), (" ", 200));
+            assert_eq!(rows[1], whole("GET /1", 200, 28, 40), "{text:?} at {cut}");
+        }
+    }
+}
+
+/// The end of a body may look like the beginning of a method.
+#[test]
+fn what_was_kept_of_a_body_is_no_part_of_the_next_method() {
+    for end in ["word", "two words", "GET /i"] {
+        let mut talk = Talk::joined();
+        talk.say(Client, format!("line\r\n{end}")).say(Server, OK2);
+        talk.say(Client, get("/1")).say(Server, OK2);
+        assert_eq!(talk.rows()[1], whole("GET /1", 200, 28, 40), "{end}");
+    }
+    // The server may go on with an earlier response in the midst of a head.
+    let mut talk = Talk::joined();
+    talk.say(Client, "PUT")
+        .say(Server, OK2)
+        .say(Client, " /1 HTTP/1.1\r\n\r\n")
+        .say(Server, OK2);
+    assert_eq!(talk.rows()[1], whole("PUT /1", 200, 19, 40));
+}
