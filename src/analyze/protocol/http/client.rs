@@ -234,6 +234,7 @@ impl HttpStitcher {
     pub(super) fn request_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
         let reason = reason(why);
         self.client.believe_body();
+        self.believe_kept_request();
         let lost_at = match &mut self.client.state {
             State::Length(left) if *left >= len => {
                 let left = *left - len;
@@ -272,8 +273,17 @@ impl HttpStitcher {
         self.doubt(reason);
     }
 
+    /// The rest of what was kept while lost does not come: it is the request that it looks like the beginning of.
+    fn believe_kept_request(&mut self) {
+        if matches!(self.client.state, State::Lost(_)) && parse::request_line(&self.client.buf) == Line::Whole {
+            self.client.state = State::Start;
+            self.open = false;
+        }
+    }
+
     /// No more comes of the head that has begun, if one has: what is there of it is the request.
-    pub(super) fn head_ended(&mut self, why: Incomplete, problem: &'static str, queue: &mut Queue) -> bool {
+    pub(super) fn request_head_ended(&mut self, why: Incomplete, problem: &'static str, queue: &mut Queue) -> bool {
+        self.believe_kept_request();
         if self.client.state != State::Start || self.client.buf.is_empty() {
             return false;
         }
@@ -283,7 +293,7 @@ impl HttpStitcher {
     }
 
     pub(super) fn client_end(&mut self, pos: u64, queue: &mut Queue) {
-        if self.head_ended(Incomplete::Malformed, HEAD_ENDED, queue) {
+        if self.request_head_ended(Incomplete::Malformed, HEAD_ENDED, queue) {
             self.request_ended(pos, queue);
         }
         match self.client.state {

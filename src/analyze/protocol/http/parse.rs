@@ -111,6 +111,13 @@ pub struct ResponseHead<'a> {
     pub framing: Framing,
 }
 
+impl ResponseHead<'_> {
+    /// It precedes the final response, and consumes no request (RFC 9110, 15.2).
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+}
+
 /// The longest method that is taken for one; the registry's longest has 17 bytes.
 const MAX_METHOD: usize = 24;
 

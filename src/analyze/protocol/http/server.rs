@@ -133,7 +133,7 @@ impl HttpStitcher {
     }
 
     pub(super) fn response(&mut self, here: u64, used: usize, head: &ResponseHead<'_>, queue: &mut Queue) -> Step {
-        let interim = (100..200).contains(&head.status) && head.status != 101;
+        let interim = head.is_interim();
         if interim && queue.waiting() == 0 && (self.force || self.doubt.is_some()) {
             self.skipped += used as u64;
             return Step::Used(used);
@@ -149,7 +149,6 @@ impl HttpStitcher {
             return Step::Hold;
         };
         if interim {
-            // RFC 9110, 15.2: it precedes the final response and consumes nothing.
             message.interim = head.status;
             return Step::Used(used);
         }
@@ -270,6 +269,7 @@ impl HttpStitcher {
     pub(super) fn response_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
         let reason = reason(why);
         self.server.believe_body();
+        self.believe_kept_response(queue);
         let start = match &mut self.server.state {
             State::Length(left) if *left >= len => {
                 let left = *left - len;
@@ -317,6 +317,9 @@ impl HttpStitcher {
         self.doubt(reason);
         if let Some(pos) = start {
             let start = if buf.is_empty() { pos } else { self.server.buf_pos };
+            if queue.waiting() == 0 && parse::response_prefix(&buf).status != 0 {
+                self.choose(queue);
+            }
             if queue.waiting() > 0 && why != Missing::Before {
                 cut_response(start, &buf, reason, HEAD_CUT, queue);
             } else {
@@ -327,8 +330,33 @@ impl HttpStitcher {
         self.fresh = 0;
     }
 
+    /// The rest of what was kept while lost does not come: it is the response that it looks like the beginning of, unless a
+    /// body may quote it.
+    fn believe_kept_response(&mut self, queue: &mut Queue) {
+        let inside = queue.awaiting().is_some_and(|exchange| exchange.response.begun);
+        let is_kept = parse::response_prefix(&self.server.buf).status != 0;
+        if matches!(self.server.state, State::Lost(_)) && is_kept && !inside {
+            self.server.state = State::Start;
+        }
+    }
+
+    /// No more comes of the head that has begun, if one has: what is there of it is the response.
+    pub(super) fn response_head_ended(&mut self, problem: &'static str, queue: &mut Queue) {
+        self.believe_kept_response(queue);
+        if self.server.state != State::Start || self.server.buf.is_empty() {
+            return;
+        }
+        let buf = std::mem::take(&mut self.server.buf);
+        let says_status = parse::response_prefix(&buf).status != 0;
+        if (queue.waiting() > 0 || says_status) && self.choose(queue) {
+            cut_response(self.server.buf_pos, &buf, Incomplete::ResponseCut, problem, queue);
+            give_up(queue, Incomplete::ResponseCut);
+        }
+    }
+
     pub(super) fn server_end(&mut self, pos: u64, queue: &mut Queue) {
         self.server.believe_body();
+        self.response_head_ended(HEAD_ENDED, queue);
         match self.server.state {
             State::UntilClose => self.response_ended(pos, queue),
             State::Length(_) | State::Chunked(_) => {
@@ -338,13 +366,6 @@ impl HttpStitcher {
                     exchange.mark(Incomplete::ResponseCut);
                 }
                 queue.answer_ended();
-            }
-            State::Start if !self.server.buf.is_empty() => {
-                let buf = std::mem::take(&mut self.server.buf);
-                if self.choose(queue) {
-                    cut_response(self.server.buf_pos, &buf, Incomplete::ResponseCut, HEAD_ENDED, queue);
-                    give_up(queue, Incomplete::ResponseCut);
-                }
             }
             State::Lost(lost) => self.response_lost(pos, lost, queue),
             State::Start | State::Ignore | State::Maybe(_) => {}
@@ -359,11 +380,15 @@ impl HttpStitcher {
 /// A response of which only the beginning of the head can be read; maybe nothing at all.
 fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str, queue: &mut Queue) {
     if let Some(exchange) = queue.awaiting() {
+        spoil(exchange, why, problem);
+        let head = parse::response_prefix(bytes);
+        if head.is_interim() {
+            http(exchange).interim = head.status;
+            return;
+        }
         exchange.response.start = here;
         exchange.response.begun = true;
         exchange.response.end = here + bytes.len() as u64;
-        spoil(exchange, why, problem);
-        let head = parse::response_prefix(bytes);
         let message = http(exchange);
         message.status = head.status;
         set(&mut message.content_type, head.content_type);

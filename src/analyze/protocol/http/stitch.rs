@@ -225,9 +225,12 @@ impl HttpStitcher {
         self.skipped
     }
 
-    /// The capture is over: a request of which too little is there to be an exchange so far becomes one.
+    /// The capture is over: messages of which too little is there to be an exchange so far become one.
     pub fn finish(&mut self, queue: &mut Queue) {
-        self.head_ended(Incomplete::NoResponse, HEAD_UNFINISHED, queue);
+        self.request_head_ended(Incomplete::NoResponse, HEAD_UNFINISHED, queue);
+        self.force = true;
+        self.response_head_ended(HEAD_UNFINISHED, queue);
+        self.force = false;
     }
 
     fn half(&mut self, from: Side) -> &mut Half {

@@ -460,3 +460,82 @@ fn what_was_kept_of_a_body_is_no_part_of_the_next_method() {
         .say(Server, OK2);
     assert_eq!(talk.rows()[1], whole("PUT /1", 200, 19, 40));
 }
+
+/// A packet capture with a snaplen of 96 bytes may hold nothing else of a connection.
+#[test]
+fn a_lone_head_that_is_cut_is_a_row_where_the_connection_was_joined() {
+    let response = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nSer";
+    let request = "PUT /a b HTTP/1.1\r\nHost: h\r\nX-Fi";
+    for end in ["hole", "end", "finish"] {
+        for (side, text) in [(Server, response), (Client, request)] {
+            for cut in 0..text.len() {
+                let mut talk = Talk::joined();
+                talk.say(side, &text[..cut]).say(side, &text[cut..]);
+                match end {
+                    "hole" => talk.lose(side, 1000, Missing::Unread),
+                    "end" => talk.end(side),
+                    _ => talk.finish(),
+                };
+                let exchanges = talk.all_exchanges();
+                assert_eq!(exchanges.len(), 1, "{end} {side:?} {cut}: {exchanges:?}");
+                let message = message(&exchanges[0]);
+                assert!(exchanges[0].incomplete.is_some());
+                let said = (
+                    message.method.as_str(),
+                    message.target.as_str(),
+                    message.host.as_str(),
+                    message.status,
+                );
+                match side {
+                    Client => assert_eq!(said, ("PUT", "/a b", "h", 0)),
+                    Server => assert_eq!((said, message.content_type.as_str()), (("", "", "", 200), "text/html")),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_head_is_not_believed_where_a_body_may_quote_it() {
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1"))
+        .say(Server, CHUNKED)
+        .lose(Server, 500, Missing::Lost)
+        .say(Server, "HTTP/1.1 404 quoted\r\nX-Fi")
+        .lose(Server, 500, Missing::Lost)
+        .say(Client, get("/2"))
+        .say(Server, OK2);
+    let rows = talk.rows();
+    assert_eq!((rows[0].status, rows[0].incomplete), (200, Some(Incomplete::Gap)));
+    assert_eq!((rows[1].what.as_str(), rows[1].status, rows.len()), ("GET /2", 200, 2));
+}
+
+#[test]
+fn a_cut_interim_response_is_not_the_final_one() {
+    for text in ["HTTP/1.1 100 Continue\r\nX-Fi", "HTTP/1.1 103 Early"] {
+        for why in [Missing::Lost, Missing::Unread] {
+            let mut talk = Talk::new();
+            talk.say(
+                Client,
+                "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+            )
+            .say(Server, text)
+            .lose(Server, 10, why)
+            .say(Client, "up");
+            assert!(talk.rows().is_empty(), "the final response is still to come");
+            let exchanges = talk.say(Server, OK2).exchanges();
+            assert_eq!(
+                (message(&exchanges[0]).status, row(&exchanges[0]).response),
+                (200, Some(40))
+            );
+            assert_eq!(message(&exchanges[0]).interim, text[9..12].parse::<u16>().unwrap());
+        }
+        let mut talk = Talk::new();
+        talk.say(Client, get("/")).say(Server, text);
+        let rows = talk.all();
+        assert_eq!(
+            (rows.len(), rows[0].status, rows[0].incomplete),
+            (1, 0, Some(Incomplete::ResponseCut))
+        );
+    }
+}

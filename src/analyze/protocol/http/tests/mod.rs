@@ -94,16 +94,26 @@ impl Talk {
         self.exchanges().iter().map(row).collect()
     }
 
+    pub fn finish(&mut self) -> &mut Self {
+        self.stitcher.finish(&mut self.queue);
+        self
+    }
+
     /// Rows after both ends.
     pub fn all(&mut self) -> Vec<Row> {
+        self.all_exchanges().iter().map(row).collect()
+    }
+
+    /// Exchanges after both ends.
+    pub fn all_exchanges(&mut self) -> Vec<Exchange> {
         self.end(Client).end(Server);
-        let rows = self.rows();
+        let exchanges = self.exchanges();
         assert!(
             self.queue.is_empty(),
             "an end finishes every exchange: {:?}",
             self.queue
         );
-        rows
+        exchanges
     }
 
     pub fn messages(&mut self) -> Vec<HttpMessage> {
