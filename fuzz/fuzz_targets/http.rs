@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use masdeepflow::analyze::exchange::{Queue, Side};
 use masdeepflow::analyze::protocol::detect;
 use masdeepflow::analyze::protocol::http::HttpStitcher;
-use masdeepflow::analyze::protocol::{Missing, Stitcher, Verdict};
+use masdeepflow::analyze::protocol::{Missing, Sent, Stitcher, Verdict};
 use masdeepflow::analyze::template;
 
 fuzz_target!(|input: &[u8]| {
@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
         if act >> 1 & 7 != 2 {
             *pos += len as u64;
         }
-        detect::guess(bytes, rest, joined);
+        detect::guess(Some(Sent::whole(bytes)), Some(Sent::whole(rest)), joined);
         while queue.oldest().is_some_and(|exchange| exchange.is_finished()) {
             if let Some(exchange) = queue.take() {
                 assert!(exchange.request.start <= exchange.request.end);

@@ -4,9 +4,9 @@
 use libfuzzer_sys::fuzz_target;
 use masdeepflow::analyze::exchange::{Exchange, Message, Queue, Side};
 use masdeepflow::analyze::protocol::mysql::{
-    MysqlStitcher, STATEMENT_LIMIT, digest, fingerprint, looks_like_command, looks_like_greeting,
+    MysqlStitcher, STATEMENT_LIMIT, digest, fingerprint, is_joined, looks_like_greeting,
 };
-use masdeepflow::analyze::protocol::{Missing, Stitcher, Verdict};
+use masdeepflow::analyze::protocol::{Missing, Sent, Stitcher, Verdict};
 
 // Steps of: one byte of kind (bit 0 side, bits 1-2 hole, bit 3 settle), one byte of length, so many bytes.
 fuzz_target!(|data: &[u8]| {
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
             0 | 1 => {
                 let (bytes, next) = after.split_at(len.min(after.len()));
                 rest = next;
-                looks_like_command(bytes);
+                is_joined(Sent::whole(bytes), Sent::whole(rest));
                 looks_like_greeting(bytes);
                 let verdict = stitcher.bytes(side, *at, bytes, &mut queue);
                 *at += bytes.len() as u64;

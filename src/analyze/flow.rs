@@ -4,6 +4,7 @@
 //! has it read; everybody who shows it adds the time at which it was seen there. So a connection is parsed once,
 //! what one end lost the other end may still have, and the two views of an exchange are joined by construction.
 
+mod detection;
 mod straight;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ mod tests;
 use straight::Straight;
 
 use super::exchange::{Exchange, Incomplete, Queue, Seen, Side, Span, View};
-use super::protocol::detect::{self, Guess};
+use super::protocol::detect;
 use super::protocol::http::HttpStitcher;
 use super::protocol::mysql::MysqlStitcher;
 use super::protocol::{Missing, Stitcher, Verdict, WholeMessages};
@@ -23,10 +24,6 @@ pub const OBSERVERS: usize = 3;
 /// The observer that is nobody's end.
 pub const WIRE: usize = 2;
 
-/// Segments kept until the protocol is known.
-const MAX_UNDETECTED: usize = 32;
-/// Segments of a connection joined in its middle that may pass before it counts as not understood.
-const MAX_JOIN_TRIES: u32 = 256;
 /// Segments remembered that belong to no exchange yet; the last ones, when there are more.
 const MAX_UNPLACED: usize = 64;
 /// Finished exchanges that may wait for an observer to catch up.
@@ -66,8 +63,8 @@ enum Speaks {
     Http(Box<HttpStitcher>),
     Mysql(Box<MysqlStitcher>),
     Other,
-    /// The first bytes are of no protocol that is read, and only this end has spoken: a server of HTTP may have been
-    /// sent something else (TLS, noise), and answers that with 400.
+    /// What this end said is of no protocol that is known, and the other is still to speak: a server of HTTP answers noise
+    /// with 400, and where the server speaks first the client may say more.
     Foreign(usize),
 }
 
@@ -336,6 +333,7 @@ impl Flow {
             self.unread_bytes += fresh.len.saturating_sub(fresh.payload.len() as u64);
             match self.speaks {
                 Speaks::Undetected => self.undetected(sender, &fresh),
+                Speaks::Foreign(first) if first != sender => self.undetected(sender, &fresh),
                 _ => self.utter(sender, &fresh),
             }
         }
@@ -354,22 +352,9 @@ impl Flow {
         let verdict = match &mut self.speaks {
             Speaks::Http(stitcher) => stitcher.bytes(side, pos, bytes, &mut self.queue),
             Speaks::Mysql(stitcher) => stitcher.bytes(side, pos, bytes, &mut self.queue),
-            Speaks::Foreign(first) if sender != *first => return self.answer_to_foreign(sender, pos, bytes),
             Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => return,
         };
         self.heed(verdict);
-    }
-
-    /// The first that the other end says to bytes that are no request.
-    fn answer_to_foreign(&mut self, sender: usize, pos: u64, bytes: &[u8]) {
-        self.speaks = Speaks::Other;
-        if detect::is_response(bytes) {
-            self.client = Some(1 - sender);
-            self.protocol = "http";
-            self.why = "";
-            self.speaks = Speaks::Http(Box::new(HttpStitcher::after_foreign()));
-            self.bytes(sender, pos, bytes);
-        }
     }
 
     fn missing(&mut self, sender: usize, pos: u64, len: u64, why: Missing) {
@@ -379,6 +364,7 @@ impl Flow {
             Speaks::Mysql(stitcher) => stitcher.missing(side, pos, len, why, &mut self.queue),
             Speaks::Undetected => {
                 // What was kept stands before the gap; a beginning can only be found after it.
+                self.undetected.retain(|(end, _)| *end != sender);
                 self.joined = true;
                 return;
             }
@@ -397,98 +383,6 @@ impl Flow {
                 self.protocol = detect::word(why);
             }
         }
-    }
-
-    /// Tries to tell the protocol from what is there so far.
-    fn undetected(&mut self, sender: usize, segment: &Segment<'_>) {
-        let mut prefixes: [Vec<u8>; 2] = Default::default();
-        for (end, held) in &self.undetected {
-            prefixes[*end].extend_from_slice(held.segment().payload);
-        }
-        let guess = if self.undetected.is_empty() {
-            let mut ends: [&[u8]; 2] = [&[], &[]];
-            ends[sender] = segment.payload;
-            self.guess(ends)
-        } else {
-            prefixes[sender].extend_from_slice(segment.payload);
-            self.guess([&prefixes[0], &prefixes[1]])
-        };
-        match guess {
-            (_, Guess::More) if self.undetected.len() < MAX_UNDETECTED => {
-                self.undetected.push((sender, Held::new(segment)));
-            }
-            (client, Guess::Http) => {
-                let mut stitcher = self.spare.http.take().unwrap_or_default();
-                stitcher.begin(self.joined);
-                self.speaks = Speaks::Http(stitcher);
-                self.spare
-                    .http_exchange
-                    .take()
-                    .into_iter()
-                    .for_each(|one| self.queue.recycle(one));
-                self.settled_on(client, "http", sender, segment);
-            }
-            (client, Guess::Mysql) => {
-                let mut stitcher = self.spare.mysql.take().unwrap_or_default();
-                *stitcher = MysqlStitcher::new(self.joined);
-                self.speaks = Speaks::Mysql(stitcher);
-                self.spare
-                    .mysql_exchange
-                    .take()
-                    .into_iter()
-                    .for_each(|one| self.queue.recycle(one));
-                self.settled_on(client, "mysql", sender, segment);
-            }
-            (_, Guess::Other(_) | Guess::More) if self.joined && self.join_tries < MAX_JOIN_TRIES => {
-                // A body may be long: it counts once, whatever its segments.
-                if self.join_sender != sender {
-                    self.join_sender = sender;
-                    self.join_tries += 1;
-                }
-                self.undetected.clear();
-                self.why = "started before capture";
-            }
-            (_, Guess::Other(why)) => self.not_understood(why, sender),
-            (_, Guess::More) => self.not_understood("unknown protocol", sender),
-        }
-    }
-
-    fn not_understood(&mut self, why: &'static str, sender: usize) {
-        let first = !self.joined && self.undetected.iter().all(|(end, _)| *end == sender);
-        self.speaks = if first && self.client.is_none_or(|client| client == sender) {
-            Speaks::Foreign(sender)
-        } else {
-            Speaks::Other
-        };
-        self.protocol = detect::word(why);
-        self.why = why;
-        self.undetected = Vec::new();
-    }
-
-    /// What it looks like, and who would be the client then.
-    fn guess(&self, ends: [&[u8]; 2]) -> (usize, Guess) {
-        if let Some(client) = self.client {
-            return (client, detect::guess(ends[client], ends[1 - client], self.joined));
-        }
-        let first = detect::guess(ends[0], ends[1], self.joined);
-        match first {
-            Guess::Http | Guess::Mysql => (0, first),
-            _ => match detect::guess(ends[1], ends[0], self.joined) {
-                second @ (Guess::Http | Guess::Mysql) => (1, second),
-                Guess::More => (0, Guess::More),
-                Guess::Other(_) => (0, first),
-            },
-        }
-    }
-
-    fn settled_on(&mut self, client: usize, protocol: &'static str, sender: usize, segment: &Segment<'_>) {
-        self.client = Some(client);
-        self.protocol = protocol;
-        self.why = "";
-        for (end, held) in std::mem::take(&mut self.undetected) {
-            self.utter(end, &held.segment());
-        }
-        self.utter(sender, segment);
     }
 
     /// Gives the protocol the bytes of a segment, none of which it has had, and says what of it nobody read.
@@ -626,13 +520,16 @@ impl Flow {
                 view.times().into_iter().for_each(|time| note(observer, time));
             }
         }
-        if matches!(self.speaks, Speaks::Other | Speaks::Foreign(_)) {
+        if matches!(self.speaks, Speaks::Other) {
             return oldest;
         }
         let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
         self.streams.iter().flat_map(Stream::held).for_each(&mut segment);
         self.undetected.iter().for_each(|(_, held)| segment(held.segment()));
-        self.unplaced.iter().for_each(|(_, early)| segment(*early));
+        // What nobody understood is a part of no exchange.
+        if !matches!(self.speaks, Speaks::Foreign(_)) {
+            self.unplaced.iter().for_each(|(_, early)| segment(*early));
+        }
         oldest
     }
 

@@ -1,117 +1,87 @@
 //! Which protocol a connection speaks, from its first bytes; never from its port alone.
 //!
 //! Pure functions over the beginnings of both directions. HTTP and MySQL are what the analyzer reads; the others are
-//! recognised to say why a connection yields no exchanges, and only where a few bytes make sure.
+//! recognised to say why a connection yields no exchanges.
 
+use super::Sent;
 use super::http::parse::{self, Line};
 use super::mysql;
+use super::recognise::{self, Named};
+
+pub use super::recognise::word;
 
 /// What the first bytes of a connection look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guess {
     Http,
     Mysql,
-    /// Something else; the text goes into the `why` column.
+    /// Something else that has this name.
     Other(&'static str),
     /// Too few bytes to tell.
     More,
+    /// Nothing that is known.
+    Unknown,
 }
 
-/// The word in the `protocol` column for what a connection was recognised as, or went over to; empty for the unknown.
-pub fn word(name: &str) -> &'static str {
-    match name {
-        "TLS" => "tls",
-        "HTTP/2" => "http2",
-        "SSH" => "ssh",
-        "AMQP" => "amqp",
-        "PostgreSQL" => "postgresql",
-        "Redis" => "redis",
-        "MongoDB" => "mongodb",
-        "MQTT" => "mqtt",
-        "SMTP" => "smtp",
-        "NATS" => "nats",
-        _ => "",
+impl Guess {
+    /// It will not change with more bytes.
+    pub fn is_sure(self) -> bool {
+        matches!(self, Guess::Http | Guess::Mysql | Guess::Other(_))
     }
 }
-
-/// Whether a server's first bytes are a response of HTTP: the answer to a request that was none.
-pub fn is_response(server: &[u8]) -> bool {
-    of_server(server, false) == Guess::Http
-}
-
-/// A name, and whether bytes begin like it; `None` when they are too few to tell.
-type Rule = (&'static str, fn(&[u8]) -> Option<bool>);
-
-const UNKNOWN: &str = "unknown protocol";
-
-/// With so many bytes of one side every rule below can decide (start lines apart, which may be longer).
-const ENOUGH: usize = 32;
 
 /// The beginning of a request line that is so long needs no end to be believed.
 const MAX_TARGET: usize = 1024;
 
-/// Tells the protocol from the first bytes that each side sent; either may be empty. `joined` says that these are not
-/// the first bytes of the connection.
-pub fn guess(client: &[u8], server: &[u8], joined: bool) -> Guess {
-    let request = of_client(client, joined);
-    if matches!(request, Guess::Http | Guess::Mysql | Guess::Other(_)) && request != Guess::Other(UNKNOWN) {
+/// Tells the protocol from what each side sent; either may be silent so far, and of either it may be known already that it
+/// says nothing (`None`). `joined` says that these are not the first bytes of the connection.
+pub fn guess(client: Option<Sent<'_>>, server: Option<Sent<'_>>, joined: bool) -> Guess {
+    let request = client.map_or(Guess::Unknown, |sent| of_client(sent, joined));
+    if request.is_sure() {
         return request;
     }
-    let response = of_server(server, joined);
-    match (request, response) {
-        (_, Guess::Http | Guess::Mysql) => response,
-        (_, Guess::Other(name)) if name != UNKNOWN => response,
-        // One side may be silent for long, or be the one that was not understood.
-        (Guess::Other(_), _) if !client.is_empty() && (server.is_empty() || response != Guess::More) => request,
-        (_, Guess::Other(_)) if client.is_empty() => response,
-        (Guess::Other(_), Guess::Other(_)) => response,
+    let response = server.map_or(Guess::Unknown, |sent| of_server(sent, joined));
+    if response.is_sure() {
+        return response;
+    }
+    let is_mysql = match (client, server) {
+        (Some(client), server) if joined && client.len > 0 => mysql::is_joined(client, server.unwrap_or_default()),
+        _ => Some(false),
+    };
+    let is_silent = |sent: Option<Sent<'_>>| sent.is_none_or(|sent| sent.len == 0);
+    match (is_mysql, request, response) {
+        (Some(true), ..) => Guess::Mysql,
+        (None, ..) => Guess::More,
+        // What is said after this belongs to something else.
+        (_, Guess::Unknown, Guess::Unknown) => Guess::Unknown,
+        (_, Guess::Unknown, _) if is_silent(server) => Guess::Unknown,
+        (_, _, Guess::Unknown) if is_silent(client) => Guess::Unknown,
         _ => Guess::More,
     }
 }
 
-fn of_client(bytes: &[u8], joined: bool) -> Guess {
-    if bytes.is_empty() {
+fn of_client(sent: Sent<'_>, joined: bool) -> Guess {
+    if sent.len == 0 {
         return Guess::More;
     }
+    let bytes = sent.bytes;
     // RFC 9112, 2.2: empty lines before the request line.
-    let text = bytes.trim_ascii_start();
-    if text.len() < bytes.len()
-        && !bytes[..bytes.len() - text.len()]
-            .iter()
-            .all(|b| matches!(b, b'\r' | b'\n'))
-    {
-        // White space of another kind: no request.
-    } else if let Some(guess) = request(text, joined) {
+    let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    if let Some(guess) = request(&bytes[blank..], joined) {
         return guess;
     }
+    // In a connection seen from its start the server speaks first, and the client's first packet is no command.
     if !joined && mysql::looks_like_login(bytes) {
         return Guess::Mysql;
     }
-    // In a connection seen from its start the server speaks first, and the client's first packet is no command.
-    if joined && mysql::looks_like_command(bytes) {
-        return Guess::Mysql;
-    }
-    // Some servers read the four bytes of a packet header alone (sequence id 0: a command follows).
-    if joined && matches!(bytes, [_, _, _, 0]) {
-        return Guess::More;
-    }
-    let known: [Rule; 8] = [
-        ("TLS", tls),
-        ("SSH", |bytes| prefix(bytes, b"SSH-")),
-        ("AMQP", |bytes| prefix(bytes, b"AMQP")),
-        ("PostgreSQL", postgres_startup),
-        ("Redis", redis_command),
-        ("MongoDB", mongodb),
-        ("MQTT", mqtt_connect),
-        ("SMTP", |bytes| either(prefix(bytes, b"EHLO "), prefix(bytes, b"HELO "))),
-    ];
-    first_of(bytes, &known)
+    named(recognise::of_client(sent))
 }
 
-fn of_server(bytes: &[u8], joined: bool) -> Guess {
-    if bytes.is_empty() {
+fn of_server(sent: Sent<'_>, joined: bool) -> Guess {
+    if sent.len == 0 {
         return Guess::More;
     }
+    let bytes = sent.bytes;
     match parse::response(bytes) {
         parse::Parsed::Whole(..) => return Guess::Http,
         // A status line is enough; the rest of the head may be cut by the snaplen.
@@ -120,20 +90,26 @@ fn of_server(bytes: &[u8], joined: bool) -> Guess {
         parse::Parsed::Wrong(_) => {}
     }
     // Of all that a server sends, only the greeting has sequence id 0.
-    if mysql::looks_like_greeting(bytes) {
+    let is_greeting = match joined {
+        true => mysql::is_greeting(sent),
+        false => mysql::looks_like_greeting(bytes),
+    };
+    if is_greeting {
         return Guess::Mysql;
     }
-    // A packet header of MySQL that was written alone.
-    if !joined && bytes.len() < 5 && bytes.get(2..).is_none_or(|rest| rest.iter().all(|b| *b == 0)) {
-        return Guess::More;
+    match named(recognise::of_server(sent)) {
+        // A packet header of MySQL that was written alone.
+        Guess::Unknown if !joined && bytes.len() < 5 && bytes.iter().skip(2).all(|b| *b == 0) => Guess::More,
+        guess => guess,
     }
-    let known: [Rule; 4] = [
-        ("TLS", tls),
-        ("SSH", |bytes| prefix(bytes, b"SSH-")),
-        ("NATS", |bytes| prefix(bytes, b"INFO {")),
-        ("MongoDB", mongodb),
-    ];
-    first_of(bytes, &known)
+}
+
+fn named(named: Named) -> Guess {
+    match named {
+        Named::As(name) => Guess::Other(name),
+        Named::More => Guess::More,
+        Named::No => Guess::Unknown,
+    }
 }
 
 /// `None`: no request of HTTP, in any version.
@@ -159,134 +135,20 @@ fn request(text: &[u8], joined: bool) -> Option<Guess> {
     }
 }
 
-/// The first rule that says yes; `More` when one may still.
-fn first_of(bytes: &[u8], known: &[Rule]) -> Guess {
-    let mut undecided = false;
-    for (name, rule) in known {
-        match rule(bytes) {
-            Some(true) => return Guess::Other(name),
-            Some(false) => {}
-            None => undecided = true,
-        }
-    }
-    if undecided && bytes.len() < ENOUGH {
-        Guess::More
-    } else {
-        Guess::Other(UNKNOWN)
-    }
-}
-
-fn either(a: Option<bool>, b: Option<bool>) -> Option<bool> {
-    match (a, b) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (Some(false), Some(false)) => Some(false),
-        _ => None,
-    }
-}
-
-/// Whether `bytes` begins with `start`; `None` when it is too short and agrees so far.
-fn prefix(bytes: &[u8], start: &[u8]) -> Option<bool> {
-    let n = bytes.len().min(start.len());
-    match bytes[..n] == start[..n] {
-        false => Some(false),
-        true => (n == start.len()).then_some(true),
-    }
-}
-
-/// A TLS record (RFC 8446, 5.1): content type 20 to 23, version 3.0 to 3.4, length up to 2^14 + 2048; a handshake
-/// record begins with a message of a known type.
-fn tls(bytes: &[u8]) -> Option<bool> {
-    let plausible = bytes.iter().take(3).enumerate().all(|(at, byte)| match at {
-        0 => (20..=23).contains(byte),
-        1 => *byte == 3,
-        _ => *byte <= 4,
-    });
-    match bytes {
-        _ if !plausible => Some(false),
-        [kind, _, _, high, low, first, ..] => {
-            let len = u16::from_be_bytes([*high, *low]);
-            let message = *kind != 22 || matches!(first, 1 | 2 | 4 | 11 | 12 | 14 | 16 | 20);
-            Some(len > 0 && len <= (1 << 14) + 2048 && message)
-        }
-        _ => None,
-    }
-}
-
-/// StartupMessage, SSLRequest, GSSENCRequest, CancelRequest of the PostgreSQL protocol 3.
-fn postgres_startup(bytes: &[u8]) -> Option<bool> {
-    if bytes.iter().take(2).any(|b| *b != 0) {
-        return Some(false);
-    }
-    let [0, 0, len @ .., a, b, c, d] = bytes.get(..8)? else {
-        return Some(false);
-    };
-    let len = len.iter().fold(0u16, |n, b| n << 8 | u16::from(*b));
-    let code = u32::from_be_bytes([*a, *b, *c, *d]);
-    Some(len >= 8 && matches!(code, 0x0003_0000 | 0x0003_0002 | 80_877_102 | 80_877_103 | 80_877_104))
-}
-
-/// An array of bulk strings, as every Redis client sends it: `*2\r\n$3\r\n`.
-fn redis_command(bytes: &[u8]) -> Option<bool> {
-    let mut rest = bytes;
-    for mark in [b'*', b'$'] {
-        match rest.split_first() {
-            None => return None,
-            Some((first, more)) if *first == mark => rest = more,
-            Some(_) => return Some(false),
-        }
-        let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-        if digits > 9 {
-            return Some(false);
-        }
-        match (digits, &rest[digits..]) {
-            (0, []) | (_, [] | [b'\r']) => return None,
-            (1.., [b'\r', b'\n', more @ ..]) => rest = more,
-            _ => return Some(false),
-        }
-    }
-    Some(true)
-}
-
-/// A MongoDB message header with OP_MSG, OP_QUERY, OP_REPLY or OP_COMPRESSED, and a length that fits it.
-fn mongodb(bytes: &[u8]) -> Option<bool> {
-    let Some([a, b, c, d, .., e, f, g, h]) = bytes.get(..16) else {
-        // The highest byte of a length below 48 MB.
-        return if bytes.get(3).is_some_and(|high| *high > 2) {
-            Some(false)
-        } else {
-            None
-        };
-    };
-    let len = u32::from_le_bytes([*a, *b, *c, *d]);
-    let code = u32::from_le_bytes([*e, *f, *g, *h]);
-    Some((16..=48_000_000).contains(&len) && matches!(code, 1 | 2004 | 2012 | 2013))
-}
-
-/// CONNECT of MQTT 3.1, 3.1.1 and 5.
-fn mqtt_connect(bytes: &[u8]) -> Option<bool> {
-    match bytes {
-        [0x10, rest @ ..] => {
-            let sizes = rest.iter().take_while(|b| **b & 0x80 != 0).count() + 1;
-            match rest.get(sizes..) {
-                _ if sizes > 4 => Some(false),
-                Some(name) => either(prefix(name, b"\x00\x04MQTT"), prefix(name, b"\x00\x06MQIsdp")),
-                None => None,
-            }
-        }
-        _ => Some(false),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn both(client: &[u8], server: &[u8], joined: bool) -> Guess {
+        guess(Some(Sent::whole(client)), Some(Sent::whole(server)), joined)
+    }
+
     fn client(bytes: impl AsRef<[u8]>) -> Guess {
-        guess(bytes.as_ref(), b"", false)
+        both(bytes.as_ref(), b"", false)
     }
 
     fn server(bytes: impl AsRef<[u8]>) -> Guess {
-        guess(b"", bytes.as_ref(), false)
+        both(b"", bytes.as_ref(), false)
     }
 
     #[test]
@@ -306,14 +168,14 @@ mod tests {
             Guess::Http,
             "a target longer than the snaplen"
         );
-        assert_eq!(guess(b"GET /old\r\n", b"", true), Guess::Other(UNKNOWN));
+        assert_eq!(both(b"GET /old\r\n", b"", true), Guess::Unknown);
     }
 
     #[test]
     fn http_from_the_server() {
         assert_eq!(server("HTTP/1.1 200 OK\r\nServer"), Guess::Http);
         assert_eq!(server("HTTP/1.0 4"), Guess::More);
-        assert_eq!(guess(b"end of a body", b"HTTP/1.1 200 OK\r\n", true), Guess::Http);
+        assert_eq!(both(b"end of a body", b"HTTP/1.1 200 OK\r\n", true), Guess::Http);
     }
 
     /// Only one direction was captured.
@@ -324,7 +186,7 @@ mod tests {
         login.extend_from_slice(b"root\0\0mysql_native_password\0");
         assert_eq!(client(&login), Guess::Mysql);
         login[20] = 1;
-        assert_eq!(client(&login), Guess::Other(UNKNOWN));
+        assert_eq!(client(&login), Guess::Unknown);
     }
 
     #[test]
@@ -344,23 +206,126 @@ mod tests {
             (b"AMQP\x00\x00\x09\x01", "AMQP"),
             (b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04test", "MQTT"),
             (
-                b"\x3a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\xdd\x07\x00\x00\x00\x00\x00\x00",
+                b"\x3a\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\x25\0\0\0\x01",
                 "MongoDB",
             ),
             (b"EHLO mail.example.org\r\n", "SMTP"),
+            (b"CONNECT {\"verbose\":false}\r\n", "NATS"),
         ] {
             assert_eq!(client(bytes), Guess::Other(name), "{bytes:?}");
+            assert_eq!(both(bytes, b"", true), Guess::Other(name), "joined: {bytes:?}");
         }
         assert_eq!(server(b"SSH-2.0-OpenSSH_9.2p1\r\n"), Guess::Other("SSH"));
         assert_eq!(server(b"INFO {\"server_id\":\"x\"}"), Guess::Other("NATS"));
         assert_eq!(server(b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76"), Guess::Other("TLS"));
     }
 
+    /// gRPC servers send SETTINGS before the client says a word.
+    #[test]
+    fn the_settings_of_a_server_are_http2() {
+        for frames in [
+            &b"\0\0\x06\x04\0\0\0\0\0\0\x05\0\0\x40\0"[..],
+            b"\0\0\0\x04\0\0\0\0\0",
+            b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\x04\0\x10\0\0\0\x06\0\x01\0\0\0\0\x04\x08\0\0\0\0\0\0\x0f\0\x01",
+        ] {
+            for cut in 1..frames.len() {
+                assert!(
+                    !matches!(server(&frames[..cut]), Guess::Unknown | Guess::Mysql),
+                    "{cut}"
+                );
+            }
+            assert_eq!(server(frames), Guess::Other("HTTP/2"));
+        }
+    }
+
+    /// What one side says may be of no known protocol, and what the other answers may.
+    #[test]
+    fn both_directions_are_asked() {
+        let banner = b"220 mail.example.org ready\r\n";
+        assert_eq!(server(banner), Guess::Unknown);
+        assert_eq!(both(b"EHLO a\r\n", banner, false), Guess::Other("SMTP"));
+        assert_eq!(server(b"220-mx ESMTP Postfix\r\n"), Guess::Other("SMTP"));
+        assert_eq!(both(b"PING\r\n", b":1\r\n", false), Guess::Other("Redis"));
+        assert_eq!(
+            both(b"PING\r\n", b"+OK\r\n$5\r\nhello\r\n", false),
+            Guess::Other("Redis")
+        );
+        assert_eq!(both(b"\0\x01", b"\0\0\0\x04", false), Guess::More, "too little of both");
+        assert_eq!(
+            guess(None, Some(Sent::whole(b"HTTP/1.1 400 Bad\r\n")), false),
+            Guess::Http
+        );
+        assert_eq!(guess(None, Some(Sent::whole(&[7; 40])), false), Guess::Unknown);
+    }
+
+    /// As they stand in the middle of a connection.
+    #[test]
+    fn messages_are_named_where_the_connection_was_joined() {
+        let record = [&b"\x17\x03\x03\x00\xfa"[..], &[0xaa; 250]].concat();
+        let records = [&record[..], &b"\x15\x03\x03\x00\x1a"[..], &[0xbb; 26]].concat();
+        let header_frame = b"\0\0\x02\x01\x04\0\0\0\x07\x88\x84";
+        let data = [
+            &b"\0\0\x05\0\0\0\0\0\x07\0\0\0\0\0"[..],
+            b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x0e",
+        ]
+        .concat();
+        let publish = b"\x01\0\x01\0\0\0\x0c\0\x3c\0\x28\0\0\0\x03key\0\xce";
+        let reply = b"\x24\0\0\0\x08\0\0\0\x08\0\0\0\x01\0\0\0\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let rows = b"T\0\0\0\x06\0\0C\0\0\0\x0dSELECT 4\0Z\0\0\0\x05I";
+        let extended = b"P\0\0\0\x09\0x\0\0\0B\0\0\0\x0c\0\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+        for (client, server, name) in [
+            (&record[..], &b""[..], "TLS"),
+            (b"", &records, "TLS"),
+            (header_frame, b"", "HTTP/2"),
+            (b"", &data, "HTTP/2"),
+            (publish, b"", "AMQP"),
+            (b"", b"\x08\0\0\0\0\0\0\xce", "AMQP"),
+            (
+                b"\0\0\0\x18\x02\0\0\0\0\x53\x14\xc0\x0b\x03\x43\x43\x40\x41\x40\x40\x40\x40\x40\x40",
+                b"",
+                "AMQP",
+            ),
+            (b"", reply, "MongoDB"),
+            (b"Q\0\0\0\x18select * from test;\0", b"", "PostgreSQL"),
+            (extended, b"", "PostgreSQL"),
+            (b"", rows, "PostgreSQL"),
+            (b"", b"$5\r\nhello\r\n", "Redis"),
+            (b"", b"*2\r\n:1\r\n$-1\r\n", "Redis"),
+            (b"\x30\x07\0\x03a/bhi", b"", "MQTT"),
+            (b"\x82\x08\0\x01\0\x03a/b\x01", b"", "MQTT"),
+        ] {
+            assert_eq!(both(client, server, true), Guess::Other(name), "{client:?} {server:?}");
+            let longer = |bytes: &[u8]| match bytes {
+                [] => Vec::new(),
+                _ => [bytes, b"\xff"].concat(),
+            };
+            let guess = both(&longer(client), &longer(server), true);
+            assert!(
+                matches!(guess, Guess::Unknown | Guess::More),
+                "they end where the segment does: {client:?} {server:?}"
+            );
+        }
+    }
+
+    /// PPTP was called MongoDB; the others were read as commands of MySQL.
+    #[test]
+    fn what_has_no_name_gets_none() {
+        let pptp = b"\0\x9c\0\x01\x1a\x2b\x3c\x4d\0\x01\0\0\x01\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0\0Cisco";
+        let smb2 = b"\0\0\0\x48\xfeSMB\x40\0\x01\0\0\0\0\0\x0d\0\x01\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0";
+        let bitcoin = b"\xf9\xbe\xb4\xd9ping\0\0\0\0\0\0\0\0\x08\0\0\0\x12\x34\x56\x78\x01\x02\x03\x04\x05\x06\x07\x08";
+        for bytes in [&pptp[..], smb2, bitcoin] {
+            for joined in [false, true] {
+                assert_eq!(both(bytes, b"", joined), Guess::Unknown, "{bytes:?}");
+                assert_eq!(both(bytes, bytes, joined), Guess::Unknown, "{bytes:?}");
+            }
+        }
+    }
+
     #[test]
     fn noise_is_unknown() {
         for bytes in [&b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f"[..], b"hello world, how do you do today, my friend?\n", b"user=admin&password=x&button=send&remember=1"] {
-            assert_eq!(client(bytes), Guess::Other(UNKNOWN), "{bytes:?}");
-            assert_eq!(server(bytes), Guess::Other(UNKNOWN), "{bytes:?}");
+            assert_eq!(client(bytes), Guess::Unknown, "{bytes:?}");
+            assert_eq!(server(bytes), Guess::Unknown, "{bytes:?}");
         }
     }
 
@@ -388,20 +353,20 @@ mod tests {
             b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
         ] {
             for cut in 0..bytes.len() {
-                assert_ne!(client(&bytes[..cut]), Guess::Other(UNKNOWN), "{:?}", &bytes[..cut]);
+                assert_ne!(client(&bytes[..cut]), Guess::Unknown, "{:?}", &bytes[..cut]);
             }
         }
     }
 
     #[test]
     fn two_silent_sides_say_nothing() {
-        assert_eq!(guess(b"", b"", false), Guess::More);
+        assert_eq!(both(b"", b"", false), Guess::More);
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_do_no_harm(client: Vec<u8>, server: Vec<u8>, joined: bool) {
-            guess(&client, &server, joined);
+            both(&client, &server, joined);
         }
     }
 }

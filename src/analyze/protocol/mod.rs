@@ -6,8 +6,36 @@
 pub mod detect;
 pub mod http;
 pub mod mysql;
+mod recognise;
 
 use super::exchange::{Exchange, Queue, Side};
+
+/// What one end sent from some point on, as far as it was given so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent<'a> {
+    /// The bytes, up to the first that was not captured.
+    pub bytes: &'a [u8],
+    /// How many bytes were sent, captured or not.
+    pub len: u64,
+}
+
+impl<'a> Sent<'a> {
+    /// Bytes of which all were captured.
+    pub fn whole(bytes: &'a [u8]) -> Self {
+        Sent {
+            bytes,
+            len: bytes.len() as u64,
+        }
+    }
+
+    /// What comes after so many bytes.
+    pub fn from(self, at: usize) -> Self {
+        Sent {
+            bytes: self.bytes.get(at..).unwrap_or_default(),
+            len: self.len.saturating_sub(at as u64),
+        }
+    }
+}
 
 /// Why bytes of a stream are not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -212,12 +212,10 @@ impl HttpStitcher {
         }
     }
 
-    /// A connection whose client began with bytes that are no request, to which the server answers all the same.
-    pub fn after_foreign() -> Self {
-        let mut stitcher = Self::default();
-        stitcher.client.lose(Incomplete::Malformed, false);
-        stitcher.doubt = Some(Incomplete::Malformed);
-        stitcher
+    /// The client began with bytes that are no request, to which the server answers all the same.
+    pub fn after_foreign(&mut self) {
+        self.client.lose(Incomplete::Malformed, false);
+        self.doubt = Some(Incomplete::Malformed);
     }
 
     /// Bytes that belong to no message that was understood.

@@ -97,28 +97,36 @@ fn skip_value(f: &mut Fields<'_>, kind: u8) -> Option<()> {
     f.take(n).map(|_| ())
 }
 
-/// Whether a client's bytes begin with a command packet, plain or in a compressed frame. At least 5 bytes are needed
-/// for a yes; more make it surer.
-pub fn looks_like_command(bytes: &[u8]) -> bool {
-    is_plain_command(bytes) || super::compress::looks_like_command(bytes)
+/// How much a command packet says for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A statement in SQL.
+    Statement,
+    /// A command byte, and a length that goes with it.
+    Binary,
 }
 
 /// Whether these bytes begin with a command packet that is not compressed.
 pub(super) fn is_plain_command(bytes: &[u8]) -> bool {
-    let Some((header, body)) = bytes.split_first_chunk::<HEADER>() else {
-        return false;
-    };
+    kind(bytes).is_some()
+}
+
+/// The kind of the command packet that these bytes begin with; `None` when it is none.
+pub(super) fn kind(bytes: &[u8]) -> Option<Kind> {
+    let (header, body) = bytes.split_first_chunk::<HEADER>()?;
     let (len, [command, args @ ..]) = (length(header), body) else {
-        return false;
+        return None;
     };
     if header[3] != 0 || len == 0 {
-        return false;
+        return None;
     }
     let args = &args[..args.len().min(len - 1)];
-    match *command {
+    let fits = match *command {
+        COM_QUERY | COM_STMT_PREPARE => {
+            let payload = &body[..body.len().min(len)];
+            return statement_kind(payload).filter(|_| len >= 2);
+        }
         COM_QUIT | COM_STATISTICS | COM_PROCESS_INFO | COM_DEBUG | COM_PING | COM_RESET_CONNECTION => len == 1,
-        COM_QUERY => len >= 2 && (has_attributes(body) || is_text(args)),
-        COM_STMT_PREPARE => len >= 2 && is_text(args),
         COM_INIT_DB | COM_CREATE_DB | COM_DROP_DB => (2..=1 + 4 * 64).contains(&len) && is_text(args),
         COM_FIELD_LIST => (3..=1024).contains(&len) && is_text(&args[..memchr::memchr(0, args).unwrap_or(args.len())]),
         COM_REFRESH => len == 2,
@@ -135,7 +143,35 @@ pub(super) fn is_plain_command(bytes: &[u8]) -> bool {
         COM_SET_OPTION => len == 3,
         COM_STMT_FETCH => len == 9,
         _ => false,
+    };
+    fits.then_some(Kind::Binary)
+}
+
+/// The kind of a payload that should hold a statement. Query attributes may stand before its text.
+fn statement_kind(payload: &[u8]) -> Option<Kind> {
+    let (command, text) = payload.split_first()?;
+    if text.is_empty() {
+        return Some(Kind::Binary);
     }
+    if is_statement(text) {
+        return Some(Kind::Statement);
+    }
+    if *command != COM_QUERY || !has_attributes(payload) {
+        return None;
+    }
+    match query_text(payload, Some(true), &mut false).and_then(|at| payload.get(at..)) {
+        Some(text) if is_statement(text) => Some(Kind::Statement),
+        Some([_, ..]) => None,
+        // The text is behind what is there.
+        Some([]) | None => Some(Kind::Binary),
+    }
+}
+
+/// Whether SQL may begin like this: white space, then a word, a parenthesis, a comment, or the brace of an escape.
+fn is_statement(text: &[u8]) -> bool {
+    let first = text.iter().find(|b| !b.is_ascii_whitespace());
+    let begins = |b: &u8| b.is_ascii_alphabetic() || *b >= 0x80 || matches!(b, b'(' | b'/' | b'-' | b'#' | b'{' | b';');
+    is_text(text) && first.is_none_or(begins)
 }
 
 /// Text as a person or program writes SQL: no control bytes at its front.

@@ -226,6 +226,13 @@ pub fn looks_like_command(bytes: &[u8]) -> bool {
     })
 }
 
+/// How long the compressed frame is that bytes begin with, header and content.
+pub fn frame_len(bytes: &[u8]) -> Option<u64> {
+    frame(bytes)?;
+    let len = Fields(bytes).u24()?;
+    Some(HEADER as u64 + u64::from(len))
+}
+
 fn frame(bytes: &[u8]) -> Option<(u8, bool, &[u8])> {
     let mut f = Fields(bytes);
     let len = f.u24()? as usize;

@@ -3,6 +3,7 @@
 mod client;
 mod command;
 mod compress;
+mod evidence;
 mod fingerprint;
 mod frames;
 mod handshake;
@@ -17,9 +18,9 @@ mod shape;
 mod stitch;
 mod straight;
 
-pub use command::looks_like_command;
+pub use evidence::is_joined;
 pub use fingerprint::{Begun, begin as begin_fingerprint, digest, fingerprint, finish as finish_fingerprint};
-pub use handshake::{looks_like_greeting, looks_like_login};
+pub use handshake::{is_greeting, looks_like_greeting, looks_like_login};
 pub use message::{MysqlMessage, Status, command_name};
 pub use shape::{Shape, literal};
 pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::analyze::exchange::{Exchange, Message, Queue, Side};
-use crate::analyze::protocol::{Missing, Stitcher, Verdict};
+use crate::analyze::protocol::{Missing, Sent, Stitcher, Verdict};
 
 /// What one call hands to a stitcher.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! Rules of the wire that need bytes no fixture should carry: huge packets, rare capabilities, other servers.
 
 use super::super::message::*;
-use super::super::{handshake, looks_like_command, looks_like_greeting};
+use super::super::{handshake, is_greeting, is_joined, looks_like_greeting};
 use super::*;
 
 fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
@@ -503,10 +503,13 @@ fn commands_that_nobody_answers_are_bounded() {
 
 #[test]
 fn first_bytes_tell() {
-    assert!(looks_like_command(b"\x09\0\0\0\x03select 1"));
-    assert!(looks_like_command(b"\x0b\0\0\0\x03\0\x01select 1"));
-    assert!(looks_like_command(b"\x01\0\0\0\x0e"));
-    assert!(looks_like_command(b"\x05\0\0\0\0\0\0\x01\0\0\0\x0e"));
+    let joined = |client: &[u8], server: &[u8]| is_joined(Sent::whole(client), Sent::whole(server));
+    let ok = packet(1, OK);
+    assert_eq!(joined(b"\x09\0\0\0\x03select 1", b""), Some(true));
+    assert_eq!(joined(b"\x0b\0\0\0\x03\0\x01select 1", b""), Some(true));
+    assert_eq!(joined(b"\x01\0\0\0\x0e", &ok), Some(true));
+    let framed = [&[11, 0, 0, 1, 0, 0, 0], &ok[..]].concat();
+    assert_eq!(joined(b"\x05\0\0\0\0\0\0\x01\0\0\0\x0e", &framed), Some(true));
     for other in [
         &b"GET / HTTP/1.1\r\n"[..],
         b"\x16\x03\x01\x02\0\x01",
@@ -515,7 +518,7 @@ fn first_bytes_tell() {
         b"",
         b"\x09\0\0\0",
     ] {
-        assert!(!looks_like_command(other), "{other:?}");
+        assert_ne!(joined(other, &ok), Some(true), "{other:?}");
         assert!(!looks_like_greeting(other), "{other:?}");
     }
     let mut talk = Talk::default();
@@ -525,6 +528,10 @@ fn first_bytes_tell() {
     };
     assert!(looks_like_greeting(greeting) && looks_like_greeting(&greeting[..5]));
     assert!(looks_like_greeting(b"\x48\0\0\0\xff\x6a\x04Host 'x' is not allowed"));
+    assert!(is_greeting(Sent::whole(greeting)));
+    assert!(!is_greeting(Sent::whole(&[greeting, &b"x"[..]].concat())));
+    // A reply of MongoDB whose number begins like a version.
+    assert!(!is_greeting(Sent::whole(b"\x30\0\0\0\x0a8.1\0\0\0\0\xdd\x07\0\0")));
 }
 
 /// The server was not heard: whether it agreed to query attributes is seen from the commands.

@@ -1,0 +1,134 @@
+//! Finds out which protocol a connection speaks, and hands on what was kept until then.
+
+use super::{Flow, Speaks};
+use crate::analyze::protocol::Sent;
+use crate::analyze::protocol::detect::{self, Guess};
+use crate::analyze::protocol::mysql::MysqlStitcher;
+use crate::analyze::stream::{Held, Segment};
+
+/// Segments kept until the protocol is known.
+const MAX_UNDETECTED: usize = 32;
+/// Turns of a connection joined in its middle that may pass before it counts as not understood.
+const MAX_JOIN_TRIES: u32 = 256;
+
+impl Flow {
+    /// Tries to tell the protocol from what is there so far.
+    pub(super) fn undetected(&mut self, sender: usize, segment: &Segment<'_>) {
+        self.forget_before_turn(sender, segment);
+        match self.guess(sender, segment, false) {
+            (client, Guess::Http) => {
+                let mut stitcher = self.spare.http.take().unwrap_or_default();
+                stitcher.begin(self.joined);
+                if matches!(self.speaks, Speaks::Foreign(first) if first == client) {
+                    stitcher.after_foreign();
+                }
+                self.speaks = Speaks::Http(stitcher);
+                let spare = self.spare.http_exchange.take();
+                spare.into_iter().for_each(|one| self.queue.recycle(one));
+                self.settled_on(client, "http", sender, segment);
+            }
+            (client, Guess::Mysql) => {
+                let mut stitcher = self.spare.mysql.take().unwrap_or_default();
+                *stitcher = MysqlStitcher::new(self.joined);
+                self.speaks = Speaks::Mysql(stitcher);
+                let spare = self.spare.mysql_exchange.take();
+                spare.into_iter().for_each(|one| self.queue.recycle(one));
+                self.settled_on(client, "mysql", sender, segment);
+            }
+            (_, Guess::Other(name)) => self.leave_undetected(Speaks::Other, name),
+            (_, Guess::More) if self.undetected.len() < MAX_UNDETECTED => {
+                self.undetected.push((sender, Held::new(segment)));
+            }
+            (_, Guess::More | Guess::Unknown) if self.joined && self.join_tries < MAX_JOIN_TRIES => {
+                // A body may be long: it counts once, whatever its segments.
+                if self.join_sender != sender {
+                    self.join_sender = sender;
+                    self.join_tries += 1;
+                }
+                self.undetected.clear();
+                self.why = "started before capture";
+            }
+            (_, Guess::More | Guess::Unknown) => {
+                let is_alone = self.undetected.iter().all(|(end, _)| *end == sender);
+                let is_first = !self.joined && is_alone && !matches!(self.speaks, Speaks::Foreign(_));
+                let speaks = if is_first {
+                    Speaks::Foreign(sender)
+                } else {
+                    Speaks::Other
+                };
+                self.leave_undetected(speaks, "unknown protocol");
+            }
+        }
+    }
+
+    /// Where the connection was joined, the end of what one side said may have been kept as the beginning of something.
+    /// After the other has spoken, what comes next knows better.
+    fn forget_before_turn(&mut self, sender: usize, segment: &Segment<'_>) {
+        let is_turn = self.undetected.last().is_some_and(|(end, _)| *end != sender);
+        if self.joined && is_turn && self.guess(sender, segment, true).1.is_sure() {
+            self.undetected.retain(|(end, _)| *end != sender);
+        }
+    }
+
+    /// What it looks like with this segment, and who would be the client then. `anew` leaves out what the sender said before.
+    fn guess(&self, sender: usize, segment: &Segment<'_>, anew: bool) -> (usize, Guess) {
+        let mut ends = [Some(Sent::default()); 2];
+        let mut bytes: [Vec<u8>; 2] = Default::default();
+        let mut lens = [0; 2];
+        if self.undetected.is_empty() {
+            ends[sender] = Some(Sent {
+                bytes: segment.payload,
+                len: segment.len,
+            });
+        } else {
+            let kept = self.undetected.iter().map(|(end, held)| (*end, held.segment()));
+            let kept = kept.filter(|(end, _)| !anew || *end != sender);
+            for (end, piece) in kept.chain([(sender, *segment)]) {
+                // Nothing is known of what stands behind a byte that was not captured.
+                if bytes[end].len() as u64 == lens[end] {
+                    bytes[end].extend_from_slice(piece.payload);
+                }
+                lens[end] += piece.len;
+            }
+            for end in 0..2 {
+                ends[end] = Some(Sent {
+                    bytes: &bytes[end],
+                    len: lens[end],
+                });
+            }
+        }
+        if let Speaks::Foreign(first) = self.speaks {
+            ends[first] = None;
+        }
+        let guess = |client: usize| (client, detect::guess(ends[client], ends[1 - client], self.joined));
+        if let Some(client) = self.client {
+            return guess(client);
+        }
+        let rank = |guess: Guess| match guess {
+            Guess::Http | Guess::Mysql => 3,
+            Guess::Other(_) => 2,
+            Guess::More => 1,
+            Guess::Unknown => 0,
+        };
+        let (one, other) = (guess(0), guess(1));
+        if rank(other.1) > rank(one.1) { other } else { one }
+    }
+
+    fn settled_on(&mut self, client: usize, protocol: &'static str, sender: usize, segment: &Segment<'_>) {
+        self.client = Some(client);
+        self.protocol = protocol;
+        self.why = "";
+        for (end, held) in std::mem::take(&mut self.undetected) {
+            self.utter(end, &held.segment());
+        }
+        self.utter(sender, segment);
+    }
+
+    /// It is nothing that is read.
+    fn leave_undetected(&mut self, speaks: Speaks, why: &'static str) {
+        self.speaks = speaks;
+        self.protocol = detect::word(why);
+        self.why = why;
+        self.undetected = Vec::new();
+    }
+}
