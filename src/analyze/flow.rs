@@ -5,10 +5,12 @@
 //! what one end lost the other end may still have, and the two views of an exchange are joined by construction.
 
 mod detection;
+mod preface;
 mod straight;
 #[cfg(test)]
 mod tests;
 
+use preface::Preface;
 use straight::Straight;
 
 use super::exchange::{Exchange, Incomplete, Queue, Seen, Side, Span, View};
@@ -105,6 +107,10 @@ pub struct Flow {
     /// Urgent data was seen, by sender.
     urgent: [bool; 2],
     ended: [bool; 2],
+    /// How many tunnels it is in, each within the one before.
+    tunnels: u8,
+    /// By sender.
+    preface: [Preface; 2],
     speaks: Speaks,
     undetected: Vec<(usize, Held)>,
     /// Segments (without their bytes) that were seen before the exchange they belong to was: a response whose request
@@ -135,6 +141,8 @@ impl Flow {
             streams: Default::default(),
             urgent: [false; 2],
             ended: [false; 2],
+            tunnels: 0,
+            preface: Default::default(),
             speaks: Speaks::Undetected,
             undetected: Vec::new(),
             unplaced: Vec::new(),
@@ -324,20 +332,20 @@ impl Flow {
     fn read(&mut self, sender: usize, segment: &Segment<'_>) {
         let seen = self.streams[sender].advance(segment);
         if seen < segment.len && !segment.urgent {
-            let fresh = Segment {
-                pos: segment.pos + seen,
-                len: segment.len - seen,
-                payload: segment.payload.get(seen as usize..).unwrap_or_default(),
-                ..*segment
-            };
+            let fresh = segment.after(seen);
             self.unread_bytes += fresh.len.saturating_sub(fresh.payload.len() as u64);
-            match self.speaks {
-                Speaks::Undetected => self.undetected(sender, &fresh),
-                Speaks::Foreign(first) if first != sender => self.undetected(sender, &fresh),
-                _ => self.utter(sender, &fresh),
-            }
+            self.after_preface(sender, &fresh);
         }
         self.observe(sender, segment);
+    }
+
+    /// Takes bytes that are new, of the protocol that the connection speaks.
+    fn fresh(&mut self, sender: usize, segment: &Segment<'_>) {
+        match self.speaks {
+            Speaks::Undetected => self.undetected(sender, segment),
+            Speaks::Foreign(first) if first != sender => self.undetected(sender, segment),
+            _ => self.utter(sender, segment),
+        }
     }
 
     fn side(&self, sender: usize) -> Side {
@@ -357,7 +365,12 @@ impl Flow {
         self.heed(verdict);
     }
 
-    fn missing(&mut self, sender: usize, pos: u64, len: u64, why: Missing) {
+    fn missing(&mut self, sender: usize, mut pos: u64, mut len: u64, why: Missing) {
+        let behind = self.missing_in_preface(sender, len);
+        if behind == 0 && len > 0 {
+            return;
+        }
+        (pos, len) = (pos + (len - behind), behind);
         let side = self.side(sender);
         let verdict = match &mut self.speaks {
             Speaks::Http(stitcher) => stitcher.missing(side, pos, len, why, &mut self.queue),
@@ -374,13 +387,20 @@ impl Flow {
     }
 
     fn heed(&mut self, verdict: Verdict) {
-        if let Verdict::Leave(why) = verdict {
-            self.speaks = Speaks::Other;
-            self.why = why;
-            // Nothing was read of it: not the protocol that it was taken for.
-            if self.exchanges == 0 && self.queue.is_empty() && self.protocol == "http" && !detect::word(why).is_empty()
-            {
-                self.protocol = detect::word(why);
+        match verdict {
+            Verdict::Continue => {}
+            Verdict::Tunnel(why) => self.enter_tunnel(why),
+            Verdict::Leave(why) => {
+                self.speaks = Speaks::Other;
+                self.why = why;
+                // Nothing was read of it: not the protocol that it was taken for.
+                if self.exchanges == 0
+                    && self.queue.is_empty()
+                    && self.protocol == "http"
+                    && !detect::word(why).is_empty()
+                {
+                    self.protocol = detect::word(why);
+                }
             }
         }
     }
@@ -526,6 +546,8 @@ impl Flow {
         let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
         self.streams.iter().flat_map(Stream::held).for_each(&mut segment);
         self.undetected.iter().for_each(|(_, held)| segment(held.segment()));
+        let kept = self.preface.iter().flat_map(Preface::kept);
+        kept.for_each(|held| segment(held.segment()));
         // What nobody understood is a part of no exchange.
         if !matches!(self.speaks, Speaks::Foreign(_)) {
             self.unplaced.iter().for_each(|(_, early)| segment(*early));
@@ -581,6 +603,7 @@ impl Flow {
         if std::mem::replace(&mut self.ended[sender], true) {
             return;
         }
+        self.end_preface(sender);
         let side = self.side(sender);
         let pos = self.streams[sender].next();
         match &mut self.speaks {
@@ -600,6 +623,7 @@ impl Flow {
     /// The capture ends here: settles, and says of what is unfinished that it is.
     pub fn finish(&mut self) {
         self.settle();
+        (0..2).for_each(|sender| self.end_preface(sender));
         // A command of MySQL is an exchange from its first byte on.
         if let Speaks::Http(stitcher) = &mut self.speaks {
             stitcher.finish(&mut self.queue);

@@ -40,6 +40,16 @@ impl<'a> Segment<'a> {
         self.pos + self.len
     }
 
+    /// What comes after the first `n` bytes.
+    pub fn after(&self, n: u64) -> Segment<'a> {
+        Segment {
+            pos: self.pos + n,
+            len: self.len - n,
+            payload: self.payload.get(n as usize..).unwrap_or_default(),
+            ..*self
+        }
+    }
+
     /// What comes before the last byte, and the last byte as urgent data.
     ///
     /// It is left out also where the receiver reads it in its place (SO_OOBINLINE), if the sender tells of it first: no

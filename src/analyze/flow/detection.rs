@@ -1,8 +1,10 @@
 //! Finds out which protocol a connection speaks, and hands on what was kept until then.
 
 use super::{Flow, Speaks};
+use crate::analyze::exchange::Side;
 use crate::analyze::protocol::Sent;
 use crate::analyze::protocol::detect::{self, Guess};
+use crate::analyze::protocol::http::Item;
 use crate::analyze::protocol::mysql::MysqlStitcher;
 use crate::analyze::stream::{Held, Segment};
 
@@ -10,6 +12,8 @@ use crate::analyze::stream::{Held, Segment};
 const MAX_UNDETECTED: usize = 32;
 /// Turns of a connection joined in its middle that may pass before it counts as not understood.
 const MAX_JOIN_TRIES: u32 = 256;
+/// Tunnels that may be in each other: one for each proxy on the way.
+const MAX_TUNNELS: u8 = 4;
 
 impl Flow {
     /// Tries to tell the protocol from what is there so far.
@@ -46,7 +50,7 @@ impl Flow {
                     self.join_tries += 1;
                 }
                 self.undetected.clear();
-                self.why = "started before capture";
+                self.set_protocol("", "started before capture");
             }
             (_, Guess::More | Guess::Unknown) => {
                 let is_alone = self.undetected.iter().all(|(end, _)| *end == sender);
@@ -116,19 +120,72 @@ impl Flow {
 
     fn settled_on(&mut self, client: usize, protocol: &'static str, sender: usize, segment: &Segment<'_>) {
         self.client = Some(client);
-        self.protocol = protocol;
-        self.why = "";
+        self.set_protocol(protocol, "");
         for (end, held) in std::mem::take(&mut self.undetected) {
-            self.utter(end, &held.segment());
+            self.fresh(end, &held.segment());
         }
-        self.utter(sender, segment);
+        self.fresh(sender, segment);
+    }
+
+    /// What is in a tunnel gives its name to nothing but its rows.
+    fn set_protocol(&mut self, protocol: &'static str, why: &'static str) {
+        if self.tunnels == 0 {
+            self.protocol = protocol;
+            self.why = why;
+        }
+    }
+
+    /// HTTP ends here, and another connection begins within this one.
+    pub(super) fn enter_tunnel(&mut self, why: &'static str) {
+        let rest = match &mut self.speaks {
+            Speaks::Http(stitcher) => stitcher.take_rest(),
+            _ => Vec::new(),
+        };
+        self.why = why;
+        self.speaks = Speaks::Other;
+        if self.tunnels == MAX_TUNNELS {
+            return;
+        }
+        self.tunnels += 1;
+        self.speaks = Speaks::Undetected;
+        self.joined = false;
+        let client = self.client.unwrap_or(0);
+        for (from, item) in rest {
+            let sender = match from {
+                Side::Client => client,
+                Side::Server => 1 - client,
+            };
+            match item {
+                Item::Bytes(pos, bytes) if !bytes.is_empty() => self.fresh(sender, &unseen(pos, &bytes)),
+                Item::Bytes(..) => {}
+                Item::Missing(pos, len, why) => self.missing(sender, pos, len, why),
+                Item::End(_) => {
+                    self.ended[sender] = false;
+                    self.end(sender);
+                }
+            }
+        }
     }
 
     /// It is nothing that is read.
     fn leave_undetected(&mut self, speaks: Speaks, why: &'static str) {
         self.speaks = speaks;
-        self.protocol = detect::word(why);
-        self.why = why;
+        self.set_protocol(detect::word(why), why);
         self.undetected = Vec::new();
+    }
+}
+
+/// Bytes that were observed before.
+fn unseen(pos: u64, payload: &[u8]) -> Segment<'_> {
+    Segment {
+        pos,
+        len: payload.len() as u64,
+        payload,
+        observer: 0,
+        time: 0,
+        pid: 0,
+        tid: 0,
+        cgroup: 0,
+        urgent: false,
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::analyze::exchange::Message;
+use crate::analyze::protocol::http::HttpMessage;
 
 /// What is said in turn: by whom, and the bytes.
 type Turns = Vec<(usize, Vec<u8>)>;
@@ -44,6 +45,22 @@ fn mysql() -> Turns {
         ]
     };
     login.into_iter().chain((0..3).flat_map(turn)).collect()
+}
+
+/// What is said behind headers of the PROXY protocol.
+fn behind_proxy(turns: Turns) -> Turns {
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x02\xdc\x04\0\x50";
+    let headers = [&b"PROXY TCP4 192.0.2.7 10.0.0.2 56324 80\r\n"[..], v2].concat();
+    [vec![(0, headers)], turns].concat()
+}
+
+/// What is said in tunnels that proxies make.
+fn in_tunnels(turns: Turns) -> Turns {
+    let tunnel = [
+        (0, b"CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n".to_vec()),
+        (1, b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec()),
+    ];
+    [&tunnel[..], &tunnel[..], &turns].concat()
 }
 
 /// One call: who sends, where in what it sends, and the bytes.
@@ -97,14 +114,21 @@ fn told(ends: &[Vec<Call>], order: &[usize], client: Option<usize>) -> Vec<Strin
             exchanges.push(exchange);
         }
     }
-    assert!(flow.take(true).is_none(), "all is shown");
+    let left = flow.take(true);
+    assert!(left.is_none(), "all is shown: {left:?} {exchanges:?}");
     assert_eq!((flow.unread_bytes, flow.lost_bytes), (0, 0));
     let tell = |exchange: &Exchange| {
         for observer in 0..ends.len() {
             assert!(whole_view(exchange, observer).is_some(), "{observer}: {exchange:?}");
         }
         let message = match &exchange.message {
-            Message::Http(message) => format!("{message:?}"),
+            Message::Http(message) => {
+                let message = HttpMessage {
+                    known: Default::default(),
+                    ..message.clone()
+                };
+                format!("{message:?}")
+            }
             Message::Mysql(message) => format!("{message:?}"),
         };
         format!("{message} {:?} {:?}", exchange.request, exchange.response)
@@ -120,6 +144,61 @@ fn bytes_that_both_ends_show_before_the_protocol_is_known_are_read_once() {
     assert_eq!(told(&ends, &[1, 0], Some(0)), told(&[whole], &[0], Some(0)));
 }
 
+/// The messages, without the positions.
+fn messages(turns: &Turns) -> Vec<String> {
+    let all = told(&[calls(turns, &[1000])], &[0], None);
+    let message = |row: &String| row.split(" Span").next().unwrap_or_default().to_string();
+    all.iter().map(message).collect()
+}
+
+#[test]
+fn what_stands_behind_a_proxy_is_read_as_without_it() {
+    for turns in [http(), mysql()] {
+        let plain = messages(&turns);
+        assert_eq!(messages(&behind_proxy(turns.clone())), plain);
+        assert_eq!(messages(&in_tunnels(turns.clone()))[2..], plain);
+        assert_eq!(messages(&in_tunnels(in_tunnels(turns)))[4..], plain);
+    }
+}
+
+/// Whoever is captured says how many there are.
+#[test]
+fn headers_and_tunnels_in_each_other_are_bounded() {
+    let said = |texts: [Vec<u8>; 2]| {
+        let mut flow = Flow::new([Endpoint::default(); 2], Some(0), false);
+        flow.attach(0);
+        for (sender, payload) in texts.iter().enumerate() {
+            flow.start(sender, 1000);
+            let segment = Segment {
+                pos: flow.stream(sender).position(1000),
+                len: payload.len() as u64,
+                payload,
+                observer: 0,
+                time: 10,
+                pid: 7,
+                tid: 8,
+                cgroup: 9,
+                urgent: false,
+            };
+            flow.segment(sender, segment);
+        }
+        std::iter::from_fn(|| flow.take(true)).count()
+    };
+    let connect = "CONNECT h:1 HTTP/1.1\r\n\r\n".repeat(4000);
+    let agree = "HTTP/1.1 200 OK\r\n\r\n".repeat(4000);
+    assert_eq!(said([connect.into_bytes(), agree.into_bytes()]), 5);
+    let headers = "PROXY UNKNOWN\r\n".repeat(4000);
+    assert_eq!(said([headers.into_bytes(), Vec::new()]), 0);
+}
+
+/// In a tunnel anything may be spoken.
+#[test]
+fn what_a_tunnel_carries_is_named_by_nothing_but_its_rows() {
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
+    let turns = in_tunnels(vec![(0, hello)]);
+    assert_eq!(told(&[calls(&turns, &[1000])], &[0], None).len(), 2);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
@@ -130,10 +209,18 @@ proptest! {
     ) {
         let order = [&order[..], &[0, 1]].concat();
         let client = knows_client.then_some(0);
-        for turns in [http(), mysql()] {
+        let all = [
+            (http(), 3),
+            (mysql(), 3),
+            (behind_proxy(http()), 3),
+            (behind_proxy(mysql()), 3),
+            (in_tunnels(http()), 5),
+            (behind_proxy(in_tunnels(mysql())), 5),
+        ];
+        for (turns, exchanges) in all {
             let ends: Vec<_> = lens.iter().map(|lens| calls(&turns, lens)).collect();
             let whole = told(&[calls(&turns, &[1000])], &[0], client);
-            prop_assert_eq!(whole.len(), 3);
+            prop_assert_eq!(whole.len(), exchanges);
             prop_assert_eq!(told(&ends, &order, client), whole);
         }
     }

@@ -6,6 +6,7 @@
 pub mod detect;
 pub mod http;
 pub mod mysql;
+pub mod proxy;
 mod recognise;
 
 use super::exchange::{Exchange, Queue, Side};
@@ -55,6 +56,8 @@ pub enum Verdict {
     Continue,
     /// From here on this connection speaks something else; the text says what, for the `why` column.
     Leave(&'static str),
+    /// From here on this connection carries another, which begins here; the text says in what.
+    Tunnel(&'static str),
 }
 
 /// One connection's protocol state. Positions count bytes of one direction from the start of the connection; they

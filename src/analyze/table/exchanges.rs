@@ -145,7 +145,7 @@ impl Table for Http {
             column("version", Text, "HTTP version: 1.1, 1.0, 0.9", |r, _| version(r.message.version)),
             brief("status", Number, "status of the final response", |r, _| Value::nonzero(r.message.status.into())),
             column("content_type", Text, "Content-Type of the response", |r, _| Value::text(&r.message.content_type)),
-            column("upgrade", Text, "protocol that a 101 answer switched to", |r, _| Value::text(&r.message.upgrade)),
+            column("upgrade", Text, "protocol that a 101 answer switched to; tunnel after CONNECT", |r, _| Value::text(&r.message.upgrade)),
             column("why", Text, "what is wrong with it, in words: chunk size overflows, head not captured in full, answer to bytes that are no request, …", |r, _| Value::text(r.message.problem)),
         ])
     }

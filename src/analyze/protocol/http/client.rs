@@ -1,9 +1,10 @@
 //! The client's half of the stitcher: requests.
 
 use super::super::super::exchange::{Exchange, Incomplete, MAX_WAITING, Queue, Side, Span};
-use super::super::Missing;
+use super::super::{Missing, Verdict};
 use super::again;
 use super::body::{self, Body, Chunked};
+use super::held::Item;
 use super::message::Known;
 use super::parse::{self, Line, Parsed, RequestHead, Wrong};
 use super::stitch::{
@@ -57,6 +58,10 @@ impl HttpStitcher {
                     Err(step) => step,
                 }
             }
+            State::Connect => {
+                self.early.push(Item::Bytes(here, rest.to_vec()));
+                Step::Used(rest.len())
+            }
             State::UntilClose | State::Ignore => {
                 self.skipped += rest.len() as u64;
                 Step::Used(rest.len())
@@ -85,7 +90,7 @@ impl HttpStitcher {
                 self.client.lose(Incomplete::Truncated, false);
                 Step::Used(rest.len())
             }
-            Parsed::Wrong(Wrong::Http2) => Step::Leave("HTTP/2"),
+            Parsed::Wrong(Wrong::Http2) => Step::Leave(Verdict::Leave("HTTP/2"), 0),
             Parsed::Wrong(Wrong::Line(why)) => self.malformed_request(here, rest, why, queue),
             Parsed::Wrong(Wrong::Foreign) => {
                 self.client.lose(Incomplete::Malformed, false);
@@ -134,7 +139,10 @@ impl HttpStitcher {
             Body::None | Body::UntilClose | Body::Tunnel => {
                 exchange.request.ended = true;
                 self.open = false;
-                State::Start
+                match head.method {
+                    b"CONNECT" => State::Connect,
+                    _ => State::Start,
+                }
             }
         };
     }
@@ -258,7 +266,7 @@ impl HttpStitcher {
             }
             State::Start => Some(pos),
             State::Lost(_) => None,
-            State::Ignore | State::UntilClose | State::Maybe(_) => return,
+            State::Ignore | State::UntilClose | State::Connect | State::Maybe(_) => return,
         };
         let buf = std::mem::take(&mut self.client.buf);
         match lost_at {

@@ -19,7 +19,7 @@ pub struct HttpMessage {
     pub status: u16,
     /// Content-Type of the response, as sent.
     pub content_type: String,
-    /// The protocol that a 101 answer switched to.
+    /// The protocol that a 101 answer switched to; `tunnel` after a 2xx answer to CONNECT.
     pub upgrade: String,
     /// Status of the last interim response (100, 103); 0 when there was none.
     pub interim: u16,

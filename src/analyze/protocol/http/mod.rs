@@ -12,5 +12,6 @@ mod straight;
 #[cfg(test)]
 mod tests;
 
+pub use held::Item;
 pub use message::HttpMessage;
 pub use stitch::HttpStitcher;

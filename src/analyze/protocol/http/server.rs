@@ -1,7 +1,7 @@
 //! The server's half of the stitcher: responses, and which request each of them answers.
 
 use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
-use super::super::Missing;
+use super::super::{Missing, Verdict};
 use super::body::{self, Body};
 use super::message::set;
 use super::parse::{self, Parsed, ResponseHead};
@@ -53,7 +53,7 @@ impl HttpStitcher {
                     Err(step) => step,
                 }
             }
-            State::Ignore => {
+            State::Ignore | State::Connect => {
                 self.skipped += rest.len() as u64;
                 Step::Used(rest.len())
             }
@@ -161,6 +161,10 @@ impl HttpStitcher {
         if message.version == 0 {
             message.version = head.version;
         }
+        if self.client.state == State::Connect && message.method == "CONNECT" {
+            // Refused, or else there is no HTTP any more.
+            self.client.state = State::Start;
+        }
         // A refused `Expect: 100-continue`: the client may go on with its next request.
         if let State::Length(left) = self.client.state
             && self.open
@@ -187,16 +191,19 @@ impl HttpStitcher {
             Body::Chunked => self.server.state = goes_on(Declared::Chunked),
             Body::UntilClose => self.server.state = goes_on(Declared::UntilClose),
             Body::Tunnel => {
-                let name = match head.status {
+                let verdict = match head.status {
                     101 => {
                         set(&mut message.upgrade, head.upgrade);
-                        upgrade_name(head.upgrade)
+                        upgraded(head.upgrade)
                     }
-                    _ => "CONNECT tunnel",
+                    _ => {
+                        set(&mut message.upgrade, b"tunnel");
+                        Verdict::Tunnel("CONNECT tunnel")
+                    }
                 };
                 exchange.request.ended = true;
                 self.response_ended(end, queue);
-                return Step::Leave(name);
+                return Step::Leave(verdict, used);
             }
             Body::Bad(why) => {
                 spoil(exchange, Incomplete::Malformed, why);
@@ -311,7 +318,7 @@ impl HttpStitcher {
                 self.server.buf.clear();
                 None
             }
-            State::UntilClose | State::Ignore | State::Maybe(_) => return,
+            State::UntilClose | State::Ignore | State::Connect | State::Maybe(_) => return,
         };
         let buf = std::mem::take(&mut self.server.buf);
         self.doubt(reason);
@@ -368,11 +375,13 @@ impl HttpStitcher {
                 queue.answer_ended();
             }
             State::Lost(lost) => self.response_lost(pos, lost, queue),
-            State::Start | State::Ignore | State::Maybe(_) => {}
+            State::Start | State::Ignore | State::Connect | State::Maybe(_) => {}
         }
         self.server.buf.clear();
         self.server.state = State::Ignore;
         self.server_ended = true;
+        // Nothing is answered any more, whatever it is.
+        let _ = self.await_no_answer(queue);
         self.close_waiting(queue);
     }
 }
@@ -402,20 +411,21 @@ fn version(exchange: &Exchange) -> u8 {
     }
 }
 
-fn upgrade_name(upgrade: &[u8]) -> &'static str {
-    const NAMES: [(&[u8], &str); 4] = [
-        (b"websocket", "WebSocket"),
-        (b"h2c", "HTTP/2"),
-        (b"tls", "TLS"),
-        (b"tcp", "raw stream"),
+/// What follows a 101 answer; of what is not known here the first bytes tell.
+fn upgraded(upgrade: &[u8]) -> Verdict {
+    const KNOWN: [(&[u8], Verdict); 4] = [
+        (b"websocket", Verdict::Leave("WebSocket")),
+        (b"h2c", Verdict::Leave("HTTP/2")),
+        (b"tls", Verdict::Leave("TLS")),
+        (b"tcp", Verdict::Tunnel("raw stream")),
     ];
     let upgrade = upgrade.trim_ascii();
-    NAMES
+    KNOWN
         .iter()
         .find(|(name, _)| {
             upgrade
                 .get(..name.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(name))
         })
-        .map_or("upgraded protocol", |(_, name)| name)
+        .map_or(Verdict::Tunnel("upgraded protocol"), |(_, verdict)| *verdict)
 }

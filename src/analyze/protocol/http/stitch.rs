@@ -39,6 +39,8 @@ pub(super) enum State {
     Chunked(Chunked),
     /// Inside a response that ends with the connection.
     UntilClose,
+    /// After CONNECT: what the client says is HTTP only if the server refuses. It is kept until the answer is read.
+    Connect,
     /// Looking for the next believable start.
     Lost(Lost),
     /// Nothing more of interest.
@@ -144,7 +146,8 @@ pub(super) enum Step {
     More,
     /// A response whose request is not there yet.
     Hold,
-    Leave(&'static str),
+    /// No HTTP follows after so many bytes.
+    Leave(Verdict, usize),
 }
 
 /// How far a slice was read.
@@ -152,14 +155,15 @@ enum Run {
     /// What is left after so many bytes is the beginning of a head.
     Upto(usize),
     Hold(usize),
-    Leave(&'static str),
+    Leave(Verdict, usize),
 }
 
 /// The same, for the caller who has the slice.
 enum Fate {
     Done,
     Held(Item),
-    Leave(&'static str),
+    /// With what is not read.
+    Leave(Verdict, Item),
 }
 
 /// The HTTP/1.x state of one connection.
@@ -169,6 +173,10 @@ pub struct HttpStitcher {
     pub(super) server: Half,
     pub(super) last_response: LastResponse,
     pub(super) held: Held,
+    /// What the client said after CONNECT.
+    pub(super) early: Held,
+    /// What was given and is no HTTP.
+    rest: Vec<(Side, Item)>,
     /// What is held must be decided now.
     pub(super) force: bool,
     /// Why the next response may not answer the oldest request; `None` when it surely does.
@@ -225,6 +233,8 @@ impl HttpStitcher {
 
     /// The capture is over: messages of which too little is there to be an exchange so far become one.
     pub fn finish(&mut self, queue: &mut Queue) {
+        // Nothing is said any more, whatever it would be.
+        let _ = self.await_no_answer(queue);
         self.request_head_ended(Incomplete::NoResponse, HEAD_UNFINISHED, queue);
         self.force = true;
         self.response_head_ended(HEAD_UNFINISHED, queue);
@@ -252,7 +262,9 @@ impl HttpStitcher {
                         Fate::Done
                     }
                     Run::Hold(used) => Fate::Held(Item::Bytes(pos + used as u64, bytes[used..].to_vec())),
-                    Run::Leave(why) => Fate::Leave(why),
+                    Run::Leave(verdict, used) => {
+                        Fate::Leave(verdict, Item::Bytes(pos + used as u64, bytes[used..].to_vec()))
+                    }
                 };
             }
             let half = self.half(from);
@@ -291,7 +303,11 @@ impl HttpStitcher {
                     buf.extend_from_slice(bytes);
                     return Fate::Held(Item::Bytes(buf_pos + used as u64, buf));
                 }
-                Run::Leave(why) => return Fate::Leave(why),
+                Run::Leave(verdict, used) => {
+                    buf.drain(..used);
+                    buf.extend_from_slice(bytes);
+                    return Fate::Leave(verdict, Item::Bytes(buf_pos + used as u64, buf));
+                }
             }
         }
         Fate::Done
@@ -309,7 +325,7 @@ impl HttpStitcher {
                 Step::Used(used) => at += used,
                 Step::More => break,
                 Step::Hold => return Run::Hold(at),
-                Step::Leave(why) => return Run::Leave(why),
+                Step::Leave(verdict, used) => return Run::Leave(verdict, at + used),
             }
         }
         Run::Upto(at)
@@ -405,7 +421,7 @@ impl HttpStitcher {
                     self.held.put_back(item);
                     break;
                 }
-                Fate::Leave(why) => return self.leave(why, queue),
+                Fate::Leave(verdict, rest) => return self.leave(verdict, (Side::Server, rest), queue),
             }
         }
         Verdict::Continue
@@ -422,19 +438,81 @@ impl HttpStitcher {
         verdict
     }
 
-    fn leave(&mut self, why: &'static str, queue: &mut Queue) -> Verdict {
+    /// Goes on with what waits for the other direction, as far as that has come.
+    fn go_on(&mut self, queue: &mut Queue) -> Verdict {
+        let mut verdict = match self.early.is_over() {
+            true => self.await_no_answer(queue),
+            false => self.release_early(queue),
+        };
+        while verdict == Verdict::Continue && !self.held.is_empty() {
+            verdict = self.release(queue);
+            if verdict != Verdict::Continue || !self.client_is_refused() {
+                break;
+            }
+            verdict = self.release_early(queue);
+        }
+        verdict
+    }
+
+    /// What the client said after CONNECT can be read now.
+    fn client_is_refused(&self) -> bool {
+        !self.early.is_empty() && self.client.state != State::Connect
+    }
+
+    /// Reads what the client said after CONNECT, once the server has refused.
+    fn release_early(&mut self, queue: &mut Queue) -> Verdict {
+        if !self.client_is_refused() {
+            return Verdict::Continue;
+        }
+        let mut early = std::mem::take(&mut self.early);
+        while let Some(item) = early.pop() {
+            match item {
+                // There was another one.
+                item if self.client.state == State::Connect => self.early.push(item),
+                Item::Bytes(pos, bytes) => {
+                    if let Fate::Leave(verdict, rest) = self.deliver(Side::Client, pos, &bytes, queue) {
+                        return self.leave(verdict, (Side::Client, rest), queue);
+                    }
+                }
+                Item::Missing(pos, len, why) => self.request_missing(pos, len, why, queue),
+                Item::End(pos) => self.client_end(pos, queue),
+            }
+        }
+        Verdict::Continue
+    }
+
+    /// The server's answer to CONNECT does not come: what the client said after it is read like the rest.
+    pub(super) fn await_no_answer(&mut self, queue: &mut Queue) -> Verdict {
+        while self.client.state == State::Connect {
+            self.client.state = State::Start;
+            match self.release_early(queue) {
+                Verdict::Continue => {}
+                leave => return leave,
+            }
+        }
+        Verdict::Continue
+    }
+
+    fn leave(&mut self, verdict: Verdict, (from, rest): (Side, Item), queue: &mut Queue) -> Verdict {
         self.close_waiting(queue);
         self.left = true;
-        self.client = Half {
+        let ignore = || Half {
             state: State::Ignore,
             ..Half::default()
         };
-        self.server = Half {
-            state: State::Ignore,
-            ..Half::default()
-        };
-        self.held = Held::default();
-        Verdict::Leave(why)
+        (self.client, self.server) = (ignore(), ignore());
+        let (mut early, mut held) = (std::mem::take(&mut self.early), std::mem::take(&mut self.held));
+        self.rest
+            .extend(std::iter::from_fn(|| early.pop()).map(|item| (Side::Client, item)));
+        self.rest.push((from, rest));
+        self.rest
+            .extend(std::iter::from_fn(|| held.pop()).map(|item| (Side::Server, item)));
+        verdict
+    }
+
+    /// After it has left: what was given and is no HTTP, each direction in order.
+    pub fn take_rest(&mut self) -> Vec<(Side, Item)> {
+        std::mem::take(&mut self.rest)
     }
 
     pub(super) fn close_waiting(&mut self, queue: &mut Queue) {
@@ -459,17 +537,18 @@ impl Stitcher for HttpStitcher {
         }
         self.in_call = false;
         match self.deliver(from, pos, bytes, queue) {
-            Fate::Done if self.held.is_empty() => Verdict::Continue,
-            Fate::Done => self.release(queue),
+            Fate::Done => self.go_on(queue),
             Fate::Held(item) => {
                 self.held.push(item);
                 if self.held.is_over() {
                     self.force(queue)
+                } else if self.client_is_refused() {
+                    self.go_on(queue)
                 } else {
                     Verdict::Continue
                 }
             }
-            Fate::Leave(why) => self.leave(why, queue),
+            Fate::Leave(verdict, rest) => self.leave(verdict, (from, rest), queue),
         }
     }
 
@@ -478,6 +557,10 @@ impl Stitcher for HttpStitcher {
             return Verdict::Continue;
         }
         match from {
+            Side::Client if self.client.state == State::Connect => {
+                self.early.push(Item::Missing(pos, len, why));
+                Verdict::Continue
+            }
             Side::Client => {
                 self.request_missing(pos, len, why, queue);
                 if self.held.is_empty() || self.doubt.is_none() {
@@ -518,6 +601,9 @@ impl Stitcher for HttpStitcher {
             return;
         }
         match from {
+            Side::Client if self.client.state == State::Connect && !self.server_ended => {
+                self.early.push(Item::End(pos))
+            }
             Side::Client => {
                 self.client_end(pos, queue);
                 // No request is to come: what is held has none.

@@ -48,7 +48,7 @@ impl Talk {
     }
 
     fn note(&mut self, verdict: Verdict) {
-        if let Verdict::Leave(why) = verdict {
+        if let Verdict::Leave(why) | Verdict::Tunnel(why) = verdict {
             self.left = Some(why);
         }
     }

@@ -1,5 +1,6 @@
 //! RFC 9110 and RFC 9112, on streams without holes.
 
+use super::super::Item;
 use super::*;
 
 const OK2: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -74,9 +75,79 @@ fn connect_starts_a_tunnel() {
     assert_eq!(talk.left, Some("CONNECT tunnel"));
     talk.say(Client, b"\x16\x03\x01\x02\x00")
         .say(Server, "HTTP/1.1 200 OK\r\n\r\n");
-    let rows = talk.rows();
-    assert_eq!(rows.len(), 1);
-    assert_eq!((rows[0].what.as_str(), rows[0].response), ("CONNECT db:443", Some(58)));
+    let exchanges = talk.exchanges();
+    assert_eq!(exchanges.len(), 1);
+    let first = row(&exchanges[0]);
+    assert_eq!((first.what.as_str(), first.response), ("CONNECT db:443", Some(58)));
+    assert_eq!(message(&exchanges[0]).upgrade, "tunnel");
+}
+
+/// The order of the directions is only roughly right, and a client may be sure of its proxy.
+#[test]
+fn what_a_client_says_after_connect_waits_for_the_answer() {
+    let (connect, get) = ("CONNECT db:80 HTTP/1.1\r\n\r\n", "GET /1 HTTP/1.1\r\n\r\n");
+    for cut in 0..get.len() {
+        let mut talk = Talk::new();
+        talk.say(Client, [connect, &get[..cut]].concat())
+            .say(Client, &get[cut..]);
+        talk.say(Server, format!("HTTP/1.1 200 OK\r\n\r\n{OK2}"));
+        assert_eq!(talk.left, Some("CONNECT tunnel"));
+        assert_eq!(talk.rows(), [whole("CONNECT db:80", 200, connect.len(), 19)]);
+        let mut rest = [Vec::new(), Vec::new()];
+        for (from, item) in talk.stitcher.take_rest() {
+            if let Item::Bytes(pos, bytes) = item {
+                let said = &mut rest[from as usize];
+                let start = [connect.len(), 19][from as usize];
+                assert_eq!(pos as usize, start + said.len());
+                said.extend(bytes);
+            }
+        }
+        assert_eq!(rest, [get.as_bytes(), OK2.as_bytes()]);
+
+        // Refused: it is the next request.
+        let mut talk = Talk::new();
+        talk.say(Client, [connect, &get[..cut]].concat())
+            .say(Client, &get[cut..]);
+        talk.say(Client, [connect, get].concat());
+        let refusal = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+        talk.say(Server, [refusal, OK2].concat())
+            .say(Server, [refusal, OK2].concat());
+        let (refused, got) = (
+            whole("CONNECT db:80", 403, connect.len(), 45),
+            whole("GET /1", 200, get.len(), 40),
+        );
+        assert_eq!(talk.rows(), [refused.clone(), got.clone(), refused, got]);
+    }
+}
+
+#[test]
+fn what_a_client_says_after_connect_is_read_where_no_answer_comes() {
+    let said =
+        "CONNECT db:80 HTTP/1.1\r\n\r\nGET /1 HTTP/1.1\r\n\r\nCONNECT db:81 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n";
+    let all = ["CONNECT db:80", "GET /1", "CONNECT db:81", "GET /2"];
+    for end in 0..3 {
+        let mut talk = Talk::new();
+        talk.say(Client, said);
+        match end {
+            0 => {}
+            1 => {
+                talk.end(Client);
+            }
+            _ => {
+                talk.finish();
+            }
+        }
+        assert_eq!(talk.all().iter().map(|row| row.what.as_str()).collect::<Vec<_>>(), all);
+    }
+    let mut talk = Talk::new();
+    talk.say(Client, said);
+    for _ in 0..300 {
+        talk.say(
+            Client,
+            format!("POST /3 HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{}", "x".repeat(1000)),
+        );
+    }
+    assert!(talk.queue.len() > 200, "what is kept is bounded");
 }
 
 #[test]
