@@ -1,6 +1,7 @@
 //! The connection phase: greeting, handshake response, SSL request, COM_CHANGE_USER.
 
 use super::packet::{Fields, push_text};
+use super::result::is_error;
 use crate::analyze::protocol::Sent;
 
 pub const CLIENT_MYSQL: u64 = 1;
@@ -170,13 +171,16 @@ pub fn looks_like_greeting(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether these bytes are a greeting and nothing else: what looks like one by chance, in the middle of a connection, has not
-/// its filler, nor its length.
+/// Whether these bytes are a greeting, or an error that nobody asked for, and nothing else: what looks like one by chance,
+/// in the middle of a connection, has not its filler or its state, nor its length.
 pub fn is_greeting(sent: Sent<'_>) -> bool {
     let Some(([a, b, 0, 0], payload)) = sent.bytes.split_first_chunk::<4>() else {
         return false;
     };
     let len = u64::from(*a) | u64::from(*b) << 8;
+    if len + 4 != sent.len {
+        return false;
+    }
     let mut f = Fields(payload);
     let (protocol, version) = (f.u8(), f.until_nul());
     f.take(4 + 8); // thread id, first part of the scramble
@@ -184,7 +188,7 @@ pub fn is_greeting(sent: Sent<'_>) -> bool {
     f.take(2 + 1 + 2 + 2 + 1); // capabilities, charset, status
     let reserved = f.take(6);
     let is_zero = reserved.is_some_and(|reserved| reserved.iter().all(|byte| *byte == 0));
-    len + 4 == sent.len && protocol == Some(10) && is_version(version) && filler == Some(0) && is_zero
+    (protocol == Some(10) && is_version(version) && filler == Some(0) && is_zero) || is_error(payload)
 }
 
 /// Whether a client's first bytes are a handshake response, or the SSL request that stands before it: sequence id 1, and

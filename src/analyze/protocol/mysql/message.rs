@@ -30,6 +30,8 @@ impl Status {
 pub struct MysqlMessage {
     /// The command byte (`COM_QUERY` = 3, …). A refused login is reported as `COM_CONNECT` = 11.
     pub command: u8,
+    /// The server sent this error while no command was under way.
+    pub is_unasked: bool,
     /// SQL text: of `COM_QUERY` and `COM_STMT_PREPARE` as sent, of `COM_STMT_EXECUTE`, `COM_STMT_BULK_EXECUTE` and
     /// `COM_STMT_FETCH` the text that was prepared (empty when the prepare was not seen). The argument of
     /// `COM_INIT_DB` and `COM_FIELD_LIST`. Invalid UTF-8 is replaced.
@@ -78,6 +80,7 @@ impl MysqlMessage {
         match (by_id && self.statement.is_empty(), self.inferred) {
             (true, true) => "prepared before the capture",
             (true, false) => "its PREPARE was not seen",
+            _ if self.is_unasked => "an error without a command",
             _ if self.command == 0 => "only its header was captured",
             _ => "",
         }
@@ -105,6 +108,7 @@ impl MysqlMessage {
             text.shrink_to(KEPT_CAPACITY);
         }
         self.command = 0;
+        self.is_unasked = false;
         self.statement_cut = false;
         self.statement_id = None;
         self.status = Status::NoResponse;

@@ -95,6 +95,20 @@ pub fn failure(payload: &[u8]) -> Failure<'_> {
     }
 }
 
+/// Whether this is an ERR packet and nothing else: a code that servers give, a state, and text to the end.
+pub fn is_error(payload: &[u8]) -> bool {
+    let failure = failure(payload);
+    let is_text = |text: &[u8]| {
+        text.iter()
+            .all(|b| *b >= b' ' && *b != 0x7f || matches!(b, b'\t' | b'\n' | b'\r'))
+    };
+    payload.first() == Some(&0xff)
+        && (1000..=9999).contains(&failure.code)
+        && failure.sqlstate.len() == 5
+        && failure.sqlstate.iter().all(u8::is_ascii_alphanumeric)
+        && is_text(failure.message)
+}
+
 /// The answer to COM_STMT_PREPARE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prepared {

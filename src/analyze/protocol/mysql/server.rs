@@ -4,7 +4,7 @@
 use super::frames::Outer;
 use super::handshake;
 use super::message::*;
-use super::packet::{HEADER, MAX_PAYLOAD, Packet, Place, length, push_text};
+use super::packet::{HEADER, MAX_PAYLOAD, Packet, Place, length, push_text, whole};
 use super::probe::Framed;
 use super::result;
 use super::session::plain_version;
@@ -152,12 +152,59 @@ impl MysqlStitcher {
         if rest.is_empty() {
             return;
         }
+        if self.held.is_empty() && self.unasked(&place.from(used), rest, false, queue) {
+            return;
+        }
         if self.client_gap || self.held_bytes.len() + rest.len() > HELD_LIMIT || self.held.len() >= HELD_LIMIT / 64 {
             self.lose_server(None, queue);
             return;
         }
         self.held.push(Held::Bytes(place.from(used), rest.len()));
         self.held_bytes.extend_from_slice(rest);
+        // Its header may have been read alone.
+        if let [Held::Bytes(place, _), Held::Bytes(..)] = self.held[..] {
+            let bytes = std::mem::take(&mut self.held_bytes);
+            match self.unasked(&place, &bytes, false, queue) {
+                true => self.held.clear(),
+                false => self.held_bytes = bytes,
+            }
+        }
+    }
+
+    /// What was held is over: an error that no command was asked for is a row.
+    pub(super) fn held_is_unasked(&mut self, queue: &mut Queue) -> bool {
+        let Some(Held::Bytes(place, _)) = self.held.first() else {
+            return false;
+        };
+        if self.held.iter().any(|held| matches!(held, Held::Hole(..))) {
+            return false;
+        }
+        let (place, bytes) = (*place, std::mem::take(&mut self.held_bytes));
+        let is_unasked = self.unasked(&place, &bytes, true, queue);
+        match is_unasked {
+            true => self.held.clear(),
+            false => self.held_bytes = bytes,
+        }
+        is_unasked
+    }
+
+    /// An error while no command is under way: the server shuts down, or has waited too long. Each answer to a command has
+    /// another sequence id than 0; where no command can come any more (`is_over`), any may do.
+    fn unasked(&mut self, place: &Place, bytes: &[u8], is_over: bool, queue: &mut Queue) -> bool {
+        let Some((seq, payload, [])) = whole(bytes) else {
+            return false;
+        };
+        if self.pending > 0 || (seq != 0 && !is_over) || !result::is_error(payload) {
+            return false;
+        }
+        let response = Span {
+            start: place.begin(0),
+            end: place.end(bytes.len()),
+            begun: true,
+            ended: true,
+        };
+        self.push_error(None, response, payload, queue);
+        true
     }
 
     /// A command has come: what was held for it is read.
@@ -217,32 +264,40 @@ impl MysqlStitcher {
         }
     }
 
-    /// The server refuses the login: a row of its own, because it is an error that somebody looks for.
+    /// The server refuses the login: a row of its own, because it is an error that somebody looks for. Where the connection
+    /// was joined in its middle, it is another error that nobody asked for.
     fn refused(&mut self, packet: &Packet<'_>, payload: &[u8], queue: &mut Queue) {
         if self.pending > 0 {
             return;
         }
-        let mut exchange = Exchange::new(Message::Mysql(MysqlMessage {
-            command: COM_CONNECT,
-            user: self.session.user.clone(),
-            database: self.session.database.clone(),
-            server_version: self.session.version.clone(),
-            rows: Some(0),
-            ..MysqlMessage::default()
-        }));
-        match self.login {
-            Some(span) => exchange.request = span,
-            None => exchange.mark(Incomplete::NoRequest),
-        }
-        exchange.response = Span {
+        let is_joined = self.login.is_none() && self.client_gap;
+        let response = Span {
             start: packet.start,
             end: packet.end,
             begun: true,
             ended: true,
         };
-        if let Message::Mysql(message) = &mut exchange.message {
-            set_failure(message, payload);
+        self.push_error((!is_joined).then_some(COM_CONNECT), response, payload, queue);
+    }
+
+    /// Adds a row for an error that answers the login (`COM_CONNECT`), or no command at all.
+    fn push_error(&mut self, command: Option<u8>, response: Span, payload: &[u8], queue: &mut Queue) {
+        let mut message = MysqlMessage {
+            command: command.unwrap_or_default(),
+            is_unasked: command.is_none(),
+            user: self.session.user.clone(),
+            database: self.session.database.clone(),
+            server_version: self.session.version.clone(),
+            rows: Some(0),
+            ..MysqlMessage::default()
+        };
+        set_failure(&mut message, payload);
+        let mut exchange = Exchange::new(Message::Mysql(message));
+        match self.login.filter(|_| command.is_some()) {
+            Some(span) => exchange.request = span,
+            None => exchange.mark(Incomplete::NoRequest),
         }
+        exchange.response = response;
         queue.push(exchange);
         // One-way exchanges before it are passed over, then it is the one.
         if queue.awaiting().is_some() {

@@ -305,7 +305,7 @@ impl Stitcher for MysqlStitcher {
     }
 
     fn settle(&mut self, queue: &mut Queue) -> Verdict {
-        if !self.held.is_empty() {
+        if !self.held.is_empty() && !self.held_is_unasked(queue) {
             // Its command will never be seen.
             self.lose_server(None, queue);
         }
@@ -327,6 +327,7 @@ impl Stitcher for MysqlStitcher {
                 }
             }
             Side::Server => {
+                self.held_is_unasked(queue);
                 if self.open && self.server != ServerState::Lost {
                     self.rows_known = false;
                     if let Some(exchange) = queue.awaiting() {

@@ -548,3 +548,58 @@ fn what_a_client_asks_for_is_not_agreed_on_before_the_server_is_heard() {
         .collect::<Vec<_>>();
     assert_eq!(statements, ["SELECT a FROM t", "SELECT b FROM t"]);
 }
+
+/// MySQL 8.0.24 and later say why they close an idle connection, before anybody asks.
+const INACTIVE: &[u8] = b"\xff\xbf\x0f#HY000The client was disconnected by the server because of inactivity.";
+
+#[test]
+fn an_error_that_nobody_asked_for_is_a_row() {
+    let expected = r#"COM_UNKNOWN "" error error=4031 HY000 "The client was disconnected by the server because of inactivity." [no_request]"#;
+    for seq in [0, 1] {
+        let mut talk = Talk::login(P41);
+        talk.select(b"a")
+            .server(1, OK)
+            .client(0, b"\x19\x01\0\0\0")
+            .server(seq, INACTIVE);
+        for n in [1, 4, 1000] {
+            let run = run(&cut(&talk.events, n));
+            assert_eq!(run.lines()[0], r#"COM_QUERY "a" ok affected=0"#);
+            assert_eq!(run.lines()[2..], [expected], "{seq} in pieces of {n}");
+            let exchange = &run.exchanges[2];
+            assert_eq!(message(exchange).why(), "an error without a command");
+            assert_eq!(
+                exchange.response.end - exchange.response.start,
+                4 + INACTIVE.len() as u64
+            );
+            assert_eq!(
+                (&*message(exchange).user, &*message(exchange).database),
+                ("app", "shop")
+            );
+        }
+    }
+    // The next command may be read only after its answer: that is nothing new.
+    let mut talk = Talk::login(P41);
+    talk.server(1, b"\xff\x7a\x04#42S02no such table").select(b"a");
+    assert_eq!(
+        talk.run().lines(),
+        [r#"COM_QUERY "a" error error=1146 42S02 "no such table""#]
+    );
+}
+
+#[test]
+fn an_error_that_nobody_asked_for_tells_of_mysql_where_the_connection_was_joined() {
+    let bytes = packet(0, INACTIVE);
+    assert!(is_greeting(Sent::whole(&bytes)));
+    for longer in [
+        [&bytes[..], b"x"].concat(),
+        [b"x", &bytes[..]].concat(),
+        packet(0, b"\xff\xbf\x0fno state"),
+    ] {
+        assert!(!is_greeting(Sent::whole(&longer)));
+    }
+    let mut stitcher = MysqlStitcher::new(true);
+    let mut queue = Queue::default();
+    stitcher.bytes(Side::Server, 0, &bytes, &mut queue);
+    let exchange = queue.take().expect("a row");
+    assert!(exchange.is_finished() && message(&exchange).is_unasked);
+}
