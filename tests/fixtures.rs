@@ -1,5 +1,5 @@
 //! Captures of real programs give the tables that were read and found right: recordings in fixtures/, packet captures in
-//! fixtures/http and fixtures/pcap (those in fixtures/mysql have their own reading, by position).
+//! fixtures/http, fixtures/pcap and fixtures/detection (those in fixtures/mysql have their own reading, by position).
 
 mod support;
 
@@ -43,7 +43,7 @@ fn tables(file: &Path) -> &'static [(&'static str, &'static str)] {
 
 fn fixtures() -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-    let entries = ["", "http", "pcap"]
+    let entries = ["", "http", "pcap", "detection"]
         .iter()
         .flat_map(|folder| fs::read_dir(dir.join(folder)).expect("fixtures/ is there"))
         .map(|entry| entry.expect("it can be read").path());

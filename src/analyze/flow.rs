@@ -609,12 +609,8 @@ impl Flow {
         match &mut self.speaks {
             Speaks::Http(stitcher) => stitcher.end(side, pos, &mut self.queue),
             Speaks::Mysql(stitcher) => stitcher.end(side, pos, &mut self.queue),
-            Speaks::Undetected => {
-                if !self.undetected.is_empty() {
-                    self.why = "too little data";
-                }
-            }
-            Speaks::Other | Speaks::Foreign(_) => {}
+            Speaks::Undetected | Speaks::Foreign(_) => self.stay_undetected(),
+            Speaks::Other => {}
         }
         // What is left of a request is a row only now.
         self.place_early();
@@ -624,6 +620,7 @@ impl Flow {
     pub fn finish(&mut self) {
         self.settle();
         (0..2).for_each(|sender| self.end_preface(sender));
+        self.stay_undetected();
         // A command of MySQL is an exchange from its first byte on.
         if let Speaks::Http(stitcher) = &mut self.speaks {
             stitcher.finish(&mut self.queue);

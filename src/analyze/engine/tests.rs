@@ -1,3 +1,4 @@
+mod joined;
 mod laws;
 
 use std::collections::BTreeMap;
@@ -320,7 +321,7 @@ fn a_head_that_is_unfinished_when_the_capture_ends_is_explained() {
     for cut in 1..GET.len() {
         // The first of its connection is a row once it can be told what it is.
         let first = rows(&[&both(&[up(CLIENT, 1000, 0, &GET[..cut])])]);
-        let told = |row: &String| row.contains("no_response") || row.contains("why=no whole exchange");
+        let told = |row: &String| row.contains("no_response") || row.contains("why=too little data");
         assert!(first.iter().any(told), "{cut}: {first:?}");
         let later = rows(&[&both(&[
             up(CLIENT, 1000, 0, GET),

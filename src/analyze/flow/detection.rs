@@ -118,6 +118,13 @@ impl Flow {
         if rank(other.1) > rank(one.1) { other } else { one }
     }
 
+    /// Nothing more comes to tell the protocol from.
+    pub(super) fn stay_undetected(&mut self) {
+        if !self.undetected.is_empty() {
+            self.set_protocol("", "too little data");
+        }
+    }
+
     fn settled_on(&mut self, client: usize, protocol: &'static str, sender: usize, segment: &Segment<'_>) {
         self.client = Some(client);
         self.set_protocol(protocol, "");

@@ -55,7 +55,14 @@ impl HttpStitcher {
                         self.open = false;
                         Step::Used(0)
                     }
-                    Err(step) => step,
+                    Err(step) => {
+                        // What it said since the last answer is there, and is no request.
+                        let is_none = lost.at_line && matches!(step, Step::Used(used) if used == rest.len());
+                        if is_none && self.answered && self.doubt == Some(Incomplete::StartedBefore) {
+                            self.doubt = Some(Incomplete::Malformed);
+                        }
+                        step
+                    }
                 }
             }
             State::Connect => {

@@ -175,6 +175,7 @@ impl HttpStitcher {
             self.client.state = State::Maybe(Declared::Length(left));
         }
         self.fresh = 0;
+        self.answered = true;
         self.client.turn();
         // RFC 9112, 6.3: an answer to HEAD declares a body, and has none.
         let may_lack = message.method.is_empty();

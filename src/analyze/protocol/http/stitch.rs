@@ -189,6 +189,8 @@ pub struct HttpStitcher {
     pub(super) in_call: bool,
     /// A request was seen at all.
     pub(super) asked: bool,
+    /// A final response was seen.
+    pub(super) answered: bool,
     /// The newest exchange's request is still being read.
     pub(super) open: bool,
     /// Its declared length, when it said `Expect: 100-continue`.

@@ -11,7 +11,8 @@ use super::command::is_plain_command;
 use super::packet::{Fields, Place};
 use crate::analyze::exchange::Side;
 
-const HEADER: usize = 7;
+/// Length of the header of a frame.
+pub const HEADER: usize = 7;
 
 /// Bytes of inflated content handed on at once.
 const PIECE: usize = 16 * 1024;

@@ -1,6 +1,8 @@
 //! Whether a connection that was joined in its middle speaks MySQL. Many protocols begin their messages with a length, so
 //! both directions are asked, and whether packets end where what was sent does.
 
+use std::cmp::Ordering;
+
 use super::command::{self, Kind};
 use super::compress;
 use super::packet::{HEADER, length};
@@ -59,13 +61,12 @@ fn plain_commands(client: Sent<'_>) -> Commands {
     }
 }
 
-/// The packets of a response, numbered from 1 on.
+/// The packets of a response, numbered from 1 on. What was sent ends with one of them, or in its midst: where it ends within
+/// a header, more has to be seen.
 fn plain_answer(server: Sent<'_>) -> Option<bool> {
     let (mut at, mut seq, mut is_whole) = (0, 0u8, false);
     while let Some(rest) = server.bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        let Some(header) = rest.first_chunk::<HEADER>().filter(|_| rest.len() > HEADER) else {
-            break;
-        };
+        let header = rest.first_chunk::<HEADER>().filter(|_| rest.len() > HEADER)?;
         let goes_on = at > 0 && header[3] == seq.wrapping_add(1);
         // Where several commands were sent, the next response may follow.
         let fits = goes_on || looks_like_response(rest, 0);
@@ -81,12 +82,14 @@ fn plain_answer(server: Sent<'_>) -> Option<bool> {
 
 /// One compressed frame that ends where what was sent does, and holds a command.
 fn compressed_commands(client: Sent<'_>) -> Commands {
-    match compress::frame_len(client.bytes) {
-        Some(len) if compress::looks_like_command(client.bytes) => match len.cmp(&client.len) {
-            std::cmp::Ordering::Less => Commands::No,
-            std::cmp::Ordering::Equal => Commands::Binary,
-            std::cmp::Ordering::Greater => Commands::More,
-        },
+    let Some(len) = compress::frame_len(client.bytes) else {
+        return Commands::No;
+    };
+    match (len.cmp(&client.len), compress::looks_like_command(client.bytes)) {
+        (Ordering::Equal, true) => Commands::Binary,
+        (Ordering::Greater, true) => Commands::More,
+        // Some clients write the header alone.
+        (Ordering::Greater, false) if client.bytes.len() == compress::HEADER => Commands::More,
         _ => Commands::No,
     }
 }
@@ -163,6 +166,11 @@ mod tests {
             );
             assert_eq!(joined(&command, &[OK, OK].concat()), Some(true), "two of them");
             assert_eq!(joined(&command, &[7, 0, 0]), None);
+            assert_eq!(
+                joined(&command, &[OK, &[7, 0, 0]].concat()),
+                None,
+                "it ends within a header"
+            );
             for answer in [
                 &b"\x17\x03\x03\x00\xfa"[..],
                 b"HTTP/1.1 200 OK\r\n",
@@ -186,7 +194,10 @@ mod tests {
         let answer = [&[11, 0, 0, 1, 0, 0, 0][..], OK].concat();
         assert_eq!(joined(&command, b""), None);
         assert_eq!(joined(&command, &answer), Some(true));
+        assert_eq!(joined(&command[..7], b""), None, "its header");
         assert_eq!(joined(&command, OK), Some(false));
+        // Joined between the header and the content.
+        assert_eq!(joined(&command[7..], &answer), None);
         assert_eq!(joined(&[&command[..], b"x"].concat(), &answer), Some(false));
     }
 

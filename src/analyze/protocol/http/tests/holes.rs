@@ -539,3 +539,20 @@ fn a_cut_interim_response_is_not_the_final_one() {
         );
     }
 }
+
+#[test]
+fn an_answer_to_what_is_no_request_did_not_start_before() {
+    let mut talk = Talk::joined();
+    for _ in 0..3 {
+        talk.say(Client, "GET / HTTP/1.1\nHost: bare LF is not believed here\n\n")
+            .say(Server, OK2);
+    }
+    talk.say(Client, get("/4")).say(Server, OK2);
+    let rows = talk.rows();
+    let why = [Incomplete::StartedBefore, Incomplete::Malformed, Incomplete::Malformed];
+    assert_eq!(
+        rows[..3].iter().map(|row| row.incomplete).collect::<Vec<_>>(),
+        why.map(Some)
+    );
+    assert_eq!(rows[3], whole("GET /4", 200, 28, 40));
+}
