@@ -118,7 +118,8 @@ fn request(text: &[u8], joined: bool) -> Option<Guess> {
     match parse::request(text) {
         // In the middle of a connection a line is believed by its shape, as the stitcher does.
         parse::Parsed::Whole(_, used) if joined => {
-            (line == Line::Whole && parse::is_believable(&text[..used])).then_some(Guess::Http)
+            let is_whole = line == Line::Whole && !parse::is_rest_of_method(text);
+            (is_whole && parse::is_believable(&text[..used])).then_some(Guess::Http)
         }
         parse::Parsed::Whole(..) => Some(Guess::Http),
         parse::Parsed::Wrong(parse::Wrong::Http2) => Some(Guess::Other("HTTP/2")),

@@ -140,6 +140,7 @@ impl HttpStitcher {
                 State::Lost(Lost {
                     why: Incomplete::Malformed,
                     at_line: true,
+                    behind_hole: false,
                     tail: None,
                 })
             }

@@ -121,6 +121,56 @@ impl ResponseHead<'_> {
 /// The longest method that is taken for one; the registry's longest has 17 bytes.
 const MAX_METHOD: usize = 24;
 
+/// Methods of the IANA registry, and of UPnP and of caches. No request is believed or refused by them; but behind a hole, the
+/// end of one of them is the rest of a word.
+const METHODS: [&[u8]; 45] = [
+    b"ACL",
+    b"BAN",
+    b"BASELINE-CONTROL",
+    b"BIND",
+    b"CHECKIN",
+    b"CHECKOUT",
+    b"CONNECT",
+    b"COPY",
+    b"DELETE",
+    b"GET",
+    b"HEAD",
+    b"LABEL",
+    b"LINK",
+    b"LOCK",
+    b"M-SEARCH",
+    b"MERGE",
+    b"MKACTIVITY",
+    b"MKCALENDAR",
+    b"MKCOL",
+    b"MKREDIRECTREF",
+    b"MKWORKSPACE",
+    b"MOVE",
+    b"NOTIFY",
+    b"OPTIONS",
+    b"ORDERPATCH",
+    b"PATCH",
+    b"POST",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"PURGE",
+    b"PUT",
+    b"QUERY",
+    b"REBIND",
+    b"REPORT",
+    b"SEARCH",
+    b"SUBSCRIBE",
+    b"TRACE",
+    b"UNBIND",
+    b"UNCHECKOUT",
+    b"UNLINK",
+    b"UNLOCK",
+    b"UNSUBSCRIBE",
+    b"UPDATE",
+    b"UPDATEREDIRECTREF",
+    b"VERSION-CONTROL",
+];
+
 /// The longest target in authority form (RFC 9112, 3.2.3): a name of the DNS, and a port.
 const MAX_AUTHORITY: usize = 253 + ":65535".len();
 
@@ -633,6 +683,12 @@ pub fn request_line(buf: &[u8]) -> Line {
             false => Line::No,
         },
     }
+}
+
+/// Whether `buf` begins with the end of a method that is known, and with none that is.
+pub fn is_rest_of_method(buf: &[u8]) -> bool {
+    let word = &buf[..buf.iter().take_while(|b| is_token(**b)).count()];
+    METHODS.iter().any(|method| method.ends_with(word)) && !METHODS.contains(&word)
 }
 
 /// What stands before ` HTTP/1.x` at the end of a line.

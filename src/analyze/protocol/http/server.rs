@@ -50,7 +50,12 @@ impl HttpStitcher {
                 let lost = *lost;
                 match self.seek(Side::Server, lost, rest) {
                     Ok(()) => self.response_found(here, lost, queue),
-                    Err(step) => step,
+                    Err(step) => {
+                        if matches!(step, Step::Used(_)) {
+                            behind_interim(here, queue);
+                        }
+                        step
+                    }
                 }
             }
             State::Ignore | State::Connect => {
@@ -300,6 +305,7 @@ impl HttpStitcher {
                 self.server.state = State::Lost(Lost {
                     why: reason,
                     at_line: true,
+                    behind_hole: true,
                     tail: Some([0; 5]),
                 });
                 self.doubt(reason);
@@ -402,6 +408,18 @@ fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str,
         let message = http(exchange);
         message.status = head.status;
         set(&mut message.content_type, head.content_type);
+    }
+}
+
+/// The final response stands right behind a cut interim one, or the hole hides its head, and this is its body.
+fn behind_interim(here: u64, queue: &mut Queue) {
+    if let Some(exchange) = queue.awaiting().filter(|exchange| exchange.incomplete.is_some())
+        && !exchange.response.begun
+        && http(exchange).interim != 0
+    {
+        exchange.response.start = here;
+        exchange.response.end = here;
+        exchange.response.begun = true;
     }
 }
 

@@ -79,6 +79,8 @@ pub(super) struct Lost {
     pub(super) why: Incomplete,
     /// The next byte may begin a message: it follows a line end, a hole, or what the other side said.
     pub(super) at_line: bool,
+    /// It follows a hole, which may have ended within a word.
+    pub(super) behind_hole: bool,
     /// It was in a chunked body; the last bytes seen tell whether that was over.
     pub(super) tail: Option<[u8; 5]>,
 }
@@ -126,6 +128,7 @@ impl Half {
     pub(super) fn turn(&mut self) {
         if let State::Lost(lost) = &mut self.state {
             lost.at_line = true;
+            lost.behind_hole &= !self.buf.is_empty();
             self.turned = !self.buf.is_empty();
         }
     }
@@ -134,6 +137,7 @@ impl Half {
         self.state = State::Lost(Lost {
             why,
             at_line,
+            behind_hole: why != Incomplete::Malformed,
             tail: None,
         });
     }
@@ -274,6 +278,7 @@ impl HttpStitcher {
                 // What was kept may be the end of a body that looks like a method. What comes now knows better.
                 if matches!(parse::request_line(bytes), Line::Whole | Line::Begun) {
                     let kept = std::mem::take(&mut half.buf).len();
+                    half.turn();
                     self.skipped += kept as u64;
                     continue;
                 }
@@ -343,9 +348,12 @@ impl HttpStitcher {
                 let candidate = &rest[at..];
                 let head = match from {
                     Side::Client => match parse::request_line(candidate) {
-                        Line::Whole => parse::request(candidate).into(),
-                        Line::Begun | Line::Perhaps => Candidate::Partial,
                         Line::No => Candidate::None,
+                        Line::Begun | Line::Perhaps => Candidate::Partial,
+                        Line::Whole if at == 0 && lost.behind_hole && parse::is_rest_of_method(candidate) => {
+                            Candidate::None
+                        }
+                        Line::Whole => parse::request(candidate).into(),
                     },
                     Side::Server if parse::may_begin_response(candidate) => parse::response(candidate).into(),
                     Side::Server => Candidate::None,
@@ -383,7 +391,12 @@ impl HttpStitcher {
         }
         self.skipped += at as u64;
         let tail = lost.tail.map(|tail| last_bytes(tail, &rest[..at]));
-        self.half(from).state = State::Lost(Lost { at_line, tail, ..lost });
+        self.half(from).state = State::Lost(Lost {
+            at_line,
+            behind_hole: lost.behind_hole && at == 0,
+            tail,
+            ..lost
+        });
         Err(Step::Used(at))
     }
 

@@ -556,3 +556,39 @@ fn an_answer_to_what_is_no_request_did_not_start_before() {
     );
     assert_eq!(rows[3], whole("GET /4", 200, 28, 40));
 }
+
+/// The rest of a method is no method: nobody invents names.
+#[test]
+fn a_hole_that_ends_within_a_method_makes_no_other_of_it() {
+    for method in [
+        "GET",
+        "HEAD",
+        "PATCH",
+        "DELETE",
+        "OPTIONS",
+        "SUBSCRIBE",
+        "VERSION-CONTROL",
+    ] {
+        let request = format!("{method} /2 HTTP/1.1\r\nHost: h\r\n\r\n");
+        for lost in 1..=method.len() {
+            for piece in [1, 3, 100] {
+                let mut talk = Talk::new();
+                talk.say(Client, get("/1"))
+                    .say(Server, OK2)
+                    .lose(Client, lost as u64, Missing::Lost);
+                for bytes in request.as_bytes()[lost..].chunks(piece) {
+                    talk.say(Client, bytes);
+                }
+                talk.say(Server, OK2).say(Client, get("/3")).say(Server, OK2);
+                let rows = talk.rows();
+                assert_eq!(rows.len(), 3, "{rows:?}");
+                assert_eq!(
+                    (rows[1].what.as_str(), rows[1].status),
+                    (" ", 200),
+                    "{lost} of {method}"
+                );
+                assert_eq!(rows[2], whole("GET /3", 200, 28, 40));
+            }
+        }
+    }
+}
