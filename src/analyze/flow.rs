@@ -65,8 +65,8 @@ enum Speaks {
     Http(Box<HttpStitcher>),
     Mysql(Box<MysqlStitcher>),
     Other,
-    /// What this end said is of no protocol that is known, and the other is still to speak: a server of HTTP answers noise
-    /// with 400, and where the server speaks first the client may say more.
+    /// What this end said is of no protocol that is read, and the other is still to speak: a server of HTTP answers noise
+    /// and TLS with 400, and where the server speaks first the client may say more.
     Foreign(usize),
 }
 
@@ -375,13 +375,14 @@ impl Flow {
         let verdict = match &mut self.speaks {
             Speaks::Http(stitcher) => stitcher.missing(side, pos, len, why, &mut self.queue),
             Speaks::Mysql(stitcher) => stitcher.missing(side, pos, len, why, &mut self.queue),
-            Speaks::Undetected => {
+            Speaks::Other => return,
+            Speaks::Foreign(first) if *first == sender => return,
+            Speaks::Undetected | Speaks::Foreign(_) => {
                 // What was kept stands before the gap; a beginning can only be found after it.
                 self.undetected.retain(|(end, _)| *end != sender);
                 self.joined = true;
                 return;
             }
-            Speaks::Other | Speaks::Foreign(_) => return,
         };
         self.heed(verdict);
     }

@@ -39,7 +39,7 @@ impl Flow {
                 spare.into_iter().for_each(|one| self.queue.recycle(one));
                 self.settled_on(client, "mysql", sender, segment);
             }
-            (_, Guess::Other(name)) => self.leave_undetected(Speaks::Other, name),
+            (_, Guess::Other(name)) => self.leave_undetected(sender, name),
             (_, Guess::More) if self.undetected.len() < MAX_UNDETECTED => {
                 self.undetected.push((sender, Held::new(segment)));
             }
@@ -50,18 +50,9 @@ impl Flow {
                     self.join_tries += 1;
                 }
                 self.undetected.clear();
-                self.set_protocol("", "started before capture");
+                self.set_why("started before capture");
             }
-            (_, Guess::More | Guess::Unknown) => {
-                let is_alone = self.undetected.iter().all(|(end, _)| *end == sender);
-                let is_first = !self.joined && is_alone && !matches!(self.speaks, Speaks::Foreign(_));
-                let speaks = if is_first {
-                    Speaks::Foreign(sender)
-                } else {
-                    Speaks::Other
-                };
-                self.leave_undetected(speaks, "unknown protocol");
-            }
+            (_, Guess::More | Guess::Unknown) => self.leave_undetected(sender, "unknown protocol"),
         }
     }
 
@@ -121,7 +112,7 @@ impl Flow {
     /// Nothing more comes to tell the protocol from.
     pub(super) fn stay_undetected(&mut self) {
         if !self.undetected.is_empty() {
-            self.set_protocol("", "too little data");
+            self.set_why("too little data");
         }
     }
 
@@ -138,6 +129,13 @@ impl Flow {
     fn set_protocol(&mut self, protocol: &'static str, why: &'static str) {
         if self.tunnels == 0 {
             self.protocol = protocol;
+            self.why = why;
+        }
+    }
+
+    /// Why it has no name, if it has none.
+    fn set_why(&mut self, why: &'static str) {
+        if self.protocol.is_empty() {
             self.why = why;
         }
     }
@@ -174,11 +172,20 @@ impl Flow {
         }
     }
 
-    /// It is nothing that is read.
-    fn leave_undetected(&mut self, speaks: Speaks, why: &'static str) {
-        self.speaks = speaks;
-        self.set_protocol(detect::word(why), why);
+    /// It is nothing that is read, as far as was heard so far: in a connection seen from its start, the other end is still
+    /// to answer.
+    fn leave_undetected(&mut self, sender: usize, why: &'static str) {
+        let is_alone = self.undetected.iter().all(|(end, _)| *end == sender);
         self.undetected = Vec::new();
+        let is_answer = matches!(self.speaks, Speaks::Foreign(_));
+        self.speaks = match is_alone && !is_answer && !self.joined {
+            true => Speaks::Foreign(sender),
+            false => Speaks::Other,
+        };
+        // An answer tells no more of what has a name already.
+        if !is_answer || self.protocol.is_empty() {
+            self.set_protocol(detect::word(why), why);
+        }
     }
 }
 

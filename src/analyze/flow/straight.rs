@@ -135,7 +135,7 @@ impl Flow {
             && self.ended == [false; 2]
             && self.streams.iter().all(|s| s.is_started() && !s.is_waiting())
             && self.coverage.iter().all(|observer| match observer.attached {
-                true => !observer.closed && observer.until == nexts,
+                true => !observer.closed && !observer.given_up && observer.until == nexts,
                 false => !observer.expected,
             })
     }

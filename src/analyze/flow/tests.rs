@@ -161,41 +161,95 @@ fn what_stands_behind_a_proxy_is_read_as_without_it() {
     }
 }
 
+/// What one end shows of a connection that is said in these turns, one call for each.
+fn heard(turns: &[(usize, &[u8])], client: Option<usize>) -> Flow {
+    let mut flow = Flow::new([Endpoint::default(); 2], client, false);
+    flow.attach(0);
+    let mut said = [1000; 2];
+    for (sender, payload) in turns {
+        flow.start(*sender, 1000);
+        let segment = Segment {
+            pos: flow.stream(*sender).position(said[*sender]),
+            len: payload.len() as u64,
+            payload,
+            observer: 0,
+            time: 10,
+            pid: 7,
+            tid: 8,
+            cgroup: 9,
+            urgent: false,
+        };
+        said[*sender] += payload.len() as u32;
+        flow.segment(*sender, segment);
+    }
+    flow
+}
+
 /// Whoever is captured says how many there are.
 #[test]
 fn headers_and_tunnels_in_each_other_are_bounded() {
-    let said = |texts: [Vec<u8>; 2]| {
-        let mut flow = Flow::new([Endpoint::default(); 2], Some(0), false);
-        flow.attach(0);
-        for (sender, payload) in texts.iter().enumerate() {
-            flow.start(sender, 1000);
-            let segment = Segment {
-                pos: flow.stream(sender).position(1000),
-                len: payload.len() as u64,
-                payload,
-                observer: 0,
-                time: 10,
-                pid: 7,
-                tid: 8,
-                cgroup: 9,
-                urgent: false,
-            };
-            flow.segment(sender, segment);
-        }
-        std::iter::from_fn(|| flow.take(true)).count()
-    };
+    let count = |mut flow: Flow| std::iter::from_fn(|| flow.take(true)).count();
     let connect = "CONNECT h:1 HTTP/1.1\r\n\r\n".repeat(4000);
     let agree = "HTTP/1.1 200 OK\r\n\r\n".repeat(4000);
-    assert_eq!(said([connect.into_bytes(), agree.into_bytes()]), 5);
+    let turns = [(0, connect.as_bytes()), (1, agree.as_bytes())];
+    assert_eq!(count(heard(&turns, Some(0))), 5);
     let headers = "PROXY UNKNOWN\r\n".repeat(4000);
-    assert_eq!(said([headers.into_bytes(), Vec::new()]), 0);
+    assert_eq!(count(heard(&[(0, headers.as_bytes())], Some(0))), 0);
+}
+
+const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+const SETTINGS: &[u8] = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// nginx answers TLS, HTTP/2 and noise on a plain port with 400.
+#[test]
+fn a_server_of_http_answers_what_is_no_request_of_it() {
+    let noise = [7; 40];
+    for first in [HELLO, PREFACE, &noise] {
+        for client in [None, Some(0)] {
+            let mut flow = heard(
+                &[
+                    (0, first),
+                    (1, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+                ],
+                client,
+            );
+            assert_eq!((flow.protocol, flow.client()), ("http", Some(0)));
+            let exchange = flow.take(true).expect("a row");
+            assert_eq!(exchange.incomplete, Some(Incomplete::Malformed));
+        }
+    }
+}
+
+/// A verdict is not final before both ends have spoken, and then it is.
+#[test]
+fn either_end_may_tell_what_a_connection_speaks() {
+    let banner = b"220 mail.example.org ready\r\n";
+    let noise = [7; 40];
+    for (turns, protocol, why) in [
+        (vec![(1, SETTINGS), (0, PREFACE)], "http2", "HTTP/2"),
+        (vec![(1, &noise[..]), (0, PREFACE)], "http2", "HTTP/2"),
+        (vec![(1, &banner[..]), (0, b"EHLO a\r\n")], "smtp", "SMTP"),
+        (
+            vec![(1, banner), (0, b"USER a\r\n"), (0, b"EHLO a\r\n")],
+            "",
+            "unknown protocol",
+        ),
+        (vec![(0, b"PING\r\n"), (1, b":1\r\n")], "redis", "Redis"),
+        (vec![(0, &noise), (0, HELLO), (1, HELLO)], "tls", "TLS"),
+        (vec![(0, HELLO), (1, &noise), (1, b"SSH-2.0-x\r\n")], "tls", "TLS"),
+    ] {
+        for client in [None, Some(0)] {
+            let flow = heard(&turns, client);
+            assert_eq!((flow.protocol, flow.why), (protocol, why), "{turns:?}");
+        }
+    }
 }
 
 /// In a tunnel anything may be spoken.
 #[test]
 fn what_a_tunnel_carries_is_named_by_nothing_but_its_rows() {
-    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
-    let turns = in_tunnels(vec![(0, hello)]);
+    let turns = in_tunnels(vec![(0, HELLO.to_vec())]);
     assert_eq!(told(&[calls(&turns, &[1000])], &[0], None).len(), 2);
 }
 
