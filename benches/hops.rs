@@ -7,13 +7,14 @@ use std::io;
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use masdeepflow::analyze::exchange::{Message, Queue, Side};
+use masdeepflow::analyze::flow::Flow;
 use masdeepflow::analyze::output::{Facts, Format};
 use masdeepflow::analyze::protocol::Stitcher;
 use masdeepflow::analyze::protocol::http::{HttpMessage, HttpStitcher};
 use masdeepflow::analyze::protocol::mysql::{self, Begun, MysqlStitcher};
 use masdeepflow::analyze::report::Aggregate;
 use masdeepflow::analyze::row::{Frame, HttpRow, Latency, Observed, Party, Sink};
-use masdeepflow::analyze::stream::{Offer, Segment, Stream};
+use masdeepflow::analyze::stream::Segment;
 use masdeepflow::analyze::table::{Columns, Kind, Spec, Value};
 use masdeepflow::format::block::{self, BlockBuilder, Class, RawBlock};
 use masdeepflow::format::header::Header;
@@ -123,35 +124,36 @@ fn decode(bencher: Bencher) {
     });
 }
 
-/// Segments of which every second comes before the one that it follows.
+/// Requests and responses of which every response comes before its request, as two processors may report them.
 #[divan::bench]
-fn reassemble(bencher: Bencher) {
-    bencher.counter(ItemsCount::new(2 * EXCHANGES)).bench(|| {
-        let mut stream = Stream::default();
-        stream.start(0);
-        let mut read = 0;
-        for number in 0..2 * EXCHANGES as u32 {
-            let segment = Segment {
-                pos: stream.position((number ^ 1) * 100),
-                len: 100,
-                payload: &RESPONSE[..100],
-                observer: 0,
-                time: u64::from(number),
-                pid: 0,
-                tid: 0,
-                cgroup: 0,
-                urgent: false,
-            };
-            if stream.offer(&segment) == Offer::Now {
-                stream.advance(&segment);
-                read += 1;
-                while let Some(held) = stream.ready() {
-                    stream.advance(&held.segment());
-                    read += 1;
-                }
+fn reorder(bencher: Bencher) {
+    let request = request(0, 1);
+    bencher.counter(ItemsCount::new(EXCHANGES)).bench(|| {
+        let mut flow = Flow::new([Endpoint::default(); 2], Some(0), false);
+        flow.attach(0, 0);
+        (0..2).for_each(|sender| flow.start(sender, 0));
+        let mut taken = 0;
+        for number in 0..EXCHANGES {
+            for (sender, bytes, time) in [(1, RESPONSE, 2 * number + 2), (0, &request[..], 2 * number + 1)] {
+                let segment = Segment {
+                    pos: flow.stream(sender).position(number as u32 * bytes.len() as u32),
+                    len: bytes.len() as u64,
+                    payload: bytes,
+                    observer: 0,
+                    time,
+                    pid: 0,
+                    tid: 0,
+                    cgroup: 0,
+                    urgent: false,
+                };
+                flow.segment(sender, segment);
+            }
+            while let Some(exchange) = flow.take(false) {
+                taken += 1;
+                flow.recycle(exchange);
             }
         }
-        assert_eq!(black_box(read), 2 * EXCHANGES);
+        assert_eq!(black_box(taken), EXCHANGES);
     });
 }
 

@@ -42,8 +42,8 @@ fuzz_target!(|input: &[u8]| {
             return;
         }
     }
-    stitcher.end(Side::Client, sent[0], &mut queue);
-    stitcher.end(Side::Server, sent[1], &mut queue);
+    stitcher.end(Side::Client, sent[0], true, &mut queue);
+    stitcher.end(Side::Server, sent[1], true, &mut queue);
     while queue.oldest().is_some_and(|exchange| exchange.is_finished()) {
         queue.take();
     }

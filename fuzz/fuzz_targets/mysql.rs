@@ -50,8 +50,8 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     stitcher.settle(&mut queue);
-    stitcher.end(Side::Client, pos[0], &mut queue);
-    stitcher.end(Side::Server, pos[1], &mut queue);
+    stitcher.end(Side::Client, pos[0], true, &mut queue);
+    stitcher.end(Side::Server, pos[1], true, &mut queue);
     while let Some(exchange) = queue.take() {
         assert!(exchange.is_finished() || exchange.one_way);
         check(&exchange);

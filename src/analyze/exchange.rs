@@ -36,6 +36,8 @@ pub enum Incomplete {
     StartedBefore,
     /// The connection, or the capture, ended before its response did.
     NoResponse,
+    /// The connection ended in the middle of its request, and bytes of its end were not seen.
+    RequestCut,
     /// The connection ended in the middle of its response.
     ResponseCut,
     /// A response without a request.
@@ -48,11 +50,12 @@ pub enum Incomplete {
 
 impl Incomplete {
     /// All reasons, in report order.
-    pub const ALL: [Incomplete; 8] = [
+    pub const ALL: [Incomplete; 9] = [
         Incomplete::Gap,
         Incomplete::Truncated,
         Incomplete::StartedBefore,
         Incomplete::NoResponse,
+        Incomplete::RequestCut,
         Incomplete::ResponseCut,
         Incomplete::NoRequest,
         Incomplete::Malformed,
@@ -66,6 +69,7 @@ impl Incomplete {
             Incomplete::Truncated => "truncated",
             Incomplete::StartedBefore => "started_before",
             Incomplete::NoResponse => "no_response",
+            Incomplete::RequestCut => "request_cut",
             Incomplete::ResponseCut => "response_cut",
             Incomplete::NoRequest => "no_request",
             Incomplete::Malformed => "malformed",
@@ -102,6 +106,8 @@ impl Span {
 pub struct Seen {
     pub first: u64,
     pub last: u64,
+    /// Position after the last byte of it that was seen.
+    pub until: u64,
     /// Bytes of the span were missing from this observer's view.
     pub hole: bool,
 }
@@ -155,6 +161,11 @@ pub struct Exchange {
     /// Nothing more will be known of it, although an end of it is not (given up after a gap, cut by the end of the
     /// connection).
     pub closed: bool,
+    /// A hole lies right before its response: should another request be lost right behind its own, then the response may answer
+    /// that one.
+    pub unsure: bool,
+    /// Its response was not read to its end; it was over by the time the client spoke again, if no hole lies behind it.
+    pub end_unsure: bool,
     /// The first reason found why it cannot be measured in full.
     pub incomplete: Option<Incomplete>,
     pub message: Message,
@@ -170,6 +181,8 @@ impl Exchange {
             response: Span::default(),
             one_way: false,
             closed: false,
+            unsure: false,
+            end_unsure: false,
             incomplete: None,
             message,
             views: Default::default(),
@@ -182,6 +195,8 @@ impl Exchange {
         self.response = Span::default();
         self.one_way = false;
         self.closed = false;
+        self.unsure = false;
+        self.end_unsure = false;
         self.incomplete = None;
         self.views = Default::default();
     }
@@ -189,6 +204,27 @@ impl Exchange {
     /// Notes why it is incomplete; the first reason stays.
     pub fn mark(&mut self, reason: Incomplete) {
         self.incomplete.get_or_insert(reason);
+    }
+
+    /// The response that it was given answers another request, or may.
+    pub fn refute_response(&mut self) {
+        self.mark(Incomplete::Gap);
+        self.unsure = false;
+        self.closed = true;
+        self.response = Span::default();
+        self.views.iter_mut().for_each(|view| view.response = Seen::default());
+        match &mut self.message {
+            Message::Http(message) => message.clear_response(),
+            Message::Mysql(message) => message.clear_response(),
+        }
+    }
+
+    /// Where its response ends is not known after all.
+    pub fn refute_end(&mut self) {
+        self.mark(Incomplete::Gap);
+        self.end_unsure = false;
+        self.closed = true;
+        self.response.ended = false;
     }
 
     /// Nothing more is to come.
@@ -214,6 +250,8 @@ pub struct Queue {
     spare: Vec<Box<Exchange>>,
     /// How many at the front have a whole response (or expect none).
     answered: usize,
+    /// What the server sends now was sent before the newest request, as far as times tell.
+    pub is_overtaken: bool,
 }
 
 /// Requests that may wait on one connection before the oldest is given up.
@@ -269,14 +307,43 @@ impl Queue {
         self.items.len() - self.answered.min(self.items.len())
     }
 
+    /// Those that wait for a response, or for the rest of it, oldest first.
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+        self.items
+            .iter_mut()
+            .skip(self.answered)
+            .map(|exchange| &mut **exchange)
+    }
+
     /// As [`Queue::iter`], to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
         self.items.iter_mut().map(|exchange| &mut **exchange)
     }
 
+    /// Takes the responses of [unsure](Exchange::unsure) exchanges back where this says so.
+    pub fn refute_unsure(&mut self, is_refuted: impl Fn(&Exchange) -> bool) {
+        let unsure = self
+            .iter_mut()
+            .filter(|exchange| exchange.unsure && is_refuted(exchange));
+        unsure.for_each(Exchange::refute_response);
+    }
+
+    /// The client goes on at this position, and no hole lies before it: what the requests before were given is theirs.
+    pub fn confirm_unsure(&mut self, pos: u64) {
+        let is_before = |exchange: &&mut Exchange| exchange.request.ended && exchange.request.end <= pos;
+        self.iter_mut()
+            .filter(is_before)
+            .for_each(|exchange| exchange.unsure = false);
+    }
+
     /// All exchanges that are not taken yet, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
         self.items.iter().map(|exchange| &**exchange)
+    }
+
+    /// The newest exchange.
+    pub fn last(&self) -> Option<&Exchange> {
+        self.items.back().map(|exchange| &**exchange)
     }
 
     /// The oldest exchange.
@@ -308,6 +375,7 @@ impl Queue {
         self.items.clear();
         self.spare.clear();
         self.answered = 0;
+        self.is_overtaken = false;
         self
     }
 

@@ -6,11 +6,13 @@
 
 mod detection;
 mod preface;
+mod reorder;
 mod straight;
 #[cfg(test)]
 mod tests;
 
 use preface::Preface;
+use reorder::{Next, Reorder};
 use straight::Straight;
 
 use super::exchange::{Exchange, Incomplete, Queue, Seen, Side, Span, View};
@@ -18,7 +20,7 @@ use super::protocol::detect;
 use super::protocol::http::HttpStitcher;
 use super::protocol::mysql::MysqlStitcher;
 use super::protocol::{Missing, Stitcher, Verdict, WholeMessages};
-use super::stream::{Held, Offer, Segment, Stream};
+use super::stream::{Held, Segment, Stream};
 use crate::format::record::Endpoint;
 
 /// Observers of a connection: its two ends, and the wire between them.
@@ -71,6 +73,16 @@ enum Speaks {
 }
 
 impl Speaks {
+    /// A hole has hidden where messages begin, or which request a response answers, and that is not found yet.
+    fn is_in_doubt(&self) -> bool {
+        match self {
+            Speaks::Undetected => true,
+            Speaks::Http(stitcher) => stitcher.is_in_doubt(),
+            Speaks::Mysql(stitcher) => stitcher.is_in_doubt(),
+            Speaks::Other | Speaks::Foreign(_) => false,
+        }
+    }
+
     /// Nothing is under way in either direction.
     fn is_at_rest(&self) -> bool {
         match self {
@@ -103,16 +115,25 @@ pub struct Flow {
     /// Whose bytes were tried last.
     join_sender: usize,
     coverage: [Coverage; OBSERVERS],
+    /// Whose clock stamps what an observer shows.
+    clocks: [u16; OBSERVERS],
     streams: [Stream; 2],
+    reorder: Reorder,
+    /// Bytes were given up, and the protocol has not found its place since.
+    is_lost: bool,
     /// Urgent data was seen, by sender.
     urgent: [bool; 2],
     ended: [bool; 2],
+    /// By sender: where what it sent ends, as the kernel counted it; `None` where that is not known.
+    totals: [Option<u64>; 2],
     /// How many tunnels it is in, each within the one before.
     tunnels: u8,
     /// By sender.
     preface: [Preface; 2],
     speaks: Speaks,
     undetected: Vec<(usize, Held)>,
+    /// By sender: the bytes that are lost right before what is kept of it in `undetected`.
+    lost_before: [Option<(u64, u64)>; 2],
     /// Segments (without their bytes) that were seen before the exchange they belong to was: a response whose request
     /// another CPU reported later.
     unplaced: Vec<(usize, Segment<'static>)>,
@@ -138,13 +159,18 @@ impl Flow {
             join_tries: 0,
             join_sender: usize::MAX,
             coverage: Default::default(),
+            clocks: Default::default(),
             streams: Default::default(),
+            reorder: Reorder::default(),
+            is_lost: false,
             urgent: [false; 2],
             ended: [false; 2],
+            totals: [None; 2],
             tunnels: 0,
             preface: Default::default(),
             speaks: Speaks::Undetected,
             undetected: Vec::new(),
+            lost_before: [None; 2],
             unplaced: Vec::new(),
             queue: Queue::default(),
             straight: Straight::default(),
@@ -202,10 +228,11 @@ impl Flow {
         !self.coverage[observer].attached
     }
 
-    /// Gives an observer its place.
-    pub fn attach(&mut self, observer: usize) {
+    /// Gives an observer its place; `clock` is the number of the host whose clock stamps its times.
+    pub fn attach(&mut self, observer: usize, clock: u16) {
         self.leave_straight();
         self.coverage[observer].attached = true;
+        self.clocks[observer] = clock;
     }
 
     /// Another host has recorded this end, and will tell of it.
@@ -258,35 +285,21 @@ impl Flow {
         let heard = &mut self.coverage[usize::from(segment.observer).min(WIRE)].heard[sender];
         *heard = (*heard).max(segment.end());
         self.urgent[sender] |= segment.urgent;
+        let awaits_bytes = self.may_be_shown(sender, &segment);
+        let is_next = segment.pos <= self.streams[sender].next() && !awaits_bytes;
         // Most segments come in order, with their bytes, and nothing waits for them.
-        let stream = &self.streams[sender];
-        if !segment.payload.is_empty() && segment.pos <= stream.next() && !stream.is_waiting() {
+        if is_next && self.reorder.is_empty() && !self.is_lost {
             return self.read(sender, &segment);
         }
-        let offer = match self.may_be_shown(sender, &segment) {
-            true => self.streams[sender].await_bytes(&segment),
-            false => self.streams[sender].offer(&segment),
-        };
-        match offer {
-            // A packet capture was put in order when it was read: what is missing is missing, and to wait for it would
-            // let the other direction run ahead.
-            Offer::Later if self.is_seen_on_the_wire_only() => {
-                self.give_up(sender, Some(segment.pos));
-                self.release(sender);
-                return;
-            }
-            Offer::Later => return,
-            Offer::Now => {}
-            Offer::Full => {
-                self.give_up(sender, Some(segment.pos));
-                self.release(sender);
-                if segment.pos > self.streams[sender].next() {
-                    self.give_up(sender, Some(segment.pos));
-                }
-            }
+        // A packet capture was put in order when it was read: what is missing is missing.
+        if self.is_seen_on_the_wire_only() {
+            self.give_up(sender, segment.pos);
+            return self.read(sender, &segment);
         }
-        self.read(sender, &segment);
-        self.release(sender);
+        self.reorder.push(sender, &segment, awaits_bytes);
+        if is_next || self.is_lost || self.reorder.is_full() {
+            self.drain(false);
+        }
     }
 
     /// Whether bytes that an end could not read may still come from the other end.
@@ -303,29 +316,60 @@ impl Flow {
         self.coverage[WIRE].attached && self.coverage[..WIRE].iter().all(|coverage| !coverage.attached)
     }
 
-    fn release(&mut self, sender: usize) {
-        while let Some(held) = self.streams[sender].ready() {
-            self.read(sender, &held.segment());
-        }
-    }
-
-    /// Reads what bytes were awaited for as it is, without them.
-    fn read_unshown(&mut self, sender: usize) {
-        self.streams[sender].await_no_bytes();
-        self.release(sender);
-    }
-
-    fn give_up(&mut self, sender: usize, upto: Option<u64>) {
-        self.read_unshown(sender);
-        if let Some((pos, len)) = self.streams[sender].give_up(upto) {
-            // When an urgent byte comes before the one before it was passed over, the receiver's kernel drops that one and
-            // tells nobody (tcp_check_urg).
-            if len == 1 && self.urgent[sender] {
-                return;
+    /// Reads what waits, as far as nothing is missing; what is missing is given up where too much waits, or `all` of it has
+    /// to go.
+    fn drain(&mut self, all: bool) {
+        loop {
+            let nexts = [self.streams[0].next(), self.streams[1].next()];
+            let Some(next) = self.reorder.next(nexts, &self.clocks) else {
+                break;
+            };
+            self.is_lost &= self.speaks.is_in_doubt();
+            if self.is_lost && self.reorder.is_short() && !all {
+                break;
             }
-            self.lost_bytes += len;
-            self.missing(sender, pos, len, Missing::Lost);
+            match next {
+                Next::Read(at) => {
+                    let (sender, held) = self.reorder.remove(at);
+                    self.read(sender, &held.segment());
+                }
+                _ if !all && !self.reorder.is_full() => break,
+                Next::Awaits(at) => self.reorder.await_no_bytes_of(at),
+                Next::Missing(at) => {
+                    let (sender, segment) = self.reorder.get(at);
+                    let upto = segment.pos;
+                    self.queue.is_overtaken = self.is_overtaken(sender, &segment);
+                    self.give_up(sender, upto);
+                }
+            }
         }
+        for sender in 0..2 {
+            if self.coverage[sender].closed && !self.reorder.holds(sender) && !self.is_closed() {
+                self.end(sender);
+            }
+        }
+    }
+
+    /// The bytes before this position will not come.
+    fn give_up(&mut self, sender: usize, upto: u64) {
+        let Some((pos, len)) = self.streams[sender].give_up(upto) else {
+            return;
+        };
+        // When an urgent byte comes before the one before it was passed over, the receiver's kernel drops that one and
+        // tells nobody (tcp_check_urg).
+        if len == 1 && self.urgent[sender] {
+            return;
+        }
+        self.lost_bytes += len;
+        self.is_lost = !self.is_seen_on_the_wire_only();
+        if self.client == Some(sender) {
+            // A request may be lost behind these: their responses may be the one to that.
+            self.queue.refute_unsure(|exchange| exchange.request.end <= pos);
+        } else {
+            let is_before = |exchange: &&mut Exchange| exchange.end_unsure && exchange.response.end == pos;
+            self.queue.iter_mut().filter(is_before).for_each(Exchange::refute_end);
+        }
+        self.missing(sender, pos, len, Missing::Lost);
     }
 
     /// Reads the new part of a segment, then notes when its observer saw the whole of it.
@@ -334,9 +378,27 @@ impl Flow {
         if seen < segment.len && !segment.urgent {
             let fresh = segment.after(seen);
             self.unread_bytes += fresh.len.saturating_sub(fresh.payload.len() as u64);
+            if self.is_lost || self.queue.len() > 1 {
+                self.queue.is_overtaken = self.is_overtaken(sender, segment);
+            }
             self.after_preface(sender, &fresh);
         }
         self.observe(sender, segment);
+    }
+
+    /// Whether this was sent before the newest request was, which was recorded first all the same.
+    fn is_overtaken(&self, sender: usize, segment: &Segment<'_>) -> bool {
+        let Some(newest) = self.queue.last().filter(|_| self.client == Some(1 - sender)) else {
+            return false;
+        };
+        let clock = self.clocks[usize::from(segment.observer).min(WIRE)];
+        let seen = newest
+            .views
+            .iter()
+            .zip(self.clocks)
+            .filter(|(_, other)| *other == clock);
+        let asked = seen.map(|(view, _)| view.request.first).filter(|time| *time != 0).min();
+        asked.is_some_and(|asked| segment.time < asked)
     }
 
     /// Takes bytes that are new, of the protocol that the connection speaks.
@@ -380,6 +442,7 @@ impl Flow {
             Speaks::Undetected | Speaks::Foreign(_) => {
                 // What was kept stands before the gap; a beginning can only be found after it.
                 self.undetected.retain(|(end, _)| *end != sender);
+                self.lost_before[sender] = (why == Missing::Lost).then_some((pos, len));
                 self.joined = true;
                 return;
             }
@@ -462,7 +525,7 @@ impl Flow {
         }
     }
 
-    /// Whether the segment belongs to an exchange that is held.
+    /// Whether the whole of the segment belongs to exchanges that are held: its end may be the beginning of a head.
     fn place(&mut self, sender: usize, segment: &Segment<'_>, hole_from: u64) -> bool {
         let observer = usize::from(segment.observer).min(WIRE);
         let is_request = self.client == Some(sender);
@@ -496,21 +559,48 @@ impl Flow {
         if !flush && self.queue.len() < MAX_UNSEEN && !self.is_shown(oldest) {
             return None;
         }
+        let (unsure, end_unsure) = self.is_unsure(oldest);
+        if (unsure || end_unsure) && !flush && self.queue.len() < MAX_UNSEEN {
+            return None;
+        }
         self.exchanges += 1;
-        let taken = self.queue.take()?;
+        let mut taken = self.queue.take()?;
+        if unsure {
+            taken.refute_response();
+        } else if end_unsure {
+            taken.refute_end();
+        }
+        if !taken.one_way && (0..OBSERVERS).all(|observer| whole_view(&taken, observer).is_none()) {
+            // Bytes within its body are lost, or nobody was there to see it whole: it has no times.
+            taken.mark(Incomplete::Gap);
+        }
         if !self.unplaced.is_empty() {
             let is_of_later = |(sender, early): &(usize, Segment<'_>)| {
                 let span = match self.client == Some(*sender) {
                     true => &taken.request,
                     false => &taken.response,
                 };
-                span.ended && early.end() > span.end
+                early.end() > span.end
             };
             self.unplaced.retain(is_of_later);
             self.forget_unplaced();
         }
         self.open_straight();
         Some(taken)
+    }
+
+    /// Whether it is not known yet that no request is lost between the one of this exchange and the next; and that nothing is
+    /// lost right behind its response.
+    fn is_unsure(&self, exchange: &Exchange) -> (bool, bool) {
+        let Some(client) = self.client else {
+            return (false, false);
+        };
+        let server = 1 - client;
+        let is_all = |sender: usize| self.totals[sender].is_some_and(|total| total <= self.streams[sender].next());
+        (
+            exchange.unsure && !is_all(client),
+            exchange.end_unsure && self.streams[server].next() <= exchange.response.end && !is_all(server),
+        )
     }
 
     /// Whether every observer that is to be waited for has shown all of the exchange.
@@ -545,7 +635,7 @@ impl Flow {
             return oldest;
         }
         let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
-        self.streams.iter().flat_map(Stream::held).for_each(&mut segment);
+        self.reorder.iter().for_each(|(_, waiting)| segment(waiting));
         self.undetected.iter().for_each(|(_, held)| segment(held.segment()));
         let kept = self.preface.iter().flat_map(Preface::kept);
         kept.for_each(|held| segment(held.segment()));
@@ -569,12 +659,7 @@ impl Flow {
         for coverage in &mut self.coverage {
             coverage.given_up = true;
         }
-        for sender in 0..2 {
-            while self.streams[sender].is_waiting() {
-                self.give_up(sender, None);
-                self.release(sender);
-            }
-        }
+        self.drain(true);
         let verdict = match &mut self.speaks {
             Speaks::Http(stitcher) => stitcher.settle(&mut self.queue),
             Speaks::Mysql(stitcher) => stitcher.settle(&mut self.queue),
@@ -585,17 +670,45 @@ impl Flow {
         self.forget_unplaced();
     }
 
-    /// An observer's socket was closed.
-    pub fn close(&mut self, observer: usize) {
+    /// An observer's socket was closed. By sender: the sequence number after the last byte that went out, or came in, there;
+    /// `None` where that is not known.
+    pub fn close(&mut self, observer: usize, time: u64, totals: [Option<u32>; 2]) {
         self.leave_straight();
+        for (sender, total) in totals.into_iter().enumerate() {
+            let position = total
+                .filter(|_| self.streams[sender].is_started())
+                .map(|total| self.streams[sender].position(total));
+            // What the sender's kernel has sent is the truth; what the receiver's has received is a part of that.
+            if self.totals[sender].is_none() || observer == sender {
+                self.totals[sender] = position.or(self.totals[sender]);
+            }
+            // The last calls of the sender were lost: nothing comes after them that would show it.
+            if let Some(position) = position.filter(|position| {
+                (observer == sender || observer == WIRE) && *position > self.coverage[observer].heard[sender]
+            }) {
+                let end = Segment {
+                    pos: position,
+                    len: 0,
+                    payload: &[],
+                    observer: observer as u8,
+                    time,
+                    pid: 0,
+                    tid: 0,
+                    cgroup: 0,
+                    urgent: false,
+                };
+                self.in_order(sender, end);
+            }
+        }
         self.coverage[observer].closed = true;
         if self.is_closed() {
             self.settle();
-            self.end(0);
-            self.end(1);
+            let client = self.client.unwrap_or(0);
+            self.end(client);
+            self.end(1 - client);
         } else if observer < WIRE {
-            self.read_unshown(observer);
-            self.end(observer);
+            self.reorder.await_no_bytes(observer);
+            self.drain(false);
         }
     }
 
@@ -607,9 +720,10 @@ impl Flow {
         self.end_preface(sender);
         let side = self.side(sender);
         let pos = self.streams[sender].next();
+        let is_all = self.totals[sender].is_none_or(|total| pos >= total);
         match &mut self.speaks {
-            Speaks::Http(stitcher) => stitcher.end(side, pos, &mut self.queue),
-            Speaks::Mysql(stitcher) => stitcher.end(side, pos, &mut self.queue),
+            Speaks::Http(stitcher) => stitcher.end(side, pos, is_all, &mut self.queue),
+            Speaks::Mysql(stitcher) => stitcher.end(side, pos, is_all, &mut self.queue),
             Speaks::Undetected | Speaks::Foreign(_) => self.stay_undetected(),
             Speaks::Other => {}
         }
@@ -640,7 +754,7 @@ impl Flow {
     }
 }
 
-/// Notes when an observer saw a segment, if it belongs to this exchange.
+/// Notes when an observer saw a segment, if it belongs to this exchange. Whether nothing of it belongs to a later one.
 #[inline]
 fn place_in(exchange: &mut Exchange, is_request: bool, observer: usize, segment: &Segment<'_>, hole_from: u64) -> bool {
     let view = &mut exchange.views[observer];
@@ -657,7 +771,11 @@ fn place_in(exchange: &mut Exchange, is_request: bool, observer: usize, segment:
         view.tid = segment.tid;
         view.cgroup = segment.cgroup;
     }
-    true
+    // What is incomplete may be over at a hole: where a span has no end, what follows may belong to the next.
+    match span.ended {
+        true => segment.end() <= span.end,
+        false => exchange.incomplete.is_none(),
+    }
 }
 
 #[inline]
@@ -669,6 +787,7 @@ fn note(seen: &mut Seen, span: &Span, segment: &Segment<'_>, hole_from: u64) {
     let in_span = !span.ended || segment.pos < span.end;
     if in_span {
         seen.last = seen.last.max(segment.time);
+        seen.until = seen.until.max(segment.end());
     }
     if hole_from < segment.pos && segment.pos > span.start {
         seen.hole = true;
@@ -678,7 +797,8 @@ fn note(seen: &mut Seen, span: &Span, segment: &Segment<'_>, hole_from: u64) {
 /// The times of one exchange as one observer saw them, if it saw all of it.
 pub fn whole_view(exchange: &Exchange, observer: usize) -> Option<&View> {
     let view = &exchange.views[observer];
-    let whole = |seen: &Seen, span: &Span| span.begun && span.ended && seen.first != 0 && !seen.hole;
+    let whole =
+        |seen: &Seen, span: &Span| span.begun && span.ended && seen.first != 0 && seen.until >= span.end && !seen.hole;
     let measured = whole(&view.request, &exchange.request) && whole(&view.response, &exchange.response);
     (measured && exchange.incomplete.is_none()).then_some(view)
 }

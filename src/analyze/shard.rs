@@ -257,12 +257,13 @@ impl<S: Sink> Shard<S> {
             return;
         };
         known.close = Some(*close);
+        let totals = totals(hosts, host, known, close);
         self.closed.push(key);
         self.gone.push_back((utc(hosts, host, close.time).unwrap_or(0), key));
         self.gone_keys.insert(key);
         if let (Some(place), observer) = (known.flow, known.observer) {
             if let Some(slot) = self.slots[place].as_mut() {
-                slot.flow.close(observer);
+                slot.flow.close(observer, close.time, totals);
                 if slot.flow.is_closed() && slot.sockets[..WIRE].iter().all(Option::is_some) {
                     self.whole.push(key);
                 }
@@ -378,7 +379,7 @@ impl<S: Sink> Shard<S> {
             slot.flow.start(end, socket.send_pos);
             slot.flow.start(1 - end, socket.receive_pos);
         }
-        slot.flow.attach(observer);
+        slot.flow.attach(observer, key.0);
         slot.sockets[observer] = Some(key);
         slot.sure = None;
         known.flow = Some(place);
@@ -696,6 +697,21 @@ fn is_before(hosts: &[Host], host: u16, socket: &Socket) -> bool {
     hosts
         .get(usize::from(host))
         .is_some_and(|host| host.utc(socket.time) < host.begin)
+}
+
+/// By sender, for a socket whose beginning was seen: the sequence number after the last byte that it sent, or received.
+fn totals(hosts: &[Host], host: u16, state: &SocketState, close: &Close) -> [Option<u32>; 2] {
+    let socket = &state.socket;
+    let from_start = matches!(socket.opened, Opened::Connect | Opened::Accept) && !is_before(hosts, host, socket);
+    if !from_start || !socket.positions {
+        return [None; 2];
+    }
+    let sent = Some(socket.send_pos.wrapping_add(close.bytes_sent as u32));
+    let received = Some(socket.receive_pos.wrapping_add(close.bytes_received as u32));
+    match state.end {
+        0 => [sent, received],
+        _ => [received, sent],
+    }
 }
 
 /// The two endpoints of a connection, the lower first.

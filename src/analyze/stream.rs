@@ -6,11 +6,6 @@
 /// Where positions begin, so that bytes before the first one seen still have a position.
 const ORIGIN: u64 = 1 << 40;
 
-/// Segments that wait for an earlier one, per direction. Beyond this the earlier one is given up.
-const MAX_HELD: usize = 64;
-/// Captured bytes of those segments.
-const MAX_HELD_BYTES: usize = 512 * 1024;
-
 /// How far before its first known position a stream may begin: what one call moves.
 const MAX_BEFORE: u64 = 64 << 20;
 
@@ -77,8 +72,6 @@ impl<'a> Segment<'a> {
 pub struct Held {
     segment: Segment<'static>,
     payload: Box<[u8]>,
-    /// Its bytes are awaited, though its turn may have come.
-    awaited: bool,
 }
 
 impl Held {
@@ -90,7 +83,6 @@ impl Held {
                 ..*segment
             },
             payload: segment.payload.into(),
-            awaited: false,
         }
     }
 
@@ -103,19 +95,8 @@ impl Held {
     }
 }
 
-/// What to do with a segment that was offered.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// It begins at or before the next position: it can be read now.
-    Now,
-    /// It is kept until what is before it comes.
-    Later,
-    /// Too much waits: give up what is missing before going on.
-    Full,
-}
-
 /// The state of one direction.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Stream {
     /// Sequence number of the byte at `ORIGIN`.
     base: u32,
@@ -124,8 +105,6 @@ pub struct Stream {
     started: bool,
     /// Something was read, or given up.
     moved: bool,
-    held: Vec<Held>,
-    held_bytes: usize,
 }
 
 impl Stream {
@@ -164,35 +143,6 @@ impl Stream {
         self.position(sequence).abs_diff(self.next)
     }
 
-    /// Whether this segment can be read now; keeps a copy of it when not.
-    pub fn offer(&mut self, segment: &Segment<'_>) -> Offer {
-        if segment.pos <= self.next {
-            return Offer::Now;
-        }
-        self.hold(segment, false)
-    }
-
-    /// Keeps a segment without bytes until somebody else shows them, or they are given up.
-    pub fn await_bytes(&mut self, segment: &Segment<'_>) -> Offer {
-        self.hold(segment, true)
-    }
-
-    fn hold(&mut self, segment: &Segment<'_>, awaited: bool) -> Offer {
-        if self.held.len() >= MAX_HELD || self.held_bytes + segment.payload.len() > MAX_HELD_BYTES {
-            return Offer::Full;
-        }
-        let at = self.held.partition_point(|held| held.segment.pos <= segment.pos);
-        self.held_bytes += segment.payload.len();
-        self.held.insert(
-            at,
-            Held {
-                awaited,
-                ..Held::new(segment)
-            },
-        );
-        Offer::Later
-    }
-
     /// Marks everything before `end` as read. Returns how many bytes of the segment had been read before.
     pub fn advance(&mut self, segment: &Segment<'_>) -> u64 {
         // The recorder tells of a socket when its filter says yes, which may be within the first call that moves bytes:
@@ -208,39 +158,10 @@ impl Stream {
         seen
     }
 
-    /// A kept segment whose turn has come.
-    pub fn ready(&mut self) -> Option<Held> {
-        let is_ready = |held: &Held| held.segment.pos <= self.next && !(held.awaited && held.segment.end() > self.next);
-        let at = self.held.iter().position(is_ready)?;
-        let held = self.held.remove(at);
-        self.held_bytes -= held.payload.len();
-        Some(held)
-    }
-
-    /// The segments that wait.
-    pub fn held(&self) -> impl Iterator<Item = Segment<'_>> {
-        self.held.iter().map(Held::segment)
-    }
-
-    /// Whether anything waits.
-    pub fn is_waiting(&self) -> bool {
-        !self.held.is_empty()
-    }
-
-    /// No longer waits for bytes that segments came without: they can be read as they are.
-    pub fn await_no_bytes(&mut self) {
-        self.held.iter_mut().for_each(|held| held.awaited = false);
-    }
-
-    /// Gives up the bytes before the first kept segment, or before `upto`. Returns the position and length of the gap.
-    pub fn give_up(&mut self, upto: Option<u64>) -> Option<(u64, u64)> {
-        let first = self.held.first().map(|held| held.segment.pos);
-        let target = match (first, upto) {
-            (Some(a), Some(b)) => a.min(b),
-            (a, b) => a.or(b)?,
-        };
-        let gap = (target > self.next).then(|| (self.next, target - self.next))?;
-        self.next = target;
+    /// Gives up the bytes before `upto`. Returns the position and length of the gap, if there is one.
+    pub fn give_up(&mut self, upto: u64) -> Option<(u64, u64)> {
+        let gap = (upto > self.next).then(|| (self.next, upto - self.next))?;
+        self.next = upto;
         self.moved = true;
         Some(gap)
     }
@@ -271,7 +192,6 @@ mod tests {
         stream.start(u32::MAX - 1);
         let pos = stream.position(u32::MAX - 1);
         let first = segment(pos, b"abcd");
-        assert_eq!(stream.offer(&first), Offer::Now);
         assert_eq!(stream.advance(&first), 0);
         assert_eq!(stream.position(2), stream.next());
         assert_eq!(stream.position(1), stream.next() - 1);
@@ -282,7 +202,7 @@ mod tests {
         let mut stream = Stream::default();
         stream.start(103);
         let early = segment(stream.position(100), b"abc");
-        assert_eq!((stream.offer(&early), stream.advance(&early)), (Offer::Now, 0));
+        assert_eq!(stream.advance(&early), 0);
         assert_eq!(stream.position(103), stream.next());
         // Once something was read, what is before it was read too.
         let again = segment(stream.position(98), b"xx");
@@ -295,32 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn a_later_segment_waits_for_the_earlier() {
-        let mut stream = Stream::default();
-        stream.start(100);
-        let pos = stream.position(103);
-        let late = segment(pos, b"de");
-        assert_eq!(stream.offer(&late), Offer::Later);
-        assert!(stream.ready().is_none());
-        let early = segment(stream.position(100), b"abc");
-        assert_eq!(stream.offer(&early), Offer::Now);
-        stream.advance(&early);
-        assert_eq!(
-            stream.ready().map(|held| held.segment().payload.to_vec()),
-            Some(b"de".to_vec())
-        );
-    }
-
-    #[test]
     fn giving_up_tells_the_size_of_the_gap() {
         let mut stream = Stream::default();
         stream.start(0);
         let pos = stream.position(10);
-        let late = segment(pos, b"xx");
-        stream.offer(&late);
-        assert_eq!(stream.give_up(None), Some((pos - 10, 10)));
-        assert!(stream.ready().is_some());
-        assert_eq!(stream.give_up(None), None);
+        assert_eq!(stream.give_up(pos), Some((pos - 10, 10)));
+        assert_eq!(stream.next(), pos);
+        assert_eq!(stream.give_up(pos), None);
     }
 
     #[test]

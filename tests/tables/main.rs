@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod holes;
 mod order;
 mod progress;
 mod readers;

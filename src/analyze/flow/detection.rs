@@ -2,10 +2,10 @@
 
 use super::{Flow, Speaks};
 use crate::analyze::exchange::Side;
-use crate::analyze::protocol::Sent;
 use crate::analyze::protocol::detect::{self, Guess};
 use crate::analyze::protocol::http::Item;
 use crate::analyze::protocol::mysql::MysqlStitcher;
+use crate::analyze::protocol::{Missing, Sent};
 use crate::analyze::stream::{Held, Segment};
 
 /// Segments kept until the protocol is known.
@@ -49,8 +49,12 @@ impl Flow {
                     self.join_sender = sender;
                     self.join_tries += 1;
                 }
-                self.undetected.clear();
                 self.set_why("started before capture");
+                // What was kept is no beginning; this may be one. (What seems to be whole may be the rest of it.)
+                let had_more = !std::mem::take(&mut self.undetected).is_empty();
+                if had_more && self.guess(sender, segment, false).1 == Guess::More {
+                    self.undetected.push((sender, Held::new(segment)));
+                }
             }
             (_, Guess::More | Guess::Unknown) => self.leave_undetected(sender, "unknown protocol"),
         }
@@ -120,7 +124,16 @@ impl Flow {
         self.client = Some(client);
         self.set_protocol(protocol, "");
         for (end, held) in std::mem::take(&mut self.undetected) {
-            self.fresh(end, &held.segment());
+            self.behind_hole(end, &held.segment());
+        }
+        self.behind_hole(sender, segment);
+    }
+
+    /// Takes what was kept. A hole before it matters where the other side was heard before: to a beginning it does not.
+    fn behind_hole(&mut self, sender: usize, segment: &Segment<'_>) {
+        let hole = self.lost_before[sender].take();
+        if let Some((pos, len)) = hole.filter(|(pos, len)| pos + len == segment.pos && !self.queue.is_empty()) {
+            self.missing(sender, pos, len, Missing::Lost);
         }
         self.fresh(sender, segment);
     }
@@ -164,7 +177,7 @@ impl Flow {
                 Item::Bytes(pos, bytes) if !bytes.is_empty() => self.fresh(sender, &unseen(pos, &bytes)),
                 Item::Bytes(..) => {}
                 Item::Missing(pos, len, why) => self.missing(sender, pos, len, why),
-                Item::End(_) => {
+                Item::End(..) => {
                     self.ended[sender] = false;
                     self.end(sender);
                 }

@@ -9,7 +9,7 @@ use super::{Flow, OBSERVERS, Speaks, WIRE};
 use crate::analyze::exchange::{Exchange, Message, Seen};
 use crate::analyze::protocol::WholeMessages;
 use crate::analyze::protocol::http::HttpMessage;
-use crate::analyze::stream::Segment;
+use crate::analyze::stream::{Segment, Stream};
 
 /// Longer messages take their time anyhow.
 const MAX_LEN: u64 = 1 << 20;
@@ -133,7 +133,9 @@ impl Flow {
             && self.queue.is_empty()
             && self.unplaced.is_empty()
             && self.ended == [false; 2]
-            && self.streams.iter().all(|s| s.is_started() && !s.is_waiting())
+            && self.reorder.is_empty()
+            && !self.is_lost
+            && self.streams.iter().all(Stream::is_started)
             && self.coverage.iter().all(|observer| match observer.attached {
                 true => !observer.closed && !observer.given_up && observer.until == nexts,
                 false => !observer.expected,
@@ -165,6 +167,7 @@ impl Flow {
         let seen = Seen {
             first: segment.time,
             last: segment.time,
+            until: segment.end(),
             hole: false,
         };
         match is_request {
@@ -487,7 +490,7 @@ mod tests {
             flow.straight.is_forbidden = is_forbidden;
             (0..OBSERVERS)
                 .filter(|n| observers >> n & 1 == 1)
-                .for_each(|n| flow.attach(n));
+                .for_each(|n| flow.attach(n, 0));
             flow.start(0, 1000);
             flow.start(1, 2000);
             flow
@@ -541,9 +544,9 @@ mod tests {
                 }
                 Event::Settle => flows.iter_mut().for_each(Flow::settle),
                 Event::Close(observer) if observers >> observer & 1 == 1 => {
-                    flows.iter_mut().for_each(|flow| flow.close(*observer));
+                    flows.iter_mut().for_each(|flow| flow.close(*observer, 1, [None; 2]));
                 }
-                Event::Attach(observer) => flows.iter_mut().for_each(|flow| flow.attach(*observer)),
+                Event::Attach(observer) => flows.iter_mut().for_each(|flow| flow.attach(*observer, 0)),
                 Event::Close(_) => {}
             }
             tell_the_same(&mut flows, false);

@@ -8,6 +8,7 @@ pub mod http;
 pub mod mysql;
 pub mod proxy;
 mod recognise;
+pub mod turns;
 
 use super::exchange::{Exchange, Queue, Side};
 
@@ -75,8 +76,12 @@ pub trait Stitcher {
     /// must decide now.
     fn settle(&mut self, queue: &mut Queue) -> Verdict;
 
-    /// `from` will send nothing more. A response delimited by close ends here.
-    fn end(&mut self, from: Side, pos: u64, queue: &mut Queue);
+    /// A hole has hidden where messages begin, or which request a response answers, and that is not found yet.
+    fn is_in_doubt(&self) -> bool;
+
+    /// `from` will send nothing more. A response delimited by close ends here. `is_all`: nothing that it sent is missing at its
+    /// end, as far as anybody knows.
+    fn end(&mut self, from: Side, pos: u64, is_all: bool, queue: &mut Queue);
 }
 
 /// A stitcher that can read a whole message without its state machines, where they stand still.

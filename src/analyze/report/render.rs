@@ -31,6 +31,7 @@ fn in_words(reason: Incomplete) -> &'static str {
         Incomplete::Truncated => "truncated",
         Incomplete::StartedBefore => "started before capture",
         Incomplete::NoResponse => "without response",
+        Incomplete::RequestCut => "request cut off",
         Incomplete::ResponseCut => "response cut off",
         Incomplete::NoRequest => "without request",
         Incomplete::Malformed => "malformed",

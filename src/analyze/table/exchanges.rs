@@ -123,7 +123,7 @@ macro_rules! exchange_columns {
             column("server_name", Text, "what the server's address is called, where a source of names knows it", |r, _| Value::text(&r.server_party.address_name)),
             column("server_host", Text, "host on which the server's socket was captured", |r, _| Value::text(&r.server_party.hostname)),
             column("complete", Flag, "request and response were seen whole", |r, _| Value::Flag(r.incomplete.is_none())),
-            brief("incomplete_reason", Text, "why not: gap, truncated, started_before, no_response, response_cut, no_request, malformed, too_many", |r, _| r.incomplete.map_or(Value::Null, |why| Value::Text(why.name()))),
+            brief("incomplete_reason", Text, "why not: gap, truncated, started_before, no_response, request_cut, response_cut, no_request, malformed, too_many", |r, _| r.incomplete.map_or(Value::Null, |why| Value::Text(why.name()))),
             column("connection", Count, "the same number for all exchanges of one connection; as in the table connections", |r, _| Value::Int(r.connection)),
             column("sequence", Count, "number of the exchange in its connection", |r, _| Value::Int(r.sequence)),
         ];
@@ -185,7 +185,7 @@ impl Table for Mysql {
             column("last_insert_id", Count, "of the OK packet", |r, _| Value::int(r.message.last_insert_id)),
             column("warnings", Number, "of the OK or EOF packet", |r, _| Value::int(r.message.warnings.map(u64::from))),
             column("no_index_used", Flag, "the server says that no index, or no good one, was used", |r, _| Value::Flag(r.message.no_index_used)),
-            column("inferred", Flag, "the session was joined in the middle, and something about it was inferred", |r, _| Value::Flag(r.message.inferred)),
+            column("inferred", Flag, "the session was joined in the middle, or a hole may have hidden a change of its user or database: something about it was inferred", |r, _| Value::Flag(r.message.inferred)),
             column("why", Text, "why there is no statement, or no command: prepared before the capture, its PREPARE was not seen, only its header was captured, an error without a command", |r, _| Value::text(r.message.why())),
         ])
     }

@@ -140,6 +140,7 @@ impl HttpStitcher {
                 State::Lost(Lost {
                     why: Incomplete::Malformed,
                     at_line: true,
+                    at_once: true,
                     behind_hole: false,
                     tail: None,
                 })
@@ -208,10 +209,10 @@ impl HttpStitcher {
             give_up(queue, Incomplete::TooMany);
             self.doubt(Incomplete::TooMany);
         }
-        self.pipelined |= self.in_call && self.fresh > 0;
+        self.turns.is_pipelined |= self.in_call;
         if let State::Maybe(declared) = self.server.state
             && self.server.buf.is_empty()
-            && !self.pipelined
+            && !self.turns.is_pipelined
         {
             // The client has what it waited for: there was no body.
             let end = queue.awaiting().map_or(0, |exchange| {
@@ -219,9 +220,12 @@ impl HttpStitcher {
             });
             self.response_ended(end, queue);
         }
+        let begins_turn = self.turns.request();
+        if begins_turn && self.doubt.is_some() {
+            self.resume(queue);
+        }
         self.in_call = true;
         self.asked = true;
-        self.fresh += 1;
         self.server.turn();
     }
 
@@ -245,6 +249,26 @@ impl HttpStitcher {
 
     pub(super) fn doubt(&mut self, why: Incomplete) {
         self.doubt.get_or_insert(why);
+    }
+
+    /// The client begins to speak, and what it asked before is in doubt: that is over.
+    fn resume(&mut self, queue: &mut Queue) {
+        let Some(doubt) = self.doubt else { return };
+        let is_answered = queue.waiting() == 0;
+        if let State::Lost(lost) = self.server.state {
+            self.response_lost(self.server_at, lost, queue);
+        }
+        while queue.waiting() > 0 {
+            give_up(queue, doubt);
+        }
+        self.skipped += self.server.buf.len() as u64;
+        self.server.buf.clear();
+        if !matches!(self.server.state, State::Ignore | State::UntilClose) {
+            self.server.state = State::Start;
+        }
+        if self.turns.resume(is_answered) {
+            self.doubt = None;
+        }
     }
 
     pub(super) fn request_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
@@ -276,6 +300,12 @@ impl HttpStitcher {
             State::Lost(_) => None,
             State::Ignore | State::UntilClose | State::Connect | State::Maybe(_) => return,
         };
+        if !self.turns.is_pipelined {
+            // It asks again only when it has the answer: that is lost.
+            while queue.waiting() > usize::from(self.open) {
+                give_up(queue, reason);
+            }
+        }
         let buf = std::mem::take(&mut self.client.buf);
         match lost_at {
             // At least one request begins here, or began in the buffer.
@@ -287,6 +317,7 @@ impl HttpStitcher {
         }
         self.client.lose(reason, true);
         self.doubt(reason);
+        self.turns.client_missing();
     }
 
     /// The rest of what was kept while lost does not come: it is the request that it looks like the beginning of.
@@ -308,13 +339,18 @@ impl HttpStitcher {
         true
     }
 
-    pub(super) fn client_end(&mut self, pos: u64, queue: &mut Queue) {
+    pub(super) fn client_end(&mut self, pos: u64, is_all: bool, queue: &mut Queue) {
         if self.request_head_ended(Incomplete::Malformed, HEAD_ENDED, queue) {
             self.request_ended(pos, queue);
         }
         match self.client.state {
             // An early response is the usual reason to stop in a body; its last byte is the last that was sent.
-            State::Length(_) | State::Maybe(_) | State::Chunked(_) => self.request_ended(pos, queue),
+            State::Length(_) | State::Maybe(_) | State::Chunked(_) => {
+                if !is_all {
+                    self.with_open(queue, |exchange| exchange.mark(Incomplete::RequestCut));
+                }
+                self.request_ended(pos, queue);
+            }
             _ => {}
         }
         self.client.buf.clear();

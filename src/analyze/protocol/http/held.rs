@@ -14,7 +14,8 @@ const MAX_ITEMS: usize = 1024;
 pub enum Item {
     Bytes(u64, Vec<u8>),
     Missing(u64, u64, Missing),
-    End(u64),
+    /// Where it ends, and whether nothing is missing there.
+    End(u64, bool),
 }
 
 impl Item {

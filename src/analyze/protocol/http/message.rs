@@ -75,7 +75,7 @@ impl HttpMessage {
     }
 
     /// Empties what a request does not fill.
-    pub(super) fn clear_response(&mut self) {
+    pub fn clear_response(&mut self) {
         self.status = 0;
         self.content_type.clear();
         self.upgrade.clear();

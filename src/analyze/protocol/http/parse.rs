@@ -685,9 +685,18 @@ pub fn request_line(buf: &[u8]) -> Line {
     }
 }
 
+/// Whether `buf` begins with a method that is registered, or widely used.
+pub fn begins_with_known_method(buf: &[u8]) -> bool {
+    METHODS.contains(&first_word(buf))
+}
+
+fn first_word(buf: &[u8]) -> &[u8] {
+    &buf[..buf.iter().take_while(|b| is_token(**b)).count()]
+}
+
 /// Whether `buf` begins with the end of a method that is known, and with none that is.
 pub fn is_rest_of_method(buf: &[u8]) -> bool {
-    let word = &buf[..buf.iter().take_while(|b| is_token(**b)).count()];
+    let word = first_word(buf);
     METHODS.iter().any(|method| method.ends_with(word)) && !METHODS.contains(&word)
 }
 

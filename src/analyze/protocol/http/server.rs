@@ -1,6 +1,7 @@
 //! The server's half of the stitcher: responses, and which request each of them answers.
 
 use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
+use super::super::turns::Answer;
 use super::super::{Missing, Verdict};
 use super::body::{self, Body};
 use super::message::set;
@@ -46,11 +47,30 @@ impl HttpStitcher {
                 }
             },
             State::UntilClose => Step::Used(rest.len()),
+            State::Lost(lost) if queue.is_overtaken => {
+                // The rest of an answer that is lost.
+                lost.tail = None;
+                self.skipped += rest.len() as u64;
+                Step::Used(rest.len())
+            }
             State::Lost(lost) => {
+                let answer = self.turns.answer;
+                if answer != Answer::No {
+                    // Nothing of it was seen so far.
+                    (lost.at_line, lost.at_once) = (true, true);
+                }
                 let lost = *lost;
                 match self.seek(Side::Server, lost, rest) {
                     Ok(()) => self.response_found(here, lost, queue),
                     Err(step) => {
+                        let has_none = |exchange: &&mut Exchange| !exchange.response.begun;
+                        if answer != Answer::No
+                            && self.turns.answer == Answer::No
+                            && let Some(exchange) = queue.newest().filter(has_none)
+                        {
+                            // It is answered in the hole, by a part of this at most.
+                            exchange.mark(lost.why);
+                        }
                         if matches!(step, Step::Used(_)) {
                             behind_interim(here, queue);
                         }
@@ -65,11 +85,11 @@ impl HttpStitcher {
         }
     }
 
-    /// A believable head was found while lost. Inside a response it is believed only when another request waits:
-    /// bodies may quote HTTP.
+    /// A believable head was found while lost. Inside a response it is believed only right behind a hole, or when another
+    /// request waits: bodies may quote HTTP.
     pub(super) fn response_found(&mut self, here: u64, lost: Lost, queue: &mut Queue) -> Step {
         let inside = queue.awaiting().is_some_and(|exchange| exchange.response.begun);
-        if inside && queue.waiting() < 2 {
+        if inside && queue.waiting() < 2 && !lost.at_once {
             self.skipped += 1;
             return Step::Used(1);
         }
@@ -84,9 +104,10 @@ impl HttpStitcher {
     pub(super) fn response_lost(&mut self, here: u64, lost: Lost, queue: &mut Queue) {
         if let Some(exchange) = queue.awaiting().filter(|exchange| exchange.response.begun) {
             exchange.response.end = here;
-            if lost.tail == Some(*b"0\r\n\r\n") {
+            if lost.tail == Some(*b"0\r\n\r\n") && !self.ended_unseen {
                 // The last chunk stands right before the end: the size is known after all.
                 exchange.response.ended = true;
+                exchange.end_unsure = true;
             } else {
                 exchange.mark(lost.why);
                 exchange.closed = true;
@@ -179,9 +200,8 @@ impl HttpStitcher {
         {
             self.client.state = State::Maybe(Declared::Length(left));
         }
-        self.fresh = 0;
+        self.turns.answer = Answer::No;
         self.answered = true;
-        self.client.turn();
         // RFC 9112, 6.3: an answer to HEAD declares a body, and has none.
         let may_lack = message.method.is_empty();
         let goes_on = |declared: Declared| match may_lack {
@@ -231,26 +251,41 @@ impl HttpStitcher {
                 }
                 0 => return false,
                 1 => {}
-                _ => self.pipelined = true,
+                _ => self.turns.is_pipelined |= !queue.is_overtaken,
             }
             return true;
         };
-        let keep = match (self.pipelined, self.fresh) {
-            (false, _) => 1,
-            (true, 0) => usize::MAX,
-            (true, fresh) => fresh,
-        };
-        while queue.waiting() > keep {
+        if self.turns.is_pipelined {
+            match queue.awaiting() {
+                Some(exchange) => exchange.mark(doubt),
+                None => self.push_orphan(doubt, queue),
+            }
+            return true;
+        }
+        let is_newest = |exchange: &Exchange| exchange.request.begun && !exchange.response.begun;
+        let is_whole = queue
+            .newest()
+            .is_some_and(|newest| is_newest(newest) && newest.incomplete.is_none());
+        let answers_newest = queue.waiting() > 0
+            && !queue.is_overtaken
+            && match self.turns.answer {
+                Answer::Due => true,
+                // Behind a hole it is only believed of a request of which all is known, and after which nothing was sent.
+                Answer::BehindHole => is_whole && self.client.buf.is_empty(),
+                Answer::No => false,
+            };
+        while queue.waiting() > usize::from(answers_newest) {
             give_up(queue, doubt);
         }
-        if queue.waiting() == 0 {
-            let before = doubt == Incomplete::StartedBefore && self.asked;
-            self.push_orphan(if before { Incomplete::NoRequest } else { doubt }, queue);
-        } else if let Some(exchange) = queue.awaiting() {
-            if self.pipelined {
-                exchange.mark(doubt);
-            } else if exchange.incomplete.is_none() {
-                self.doubt = None;
+        match queue.awaiting() {
+            Some(exchange) if self.turns.answer == Answer::BehindHole => exchange.unsure = true,
+            Some(exchange) if exchange.incomplete.is_none() => self.doubt = None,
+            Some(_) => {}
+            None => {
+                // There is an answer too many: what lies behind a hole was not the one that it was taken for.
+                queue.refute_unsure(|_| true);
+                let before = doubt == Incomplete::StartedBefore && self.asked;
+                self.push_orphan(if before { Incomplete::NoRequest } else { doubt }, queue);
             }
         }
         true
@@ -275,7 +310,6 @@ impl HttpStitcher {
             exchange.response.ended = true;
         }
         queue.answer_ended();
-        self.fresh = 0;
         self.server.state = State::Start;
     }
 
@@ -301,26 +335,22 @@ impl HttpStitcher {
                 if chunked.skip(len) {
                     return;
                 }
-                self.fresh = 0;
                 self.server.state = State::Lost(Lost {
                     why: reason,
                     at_line: true,
+                    at_once: true,
                     behind_hole: true,
                     tail: Some([0; 5]),
                 });
                 self.doubt(reason);
+                self.answers_missing(reason, queue);
                 return;
             }
             State::Start => Some(pos),
             State::Lost(lost) => {
                 lost.at_line = true;
+                lost.at_once = true;
                 lost.tail = lost.tail.map(|_| [0; 5]);
-                // Another hole: it may hide the head that answers what was asked since the one before.
-                if queue.waiting() > 0
-                    && let Some(exchange) = queue.newest().filter(|exchange| !exchange.response.begun)
-                {
-                    exchange.mark(reason);
-                }
                 self.skipped += self.server.buf.len() as u64;
                 self.server.buf.clear();
                 None
@@ -329,19 +359,44 @@ impl HttpStitcher {
         };
         let buf = std::mem::take(&mut self.server.buf);
         self.doubt(reason);
+        let mut is_interim = false;
         if let Some(pos) = start {
-            let start = if buf.is_empty() { pos } else { self.server.buf_pos };
-            if queue.waiting() == 0 && parse::response_prefix(&buf).status != 0 {
+            let status = parse::response_prefix(&buf).status;
+            if queue.waiting() == 0 && status != 0 {
                 self.choose(queue);
             }
-            if queue.waiting() > 0 && why != Missing::Before {
-                cut_response(start, &buf, reason, HEAD_CUT, queue);
+            // Whose answer a head is that was lost from its first byte on is seen from what comes behind it.
+            let is_known = !buf.is_empty() || why == Missing::Unread;
+            if is_known && why != Missing::Before && queue.waiting() > 0 {
+                let start = if buf.is_empty() { pos } else { self.server.buf_pos };
+                is_interim = cut_response(start, &buf, reason, HEAD_CUT, queue);
+                // With another request behind it, this is not the answer to the newest.
+                if queue.waiting() == 1 {
+                    self.turns.answer = Answer::No;
+                }
             } else {
                 self.skipped += buf.len() as u64;
             }
             self.server.lose(reason, true);
         }
-        self.fresh = 0;
+        self.answers_missing(reason, queue);
+        if is_interim {
+            self.turns.answer = Answer::Due;
+        }
+    }
+
+    /// Answers may begin in a hole.
+    fn answers_missing(&mut self, reason: Incomplete, queue: &mut Queue) {
+        self.turns.server_missing(queue.is_overtaken);
+        if self.turns.is_pipelined {
+            // Which of them are answered in the hole cannot be said.
+            queue.waiting_mut().for_each(|exchange| exchange.mark(reason));
+        } else {
+            // It asks again only when it has the answer.
+            while queue.waiting() > 1 {
+                give_up(queue, reason);
+            }
+        }
     }
 
     /// The rest of what was kept while lost does not come: it is the response that it looks like the beginning of, unless a
@@ -368,11 +423,16 @@ impl HttpStitcher {
         }
     }
 
-    pub(super) fn server_end(&mut self, pos: u64, queue: &mut Queue) {
+    pub(super) fn server_end(&mut self, pos: u64, is_all: bool, queue: &mut Queue) {
         self.server.believe_body();
         self.response_head_ended(HEAD_ENDED, queue);
         match self.server.state {
-            State::UntilClose => self.response_ended(pos, queue),
+            State::UntilClose => {
+                if !is_all && let Some(exchange) = queue.awaiting() {
+                    exchange.mark(Incomplete::ResponseCut);
+                }
+                self.response_ended(pos, queue);
+            }
             State::Length(_) | State::Chunked(_) => {
                 if let Some(exchange) = queue.awaiting() {
                     exchange.response.end = pos;
@@ -393,14 +453,15 @@ impl HttpStitcher {
     }
 }
 
-/// A response of which only the beginning of the head can be read; maybe nothing at all.
-fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str, queue: &mut Queue) {
+/// A response of which only the beginning of the head can be read; maybe nothing at all. True when it is an interim one,
+/// and the final one is still to come.
+fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str, queue: &mut Queue) -> bool {
     if let Some(exchange) = queue.awaiting() {
         spoil(exchange, why, problem);
         let head = parse::response_prefix(bytes);
         if head.is_interim() {
             http(exchange).interim = head.status;
-            return;
+            return true;
         }
         exchange.response.start = here;
         exchange.response.begun = true;
@@ -409,6 +470,7 @@ fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str,
         message.status = head.status;
         set(&mut message.content_type, head.content_type);
     }
+    false
 }
 
 /// The final response stands right behind a cut interim one, or the hole hides its head, and this is its body.

@@ -4,11 +4,12 @@
 //! in order (RFC 9112, 9.3.2). A response needs the method of its request, so it waits when it comes first. A whole
 //! head in one slice is read in place; only heads that are split are copied, and bodies never are.
 //!
-//! After a hole that may have hidden the start of a message the pairing is *uncertain*: a connection that was never
-//! seen to pipeline has at most one request under way, so a response answers the newest one and the older ones are
-//! given up; on a connection that does pipeline every pair is marked until a quiet moment.
+//! After a hole that may have hidden the start of a message the pairing is *in doubt*: a client that was never seen to
+//! pipeline has at most one request under way, so all is certain again where it begins to speak ([`turns`](super::super::turns));
+//! where a client does pipeline, every pair is marked until a turn went by without a hole.
 
 use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
+use super::super::turns::{Answer, Turns};
 use super::super::{Missing, Stitcher, Verdict};
 use super::again::LastResponse;
 use super::body::Chunked;
@@ -79,6 +80,8 @@ pub(super) struct Lost {
     pub(super) why: Incomplete,
     /// The next byte may begin a message: it follows a line end, a hole, or what the other side said.
     pub(super) at_line: bool,
+    /// Nothing was skipped since.
+    pub(super) at_once: bool,
     /// It follows a hole, which may have ended within a word.
     pub(super) behind_hole: bool,
     /// It was in a chunked body; the last bytes seen tell whether that was over.
@@ -120,14 +123,31 @@ impl Half {
 
     fn keep(&mut self, pos: u64, bytes: &[u8]) {
         self.buf_pos = pos;
+        self.turned = false;
         self.lined = memchr::memchr(b'\n', bytes).is_some();
         self.buf.extend_from_slice(bytes);
+    }
+
+    /// While lost, what was kept of the client may be the end of a body that looks like a method. Whether that is so, and a
+    /// request begins with these bytes.
+    fn kept_is_over(&mut self, bytes: &[u8]) -> bool {
+        let has_turned = std::mem::take(&mut self.turned);
+        if self.lined || !matches!(self.state, State::Lost(_)) {
+            return false;
+        }
+        let line = parse::request_line(bytes);
+        let line_end = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |newline| newline + 1);
+        let fits_behind = || parse::request_line(&[&self.buf, &bytes[..line_end]].concat()) != Line::No;
+        // Without a turn that was seen, only what begins with a method that is known.
+        let begins_anew = line == Line::Whole && parse::begins_with_known_method(bytes);
+        (has_turned && line != Line::No) || (begins_anew && !fits_behind())
     }
 
     /// The other side spoke: what comes next may begin a message.
     pub(super) fn turn(&mut self) {
         if let State::Lost(lost) = &mut self.state {
             lost.at_line = true;
+            lost.at_once = true;
             lost.behind_hole &= !self.buf.is_empty();
             self.turned = !self.buf.is_empty();
         }
@@ -137,6 +157,7 @@ impl Half {
         self.state = State::Lost(Lost {
             why,
             at_line,
+            at_once: at_line,
             behind_hole: why != Incomplete::Malformed,
             tail: None,
         });
@@ -185,14 +206,15 @@ pub struct HttpStitcher {
     pub(super) force: bool,
     /// Why the next response may not answer the oldest request; `None` when it surely does.
     pub(super) doubt: Option<Incomplete>,
-    /// The client was seen to send a request before it had the response to the one before.
-    pub(super) pipelined: bool,
-    /// Requests since the server's last sign of life.
-    pub(super) fresh: usize,
+    pub(super) turns: Turns,
+    /// Position after what the server has sent, as far as it was read here.
+    pub(super) server_at: u64,
     /// A request was seen in the present call.
     pub(super) in_call: bool,
     /// A request was seen at all.
     pub(super) asked: bool,
+    /// The server was seen to send anything at all.
+    pub(super) server_spoke: bool,
     /// A final response was seen.
     pub(super) answered: bool,
     /// The newest exchange's request is still being read.
@@ -200,6 +222,8 @@ pub struct HttpStitcher {
     /// Its declared length, when it said `Expect: 100-continue`.
     pub(super) announced: Option<u64>,
     pub(super) server_ended: bool,
+    /// One side has ended, and its last bytes were not seen.
+    pub(super) ended_unseen: bool,
     pub(super) left: bool,
     pub(super) skipped: u64,
 }
@@ -258,6 +282,9 @@ impl HttpStitcher {
 
     /// Reads what `from` sent, through the buffer when that holds the beginning of a head.
     fn deliver(&mut self, from: Side, mut pos: u64, mut bytes: &[u8], queue: &mut Queue) -> Fate {
+        if from == Side::Server {
+            self.server_speaks(pos + bytes.len() as u64);
+        }
         while !bytes.is_empty() {
             if self.half(from).buf.is_empty() {
                 return match self.run(from, pos, bytes, queue) {
@@ -274,14 +301,11 @@ impl HttpStitcher {
                 };
             }
             let half = self.half(from);
-            if std::mem::take(&mut half.turned) && !half.lined && from == Side::Client {
-                // What was kept may be the end of a body that looks like a method. What comes now knows better.
-                if matches!(parse::request_line(bytes), Line::Whole | Line::Begun) {
-                    let kept = std::mem::take(&mut half.buf).len();
-                    half.turn();
-                    self.skipped += kept as u64;
-                    continue;
-                }
+            if from == Side::Client && half.kept_is_over(bytes) {
+                let kept = std::mem::take(&mut half.buf).len();
+                half.turn();
+                self.skipped += kept as u64;
+                continue;
             }
             let half = self.half(from);
             let had = half.buf.len();
@@ -343,6 +367,12 @@ impl HttpStitcher {
     /// whole, believable head.
     pub(super) fn seek(&mut self, from: Side, lost: Lost, rest: &[u8]) -> Result<(), Step> {
         let (mut at, mut at_line) = (0, lost.at_line);
+        let anywhere = self.turns.is_pipelined
+            || lost.why == Incomplete::Malformed
+            || match from {
+                Side::Client => !self.server_spoke,
+                Side::Server => !self.asked,
+            };
         while at < rest.len() {
             if at_line {
                 let candidate = &rest[at..];
@@ -378,6 +408,8 @@ impl HttpStitcher {
                 }
             }
             let (skip, next) = match from {
+                // Bodies quote requests. Where turns are seen and one request comes in each, it begins its turn.
+                _ if !anywhere => (0, None),
                 Side::Client => (0, memchr::memchr(b'\n', &rest[at..]).map(|newline| newline + 1)),
                 Side::Server => {
                     let skip = usize::from(at_line);
@@ -391,13 +423,25 @@ impl HttpStitcher {
         }
         self.skipped += at as u64;
         let tail = lost.tail.map(|tail| last_bytes(tail, &rest[..at]));
+        if from == Side::Server {
+            self.turns.answer = Answer::No;
+        }
         self.half(from).state = State::Lost(Lost {
-            at_line,
+            at_line: at_line && anywhere,
+            at_once: false,
             behind_hole: lost.behind_hole && at == 0,
             tail,
             ..lost
         });
         Err(Step::Used(at))
+    }
+
+    /// What the server sends is read up to here.
+    fn server_speaks(&mut self, upto: u64) {
+        self.turns.server();
+        self.client.turn();
+        self.server_spoke = true;
+        self.server_at = upto;
     }
 
     // ---- what is held ----------------------------------------------------------------------------------------
@@ -410,13 +454,14 @@ impl HttpStitcher {
                 if self.must_hold(queue) {
                     return Fate::Held(item);
                 }
+                self.server_speaks(pos.saturating_add(len));
                 self.response_missing(pos, len, why, queue);
             }
-            Item::End(pos) => {
+            Item::End(pos, is_all) => {
                 if !self.server.buf.is_empty() && self.must_hold(queue) {
                     return Fate::Held(item);
                 }
-                self.server_end(pos, queue);
+                self.server_end(pos, is_all, queue);
             }
         }
         Fate::Done
@@ -490,7 +535,7 @@ impl HttpStitcher {
                     }
                 }
                 Item::Missing(pos, len, why) => self.request_missing(pos, len, why, queue),
-                Item::End(pos) => self.client_end(pos, queue),
+                Item::End(pos, is_all) => self.client_end(pos, is_all, queue),
             }
         }
         Verdict::Continue
@@ -551,6 +596,26 @@ impl Stitcher for HttpStitcher {
             };
         }
         self.in_call = false;
+        if from == Side::Client {
+            let is_between = self.client.state == State::Start && self.client.buf.is_empty();
+            if self.turns.client()
+                && is_between
+                && let State::Lost(lost) = self.server.state
+                && lost.why == Incomplete::Truncated
+            {
+                // The client has what it waited for: that was the end of it.
+                self.response_lost(self.server_at, lost, queue);
+            }
+            if self.doubt.is_some() {
+                queue.confirm_unsure(pos);
+            }
+            // A call may begin with a request also where the turn of the server before it is not seen, for it is lost.
+            if let State::Lost(lost) = &mut self.client.state
+                && parse::begins_with_known_method(bytes)
+            {
+                lost.at_line = true;
+            }
+        }
         match self.deliver(from, pos, bytes, queue) {
             Fate::Done => self.go_on(queue),
             Fate::Held(item) => {
@@ -577,15 +642,20 @@ impl Stitcher for HttpStitcher {
                 Verdict::Continue
             }
             Side::Client => {
+                self.in_call = false;
                 self.request_missing(pos, len, why, queue);
                 if self.held.is_empty() || self.doubt.is_none() {
                     return Verdict::Continue;
                 }
                 // The requests of what is held were in the hole.
-                match self.release(queue) {
+                let verdict = match self.release(queue) {
                     Verdict::Continue => self.force(queue),
                     leave => leave,
+                };
+                if let State::Lost(lost) = &mut self.client.state {
+                    lost.behind_hole = true;
                 }
+                verdict
             }
             Side::Server => {
                 let item = Item::Missing(pos, len, why);
@@ -611,16 +681,22 @@ impl Stitcher for HttpStitcher {
         verdict
     }
 
-    fn end(&mut self, from: Side, pos: u64, queue: &mut Queue) {
+    fn is_in_doubt(&self) -> bool {
+        let is_lost = |half: &Half| matches!(half.state, State::Lost(_));
+        self.doubt.is_some() || is_lost(&self.client) || is_lost(&self.server)
+    }
+
+    fn end(&mut self, from: Side, pos: u64, is_all: bool, queue: &mut Queue) {
         if self.left {
             return;
         }
+        self.ended_unseen |= !is_all;
         match from {
             Side::Client if self.client.state == State::Connect && !self.server_ended => {
-                self.early.push(Item::End(pos))
+                self.early.push(Item::End(pos, is_all))
             }
             Side::Client => {
-                self.client_end(pos, queue);
+                self.client_end(pos, is_all, queue);
                 // No request is to come: what is held has none.
                 if self.release(queue) == Verdict::Continue {
                     self.force(queue);
@@ -630,7 +706,7 @@ impl Stitcher for HttpStitcher {
                 }
             }
             Side::Server => {
-                let item = Item::End(pos);
+                let item = Item::End(pos, is_all);
                 if !self.held.is_empty() {
                     self.held.push(item);
                 } else if let Fate::Held(item) = self.serve(item, queue) {

@@ -16,7 +16,6 @@ impl WholeMessages for HttpStitcher {
             && self.held.is_empty()
             && self.doubt.is_none()
             && self.asked
-            && self.fresh == 0
             && !(self.force || self.open || self.server_ended || self.left)
     }
 

@@ -2,6 +2,7 @@
 
 use super::command::{self, Answer};
 use super::compress;
+use super::evidence;
 use super::frames::Outer;
 use super::handshake::{self, CLIENT_QUERY_ATTRIBUTES};
 use super::message::*;
@@ -9,8 +10,8 @@ use super::packet::{Fields, HEADER, Packet, Place, push_text};
 use super::probe::Framed;
 use super::session::Session;
 use super::stitch::{ClientState, MysqlStitcher, STATEMENT_LIMIT, ServerState, Step};
-use crate::analyze::exchange::{Incomplete, MAX_WAITING, Message, Queue, Side, Span};
-use crate::analyze::protocol::Missing;
+use crate::analyze::exchange::{Exchange, Incomplete, MAX_WAITING, Message, Queue, Side, Span};
+use crate::analyze::protocol::{Missing, turns};
 
 /// Bytes kept of a client's packet: query attributes, then text.
 pub(super) const KEEP_CLIENT: usize = STATEMENT_LIMIT + 4096;
@@ -20,7 +21,6 @@ impl MysqlStitcher {
         let mut used = 0;
         self.in_this_piece = 0;
         if matches!(self.client, ClientState::Start | ClientState::Lost) {
-            let older = self.client == ClientState::Lost && self.client_probe.has_begun();
             let framed = if place.is_linear() { Framed::Perhaps } else { Framed::No };
             if !self.client_probe.gather(&place, bytes, &mut used, framed) {
                 if self.client == ClientState::Lost && self.client_probe.bytes.get(3).is_some_and(|seq| *seq != 0) {
@@ -29,13 +29,22 @@ impl MysqlStitcher {
                 }
                 return Step::Go;
             }
+            let later = self.client_probe.take_later();
             let (probe, at) = self.client_probe.take();
-            let step = self.client_found(at, &probe, queue);
+            let step = self.client_found(at, &probe, &bytes[used..], queue);
             if self.client == ClientState::Lost {
-                return if older {
-                    self.client_bytes(place, bytes, queue)
-                } else {
-                    Step::Go
+                // The first piece is the end of something; a command may begin with one of the later ones, the last of which
+                // is the one at hand.
+                let ends = later.iter().skip(1).map(|(begin, _)| *begin);
+                for ((begin, place), end) in later.iter().zip(ends) {
+                    let step = self.client_bytes(*place, &probe[*begin..end], queue);
+                    if step != Step::Go {
+                        return step;
+                    }
+                }
+                return match later.is_empty() {
+                    true => Step::Go,
+                    false => self.client_bytes(place, bytes, queue),
                 };
             }
             if step != Step::Go {
@@ -52,8 +61,8 @@ impl MysqlStitcher {
         self.client_packets(&place, bytes, used, queue)
     }
 
-    /// Judges the first bytes of a piece while the client's framing is unknown.
-    fn client_found(&mut self, at: Place, probe: &[u8], queue: &mut Queue) -> Step {
+    /// Judges the first bytes of a piece, and what of it follows, while the client's framing is unknown.
+    fn client_found(&mut self, at: Place, probe: &[u8], rest: &[u8], queue: &mut Queue) -> Step {
         let seq = probe.get(3).copied().unwrap_or(0);
         let login = self.client == ClientState::Start
             && self.server != ServerState::Lost
@@ -64,7 +73,7 @@ impl MysqlStitcher {
             self.client = ClientState::Login;
             return self.client_packets(&at, probe, 0, queue);
         }
-        if command::is_plain_command(probe) {
+        if command::is_plain_command(probe) && evidence::may_be_commands(&[probe, rest].concat()) {
             self.client = ClientState::Commands;
             return self.client_packets(&at, probe, 0, queue);
         }
@@ -184,7 +193,7 @@ impl MysqlStitcher {
             begun: true,
             ended: true,
         });
-        if let Some(login) = handshake::response(packet.payload) {
+        if let Some(login) = handshake::response(packet.payload).filter(|_| packet.is_whole()) {
             self.session.client_capabilities = Some(login.capabilities);
             self.session.agree();
             // Who logs in is known before the server agrees: a command may be read before its OK is.
@@ -198,12 +207,18 @@ impl MysqlStitcher {
     pub(super) fn begin(&mut self, command: u8, start: u64, queue: &mut Queue) {
         if self.pending >= MAX_WAITING || (self.pending > 0 && queue.len() >= 4 * MAX_WAITING) {
             self.lose_server(Some(Incomplete::TooMany), queue);
-            self.touched = self.pending.min(1);
-            self.close_touched(queue);
+            self.close_oldest(1, Some(Incomplete::TooMany), queue);
         }
-        if self.server == ServerState::Lost {
-            self.touched = self.touched.max(self.heard.min(self.pending));
-            self.heard = 0;
+        let is_answered = !matches!(command::answer(command), Some(Answer::Nothing | Answer::Endless(_)));
+        if is_answered {
+            self.turns.is_pipelined |= self.in_this_piece > 0;
+            self.in_this_piece += 1;
+            if self.doubt.is_some() {
+                self.confirm(start, queue);
+            }
+            if self.turns.request() && (self.doubt.is_some() || self.server == ServerState::Lost) {
+                self.resume(queue);
+            }
         }
         let exchange = queue.open(|| Message::Mysql(MysqlMessage::default()));
         if !matches!(exchange.message, Message::Mysql(_)) {
@@ -214,23 +229,53 @@ impl MysqlStitcher {
         if let Message::Mysql(message) = &mut exchange.message {
             self.session.begin(command, message);
         }
-        match command::answer(command) {
-            Some(Answer::Nothing | Answer::Endless(_)) => {
+        match is_answered {
+            true => self.pending += 1,
+            false => {
                 exchange.one_way = true;
                 if let Message::Mysql(message) = &mut exchange.message {
                     message.rows = Some(0);
                 }
             }
-            _ => {
-                self.pending += 1;
-                if self.in_this_piece > 0 {
-                    self.pipelined = true;
-                }
-                self.in_this_piece += 1;
-            }
         }
         self.begun = Some(start);
-        self.client_gap = false;
+    }
+
+    /// The client asks again here, and nothing is lost since: what lies before it is certain now.
+    pub(super) fn confirm(&mut self, pos: u64, queue: &mut Queue) {
+        if let Some(id) = self.unsure_prepared.take() {
+            let is_unsure = |exchange: &&Exchange| exchange.unsure && exchange.request.end <= pos;
+            for exchange in queue.iter().filter(is_unsure) {
+                if let Message::Mysql(message) = &exchange.message
+                    && message.statement_id == Some(id)
+                {
+                    let prepared = &mut self.session.prepared;
+                    prepared.insert(id, &message.statement, message.statement_cut);
+                }
+            }
+        }
+        queue.confirm_unsure(pos);
+    }
+
+    /// The client begins to speak, and what it asked before is in doubt, or its answer was not read to its end: that is over.
+    fn resume(&mut self, queue: &mut Queue) {
+        let is_all_answered = self.pending == 0;
+        // What was not read to its end, and lost nothing, only ends here.
+        let is_only_cut = self.open && self.server == ServerState::Lost && self.lost_why.is_none();
+        let why = if is_only_cut {
+            None
+        } else {
+            self.doubt.or(self.lost_why)
+        };
+        if self.server != ServerState::Start {
+            self.lose_framing();
+        }
+        self.close_oldest(self.pending, why, queue);
+        self.lost_why = None;
+        self.turns.answer = turns::Answer::Due;
+        if self.turns.resume(is_all_answered) {
+            self.doubt = None;
+        }
     }
 
     pub(super) fn command(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
@@ -262,17 +307,21 @@ impl MysqlStitcher {
             return Step::Go;
         }
         self.begin(0, packet.start, queue);
+        let why = match packet.hole {
+            Some(Missing::Lost) => Incomplete::Gap,
+            _ => Incomplete::Truncated,
+        };
         if let Some(exchange) = queue.newest() {
             exchange.request.end = packet.end;
             exchange.request.ended = true;
-            exchange.mark(if packet.hole == Some(Missing::Lost) {
-                Incomplete::Gap
-            } else {
-                Incomplete::Truncated
-            });
+            exchange.mark(why);
         }
         self.begun = None;
-        self.release(queue)
+        // What its response consists of depends on the command.
+        self.lose_framing();
+        self.turns.answer = turns::Answer::No;
+        self.lost_why = Some(why);
+        Step::Go
     }
 
     /// The request's content and end.
@@ -284,6 +333,7 @@ impl MysqlStitcher {
         exchange.request.end = packet.end;
         exchange.request.ended = true;
         if packet.hole == Some(Missing::Lost) {
+            self.session.is_in_doubt = true;
             exchange.mark(Incomplete::Gap);
         }
         let Message::Mysql(message) = &mut exchange.message else {
@@ -300,6 +350,8 @@ impl MysqlStitcher {
                 session.prepared.last_text.clear();
                 session.prepared.last_text.push_str(&message.statement);
                 session.prepared.last_cut = message.statement_cut;
+                // Its id is in the answer.
+                session.prepared.last_id = None;
             }
             COM_INIT_DB | COM_CREATE_DB | COM_DROP_DB => set_statement(message, args, packet),
             COM_FIELD_LIST => set_statement(message, Fields(args).until_nul(), packet),
@@ -312,11 +364,15 @@ impl MysqlStitcher {
                 }
             }
             COM_QUIT if self.server == ServerState::Lost => {
-                // It waits for nothing more: what a hole touched is over.
-                self.touched = self.pending;
-                self.close_touched(queue);
+                // It waits for nothing more.
+                self.close_oldest(self.pending, self.lost_why, queue);
             }
-            COM_CHANGE_USER => session.asked = Some(handshake::change_user(args, session.capabilities)),
+            COM_CHANGE_USER => {
+                let asked = packet
+                    .is_whole()
+                    .then(|| handshake::change_user(args, session.capabilities));
+                session.asked = Some(asked.unwrap_or_default());
+            }
             _ => {}
         }
     }
@@ -343,12 +399,23 @@ impl MysqlStitcher {
                 exchange.request.ended = exchange.one_way;
             }
         }
-        self.begun = None;
+        let is_open = self.begun.take().is_some();
         self.client_framer.reset();
         self.client_probe.clear();
         self.client = ClientState::Lost;
-        self.client_gap = true;
-        self.client_lost |= why == Some(Incomplete::Gap);
+        self.session.is_in_doubt |= why != Some(Incomplete::StartedBefore);
+        // A file, or a new login, is a part of the command under way.
+        let changes_user =
+            |exchange: &mut Exchange| matches!(&exchange.message, Message::Mysql(m) if m.command == COM_CHANGE_USER);
+        let goes_on = std::mem::take(&mut self.infile) || (self.open && queue.awaiting().is_some_and(changes_user));
+        let why = why.unwrap_or(Incomplete::Truncated);
+        self.doubt.get_or_insert(why);
+        self.turns.client_missing();
+        if !self.turns.is_pipelined && !goes_on {
+            // It asks again only when it has the answer: that is lost.
+            let over = self.pending.saturating_sub(usize::from(is_open));
+            self.close_oldest(over, Some(why), queue);
+        }
         if !self.held.is_empty() {
             // What came before its command answers one that is lost.
             self.lose_server(None, queue);

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use super::command::{self, Kind};
 use super::compress;
+use super::message::COM_QUIT;
 use super::packet::{HEADER, length};
 use super::result::looks_like_response;
 use crate::analyze::exchange::Side;
@@ -38,6 +39,11 @@ pub fn is_joined(client: Sent<'_>, server: Sent<'_>) -> Option<bool> {
     }
 }
 
+/// Whether the bytes of one call may be commands, the first of which begins it.
+pub(super) fn may_be_commands(bytes: &[u8]) -> bool {
+    plain_commands(Sent::whole(bytes)) != Commands::No
+}
+
 /// Command packets, one after the other, up to the end of what was sent.
 fn plain_commands(client: Sent<'_>) -> Commands {
     let (mut at, mut says) = (0, Commands::More);
@@ -53,6 +59,9 @@ fn plain_commands(client: Sent<'_>) -> Commands {
             Some(Kind::Binary) => Commands::Binary,
         };
         at += HEADER + length(header);
+        if rest[HEADER] == COM_QUIT && (at as u64) < client.len {
+            return Commands::No;
+        }
     }
     match says {
         // It goes on beyond what was sent.

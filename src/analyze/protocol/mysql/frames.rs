@@ -89,9 +89,11 @@ impl MysqlStitcher {
             if n == 0 {
                 outer.lost = true;
                 outer.deframer.reset();
-                // Both layers have lost their place.
-                self.inner_lost(from, Place::linear(pos.saturating_add(done)), len - done, why, queue);
             }
+        }
+        if done < len {
+            // Both layers have lost their place.
+            self.inner_lost(from, Place::linear(pos.saturating_add(done)), len - done, why, queue);
         }
     }
 }

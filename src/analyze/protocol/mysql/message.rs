@@ -59,8 +59,11 @@ pub struct MysqlMessage {
     pub no_index_used: bool,
     /// All server status flags of all results (`SERVER_QUERY_WAS_SLOW`, `SERVER_STATUS_IN_TRANS`, …).
     pub status_flags: u16,
-    /// Something about the session was inferred from the traffic, not seen (joined in the middle).
+    /// Something about the session was inferred from the traffic, not seen: it was joined in the middle, or a command
+    /// that is lost, or whose answer is, may have changed its user or database.
     pub inferred: bool,
+    /// The session was joined in the middle.
+    pub is_joined: bool,
 }
 
 impl MysqlMessage {
@@ -77,7 +80,7 @@ impl MysqlMessage {
     /// Why there is nothing to say about what it ran; empty when there is.
     pub fn why(&self) -> &'static str {
         let by_id = matches!(self.command, COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE | COM_STMT_FETCH);
-        match (by_id && self.statement.is_empty(), self.inferred) {
+        match (by_id && self.statement.is_empty(), self.is_joined) {
             (true, true) => "prepared before the capture",
             (true, false) => "its PREPARE was not seen",
             _ if self.is_unasked => "an error without a command",
@@ -111,15 +114,23 @@ impl MysqlMessage {
         self.is_unasked = false;
         self.statement_cut = false;
         self.statement_id = None;
+        self.inferred = false;
+        self.is_joined = false;
+        self.clear_response();
+    }
+
+    /// Forgets what a response said.
+    pub fn clear_response(&mut self) {
         self.status = Status::NoResponse;
         self.error_code = 0;
+        self.sqlstate.clear();
+        self.error_message.clear();
         self.rows = None;
         self.affected_rows = None;
         self.last_insert_id = None;
         self.warnings = None;
         self.no_index_used = false;
         self.status_flags = 0;
-        self.inferred = false;
     }
 }
 

@@ -18,14 +18,17 @@ pub(super) enum Framed {
 pub(super) struct Probe {
     pub(super) bytes: Vec<u8>,
     pub(super) place: Option<Place>,
+    /// Where in the bytes the pieces after the first begin, and their places.
+    later: Vec<(usize, Place)>,
 }
 
 impl Probe {
     /// Takes bytes until `PROBE` are there, or all of what may be one short packet. True when there are enough. A client
     /// has no packet that begins with 0: that is the longer header of a compressed frame.
     pub(super) fn gather(&mut self, place: &Place, bytes: &[u8], used: &mut usize, framed: Framed) -> bool {
-        if self.bytes.is_empty() {
-            self.place = Some(place.from(*used));
+        match self.bytes.len() {
+            0 => self.place = Some(place.from(*used)),
+            len => self.later.push((len, place.from(*used))),
         }
         loop {
             let whole = match self.bytes.first_chunk::<HEADER>() {
@@ -59,11 +62,18 @@ impl Probe {
 
     pub(super) fn take(&mut self) -> (Vec<u8>, Place) {
         let place = self.place.take().unwrap_or(Place::linear(0));
+        self.later.clear();
         (std::mem::take(&mut self.bytes), place)
+    }
+
+    /// Where the pieces after the first begin in what was gathered, with their places; they are forgotten.
+    pub(super) fn take_later(&mut self) -> Vec<(usize, Place)> {
+        std::mem::take(&mut self.later)
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.place = None;
+        self.later.clear();
     }
 }

@@ -9,7 +9,10 @@ use super::server::{KEEP_SERVER, set_failure};
 use super::session::{Prepared, share, used_database};
 use super::stitch::{After, MysqlStitcher, ServerState, Step};
 use crate::analyze::exchange::{Incomplete, Message, Queue};
-use crate::analyze::protocol::Missing;
+use crate::analyze::protocol::{Missing, turns};
+
+/// The status flags of an OK or EOF packet lie within so many bytes.
+const STATUS_WITHIN: usize = 1 + 9 + 9 + 2;
 
 impl MysqlStitcher {
     pub(super) fn server_packet(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
@@ -29,6 +32,19 @@ impl MysqlStitcher {
             && let Some(exchange) = queue.awaiting()
         {
             exchange.mark(Incomplete::Gap);
+        }
+        let may_end = matches!(
+            self.server,
+            ServerState::First | ServerState::Rows | ServerState::FieldList
+        );
+        if may_end
+            && matches!(first, 0x00 | 0xfe)
+            && payload.len() < STATUS_WITHIN
+            && !packet.is_whole()
+            && self.pending > 0
+        {
+            // Whether another result follows is in the hole.
+            return Step::Lose((packet.hole == Some(Missing::Lost)).then_some(Incomplete::Gap));
         }
         match self.server {
             ServerState::Start => self.greeted(packet, payload, queue),
@@ -112,6 +128,7 @@ impl MysqlStitcher {
             self.session.deprecate_eof.get_or_insert(false);
             return Step::Go;
         }
+        let is_overtaken = queue.is_overtaken;
         let Some(exchange) = queue.awaiting() else {
             self.pending = 0;
             return Step::Lose(None);
@@ -121,7 +138,15 @@ impl MysqlStitcher {
             self.rows = 0;
             self.rows_known = true;
             self.eof_may_follow = false;
-            self.pipelined |= self.pending > 1;
+            match self.doubt {
+                // A hole that is known only now may have lain between the two.
+                None => self.turns.is_pipelined |= self.pending > 1 && packet.hole.is_none() && !is_overtaken,
+                Some(doubt) if self.turns.is_pipelined => exchange.mark(doubt),
+                Some(_) => {}
+            }
+            if self.pending == 1 {
+                self.turns.answer = turns::Answer::No;
+            }
             exchange.response.start = packet.start;
             exchange.response.end = packet.end;
             exchange.response.begun = true;
@@ -150,9 +175,13 @@ impl MysqlStitcher {
                 message.status = Status::Ok;
                 message.statement_id = Some(prepared.id);
                 message.warnings = Some(prepared.warnings);
-                self.session
-                    .prepared
-                    .insert(prepared.id, &message.statement, message.statement_cut);
+                let known = &mut self.session.prepared;
+                match exchange.incomplete {
+                    _ if exchange.unsure => self.unsure_prepared = Some(prepared.id),
+                    // A part of its text is lost: rather none than half of it.
+                    Some(Incomplete::Gap) => known.remove(prepared.id),
+                    _ => known.insert(prepared.id, &message.statement, message.statement_cut),
+                }
                 let optional = self
                     .session
                     .capabilities
@@ -313,12 +342,13 @@ impl MysqlStitcher {
             exchange.response.ended = true;
             if let Message::Mysql(message) = &mut exchange.message {
                 message.rows = self.rows_known.then_some(self.rows);
+                // A hole before it may be known only now.
+                message.inferred |= self.session.is_in_doubt;
                 share(&mut message.server_version, &self.session.version);
             }
             queue.answer_ended();
         }
         self.pending = self.pending.saturating_sub(1);
-        self.client_lost &= self.pending > 0;
         self.open = false;
         self.rows = 0;
         self.server = ServerState::First;

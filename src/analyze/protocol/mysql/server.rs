@@ -8,9 +8,10 @@ use super::packet::{HEADER, MAX_PAYLOAD, Packet, Place, length, push_text, whole
 use super::probe::Framed;
 use super::result;
 use super::session::plain_version;
-use super::stitch::{MysqlStitcher, ServerState, Step};
+use super::stitch::{ClientState, MysqlStitcher, ServerState, Step};
 use crate::analyze::exchange::{Exchange, Incomplete, Message, Queue, Side, Span};
 use crate::analyze::protocol::Missing;
+use crate::analyze::protocol::turns::Answer;
 
 /// Bytes kept of a server's packet: an OK with session state, an ERR with its message.
 pub(super) const KEEP_SERVER: usize = 4096;
@@ -62,11 +63,14 @@ impl MysqlStitcher {
         }
     }
 
-    /// The server's framing is lost: a response starts here, or this belongs to what the hole touched.
+    /// The server's framing is lost: the answer to the newest command starts here, or this belongs to what is lost.
     fn lost_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
         let mut used = 0;
-        if self.pending > self.touched {
-            let older = self.server_probe.has_begun();
+        if queue.is_overtaken {
+            // The rest of an answer that is lost.
+            return Step::Go;
+        }
+        if self.pending > 0 && self.turns.answer != Answer::No {
             if !self.server_probe.gather(&place, bytes, &mut used, Framed::No) {
                 return Step::Go;
             }
@@ -75,8 +79,8 @@ impl MysqlStitcher {
             let framed = !at.is_linear();
             let seq = probe.get(3).copied().unwrap_or(0).wrapping_sub(1);
             let before = if framed { seq } else { self.last_client_seq };
-            if result::looks_like_response(&probe, before) || result::looks_like_response(&probe, 0) {
-                self.close_touched(queue);
+            let is_response = result::looks_like_response(&probe, before) || result::looks_like_response(&probe, 0);
+            if is_response && self.may_answer_newest(queue) {
                 self.server = ServerState::First;
                 self.open = false;
                 let step = self.server_packets(&at, &probe, 0, queue);
@@ -85,14 +89,41 @@ impl MysqlStitcher {
                 }
                 return self.server_bytes_from(place, bytes, used, queue);
             }
-            self.extend(at.begin(0), at.end(probe.len()), queue);
-            if older {
-                return self.lost_bytes(place, bytes, queue);
+            // It is answered in the hole, by a part of this at most.
+            self.turns.answer = Answer::No;
+            if let (Some(why), Some(exchange)) = (self.lost_why.or(self.doubt), queue.awaiting()) {
+                exchange.mark(why);
             }
+            self.extend(at.begin(0), at.end(probe.len()), queue);
         }
-        self.extend(place.begin(0), place.end(bytes.len()), queue);
-        self.heard = self.pending;
+        self.extend(place.begin(used), place.end(bytes.len()), queue);
         Step::Go
+    }
+
+    /// Whether a response that begins here, while the framing is lost, answers the newest command.
+    fn may_answer_newest(&mut self, queue: &mut Queue) -> bool {
+        if self.turns.answer == Answer::Due {
+            self.doubt = self.doubt.filter(|_| self.turns.is_pipelined);
+            return true;
+        }
+        // Behind a hole it is only believed of a command of which all is known, and after which nothing was sent.
+        let is_last = self.client_framer.at_boundary() && !self.client_probe.has_begun();
+        match queue.awaiting() {
+            Some(exchange) if self.pending == 1 && is_last && exchange.incomplete.is_none() => {
+                exchange.unsure = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The server sends something.
+    pub(super) fn server_speaks(&mut self) {
+        self.turns.server();
+        if self.client == ClientState::Lost {
+            // What the client sent before was the end of something.
+            self.client_probe.clear();
+        }
     }
 
     fn server_packets(&mut self, place: &Place, bytes: &[u8], mut used: usize, queue: &mut Queue) -> Step {
@@ -119,7 +150,6 @@ impl MysqlStitcher {
             Step::Lose(why) => {
                 self.lose_server(why, queue);
                 self.extend(place.begin(used), place.end(bytes.len()), queue);
-                self.heard = self.pending;
                 Step::Go
             }
             Step::Compress => {
@@ -155,7 +185,12 @@ impl MysqlStitcher {
         if self.held.is_empty() && self.unasked(&place.from(used), rest, false, queue) {
             return;
         }
-        if self.client_gap || self.held_bytes.len() + rest.len() > HELD_LIMIT || self.held.len() >= HELD_LIMIT / 64 {
+        if self.doubt.is_some() {
+            // There is an answer too many: what lies behind a hole was not the one that it was taken for.
+            queue.refute_unsure(|_| true);
+        }
+        if self.doubt.is_some() || self.held_bytes.len() + rest.len() > HELD_LIMIT || self.held.len() >= HELD_LIMIT / 64
+        {
             self.lose_server(None, queue);
             return;
         }
@@ -236,7 +271,8 @@ impl MysqlStitcher {
             return Step::Lose(None);
         }
         self.server = ServerState::Login;
-        if let Some(greeting) = handshake::greeting(payload) {
+        // Half a name, or half of what is agreed on, is none.
+        if let Some(greeting) = handshake::greeting(payload).filter(|_| packet.is_whole()) {
             self.session.version = plain_version(&greeting.version).into();
             self.session.server_capabilities = Some(greeting.capabilities);
             self.session.agree();
@@ -270,7 +306,7 @@ impl MysqlStitcher {
         if self.pending > 0 {
             return;
         }
-        let is_joined = self.login.is_none() && self.client_gap;
+        let is_joined = self.login.is_none() && self.doubt.is_some();
         let response = Span {
             start: packet.start,
             end: packet.end,
@@ -307,34 +343,48 @@ impl MysqlStitcher {
 
     pub(super) fn lose_server(&mut self, why: Option<Incomplete>, queue: &mut Queue) {
         if self.server != ServerState::Lost {
-            // A client that waits for each response has at most one command that the hole does not touch: its newest.
-            // With more than two of them the order of the directions is not to be trusted, and with a lost command the
-            // next answer may be that one's: which of them is answered next cannot be said. The only one is touched by
-            // a hole that lies where its answer begins.
-            let only = self.open || why == Some(Incomplete::Gap);
-            self.touched = if self.pipelined || self.pending > 2 || self.client_lost {
-                self.pending
-            } else {
-                self.pending
-                    .saturating_sub(1)
-                    .max(usize::from(only && self.pending > 0))
-            };
-            if matches!(self.server, ServerState::Start | ServerState::Login) && self.session.compressed() {
-                self.compress(Side::Server, true);
-            }
-            self.lost_why = why;
-            self.heard = 0;
-        }
-        if self.server == ServerState::Lost && why == Some(Incomplete::Gap) {
-            // Another hole: it may hide the answers of all that were asked since the one before.
-            self.touched = self.pending;
+            self.lost_why = None;
         }
         self.lost_why = self.lost_why.or(why);
-        if self.touched > 0
-            && let Some(why) = why
-            && let Some(exchange) = queue.awaiting()
+        self.session.is_in_doubt |= why == Some(Incomplete::Gap);
+        if let Some(why) = why {
+            self.doubt.get_or_insert(why);
+        }
+        // A part of the answer was there.
+        let has_begun = self.open || !self.server_framer.at_boundary() || self.server_probe.has_begun();
+        if has_begun && self.pending == 1 {
+            self.turns.answer = Answer::No;
+        }
+        match why {
+            Some(Incomplete::Gap) => self.turns.server_missing(queue.is_overtaken),
+            // Nothing is missing since the client has spoken.
+            Some(Incomplete::StartedBefore) => {}
+            // It is there, and cannot be read.
+            _ => self.turns.answer = Answer::No,
+        }
+        if self.turns.is_pipelined {
+            // Which of them are answered in the hole cannot be said.
+            let why = why.unwrap_or(Incomplete::Truncated);
+            let untouched = usize::from(self.open);
+            queue
+                .waiting_mut()
+                .skip(untouched)
+                .for_each(|exchange| exchange.mark(why));
+        } else {
+            self.close_oldest(self.pending.saturating_sub(1), self.lost_why, queue);
+        }
+        if self.turns.answer == Answer::No
+            && let (Some(why), Some(exchange)) = (why, queue.awaiting())
         {
             exchange.mark(why);
+        }
+        self.lose_framing();
+    }
+
+    /// Where the next packet of the server begins is not known any more.
+    pub(super) fn lose_framing(&mut self) {
+        if matches!(self.server, ServerState::Start | ServerState::Login) && self.session.compressed() {
+            self.compress(Side::Server, true);
         }
         self.server = ServerState::Lost;
         self.server_framer.reset();
@@ -360,13 +410,14 @@ impl MysqlStitcher {
         }
     }
 
-    /// Ends the responses that a hole touches.
-    pub(super) fn close_touched(&mut self, queue: &mut Queue) {
-        for _ in 0..std::mem::take(&mut self.touched) {
+    /// Ends the responses to the oldest so many commands.
+    pub(super) fn close_oldest(&mut self, count: usize, why: Option<Incomplete>, queue: &mut Queue) {
+        for _ in 0..count.min(self.pending) {
             let Some(exchange) = queue.awaiting() else { break };
-            close(exchange, self.lost_why, Incomplete::Truncated);
+            close(exchange, why, Incomplete::Truncated);
+            exchange.end_unsure = exchange.response.ended;
             queue.answer_ended();
-            self.pending = self.pending.saturating_sub(1);
+            self.pending -= 1;
             self.open = false;
         }
     }

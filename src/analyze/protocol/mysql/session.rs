@@ -73,6 +73,8 @@ pub(super) struct Session {
     /// User and database of the handshake response or of COM_CHANGE_USER, until the server agrees.
     pub(super) asked: Option<(String, String)>,
     pub(super) prepared: Prepared,
+    /// A command that is lost, or whose answer is, may have changed the user or the database.
+    pub(super) is_in_doubt: bool,
 }
 
 impl Session {
@@ -94,7 +96,8 @@ impl Session {
     pub(super) fn begin(&self, command: u8, message: &mut MysqlMessage) {
         message.reset();
         message.command = command;
-        message.inferred = self.capabilities.is_none();
+        message.is_joined = self.capabilities.is_none();
+        message.inferred = message.is_joined || self.is_in_doubt;
         share(&mut message.user, &self.user);
         share(&mut message.database, &self.database);
         share(&mut message.server_version, &self.version);
@@ -115,6 +118,7 @@ impl Session {
         if let Some((user, database)) = self.asked.take() {
             self.user = user.into();
             self.database = database.into();
+            self.is_in_doubt = false;
         }
     }
 }

@@ -4,9 +4,10 @@
 //! (`packet`), and the two state machines (`client`; `server`, with `response` for what it answers). Rows are walked by
 //! their headers and never held.
 //!
-//! Holes: inside a payload they are stepped over, because its header told its length. When a header is lost, that
-//! direction waits for a piece that begins with a believable command (client) or with the first packet of a response
-//! to a command not yet touched by the hole (server); what the hole touched is closed and marked.
+//! Holes: inside a payload they are stepped over, because its header told its length. When a header is lost, the client's
+//! direction waits for a piece that begins with a believable command, the server's for the answer to the next command; what
+//! the hole touched is closed and marked. Which answer belongs to which command then is seen from whose turn it is
+//! ([`turns`](super::super::turns)).
 
 use super::frames::Outer;
 use super::packet::{Framer, Place};
@@ -14,6 +15,7 @@ use super::probe::Probe;
 use super::server::{Held, close};
 use super::session::Session;
 use crate::analyze::exchange::{Incomplete, Queue, Side, Span};
+use crate::analyze::protocol::turns::{Answer, Turns};
 use crate::analyze::protocol::{Missing, Stitcher, Verdict};
 
 /// Bytes of SQL text that are kept.
@@ -94,10 +96,13 @@ pub struct MysqlStitcher {
     pub(super) infile: bool,
     pub(super) last_client_seq: u8,
     pub(super) last_client_empty: bool,
-    /// Bytes of the client are lost since its last command: a response without a command answers one of them.
-    pub(super) client_gap: bool,
-    /// A command may be lost whose response is not over.
-    pub(super) client_lost: bool,
+    pub(super) turns: Turns,
+    /// One side has ended, and its last bytes were not seen.
+    pub(super) ended_unseen: bool,
+    /// What was prepared, as long as the response that tells its id is unsure.
+    pub(super) unsure_prepared: Option<u32>,
+    /// Why the next response may not answer the oldest command; `None` when it surely does.
+    pub(super) doubt: Option<Incomplete>,
     /// Commands read in the piece at hand.
     pub(super) in_this_piece: u32,
 
@@ -114,13 +119,8 @@ pub struct MysqlStitcher {
     pub(super) rows_known: bool,
     /// An EOF may still follow the response that ended last.
     pub(super) eof_may_follow: bool,
-    /// The client was seen to send commands without waiting for responses.
-    pub(super) pipelined: bool,
-    /// While `Lost`: why, how many of `pending` the hole touches, and how many were there when the server was last
-    /// heard.
+    /// While `Lost`: why.
     pub(super) lost_why: Option<Incomplete>,
-    pub(super) touched: usize,
-    pub(super) heard: usize,
 }
 
 impl Default for MysqlStitcher {
@@ -145,8 +145,10 @@ impl MysqlStitcher {
             infile: false,
             last_client_seq: 0,
             last_client_empty: false,
-            client_gap: joined,
-            client_lost: false,
+            turns: Turns::default(),
+            ended_unseen: false,
+            unsure_prepared: None,
+            doubt: joined.then_some(Incomplete::StartedBefore),
             in_this_piece: 0,
             server: ServerState::Start,
             server_framer: Framer::default(),
@@ -158,10 +160,7 @@ impl MysqlStitcher {
             rows: 0,
             rows_known: true,
             eof_may_follow: false,
-            pipelined: false,
             lost_why: None,
-            touched: 0,
-            heard: 0,
         }
     }
 
@@ -222,8 +221,14 @@ impl MysqlStitcher {
                 match step {
                     Step::Leave(_) => return step,
                     Step::Compress => self.compress(from, false),
-                    Step::Lose(why) => {
-                        self.lose(from, why, queue);
+                    Step::Lose(reason) => {
+                        // What looks wrong in a packet with a hole is the hole.
+                        let reason = if why == Missing::Lost {
+                            Some(Incomplete::Gap)
+                        } else {
+                            reason
+                        };
+                        self.lose(from, reason, queue);
                         if from == Side::Server {
                             self.extend(place.begin(0), place.end(done as usize), queue);
                         }
@@ -256,7 +261,6 @@ impl MysqlStitcher {
         self.lose(from, reason, queue);
         if from == Side::Server {
             self.extend(place.begin(0), place.end(len as usize), queue);
-            self.heard = self.pending;
         }
     }
 
@@ -272,6 +276,16 @@ impl Stitcher for MysqlStitcher {
     fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict {
         if let Some(why) = self.left {
             return Verdict::Leave(why);
+        }
+        match from {
+            Side::Client => {
+                let is_only_cut = self.server == ServerState::Lost && self.open && self.lost_why.is_none();
+                if self.turns.client() && is_only_cut && !self.infile {
+                    // The client has what it waited for: that was the end of it.
+                    self.close_oldest(1, None, queue);
+                }
+            }
+            Side::Server => self.server_speaks(),
         }
         let step = match self.outer[from as usize].take() {
             Some(mut outer) => {
@@ -301,6 +315,9 @@ impl Stitcher for MysqlStitcher {
             }
             None => self.inner_missing(from, Place::linear(pos), len, why, queue),
         };
+        if from == Side::Client && why == Missing::Lost {
+            self.turns.client_missing();
+        }
         self.verdict(step)
     }
 
@@ -315,7 +332,12 @@ impl Stitcher for MysqlStitcher {
         }
     }
 
-    fn end(&mut self, from: Side, pos: u64, queue: &mut Queue) {
+    fn is_in_doubt(&self) -> bool {
+        self.client == ClientState::Lost || self.server == ServerState::Lost || self.doubt.is_some()
+    }
+
+    fn end(&mut self, from: Side, pos: u64, is_all: bool, queue: &mut Queue) {
+        self.ended_unseen |= !is_all;
         match from {
             Side::Client => {
                 if self.begun.take().is_some()
@@ -335,17 +357,17 @@ impl Stitcher for MysqlStitcher {
                         exchange.response.end = pos;
                     }
                 }
-                for i in 0..std::mem::take(&mut self.pending) {
+                let is_lost = self.server == ServerState::Lost && self.turns.answer == Answer::No;
+                // What was not read to its end may go on in what was not seen, or the answer to a command in it begin here.
+                let why = match self.ended_unseen && self.open {
+                    true => Some(Incomplete::Gap),
+                    false => self.lost_why.filter(|_| is_lost),
+                };
+                for _ in 0..std::mem::take(&mut self.pending) {
                     let Some(exchange) = queue.awaiting() else { break };
-                    let why = if self.server == ServerState::Lost && i < self.touched {
-                        self.lost_why
-                    } else {
-                        None
-                    };
                     close(exchange, why, Incomplete::NoResponse);
                     queue.answer_ended();
                 }
-                self.touched = 0;
                 self.open = false;
                 self.server = ServerState::Lost;
             }

@@ -64,6 +64,9 @@ impl Talk {
 
     pub fn lose(&mut self, from: Side, len: u64, why: Missing) -> &mut Self {
         let pos = &mut self.sent[from as usize];
+        if from == Client {
+            self.queue.refute_unsure(|exchange| exchange.request.end == *pos);
+        }
         let verdict = self.stitcher.missing(from, *pos, len, why, &mut self.queue);
         *pos += len;
         self.note(verdict);
@@ -77,7 +80,7 @@ impl Talk {
     }
 
     pub fn end(&mut self, from: Side) -> &mut Self {
-        self.stitcher.end(from, self.sent[from as usize], &mut self.queue);
+        self.stitcher.end(from, self.sent[from as usize], true, &mut self.queue);
         self
     }
 

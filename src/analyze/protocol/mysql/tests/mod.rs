@@ -156,10 +156,14 @@ pub fn run_open(events: &[Event], close: bool) -> Run {
             }
             Event::Missing(from, pos, len, why) => {
                 ends[*from as usize] = pos + len;
+                if *from == Side::Client {
+                    queue.refute_unsure(|exchange| exchange.request.end == *pos);
+                }
                 stitcher.missing(*from, *pos, *len, *why, &mut queue)
             }
         };
-        while queue.oldest().is_some_and(Exchange::is_finished) {
+        let is_over = |oldest: &Exchange| oldest.is_finished() && !(oldest.unsure && ends[0] <= oldest.request.end);
+        while queue.oldest().is_some_and(is_over) {
             let taken = queue.take().unwrap();
             exchanges.push((*taken).clone());
             queue.recycle(taken);
@@ -170,8 +174,8 @@ pub fn run_open(events: &[Event], close: bool) -> Run {
     }
     stitcher.settle(&mut queue);
     if close {
-        stitcher.end(Side::Client, ends[0], &mut queue);
-        stitcher.end(Side::Server, ends[1], &mut queue);
+        stitcher.end(Side::Client, ends[0], true, &mut queue);
+        stitcher.end(Side::Server, ends[1], true, &mut queue);
     }
     exchanges.extend(std::iter::from_fn(|| queue.take()).map(|taken| *taken));
     Run { exchanges, verdict }

@@ -1,0 +1,84 @@
+//! Whose turn it is: which request an answer belongs to, after a hole has hidden others.
+//!
+//! A client that waits for each answer speaks again only when it has the whole of it. So where it begins to speak, all that
+//! came before is over, and what the server sends next is the answer, whatever a hole has hidden before. That needs the
+//! bytes of both directions in causal order, which a parser has while it [is in doubt](super::Stitcher::is_in_doubt).
+
+/// Whether the next bytes of the server begin the answer to the newest request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Answer {
+    /// They do.
+    Due,
+    /// The first of them are lost. What comes right behind the hole may be the answer, or the one to a request that came
+    /// later and is lost too.
+    BehindHole,
+    /// It has begun, or nobody knows where it begins.
+    #[default]
+    No,
+}
+
+/// The turns of one connection.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// The client was the last to speak.
+    is_clients: bool,
+    /// Requests that began in the client's present turn.
+    requests: u32,
+    /// The client was seen to send a request before it had the answer to the one before.
+    pub is_pipelined: bool,
+    /// The answer to the newest request.
+    pub answer: Answer,
+    /// No hole in the present turn, nor in its answers.
+    is_whole: bool,
+}
+
+impl Turns {
+    /// The client sends bytes. True when they begin its turn.
+    pub fn client(&mut self) -> bool {
+        let begins = !std::mem::replace(&mut self.is_clients, true);
+        if begins {
+            self.requests = 0;
+        }
+        begins
+    }
+
+    /// Bytes of the client are missing, and a request may be among them.
+    pub fn client_missing(&mut self) {
+        self.client();
+        self.is_whole = false;
+        if !self.is_pipelined {
+            // It had the answer before it asked again.
+            self.requests = 0;
+        }
+    }
+
+    /// The server sends bytes.
+    pub fn server(&mut self) {
+        self.is_clients = false;
+    }
+
+    /// Bytes of the server are missing, and an answer may begin among them, unless they were sent before the newest request
+    /// (`is_overtaken`).
+    pub fn server_missing(&mut self, is_overtaken: bool) {
+        self.server();
+        self.is_whole = false;
+        if self.answer == Answer::Due && !is_overtaken {
+            self.answer = Answer::BehindHole;
+        }
+    }
+
+    /// A request begins. True where all that was asked before it is over.
+    pub fn request(&mut self) -> bool {
+        self.client();
+        self.requests += 1;
+        self.answer = Answer::Due;
+        self.requests == 1
+    }
+
+    /// A turn begins whose answers are to be matched again. True when they surely can be: at once where the client waits for
+    /// each answer, else after a turn without holes of which `is_answered` all.
+    pub fn resume(&mut self, is_answered: bool) -> bool {
+        let was_whole = std::mem::replace(&mut self.is_whole, true);
+        !self.is_pipelined || (was_whole && is_answered)
+    }
+}

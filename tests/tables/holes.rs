@@ -1,0 +1,245 @@
+//! The law of holes, over the whole analyzer: what is lost costs the exchanges that it touches. Each row that is complete
+//! says what the row of the whole capture says, or leaves out what was lost with its other end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use masdeepflow::format::record::Record;
+use serde_json::{Map, Value};
+
+use super::support::captures::{Place, edit};
+use super::support::each_row;
+use super::synth;
+
+const PROTOCOLS: [&str; 2] = ["http", "mysql"];
+
+/// Times of the exchange as the ends saw it that are left; they are those of the whole where the same ends saw it.
+const OF_THE_ENDS_LEFT: [&str; 5] = ["start", "ttfb_ns", "total_ns", "network_ns", "side"];
+/// How many exchanges came before it, and what is said of the row.
+const NOT_OF_THE_EXCHANGE: [&str; 5] = ["sequence", "connection", "complete", "why", "inferred"];
+/// What a lost command may have changed, which is said in the column `inferred`.
+const OF_THE_SESSION: [&str; 2] = ["user", "database"];
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+type Row = Map<String, Value>;
+
+fn complete_rows(file: &Path, protocol: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    each_row(file, protocol, &["--columns", "*"], |line| {
+        let row: Row = serde_json::from_str(line).expect("a row is an object");
+        let start = row["start"].as_str().unwrap_or_default();
+        assert!(!start.starts_with("1970"), "{}: {line}", file.display());
+        if row["complete"] == true {
+            rows.push(row);
+        }
+    });
+    rows
+}
+
+/// What this says, and `whole` does not.
+fn differences<'r>(row: &'r Row, whole: &Row) -> Vec<(&'r String, &'r Value)> {
+    let is_same_view = ["client_total_ns", "server_total_ns"]
+        .iter()
+        .all(|column| row[*column].is_null() == whole[*column].is_null());
+    // What awaits no answer may be over before it is known that the answer to the command before it is lost.
+    let is_inferred = row.get("inferred") == Some(&Value::Bool(true)) || row["response_bytes"].is_null();
+    let is_other = |(column, value): &(&String, &Value)| {
+        let is_left_out = NOT_OF_THE_EXCHANGE.contains(&column.as_str())
+            || (!is_same_view && OF_THE_ENDS_LEFT.contains(&column.as_str()))
+            || (is_inferred && OF_THE_SESSION.contains(&column.as_str()));
+        // The statement that was prepared last, whose number is in an answer that is lost.
+        let is_last_prepared = column.as_str() == "statement_id" && **value == u32::MAX;
+        !is_left_out && !is_last_prepared && !value.is_null() && **value != whole[*column]
+    };
+    row.iter().filter(is_other).collect()
+}
+
+/// The rows of one connection, by the ports of its ends.
+fn by_connection(rows: Vec<Row>) -> BTreeMap<String, Vec<Row>> {
+    let mut connections: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for row in rows {
+        let ends = ["client_ip", "client_port", "server_ip", "server_port"].map(|column| row[column].to_string());
+        connections.entry(ends.concat()).or_default().push(row);
+    }
+    connections
+}
+
+/// What a capture gives, whole and with holes.
+#[derive(Debug, Default)]
+struct Outcome {
+    captures: usize,
+    /// Events that were taken out.
+    lost: u64,
+    /// Complete rows of the whole captures, and of those with holes.
+    whole: usize,
+    found: usize,
+}
+
+impl Outcome {
+    fn compare(&mut self, whole: &Path, with_holes: &Path, lost: u64) {
+        self.captures += 1;
+        self.lost += lost;
+        for protocol in PROTOCOLS {
+            let truth = complete_rows(whole, protocol);
+            let found = complete_rows(with_holes, protocol);
+            self.whole += truth.len();
+            self.found += found.len();
+            let truth = by_connection(truth);
+            for (ends, found) in by_connection(found) {
+                let mut left: Vec<&Row> = truth.get(&ends).into_iter().flatten().collect();
+                for row in found {
+                    let place = left.iter().position(|whole| differences(&row, whole).is_empty());
+                    let nearest = || left.iter().map(|whole| differences(&row, whole)).min_by_key(Vec::len);
+                    assert!(
+                        place.is_some(),
+                        "{}: {row:?}\nis not what the whole capture says: {:?}",
+                        whole.display(),
+                        nearest()
+                    );
+                    place.map(|at| left.remove(at));
+                }
+            }
+        }
+    }
+}
+
+/// What a ring that is full loses: runs of events.
+struct Runs {
+    random: RefCell<Random>,
+    of: u64,
+    longest: u64,
+    left: Cell<u64>,
+    lost: Cell<u64>,
+}
+
+impl Runs {
+    /// One event of `of` begins a run of up to `longest`.
+    fn new(seed: u64, of: u64, longest: u64) -> Self {
+        Runs {
+            random: RefCell::new(Random(seed)),
+            of,
+            longest,
+            left: Cell::new(0),
+            lost: Cell::new(0),
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        let mut random = self.random.borrow_mut();
+        if self.left.get() == 0 && random.below(self.of) == 0 {
+            self.left.set(1 + random.below(self.longest));
+        }
+        let is_lost = self.left.get() > 0;
+        self.left.set(self.left.get().saturating_sub(1));
+        self.lost.set(self.lost.get() + u64::from(is_lost));
+        is_lost
+    }
+}
+
+fn compare_recorded(file: &Path, with_holes: &Path, outcome: &mut Outcome) {
+    for (seed, of, longest) in [(1, 300, 1), (2, 100, 1), (3, 30, 1), (4, 200, 12), (5, 500, 200)] {
+        let runs = Runs::new(seed, of, longest);
+        edit(file, with_holes, |record| match record {
+            Record::Data(_) if runs.is_lost() => Place::Nowhere,
+            _ => Place::Here,
+        });
+        outcome.compare(file, with_holes, runs.lost.get());
+    }
+}
+
+fn fixtures(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(folder);
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .expect("fixtures are there")
+        .map(|entry| entry.expect("it can be listed").path())
+        .filter(|path| path.extension().is_some_and(|found| found == ending))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn holes_in_recorded_captures_cost_the_exchanges_that_they_touch() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let with_holes = folder.path().join("holes.mdf");
+    let mut outcome = Outcome::default();
+    for file in fixtures("", "mdf") {
+        compare_recorded(&file, &with_holes, &mut outcome);
+    }
+    assert!(outcome.captures > 30 && outcome.lost > 30, "{outcome:?}");
+    // An event of one end touches one exchange, and makes another unsure at most.
+    assert!(
+        outcome.whole - outcome.found <= 2 * outcome.lost as usize,
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn holes_in_synthetic_captures_cost_the_exchanges_that_they_touch() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (file, with_holes) = (folder.path().join("whole.mdf"), folder.path().join("holes.mdf"));
+    for protocol in PROTOCOLS {
+        for ends in ["client", "server", "both"] {
+            let mut outcome = Outcome::default();
+            let _ = fs::remove_file(&file);
+            synth(&file, &[protocol, "-n", "1500", "-c", "3", "--ends", ends]);
+            compare_recorded(&file, &with_holes, &mut outcome);
+            assert!(
+                outcome.whole > 7000 && outcome.whole - outcome.found <= 2 * outcome.lost as usize,
+                "{protocol} {ends}: {outcome:?}"
+            );
+        }
+    }
+}
+
+/// The classic pcap format, little endian, without the packets that `is_lost` takes out.
+fn without_packets(file: &Path, to: &Path, mut is_lost: impl FnMut() -> bool) {
+    let bytes = fs::read(file).expect("the fixture is there");
+    assert_eq!(bytes[..4], 0xa1b2_c3d4_u32.to_le_bytes(), "{}", file.display());
+    let mut kept = bytes[..24].to_vec();
+    let mut at = 24;
+    while let Some(header) = bytes.get(at..at + 16) {
+        let captured = u32::from_le_bytes(header[8..12].try_into().expect("four bytes")) as usize;
+        let packet = &bytes[at..at + 16 + captured];
+        if !is_lost() {
+            kept.extend_from_slice(packet);
+        }
+        at += packet.len();
+    }
+    fs::write(to, kept).expect("the folder can be written");
+}
+
+#[test]
+fn lost_packets_cost_the_exchanges_that_they_touch() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let with_holes = folder.path().join("holes.pcap");
+    let mut outcome = Outcome::default();
+    let files = ["http", "mysql", "detection", "pcap"].map(|folder| fixtures(folder, "pcap"));
+    let is_little = |file: &PathBuf| {
+        let bytes = fs::read(file).expect("the fixture is there");
+        bytes.starts_with(&0xa1b2_c3d4_u32.to_le_bytes())
+    };
+    // Whoever asks for the binary log is not read any further: where that command is lost, more is read than of the whole.
+    let is_left = |file: &PathBuf| file.ends_with("mariadb_binlog.pcap");
+    for file in files.concat().iter().filter(|file| is_little(file) && !is_left(file)) {
+        for (seed, of) in [(1, 100), (2, 33), (3, 10), (4, 3), (5, 3), (6, 10), (7, 33)] {
+            let runs = Runs::new(seed, of, 1);
+            without_packets(file, &with_holes, || runs.is_lost());
+            outcome.compare(file, &with_holes, runs.lost.get());
+        }
+    }
+    assert!(outcome.captures > 100 && outcome.lost > 1000, "{outcome:?}");
+}
