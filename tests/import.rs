@@ -382,3 +382,21 @@ fn an_imported_file_is_for_its_owner_only() {
     import_file(Path::new("fixtures/pcap/http-get.pcap"), &output, false).expect("written");
     assert_eq!(output.metadata().expect("metadata").permissions().mode() & 0o777, 0o600);
 }
+
+fn odd(name: &str) -> PathBuf {
+    Path::new("fixtures/pcap/odd").join(name)
+}
+
+/// Who is the client was guessed by the ports, and is known from the protocol.
+#[test]
+fn bytes_are_sent_by_the_client_wherever_a_connection_was_joined() {
+    let connection = &support::rows(&odd("partial-packet-compressed.pcap"), "connections")[0];
+    assert_eq!(
+        (&connection["protocol"], &connection["client_port"]),
+        (&"mysql".into(), &20871.into())
+    );
+    assert_eq!(
+        (&connection["bytes_sent"], &connection["bytes_received"]),
+        (&103.into(), &118_265.into())
+    );
+}

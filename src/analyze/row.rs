@@ -148,7 +148,8 @@ pub struct ConnectionRow<'a> {
     /// The first and the last payload byte; 0 when there was none.
     pub first_data: u64,
     pub last_data: u64,
-    /// Whose view `bytes_sent`, `bytes_received`, `retransmits` and `srtt_us` are: the client's where it was recorded.
+    /// Whose view `bytes_sent`, `bytes_received`, `retransmits` and `srtt_us` are: the client's where it was recorded, and on a
+    /// wire.
     pub role: Role,
     pub opened: Opened,
     pub ending: Option<Ending>,
