@@ -400,3 +400,45 @@ fn bytes_are_sent_by_the_client_wherever_a_connection_was_joined() {
         (&103.into(), &118_265.into())
     );
 }
+
+/// What `mdf analyze` says of these files with these arguments, and its exit code.
+fn analyzed(files: &[&Path], arguments: &[&str]) -> (i32, String, String) {
+    let done = support::run(support::mdf().arg("analyze").args(files).args(arguments));
+    (done.code(), done.stdout, done.stderr)
+}
+
+/// README's promise: 3 where data was lost. Import and analysis agree, whatever is asked.
+#[test]
+fn missing_segments_end_with_exit_code_3() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for path in captures() {
+        let with_drops = path.to_string_lossy().contains("with-drops");
+        let expected = if with_drops { 3 } else { 0 };
+        let imported = folder.path().join("out.mdf");
+        let arguments = [
+            "import".as_ref(),
+            path.as_os_str(),
+            "--force".as_ref(),
+            "-o".as_ref(),
+            imported.as_os_str(),
+        ];
+        assert_eq!(
+            support::run(support::mdf().args(arguments)).code(),
+            expected,
+            "{path:?}"
+        );
+        for asked in [
+            &[][..],
+            &["-t", "http"],
+            &["-t", "losses"],
+            &["-t", "http", "--where", "status = 999"],
+        ] {
+            assert_eq!(analyzed(&[&path], asked).0, expected, "{path:?} {asked:?}");
+            assert_eq!(
+                analyzed(&[&imported], asked).0,
+                expected,
+                "{path:?} imported, {asked:?}"
+            );
+        }
+    }
+}
