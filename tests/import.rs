@@ -169,7 +169,7 @@ fn the_streams_of_real_captures_are_those_that_tshark_follows() {
     }
     for path in captures() {
         let summary = compare_with_tshark(&path);
-        assert_eq!(summary.not_understood(), 0, "{path:?}: {summary:?}");
+        assert_eq!(summary.remarks.not_understood(), 0, "{path:?}: {summary:?}");
         let with_drops = path.to_string_lossy().contains("with-drops");
         assert_eq!(summary.is_whole(), !with_drops, "{path:?}: {summary:?}");
     }
@@ -198,7 +198,7 @@ fn converted_by_editcap_the_streams_stay_the_same() {
                 String::from_utf8_lossy(&done.stderr)
             );
             let (found, summary) = imported(&converted);
-            assert_eq!(summary.not_understood(), 0, "{format} of {path:?}");
+            assert_eq!(summary.remarks.not_understood(), 0, "{format} of {path:?}");
             assert_eq!(found.len(), expected.len());
             for (ours, theirs) in found.values().zip(expected.values()) {
                 assert_eq!(ours.bytes, theirs.bytes, "{format} of {path:?}");
@@ -229,7 +229,7 @@ fn cut_by_editcap_the_positions_stay_the_same() {
             .output();
         assert!(done.expect("editcap runs").status.success());
         let (found, summary) = imported(&cut);
-        assert_eq!(summary.not_understood(), 0, "{path:?}");
+        assert_eq!(summary.remarks.not_understood(), 0, "{path:?}");
         for (ours, theirs) in found.values().zip(whole.values()) {
             assert_eq!(ours.next, theirs.next, "{path:?}");
             for side in 0..2 {
@@ -439,6 +439,77 @@ fn missing_segments_end_with_exit_code_3() {
                 expected,
                 "{path:?} imported, {asked:?}"
             );
+        }
+    }
+}
+
+/// A pcap file of these frames, a millisecond apart.
+fn pcap(link: u32, frames: &[Vec<u8>]) -> tempfile::NamedTempFile {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut bytes = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, link]);
+    for (n, frame) in frames.iter().enumerate() {
+        let len = frame.len() as u32;
+        bytes.extend(words(&[1_700_000_000, 1000 * n as u32, len, len]));
+        bytes.extend(frame);
+    }
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(file.path(), bytes).expect("written");
+    file
+}
+
+/// What is not read is named where the user looks, from the packets and from what was imported of them.
+#[test]
+fn packets_that_were_left_out_are_named_with_their_number() {
+    let mut udp = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    udp.extend([0, 9, 0, 53, 0, 8, 0, 0]);
+    let arp = [&[2; 12][..], &[8, 6], &[0; 28]].concat();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for (link, frames, code, said, detail) in [
+        (
+            147,
+            vec![vec![0; 60]; 8],
+            3,
+            "8 packets not understood: link type 147 (USER) 8",
+            "link type 147 (USER)",
+        ),
+        (
+            4711,
+            vec![vec![0; 60]],
+            3,
+            "1 packet not understood: link type 4711 1",
+            "link type 4711",
+        ),
+        (
+            1,
+            vec![vec![0; 9]; 2],
+            3,
+            "2 packets not understood: link header 2",
+            "link header",
+        ),
+        (101, vec![udp; 3], 0, "3 packets not of TCP: UDP 3", ""),
+        (1, vec![arp], 0, "1 packet not of TCP: EtherType 0x0806 (ARP) 1", ""),
+    ] {
+        let packets = pcap(link, &frames);
+        let imported = folder.path().join(format!("{link}-{code}.mdf"));
+        import_file(packets.path(), &imported, true).expect("imported");
+        for file in [packets.path(), &imported] {
+            let (found, report, _) = analyzed(&[file], &[]);
+            assert_eq!(found, code, "{report}");
+            assert!(report.contains(said), "{report}");
+            assert!(
+                report.contains(&format!("{} packet", frames.len())) && report.contains(&format!("link type {link}"))
+            );
+            let capture = &support::rows(file, "capture")[0];
+            assert!(capture["remarks"].as_str().expect("text").contains(said), "{capture}");
+            let losses = support::rows(file, "losses");
+            assert_eq!(losses.len(), usize::from(code == 3));
+            for loss in losses {
+                assert_eq!(
+                    (&loss["reason"], &loss["detail"]),
+                    (&"not_understood".into(), &detail.into())
+                );
+                assert_eq!(loss["events"], frames.len());
+            }
         }
     }
 }

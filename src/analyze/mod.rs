@@ -17,6 +17,7 @@ pub mod plan;
 pub mod progress;
 pub mod protocol;
 pub mod query;
+pub mod remarks;
 pub mod replay;
 pub mod report;
 pub mod results;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::engine::Engine;
+use super::engine::{Engine, Totals};
 use super::input::{self, Mapped};
 use super::names::Pods;
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
@@ -38,15 +38,15 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         name_pods(&options.engine, &mut engine)?;
         let captures = input::captures(&files, &mut engine)?;
         let mut packets = packets::captures(&files, &mut engine)?;
-        let facts = |packets: &[Packets<'_>], damage: &[(usize, String)]| -> Vec<CaptureFacts> {
+        let facts = |packets: &[Packets<'_>], totals: &Totals| -> Vec<CaptureFacts> {
             let stored = captures
                 .iter()
-                .map(|capture| input::facts(capture, &files[capture.file], damage));
+                .map(|capture| input::facts(capture, &files[capture.file], totals));
             stored
-                .chain(packets.iter().map(|packets| packets.facts().clone()))
+                .chain(packets.iter().map(|packets| packets.facts_with(totals)))
                 .collect()
         };
-        let mut results = Results::new(plan.clone(), &facts(&packets, &[]))?;
+        let mut results = Results::new(plan.clone(), &facts(&packets, &Totals::default()))?;
         let mut meter = Meter::new(options.engine.progress && !plan.writes_to_terminal(), &packets);
         let unfed = first_of(&packets);
         input::feed(&captures, &wanted, &mut engine, |engine, progress| {
@@ -68,7 +68,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         drop(meter);
         let names: Vec<String> = files.iter().map(Mapped::name).collect();
         let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
-        let lost = results.finish(sinks, &facts(&packets, &totals.damage))?;
+        let lost = results.finish(sinks, &facts(&packets, &totals))?;
         Ok(Outcome::from_losses(lost || totals.malformed > 0))
     })
 }
@@ -82,7 +82,7 @@ fn first_of(packets: &[Packets<'_>]) -> u64 {
 fn start_of(files: &[Mapped]) -> Result<u64> {
     let mut engine = Engine::new(|_| Aggregate::default());
     let captures = input::captures(files, &mut engine)?;
-    let first = |capture: &input::Capture<'_>| input::facts(capture, &files[capture.file], &[]).first;
+    let first = |capture: &input::Capture<'_>| input::facts(capture, &files[capture.file], &Totals::default()).first;
     let packets = packets::captures(files, &mut engine)?;
     let first_packets = packets.iter().map(|packets| packets.facts().first);
     Ok(captures.iter().map(first).chain(first_packets).min().unwrap_or(0))
@@ -161,7 +161,7 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
     let (sinks, totals) = engine.finish(&names);
     let damaged = captures
         .iter()
-        .any(|capture| input::facts(capture, &files[capture.file], &totals.damage).is_damaged())
+        .any(|capture| input::facts(capture, &files[capture.file], &totals).is_damaged())
         || packets.iter().any(|packets| packets.facts().is_damaged());
     let (aggregate, lost) = Results::aggregate(sinks);
     Ok((aggregate, lost || damaged || totals.malformed > 0))

@@ -5,8 +5,10 @@
 
 use super::packet::Segment;
 use super::stream::{Bytes, Gaps, Kind, Stream};
-use super::summary::{Fault, ImportSummary};
-use crate::format::record::{Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket};
+use super::summary::ImportSummary;
+use crate::format::record::{
+    About, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket,
+};
 
 /// errno of a connect that was answered with RST.
 const ECONNREFUSED: u16 = 111;
@@ -134,7 +136,7 @@ impl Connection {
         if self.closed {
             // Last acknowledgments and stragglers.
             if segment.len > 0 && self.streams[side].ahead(segment.seq) >= 0 {
-                summary.after_close += 1;
+                summary.remark(About::AfterReset);
             }
             return;
         }
@@ -249,8 +251,8 @@ impl Connection {
                 self.retransmits = self.retransmits.saturating_add(1);
                 summary.retransmits += 1;
             }
-            Kind::Duplicate => summary.duplicates += 1,
-            Kind::Stray => summary.fault(Fault::OutOfWindow),
+            Kind::Duplicate => summary.remark(About::Copy),
+            Kind::Stray => summary.remark(About::OutOfWindow),
         }
         if captured < segment.len && kind == Kind::New {
             summary.truncated += 1;
@@ -270,7 +272,7 @@ impl Connection {
             // The answer to a SYN (RFC 9293, 3.10.7.3): it has to acknowledge what was sent.
             let acknowledged = segment.ack.map(|ack| ack.wrapping_sub(isn));
             if acknowledged.is_some_and(|count| count == 0 || count > self.streams[0].bytes() as u32 + 0x1_0000) {
-                return summary.fault(Fault::StrayReset);
+                return summary.remark(About::IgnoredReset);
             }
             self.announce(out);
             out(&Record::Connect(Connect {
@@ -290,7 +292,7 @@ impl Connection {
             .ack
             .is_some_and(|ack| self.streams[1 - side].ahead(ack).abs() <= RESET_BEHIND);
         if !plausible && !acknowledges {
-            return summary.fault(Fault::StrayReset);
+            return summary.remark(About::IgnoredReset);
         }
         let ending = if side == 0 {
             Ending::ResetLocally

@@ -17,21 +17,25 @@
 //! - `Close` counts payload bytes by sequence numbers, retransmissions of both ends together. The ending `Unknown(0)`
 //!   says that the connection was given up without having been seen to end (its ports were used again, or there were
 //!   too many connections).
+//! - `Remark` records say how many packets were left out, and why.
 
 mod blocks;
 mod connection;
 mod driver;
 mod file;
 mod fragment;
+mod link;
 mod packet;
+mod part;
 mod stream;
 mod summary;
 mod table;
+mod tunnel;
 
 pub use blocks::{import, import_file};
 pub use driver::Import;
 pub use file::is_packet_capture;
-pub use summary::{Damage, Error, Fault, ImportSummary};
+pub use summary::{Damage, Error, ImportSummary};
 
 #[cfg(test)]
 mod tests;

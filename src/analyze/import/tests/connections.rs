@@ -1,11 +1,10 @@
 //! How connections open, speak, lose bytes, and end.
 
 use super::build::*;
-use crate::analyze::import::Fault;
 use crate::analyze::import::packet::Segment;
 use crate::analyze::import::summary::ImportSummary;
 use crate::analyze::import::table::Table;
-use crate::format::record::{Ending, Opened, Record, Role};
+use crate::format::record::{About, Ending, Opened, Record, Role};
 
 #[test]
 fn a_handshake_gives_the_opener_the_positions_and_the_latency() {
@@ -54,7 +53,7 @@ fn a_rst_that_answers_something_else_refuses_nothing() {
     let run = talk.run();
     assert_eq!(run.connects[0].error, 0);
     assert_eq!(run.closes, []);
-    assert_eq!(run.summary.faults().collect::<Vec<_>>(), [(Fault::StrayReset, 1)]);
+    assert_eq!(run.remarks(), [(About::IgnoredReset.into(), 1)]);
 }
 
 #[test]
@@ -90,7 +89,7 @@ fn a_rst_far_outside_the_window_is_ignored() {
     let run = talk.run();
     assert_eq!(run.closes, []);
     assert_eq!(run.client(), "goes on");
-    assert_eq!(run.summary.faults().collect::<Vec<_>>(), [(Fault::StrayReset, 1)]);
+    assert_eq!(run.remarks(), [(About::IgnoredReset.into(), 1)]);
 }
 
 #[test]
@@ -353,7 +352,7 @@ fn the_same_packet_on_two_interfaces_is_a_duplicate() {
     talk.frames = frames;
     let run = talk.run();
     assert_eq!((run.client(), run.server()), ("abc".to_string(), "def".to_string()));
-    assert_eq!((run.summary.duplicates, run.data.len()), (2, 2));
+    assert_eq!((run.summary.remarks.count(About::Copy), run.data.len()), (2, 2));
 }
 
 #[test]
@@ -380,7 +379,7 @@ fn data_after_a_rst_is_counted_and_left_out() {
     talk.say(1, b"abc").rst(0).say(1, b"def");
     let run = talk.run();
     assert_eq!(run.server(), "abc");
-    assert_eq!(run.summary.after_close, 1);
+    assert_eq!(run.remarks(), [(About::AfterReset.into(), 1)]);
 }
 
 #[test]

@@ -5,3 +5,4 @@ mod connections;
 mod files;
 mod packets;
 mod properties;
+mod tunnels;

@@ -61,6 +61,17 @@ fn positions(run: &Run, isn: u32, total: usize) -> BTreeSet<usize> {
     seen
 }
 
+/// No packet vanishes: each is a segment, or is reported as what it was.
+fn assert_accounted(run: &Run) {
+    let told: u64 = run.remarks().iter().map(|(_, packets)| packets).sum();
+    assert!(run.summary.segments + told >= run.summary.packets, "{:?}", run.summary);
+    let causes = run.summary.remarks.not_understood();
+    assert_eq!(
+        run.losses.iter().map(|loss| loss.events).sum::<u64>(),
+        causes + run.summary.truncated
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -103,6 +114,27 @@ proptest! {
         let frames: Vec<Captured> = frames.into_iter().map(|f| Captured::new(START, f)).collect();
         let run = Run::of(&pcap(link, &frames, false, false));
         prop_assert_eq!(run.summary.packets, frames.len() as u64);
+        assert_accounted(&run);
+    }
+
+    /// Real frames of many kinds, cut anywhere and with bytes changed.
+    #[test]
+    fn any_frame_is_read_or_reported(
+        which in any::<prop::sample::Index>(), keep in any::<prop::sample::Index>(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), original in 0u32..200,
+    ) {
+        let mut all = super::tunnels::samples();
+        all.extend(super::packets::samples());
+        let (link, mut bytes) = all.swap_remove(which.index(all.len()));
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let len = keep.index(bytes.len() + 1);
+        let mut frame = Captured::new(START, bytes).cut(len);
+        frame.original = frame.original.max(original);
+        let run = Run::of(&pcap(link, &[frame], false, false));
+        assert_accounted(&run);
     }
 
     #[test]
