@@ -513,3 +513,29 @@ fn packets_that_were_left_out_are_named_with_their_number() {
         }
     }
 }
+
+#[test]
+fn nanoseconds_in_a_file_of_microseconds_are_read_as_such_and_said() {
+    let whole = std::fs::read("fixtures/pcap/http-get.pcap").expect("fixture");
+    let mut nanoseconds = whole.clone();
+    let mut at = 24;
+    while at < whole.len() {
+        let field = |n: usize| u32::from_le_bytes(whole[at + n..at + n + 4].try_into().expect("four bytes"));
+        nanoseconds[at + 4..at + 8].copy_from_slice(&(field(4) * 1000 + 7).to_le_bytes());
+        at += 16 + field(8) as usize;
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let file = folder.path().join("nanoseconds.pcap");
+    std::fs::write(&file, nanoseconds).expect("written");
+    let (code, report, _) = analyzed(&[&file], &[]);
+    assert_eq!(code, 0);
+    assert!(
+        report.contains("times read as nanoseconds, although the file says microseconds"),
+        "{report}"
+    );
+    let times = |file: &Path| {
+        let row = &support::rows(file, "http")[0];
+        (row["total_ns"].clone(), row["ttfb_ns"].clone())
+    };
+    assert_eq!(times(&file), times(Path::new("fixtures/pcap/http-get.pcap")));
+}

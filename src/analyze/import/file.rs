@@ -213,7 +213,7 @@ impl<'r> CaptureFile<'r> {
             };
             return Err(Error::NotACapture { found });
         }
-        let mut cut = None;
+        let (mut cut, mut pending) = (None, None);
         let layout = if window[0] == 0x0a {
             Layout::Pcapng(Section::default())
         } else {
@@ -222,7 +222,12 @@ impl<'r> CaptureFile<'r> {
                     source.advance(PCAP_HEADER);
                     // The upper bits of the field tell the length of a frame check sequence.
                     let link = (header.network.0 & 0xffff) as u16;
-                    let unit = if header.is_nanosecond_precision() { 1 } else { 1000 };
+                    let mut unit = if header.is_nanosecond_precision() { 1 } else { 1000 };
+                    source.fill(READ_SIZE)?;
+                    if unit != 1 && has_nanoseconds(source.window(), &header) {
+                        unit = 1;
+                        pending = Some(Event::Remark(About::Nanoseconds));
+                    }
                     Layout::Pcap { header, link, unit }
                 }
                 Err(_) => {
@@ -237,7 +242,7 @@ impl<'r> CaptureFile<'r> {
             used: 0,
             cut,
             damage: None,
-            pending: None,
+            pending,
             time: 0,
         })
     }
@@ -318,6 +323,9 @@ impl<'r> CaptureFile<'r> {
             return Ok(Some(Event::Remark(About::Block)));
         };
         let fraction = u64::from(record.ts_usec) * u64::from(unit);
+        if fraction >= 1_000_000_000 {
+            self.pending = Some(Event::Remark(About::Fraction));
+        }
         let time = u64::from(record.ts_sec) * 1_000_000_000 + fraction;
         self.time = time;
         let original_len = record.origlen.max(record.caplen);
@@ -376,6 +384,23 @@ impl<'r> CaptureFile<'r> {
 /// Length of the header of each record.
 fn record_head(header: &PcapHeader) -> usize {
     if header.is_modified_format() { 24 } else { 16 }
+}
+
+/// Whether the fractions of the first times, which should be microseconds, are nanoseconds: most are beyond a second. (Of real
+/// nanoseconds one in a thousand is not.)
+fn has_nanoseconds(records: &[u8], header: &PcapHeader) -> bool {
+    let big = header.is_bigendian();
+    let (mut all, mut beyond, mut at) = (0, 0, 0);
+    while at + record_head(header) <= records.len() {
+        let (fraction, captured) = (word(records, at + 4, big), word(records, at + 8, big) as usize);
+        if captured > MAX_RECORD || fraction >= 1_000_000_000 {
+            return false;
+        }
+        all += 1;
+        beyond += usize::from(fraction >= 1_000_000);
+        at += record_head(header) + captured;
+    }
+    2 * beyond > all
 }
 
 fn word(bytes: &[u8], at: usize, big: bool) -> u32 {
