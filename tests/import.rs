@@ -539,3 +539,18 @@ fn nanoseconds_in_a_file_of_microseconds_are_read_as_such_and_said() {
     };
     assert_eq!(times(&file), times(Path::new("fixtures/pcap/http-get.pcap")));
 }
+
+/// Tables show which protocol carried an address that looks like IPv4 in IPv6.
+#[test]
+fn an_address_that_looks_mapped_is_shown_as_the_packet_has_it() {
+    let mut mapped = [0; 16];
+    mapped[10..].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
+    let mut syn = vec![0x60, 0, 0, 0, 0, 20, 6, 64];
+    syn.extend([mapped, mapped].concat());
+    syn.extend([
+        0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
+    ]);
+    let file = pcap(101, &[syn]);
+    let connection = &support::rows(file.path(), "connections")[0];
+    assert_eq!(connection["client_ip"], "::ffff:10.0.0.1");
+}

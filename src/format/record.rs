@@ -262,7 +262,12 @@ byte_enum! {
     }
 }
 
-/// One end of a connection. IPv4 is stored as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2), network byte order.
+/// The prefix of IPv4-mapped addresses (RFC 4291, 2.5.5.2), and the one that is stored in its place where packets of IPv6 carried
+/// such an address: no address has the second.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+const MAPPED_ON_WIRE: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+
+/// One end of a connection. IPv4 is stored as an IPv4-mapped IPv6 address, network byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Encode, BorrowDecode)]
 pub struct Endpoint {
     /// 16 bytes in network order.
@@ -280,8 +285,23 @@ impl Endpoint {
         Endpoint { ip: v6.octets(), port }
     }
 
+    /// The endpoint of this address as a packet of IPv6 has it. An IPv4-mapped address, which should not occur in packets,
+    /// stays one of IPv6.
+    pub fn on_wire(ip: [u8; 16], port: u16) -> Self {
+        let mut endpoint = Endpoint { ip, port };
+        if ip.starts_with(&MAPPED) {
+            endpoint.ip[..12].copy_from_slice(&MAPPED_ON_WIRE);
+        }
+        endpoint
+    }
+
     /// The address; an IPv4-mapped one comes back as IPv4.
     pub fn ip(&self) -> IpAddr {
+        if self.ip.starts_with(&MAPPED_ON_WIRE) {
+            let mut ip = self.ip;
+            ip[..12].copy_from_slice(&MAPPED);
+            return IpAddr::V6(Ipv6Addr::from(ip));
+        }
         let v6 = Ipv6Addr::from(self.ip);
         match v6.to_ipv4_mapped() {
             Some(v4) => IpAddr::V4(v4),

@@ -160,8 +160,8 @@ impl Way<'_> {
         let bad = About::NetworkHeader;
         let header = Ipv6HeaderSlice::from_slice(part.bytes).map_err(|_| bad)?;
         let ends = Ends {
-            from: header.source(),
-            to: header.destination(),
+            from: Endpoint::on_wire(header.source(), 0).ip,
+            to: Endpoint::on_wire(header.destination(), 0).ip,
         };
         let part = match usize::from(header.payload_length()) {
             // A jumbogram (RFC 2675), or offload as with IPv4.

@@ -586,3 +586,17 @@ fn fragments_that_never_become_whole_are_bounded() {
     let run = Run::of(&pcap(1, &frames, true, false));
     assert_eq!(run.remarks(), [(About::Fragment.into(), 60_000)]);
 }
+
+/// Such addresses should not be on a wire, but are: they are no IPv4, and another connection than that of IPv4.
+#[test]
+fn addresses_that_look_mapped_stay_ipv6_where_ipv6_carried_them() {
+    let mut six = v6(true, 6, &segment());
+    for (at, ip) in [(8, CLIENT.0), (24, SERVER.0)] {
+        six[at..at + 12].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        six[at + 12..at + 16].copy_from_slice(&ip);
+    }
+    let run = all(&[ethernet(0x86dd, &six), ethernet(0x0800, &packet())]);
+    let ends: Vec<String> = run.sockets.iter().map(|socket| socket.local.to_string()).collect();
+    assert_eq!(ends, ["[::ffff:10.0.0.1]:40000", "10.0.0.1:40000"]);
+    assert_eq!(run.data.len(), 2);
+}
