@@ -554,3 +554,34 @@ fn an_address_that_looks_mapped_is_shown_as_the_packet_has_it() {
     let connection = &support::rows(file.path(), "connections")[0];
     assert_eq!(connection["client_ip"], "::ffff:10.0.0.1");
 }
+
+/// Of packets and of recordings, under another name, and as a link.
+#[test]
+fn a_capture_that_is_given_twice_is_read_once_and_said() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for original in ["fixtures/pcap/http-get.pcap", "fixtures/nginx-curl.mdf"].map(Path::new) {
+        let [copy, link] = ["copy", "link"].map(|name| folder.path().join(name));
+        std::fs::copy(original, &copy).expect("copied");
+        std::fs::hard_link(&copy, &link).expect("linked");
+        let (_, once, said) = analyzed(&[original], &["--format", "json"]);
+        assert!(!said.contains("is read once"));
+        let (code, thrice, said) = analyzed(&[original, &copy, &link], &["--format", "json"]);
+        assert_eq!((code, said.matches("is the same capture as").count()), (0, 2), "{said}");
+        let report = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        let (mut once, mut thrice) = (report(&once), report(&thrice));
+        let remarks = thrice["capture"][0]["remarks"].take();
+        assert_eq!(
+            remarks.as_str().map(|text| text.matches("also given as").count()),
+            Some(2),
+            "{remarks}"
+        );
+        once["capture"][0]["remarks"].take();
+        // The number of a recording is drawn for each import.
+        for report in [&mut once, &mut thrice] {
+            report["capture"][0]["recording"].take();
+            report["capture"][0]["command_line"].take();
+        }
+        assert_eq!(thrice, once);
+        std::fs::remove_file(&link).expect("removed");
+    }
+}

@@ -23,6 +23,7 @@ pub mod report;
 pub mod results;
 pub mod row;
 pub mod run;
+pub mod same;
 pub mod shard;
 pub mod stream;
 pub mod table;

@@ -99,6 +99,11 @@ pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Res
 }
 
 impl Packets<'_> {
+    /// Its number among the files.
+    pub fn file(&self) -> usize {
+        self.file
+    }
+
     /// What is known so far.
     pub fn facts(&self) -> &CaptureFacts {
         &self.facts

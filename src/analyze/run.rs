@@ -18,6 +18,7 @@ use super::query::diff;
 use super::report::Aggregate;
 use super::results::{Results, ShardSink};
 use super::row::{CaptureFacts, Sink};
+use super::same;
 use super::wanted::Wanted;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
@@ -30,7 +31,16 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     let mut plan = Plan::new(&options.result)?;
     plan.templates(&options.engine.path_templates)?;
     in_pool(&options.engine, || {
-        let files = open(&options.inputs)?;
+        let (files, same): (Vec<Mapped>, Vec<Vec<String>>) = same::distinct(open(&options.inputs)?).into_iter().unzip();
+        for (file, same) in files.iter().zip(&same) {
+            for name in same {
+                let (name, file) = (safe(name), safe(&file.name()));
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "mdf: {name} is the same capture as {file}: it is read once"
+                );
+            }
+        }
         let start = start_of(&files)?;
         let wanted = options.selection.wanted(start).and(plan.bounds());
         plan.select(&options.selection, start);
@@ -41,10 +51,16 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let facts = |packets: &[Packets<'_>], totals: &Totals| -> Vec<CaptureFacts> {
             let stored = captures
                 .iter()
-                .map(|capture| input::facts(capture, &files[capture.file], totals));
-            stored
-                .chain(packets.iter().map(|packets| packets.facts_with(totals)))
-                .collect()
+                .map(|capture| (capture.file, input::facts(capture, &files[capture.file], totals)));
+            let imported = packets
+                .iter()
+                .map(|packets| (packets.file(), packets.facts_with(totals)));
+            let all = stored.chain(imported).map(|(file, mut facts)| {
+                let given_again = |name: &String| format!("read once, although it was also given as {name}");
+                facts.remarks.extend(same[file].iter().map(given_again));
+                facts
+            });
+            all.collect()
         };
         let mut results = Results::new(plan.clone(), &facts(&packets, &Totals::default()))?;
         let mut meter = Meter::new(options.engine.progress && !plan.writes_to_terminal(), &packets);
