@@ -585,3 +585,75 @@ fn a_capture_that_is_given_twice_is_read_once_and_said() {
         std::fs::remove_file(&link).expect("removed");
     }
 }
+
+#[test]
+fn a_second_answer_to_a_syn_hides_nothing() {
+    let connections = support::rows(&odd("second-synack.pcap"), "connections");
+    assert_eq!(connections.len(), 1);
+    assert_eq!(
+        (&connections[0]["bytes_received"], &connections[0]["lost_bytes"]),
+        (&3722.into(), &0.into())
+    );
+}
+
+/// The law of copies, on everything real: each frame captured twice gives the rows that it gives once.
+#[test]
+fn every_frame_twice_gives_the_same_rows() {
+    let mut files = captures();
+    for folder in ["fixtures/pcap/odd", "fixtures/http", "fixtures/mysql"] {
+        let entries = std::fs::read_dir(folder).expect("fixtures");
+        files.extend(entries.map(|entry| entry.expect("directory entry").path()));
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let twice = folder.path().join("twice.pcap");
+    let mut compared = 0;
+    for path in files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "pcap"))
+    {
+        let once = std::fs::read(path).expect("readable");
+        // pcapng may have this name too.
+        if !once.starts_with(&0xa1b2_c3d4_u32.to_le_bytes()) {
+            continue;
+        }
+        let mut bytes = once[..24].to_vec();
+        let mut rest = &once[24..];
+        while rest.len() > 16 {
+            let captured = u32::from_le_bytes(rest[8..12].try_into().expect("four bytes")) as usize;
+            let (record, after) = rest.split_at(16 + captured);
+            bytes.extend([record, record].concat());
+            rest = after;
+        }
+        std::fs::write(&twice, bytes).expect("written");
+        for table in ["connections", "http", "mysql"] {
+            let [expected, found] = [path, &twice].map(|file| support::rows(file, table));
+            assert_eq!(found, expected, "{table} of {path:?}");
+            compared += found.len();
+        }
+    }
+    assert!(compared > 500, "{compared}");
+}
+
+/// Three requests, seen before and after a translation, or inside and outside of a tunnel.
+#[test]
+fn what_an_interface_for_all_interfaces_captures_twice_counts_once() {
+    for (name, client, server) in [
+        ("any-nat.pcap", "10.244.1.7", "192.168.0.9"),
+        ("any-vxlan.pcap", "10.42.0.1", "10.42.0.2"),
+    ] {
+        let file = odd(name);
+        let rows = support::rows(&file, "http");
+        let paths: Vec<&str> = rows.iter().filter_map(|row| row["path"].as_str()).collect();
+        assert_eq!(paths, ["/a", "/b", "/a"], "{name}");
+        for row in &rows {
+            assert_eq!((&row["client_ip"], &row["server_ip"]), (&client.into(), &server.into()));
+            assert_eq!((&row["status"], &row["complete"]), (&200.into(), &true.into()));
+        }
+        let connections = support::rows(&file, "connections");
+        assert_eq!(connections.len(), 3);
+        assert_eq!(support::count(&connections, "retransmits", 0), 3);
+        let (code, report, _) = analyzed(&[&file], &[]);
+        assert_eq!(code, 0);
+        assert!(report.contains("36 packets left out as copies of others"), "{report}");
+    }
+}

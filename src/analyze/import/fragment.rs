@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::copies::COPY_NS;
 use super::tunnel;
 use crate::analyze::remarks::{Remarks, Subject};
 use crate::format::record::About;
@@ -56,8 +57,6 @@ pub struct Whole {
     pub next: u8,
 }
 
-/// Copies of the fragments of a whole datagram come within this time, ns.
-const COPY_NS: u64 = 100_000_000;
 /// What a fragment costs besides its bytes.
 const PIECE_COST: usize = 64;
 

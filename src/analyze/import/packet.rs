@@ -52,6 +52,11 @@ pub struct Segment<'a> {
     /// The sequence number of a byte of urgent data, here or still to come. Receivers take the urgent pointer for the byte
     /// after it, whatever RFC 1122 says (RFC 6093, 3.1 and 4).
     pub urgent: Option<u32>,
+    /// The receive window, not scaled.
+    pub window: u16,
+    /// The values of the timestamps option (RFC 7323, 3.2), where they were captured.
+    pub stamps: Option<[u8; 8]>,
+    pub tap: Tap,
 }
 
 /// What a frame turned out to be.
@@ -259,7 +264,7 @@ impl Way<'_> {
         if header_len < 20 || header_len > part.len {
             return Err(bad.into());
         }
-        // The snaplen may cut the options off, and nothing of them is needed.
+        // The snaplen may cut the options off; only the timestamps among them are of use.
         let mut fixed: [u8; 20] = part.array(0).ok_or(bad)?;
         fixed[12] = fixed[12] & 0x0f | 5 << 4;
         let header = TcpHeaderSlice::from_slice(&fixed).map_err(|_| bad)?;
@@ -287,7 +292,23 @@ impl Way<'_> {
                     .sequence_number()
                     .wrapping_add(u32::from(header.urgent_pointer().saturating_sub(1)))
             }),
+            window: header.window_size(),
+            stamps: part.bytes.get(20..header_len).and_then(timestamps),
+            tap: self.tap,
         })
+    }
+}
+
+/// The timestamps among TCP options.
+fn timestamps(mut options: &[u8]) -> Option<[u8; 8]> {
+    loop {
+        match *options {
+            [0, ..] | [] => return None,
+            [1, ..] => options = &options[1..],
+            [8, 10, ref rest @ ..] => return rest.first_chunk().copied(),
+            [_, len, ..] => options = options.get(usize::from(len.max(2))..)?,
+            [_] => return None,
+        }
     }
 }
 

@@ -283,6 +283,12 @@ impl Talk {
         self
     }
 
+    /// Time passes.
+    pub fn wait(&mut self, ns: u64) -> &mut Self {
+        self.time += ns;
+        self
+    }
+
     pub fn rst(&mut self, side: usize) -> &mut Self {
         self.packet(side, self.seq[side], 0, "R", b"")
     }
