@@ -169,7 +169,7 @@ fn the_streams_of_real_captures_are_those_that_tshark_follows() {
     }
     for path in captures() {
         let summary = compare_with_tshark(&path);
-        assert_eq!(summary.not_understood(), 0, "{path:?}: {summary:?}");
+        assert_eq!(summary.remarks.not_understood(), 0, "{path:?}: {summary:?}");
         let with_drops = path.to_string_lossy().contains("with-drops");
         assert_eq!(summary.is_whole(), !with_drops, "{path:?}: {summary:?}");
     }
@@ -198,7 +198,7 @@ fn converted_by_editcap_the_streams_stay_the_same() {
                 String::from_utf8_lossy(&done.stderr)
             );
             let (found, summary) = imported(&converted);
-            assert_eq!(summary.not_understood(), 0, "{format} of {path:?}");
+            assert_eq!(summary.remarks.not_understood(), 0, "{format} of {path:?}");
             assert_eq!(found.len(), expected.len());
             for (ours, theirs) in found.values().zip(expected.values()) {
                 assert_eq!(ours.bytes, theirs.bytes, "{format} of {path:?}");
@@ -229,7 +229,7 @@ fn cut_by_editcap_the_positions_stay_the_same() {
             .output();
         assert!(done.expect("editcap runs").status.success());
         let (found, summary) = imported(&cut);
-        assert_eq!(summary.not_understood(), 0, "{path:?}");
+        assert_eq!(summary.remarks.not_understood(), 0, "{path:?}");
         for (ours, theirs) in found.values().zip(whole.values()) {
             assert_eq!(ours.next, theirs.next, "{path:?}");
             for side in 0..2 {
@@ -381,4 +381,279 @@ fn an_imported_file_is_for_its_owner_only() {
     let output = folder.path().join("out.mdf");
     import_file(Path::new("fixtures/pcap/http-get.pcap"), &output, false).expect("written");
     assert_eq!(output.metadata().expect("metadata").permissions().mode() & 0o777, 0o600);
+}
+
+fn odd(name: &str) -> PathBuf {
+    Path::new("fixtures/pcap/odd").join(name)
+}
+
+/// Who is the client was guessed by the ports, and is known from the protocol.
+#[test]
+fn bytes_are_sent_by_the_client_wherever_a_connection_was_joined() {
+    let connection = &support::rows(&odd("partial-packet-compressed.pcap"), "connections")[0];
+    assert_eq!(
+        (&connection["protocol"], &connection["client_port"]),
+        (&"mysql".into(), &20871.into())
+    );
+    assert_eq!(
+        (&connection["bytes_sent"], &connection["bytes_received"]),
+        (&103.into(), &118_265.into())
+    );
+}
+
+/// What `mdf analyze` says of these files with these arguments, and its exit code.
+fn analyzed(files: &[&Path], arguments: &[&str]) -> (i32, String, String) {
+    let done = support::run(support::mdf().arg("analyze").args(files).args(arguments));
+    (done.code(), done.stdout, done.stderr)
+}
+
+/// README's promise: 3 where data was lost. Import and analysis agree, whatever is asked.
+#[test]
+fn missing_segments_end_with_exit_code_3() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for path in captures() {
+        let with_drops = path.to_string_lossy().contains("with-drops");
+        let expected = if with_drops { 3 } else { 0 };
+        let imported = folder.path().join("out.mdf");
+        let arguments = [
+            "import".as_ref(),
+            path.as_os_str(),
+            "--force".as_ref(),
+            "-o".as_ref(),
+            imported.as_os_str(),
+        ];
+        assert_eq!(
+            support::run(support::mdf().args(arguments)).code(),
+            expected,
+            "{path:?}"
+        );
+        for asked in [
+            &[][..],
+            &["-t", "http"],
+            &["-t", "losses"],
+            &["-t", "http", "--where", "status = 999"],
+        ] {
+            assert_eq!(analyzed(&[&path], asked).0, expected, "{path:?} {asked:?}");
+            assert_eq!(
+                analyzed(&[&imported], asked).0,
+                expected,
+                "{path:?} imported, {asked:?}"
+            );
+        }
+    }
+}
+
+/// A pcap file of these frames, a millisecond apart.
+fn pcap(link: u32, frames: &[Vec<u8>]) -> tempfile::NamedTempFile {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut bytes = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, link]);
+    for (n, frame) in frames.iter().enumerate() {
+        let len = frame.len() as u32;
+        bytes.extend(words(&[1_700_000_000, 1000 * n as u32, len, len]));
+        bytes.extend(frame);
+    }
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(file.path(), bytes).expect("written");
+    file
+}
+
+/// What is not read is named where the user looks, from the packets and from what was imported of them.
+#[test]
+fn packets_that_were_left_out_are_named_with_their_number() {
+    let mut udp = vec![0x45, 0, 0, 28, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+    udp.extend([0, 9, 0, 53, 0, 8, 0, 0]);
+    let arp = [&[2; 12][..], &[8, 6], &[0; 28]].concat();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for (link, frames, code, said, detail) in [
+        (
+            147,
+            vec![vec![0; 60]; 8],
+            3,
+            "8 packets not understood: link type 147 (USER) 8",
+            "link type 147 (USER)",
+        ),
+        (
+            4711,
+            vec![vec![0; 60]],
+            3,
+            "1 packet not understood: link type 4711 1",
+            "link type 4711",
+        ),
+        (
+            1,
+            vec![vec![0; 9]; 2],
+            3,
+            "2 packets not understood: link header 2",
+            "link header",
+        ),
+        (101, vec![udp; 3], 0, "3 packets not of TCP: UDP 3", ""),
+        (1, vec![arp], 0, "1 packet not of TCP: EtherType 0x0806 (ARP) 1", ""),
+    ] {
+        let packets = pcap(link, &frames);
+        let imported = folder.path().join(format!("{link}-{code}.mdf"));
+        import_file(packets.path(), &imported, true).expect("imported");
+        for file in [packets.path(), &imported] {
+            let (found, report, _) = analyzed(&[file], &[]);
+            assert_eq!(found, code, "{report}");
+            assert!(report.contains(said), "{report}");
+            assert!(
+                report.contains(&format!("{} packet", frames.len())) && report.contains(&format!("link type {link}"))
+            );
+            let capture = &support::rows(file, "capture")[0];
+            assert!(capture["remarks"].as_str().expect("text").contains(said), "{capture}");
+            let losses = support::rows(file, "losses");
+            assert_eq!(losses.len(), usize::from(code == 3));
+            for loss in losses {
+                assert_eq!(
+                    (&loss["reason"], &loss["detail"]),
+                    (&"not_understood".into(), &detail.into())
+                );
+                assert_eq!(loss["events"], frames.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn nanoseconds_in_a_file_of_microseconds_are_read_as_such_and_said() {
+    let whole = std::fs::read("fixtures/pcap/http-get.pcap").expect("fixture");
+    let mut nanoseconds = whole.clone();
+    let mut at = 24;
+    while at < whole.len() {
+        let field = |n: usize| u32::from_le_bytes(whole[at + n..at + n + 4].try_into().expect("four bytes"));
+        nanoseconds[at + 4..at + 8].copy_from_slice(&(field(4) * 1000 + 7).to_le_bytes());
+        at += 16 + field(8) as usize;
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let file = folder.path().join("nanoseconds.pcap");
+    std::fs::write(&file, nanoseconds).expect("written");
+    let (code, report, _) = analyzed(&[&file], &[]);
+    assert_eq!(code, 0);
+    assert!(
+        report.contains("times read as nanoseconds, although the file says microseconds"),
+        "{report}"
+    );
+    let times = |file: &Path| {
+        let row = &support::rows(file, "http")[0];
+        (row["total_ns"].clone(), row["ttfb_ns"].clone())
+    };
+    assert_eq!(times(&file), times(Path::new("fixtures/pcap/http-get.pcap")));
+}
+
+/// Tables show which protocol carried an address that looks like IPv4 in IPv6.
+#[test]
+fn an_address_that_looks_mapped_is_shown_as_the_packet_has_it() {
+    let mut mapped = [0; 16];
+    mapped[10..].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
+    let mut syn = vec![0x60, 0, 0, 0, 0, 20, 6, 64];
+    syn.extend([mapped, mapped].concat());
+    syn.extend([
+        0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
+    ]);
+    let file = pcap(101, &[syn]);
+    let connection = &support::rows(file.path(), "connections")[0];
+    assert_eq!(connection["client_ip"], "::ffff:10.0.0.1");
+}
+
+/// Of packets and of recordings, under another name, and as a link.
+#[test]
+fn a_capture_that_is_given_twice_is_read_once_and_said() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for original in ["fixtures/pcap/http-get.pcap", "fixtures/nginx-curl.mdf"].map(Path::new) {
+        let [copy, link] = ["copy", "link"].map(|name| folder.path().join(name));
+        std::fs::copy(original, &copy).expect("copied");
+        std::fs::hard_link(&copy, &link).expect("linked");
+        let (_, once, said) = analyzed(&[original], &["--format", "json"]);
+        assert!(!said.contains("is read once"));
+        let (code, thrice, said) = analyzed(&[original, &copy, &link], &["--format", "json"]);
+        assert_eq!((code, said.matches("is the same capture as").count()), (0, 2), "{said}");
+        let report = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        let (mut once, mut thrice) = (report(&once), report(&thrice));
+        let remarks = thrice["capture"][0]["remarks"].take();
+        assert_eq!(
+            remarks.as_str().map(|text| text.matches("also given as").count()),
+            Some(2),
+            "{remarks}"
+        );
+        once["capture"][0]["remarks"].take();
+        // The number of a recording is drawn for each import.
+        for report in [&mut once, &mut thrice] {
+            report["capture"][0]["recording"].take();
+            report["capture"][0]["command_line"].take();
+        }
+        assert_eq!(thrice, once);
+        std::fs::remove_file(&link).expect("removed");
+    }
+}
+
+#[test]
+fn a_second_answer_to_a_syn_hides_nothing() {
+    let connections = support::rows(&odd("second-synack.pcap"), "connections");
+    assert_eq!(connections.len(), 1);
+    assert_eq!(
+        (&connections[0]["bytes_received"], &connections[0]["lost_bytes"]),
+        (&3722.into(), &0.into())
+    );
+}
+
+/// The law of copies, on everything real: each frame captured twice gives the rows that it gives once.
+#[test]
+fn every_frame_twice_gives_the_same_rows() {
+    let mut files = captures();
+    for folder in ["fixtures/pcap/odd", "fixtures/http", "fixtures/mysql"] {
+        let entries = std::fs::read_dir(folder).expect("fixtures");
+        files.extend(entries.map(|entry| entry.expect("directory entry").path()));
+    }
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let twice = folder.path().join("twice.pcap");
+    let mut compared = 0;
+    for path in files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "pcap"))
+    {
+        let once = std::fs::read(path).expect("readable");
+        // pcapng may have this name too.
+        if !once.starts_with(&0xa1b2_c3d4_u32.to_le_bytes()) {
+            continue;
+        }
+        let mut bytes = once[..24].to_vec();
+        let mut rest = &once[24..];
+        while rest.len() > 16 {
+            let captured = u32::from_le_bytes(rest[8..12].try_into().expect("four bytes")) as usize;
+            let (record, after) = rest.split_at(16 + captured);
+            bytes.extend([record, record].concat());
+            rest = after;
+        }
+        std::fs::write(&twice, bytes).expect("written");
+        for table in ["connections", "http", "mysql"] {
+            let [expected, found] = [path, &twice].map(|file| support::rows(file, table));
+            assert_eq!(found, expected, "{table} of {path:?}");
+            compared += found.len();
+        }
+    }
+    assert!(compared > 500, "{compared}");
+}
+
+/// Three requests, seen before and after a translation, or inside and outside of a tunnel.
+#[test]
+fn what_an_interface_for_all_interfaces_captures_twice_counts_once() {
+    for (name, client, server) in [
+        ("any-nat.pcap", "10.244.1.7", "192.168.0.9"),
+        ("any-vxlan.pcap", "10.42.0.1", "10.42.0.2"),
+    ] {
+        let file = odd(name);
+        let rows = support::rows(&file, "http");
+        let paths: Vec<&str> = rows.iter().filter_map(|row| row["path"].as_str()).collect();
+        assert_eq!(paths, ["/a", "/b", "/a"], "{name}");
+        for row in &rows {
+            assert_eq!((&row["client_ip"], &row["server_ip"]), (&client.into(), &server.into()));
+            assert_eq!((&row["status"], &row["complete"]), (&200.into(), &true.into()));
+        }
+        let connections = support::rows(&file, "connections");
+        assert_eq!(connections.len(), 3);
+        assert_eq!(support::count(&connections, "retransmits", 0), 3);
+        let (code, report, _) = analyzed(&[&file], &[]);
+        assert_eq!(code, 0);
+        assert!(report.contains("36 packets left out as copies of others"), "{report}");
+    }
 }

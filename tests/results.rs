@@ -74,6 +74,7 @@ fn facts() -> CaptureFacts {
         last: NOON + 10_000 * MS,
         closed_cleanly: true,
         damage: Vec::new(),
+        remarks: Vec::new(),
     }
 }
 
@@ -282,6 +283,7 @@ fn fill(sinks: &mut [ShardSink]) {
         since: NOON,
         until: NOON + 1_000 * MS,
         reason: LossReason::RingFull,
+        detail: "",
         events: 3,
         bytes: 0,
         hostname: "node-1",

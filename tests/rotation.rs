@@ -71,6 +71,10 @@ fn earlier<'a>(record: &Record<'a>, ns: u64) -> Record<'a> {
             r.since = r.since.saturating_sub(ns);
         }
         Record::Clock(r) => r.boot -= ns,
+        Record::Remark(r) => {
+            r.time -= ns;
+            r.since = r.since.saturating_sub(ns);
+        }
     }
     record
 }

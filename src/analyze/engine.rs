@@ -5,7 +5,7 @@
 //! each shard sees its records in an order that each block says alone, those of one connection in file order, so the rows
 //! are the same for any number of threads.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::elsewhere::Elsewhere;
 use super::names::{Host, Pods};
 use super::nat::Nat;
+use super::remarks::{self, Remarks, Subject};
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
 use super::tasks::receive;
@@ -86,6 +87,8 @@ pub struct Totals {
     pub unknown: u64,
     /// Data of sockets that no state record names.
     pub nameless: u64,
+    /// What packet captures hold besides connections, by file.
+    pub remarks: BTreeMap<usize, Remarks>,
 }
 
 /// A loss as it is kept.
@@ -94,6 +97,8 @@ struct KeptLoss {
     since: u64,
     until: u64,
     reason: LossReason,
+    /// What exactly, where that is known.
+    cause: Option<Subject>,
     events: u64,
     bytes: u64,
     host: u16,
@@ -153,6 +158,8 @@ pub struct Engine<S> {
     elsewhere: Elsewhere,
     recordings: Vec<u64>,
     losses: Vec<KeptLoss>,
+    /// By file: events of the next loss `not_understood` that remarks have explained.
+    explained: BTreeMap<usize, u64>,
     names_known: bool,
     pods: Option<Arc<Pods>>,
     buffers: Vec<Vec<u8>>,
@@ -169,6 +176,7 @@ impl<S: Sink> Engine<S> {
             elsewhere: Elsewhere::default(),
             recordings: Vec::new(),
             losses: Vec::new(),
+            explained: BTreeMap::new(),
             names_known: false,
             pods: None,
             buffers: Vec::new(),
@@ -378,10 +386,12 @@ impl<S: Sink> Engine<S> {
                 let Some(host) = hosts.get(usize::from(loss.host)) else {
                     continue;
                 };
+                let detail = loss.cause.map(remarks::detail);
                 first.sink.loss(&LossRow {
                     since: host.utc(loss.since),
                     until: host.utc(loss.until),
                     reason: loss.reason,
+                    detail: detail.as_deref().unwrap_or_default(),
                     events: loss.events,
                     bytes: loss.bytes,
                     hostname: &host.hostname,
@@ -399,21 +409,51 @@ impl<S: Sink> Engine<S> {
         }));
     }
 
-    /// Takes names, translated addresses and losses.
+    /// Takes names, translated addresses, losses and remarks.
     fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
         for record in general.iter().filter_map(|at| record_at(bytes, *at)) {
             match &record {
                 Record::Loss(loss) => {
+                    let mut events = loss.events;
+                    if loss.reason == LossReason::NotUnderstood
+                        && let Some(explained) = self.explained.remove(&block.file)
+                    {
+                        events = events.saturating_sub(explained);
+                        if events == 0 {
+                            continue;
+                        }
+                    }
                     let kept = KeptLoss {
                         since: loss.since,
                         until: loss.time,
                         reason: loss.reason,
-                        events: loss.events,
+                        cause: None,
+                        events,
                         bytes: loss.bytes,
                         host: block.host,
                         file: block.file,
                     };
                     keep_loss(&mut self.losses, kept);
+                }
+                Record::Remark(remark) => {
+                    let subject = Subject::new(remark.about, remark.number);
+                    let remarks = self.totals.remarks.entry(block.file).or_default();
+                    remarks.add(subject, remark.events);
+                    if remark.about.is_cause() {
+                        let explained = self.explained.entry(block.file).or_default();
+                        *explained = explained.saturating_add(remark.events);
+                        let kept = KeptLoss {
+                            since: remark.since,
+                            until: remark.time,
+                            reason: LossReason::NotUnderstood,
+                            cause: Some(subject),
+                            events: remark.events,
+                            bytes: 0,
+                            host: block.host,
+                            file: block.file,
+                        };
+                        keep_loss(&mut self.losses, kept);
+                    }
                 }
                 record if self.names_known && record.is_state() => {}
                 record => {
@@ -623,7 +663,7 @@ fn keep_loss(losses: &mut Vec<KeptLoss>, loss: KeptLoss) {
         && let Some(last) = losses
             .iter_mut()
             .rev()
-            .find(|kept| kept.reason == loss.reason && kept.host == loss.host)
+            .find(|kept| (kept.reason, kept.cause, kept.host) == (loss.reason, loss.cause, loss.host))
     {
         last.until = last.until.max(loss.until);
         last.events += loss.events;

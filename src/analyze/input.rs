@@ -3,9 +3,10 @@
 
 use anyhow::{Context, Result};
 
-use super::engine::{Block, Engine, STATE_BLOCKS, Source};
+use super::engine::{Block, Engine, STATE_BLOCKS, Source, Totals};
 use super::names::Host;
 use super::packets;
+use super::remarks::Remarks;
 use super::row::{CaptureFacts, Sink};
 use super::wanted::{Sought, Wanted};
 use crate::format::block::Class;
@@ -181,7 +182,7 @@ fn in_time_order<'a>(captures: &[Capture<'a>]) -> Vec<Placed<'a>> {
 }
 
 /// What is known about a capture file after it was read.
-pub fn facts(capture: &Capture<'_>, mapped: &Mapped, damaged_blocks: &[(usize, String)]) -> CaptureFacts {
+pub fn facts(capture: &Capture<'_>, mapped: &Mapped, totals: &Totals) -> CaptureFacts {
     let header = capture.reader.header().clone();
     let blocks = capture.reader.blocks();
     let clock = header.clock;
@@ -194,7 +195,7 @@ pub fn facts(capture: &Capture<'_>, mapped: &Mapped, damaged_blocks: &[(usize, S
         .filter(|damage| damage.loses())
         .map(|damage| damage.to_string())
         .collect();
-    let of_this = damaged_blocks.iter().filter(|(file, _)| *file == capture.file);
+    let of_this = totals.damage.iter().filter(|(file, _)| *file == capture.file);
     damage.extend(of_this.map(|(_, why)| why.clone()));
     CaptureFacts {
         path: mapped.name(),
@@ -208,6 +209,11 @@ pub fn facts(capture: &Capture<'_>, mapped: &Mapped, damaged_blocks: &[(usize, S
         last: events().map(BlockRef::last_time).max().map_or(clock.realtime, utc),
         closed_cleanly: capture.reader.clean_end(),
         damage,
+        remarks: totals
+            .remarks
+            .get(&capture.file)
+            .map(Remarks::lines)
+            .unwrap_or_default(),
         header,
     }
 }

@@ -11,6 +11,7 @@ use super::engine::{Block, Engine, Source};
 use super::exchange::Incomplete;
 use super::names::Host;
 use super::protocol::mysql::Status;
+use super::remarks::{self, Subject};
 use super::row::{ConnectionRow, Frame, HttpRow, MysqlRow, Party, Sink};
 use crate::format::block::{self, RawBlock};
 use crate::format::header::Header;
@@ -174,6 +175,11 @@ impl Live {
                 loss.events,
                 loss.bytes,
                 loss.reason.name()
+            )),
+            Record::Remark(remark) => Some(format!(
+                "REMARK  {} packets: {}",
+                remark.events,
+                remarks::detail(Subject::new(remark.about, remark.number))
             )),
             Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) | Record::Clock(_) => None,
         };

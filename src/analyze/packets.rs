@@ -9,9 +9,10 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::engine::{BATCH_BYTES, Block, Engine, Source};
+use super::engine::{BATCH_BYTES, Block, Engine, Source, Totals};
 use super::import::{Import, ImportSummary, is_packet_capture};
 use super::input::{Mapped, Progress};
+use super::remarks::Remarks;
 use super::row::{CaptureFacts, Sink};
 use crate::format::{Class, RawBlock};
 
@@ -82,6 +83,7 @@ pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Res
                 last: header.clock.realtime,
                 closed_cleanly: true,
                 damage: Vec::new(),
+                remarks: Vec::new(),
                 header,
             };
             let host = engine.host(&facts.header);
@@ -97,9 +99,22 @@ pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Res
 }
 
 impl Packets<'_> {
+    /// Its number among the files.
+    pub fn file(&self) -> usize {
+        self.file
+    }
+
     /// What is known so far.
     pub fn facts(&self) -> &CaptureFacts {
         &self.facts
+    }
+
+    /// The same, with what the engine has read.
+    pub fn facts_with(&self, totals: &Totals) -> CaptureFacts {
+        CaptureFacts {
+            remarks: totals.remarks.get(&self.file).map(Remarks::lines).unwrap_or_default(),
+            ..self.facts.clone()
+        }
     }
 
     /// Feeds the whole capture to the engine. `after` is called after each batch and may empty the sinks.

@@ -39,7 +39,7 @@ pub struct ShardSink {
     processes: Option<RowBuffer<Processes>>,
     losses: Option<RowBuffer<Losses>>,
     grouping: Option<Grouping>,
-    /// Losses that cost data, whatever else is asked.
+    /// Losses that cost data, and bytes missing from connections, whatever else is asked.
     lost: bool,
 }
 
@@ -162,6 +162,7 @@ impl Sink for ShardSink {
     }
 
     fn connection(&mut self, row: &ConnectionRow<'_>) {
+        self.lost |= row.lost_bytes > 0;
         if !passes::<Connections>(&self.filters.connections, row, &mut self.scratch) {
             return;
         }

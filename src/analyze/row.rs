@@ -148,7 +148,8 @@ pub struct ConnectionRow<'a> {
     /// The first and the last payload byte; 0 when there was none.
     pub first_data: u64,
     pub last_data: u64,
-    /// Whose view `bytes_sent`, `bytes_received`, `retransmits` and `srtt_us` are: the client's where it was recorded.
+    /// Whose view `bytes_sent`, `bytes_received`, `retransmits` and `srtt_us` are: the client's where it was recorded, and on a
+    /// wire.
     pub role: Role,
     pub opened: Opened,
     pub ending: Option<Ending>,
@@ -222,6 +223,8 @@ pub struct LossRow<'a> {
     pub since: u64,
     pub until: u64,
     pub reason: LossReason,
+    /// What exactly was lost (`link type 147 (USER)`); empty when only the reason is known.
+    pub detail: &'a str,
     /// Events lost; for `Truncated` and `PageFault`, events shortened.
     pub events: u64,
     pub bytes: u64,
@@ -259,6 +262,8 @@ pub struct CaptureFacts {
     pub closed_cleanly: bool,
     /// What was found damaged, in words; empty when nothing was.
     pub damage: Vec<String>,
+    /// What else there is to know of it, in words: packets that were left out, clocks that were corrected.
+    pub remarks: Vec<String>,
 }
 
 impl CaptureFacts {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::engine::Engine;
+use super::engine::{Engine, Totals};
 use super::input::{self, Mapped};
 use super::names::Pods;
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
@@ -18,6 +18,7 @@ use super::query::diff;
 use super::report::Aggregate;
 use super::results::{Results, ShardSink};
 use super::row::{CaptureFacts, Sink};
+use super::same;
 use super::wanted::Wanted;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
@@ -30,7 +31,16 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     let mut plan = Plan::new(&options.result)?;
     plan.templates(&options.engine.path_templates)?;
     in_pool(&options.engine, || {
-        let files = open(&options.inputs)?;
+        let (files, same): (Vec<Mapped>, Vec<Vec<String>>) = same::distinct(open(&options.inputs)?).into_iter().unzip();
+        for (file, same) in files.iter().zip(&same) {
+            for name in same {
+                let (name, file) = (safe(name), safe(&file.name()));
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "mdf: {name} is the same capture as {file}: it is read once"
+                );
+            }
+        }
         let start = start_of(&files)?;
         let wanted = options.selection.wanted(start).and(plan.bounds());
         plan.select(&options.selection, start);
@@ -38,15 +48,21 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         name_pods(&options.engine, &mut engine)?;
         let captures = input::captures(&files, &mut engine)?;
         let mut packets = packets::captures(&files, &mut engine)?;
-        let facts = |packets: &[Packets<'_>], damage: &[(usize, String)]| -> Vec<CaptureFacts> {
+        let facts = |packets: &[Packets<'_>], totals: &Totals| -> Vec<CaptureFacts> {
             let stored = captures
                 .iter()
-                .map(|capture| input::facts(capture, &files[capture.file], damage));
-            stored
-                .chain(packets.iter().map(|packets| packets.facts().clone()))
-                .collect()
+                .map(|capture| (capture.file, input::facts(capture, &files[capture.file], totals)));
+            let imported = packets
+                .iter()
+                .map(|packets| (packets.file(), packets.facts_with(totals)));
+            let all = stored.chain(imported).map(|(file, mut facts)| {
+                let given_again = |name: &String| format!("read once, although it was also given as {name}");
+                facts.remarks.extend(same[file].iter().map(given_again));
+                facts
+            });
+            all.collect()
         };
-        let mut results = Results::new(plan.clone(), &facts(&packets, &[]))?;
+        let mut results = Results::new(plan.clone(), &facts(&packets, &Totals::default()))?;
         let mut meter = Meter::new(options.engine.progress && !plan.writes_to_terminal(), &packets);
         let unfed = first_of(&packets);
         input::feed(&captures, &wanted, &mut engine, |engine, progress| {
@@ -68,7 +84,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         drop(meter);
         let names: Vec<String> = files.iter().map(Mapped::name).collect();
         let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
-        let lost = results.finish(sinks, &facts(&packets, &totals.damage))?;
+        let lost = results.finish(sinks, &facts(&packets, &totals))?;
         Ok(Outcome::from_losses(lost || totals.malformed > 0))
     })
 }
@@ -82,7 +98,7 @@ fn first_of(packets: &[Packets<'_>]) -> u64 {
 fn start_of(files: &[Mapped]) -> Result<u64> {
     let mut engine = Engine::new(|_| Aggregate::default());
     let captures = input::captures(files, &mut engine)?;
-    let first = |capture: &input::Capture<'_>| input::facts(capture, &files[capture.file], &[]).first;
+    let first = |capture: &input::Capture<'_>| input::facts(capture, &files[capture.file], &Totals::default()).first;
     let packets = packets::captures(files, &mut engine)?;
     let first_packets = packets.iter().map(|packets| packets.facts().first);
     Ok(captures.iter().map(first).chain(first_packets).min().unwrap_or(0))
@@ -161,7 +177,7 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
     let (sinks, totals) = engine.finish(&names);
     let damaged = captures
         .iter()
-        .any(|capture| input::facts(capture, &files[capture.file], &totals.damage).is_damaged())
+        .any(|capture| input::facts(capture, &files[capture.file], &totals).is_damaged())
         || packets.iter().any(|packets| packets.facts().is_damaged());
     let (aggregate, lost) = Results::aggregate(sinks);
     Ok((aggregate, lost || damaged || totals.malformed > 0))

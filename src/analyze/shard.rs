@@ -791,6 +791,18 @@ fn connection_row<'a>(
         Some(_) => "",
         None => why,
     };
+    let mut bytes = [state.sent, state.received];
+    if let Some(close) = &state.close {
+        bytes = [
+            close.bytes_sent.max(state.sent),
+            close.bytes_received.max(state.received),
+        ];
+    }
+    // On a wire, `local` was a guess where the opening was not seen.
+    if role == Role::Wire && ends.client != socket.local {
+        bytes.reverse();
+    }
+    let [bytes_sent, bytes_received] = bytes;
     ConnectionRow {
         client: ends.client,
         server: ends.server,
@@ -807,10 +819,8 @@ fn connection_row<'a>(
         ending,
         connect_error: failed.map_or(0, |connect| connect.error),
         connect_ns: state.connect.map(|connect| connect.connect_ns),
-        bytes_sent: state.close.map_or(state.sent, |close| close.bytes_sent.max(state.sent)),
-        bytes_received: state
-            .close
-            .map_or(state.received, |close| close.bytes_received.max(state.received)),
+        bytes_sent,
+        bytes_received,
         retransmits: state.close.map(|close| close.retransmits),
         srtt_us: state.close.map(|close| close.srtt_us).filter(|srtt| *srtt != 0),
         protocol: flow.map_or("", |flow| flow.protocol),

@@ -166,7 +166,9 @@ impl BlockBuilder {
                 add_loss(&mut block.losses, r.reason, r.events, r.bytes);
                 (None, 0)
             }
-            Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) | Record::Clock(_) => (None, 0),
+            Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) | Record::Clock(_) | Record::Remark(_) => {
+                (None, 0)
+            }
         };
         if let Some(id) = socket {
             let key = (id >> 32) as u32;

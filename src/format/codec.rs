@@ -53,6 +53,7 @@ pub fn encode(record: &Record<'_>, out: &mut Vec<u8>) {
         Record::Close(r) => bincode::encode_into_writer(r, out, CONFIG),
         Record::Loss(r) => bincode::encode_into_writer(r, out, CONFIG),
         Record::Clock(r) => bincode::encode_into_writer(r, out, CONFIG),
+        Record::Remark(r) => bincode::encode_into_writer(r, out, CONFIG),
     };
     debug_assert!(done.is_ok());
 }
@@ -77,6 +78,7 @@ pub fn decode(kind: Kind, body: &[u8]) -> Result<Record<'_>, Malformed> {
         Kind::Close => Record::Close(inside(body)?),
         Kind::Loss => Record::Loss(inside(body)?),
         Kind::Clock => Record::Clock(inside(body)?),
+        Kind::Remark => Record::Remark(inside(body)?),
     })
 }
 

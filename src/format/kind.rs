@@ -19,11 +19,12 @@ pub enum Kind {
     Data = 10,
     Loss = 11,
     Clock = 12,
+    Remark = 13,
 }
 
 impl Kind {
     /// All kinds, in stored order.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Process,
         Kind::Cgroup,
         Kind::Workload,
@@ -36,6 +37,7 @@ impl Kind {
         Kind::Data,
         Kind::Loss,
         Kind::Clock,
+        Kind::Remark,
     ];
 
     /// The kind of a record.
@@ -53,6 +55,7 @@ impl Kind {
             Record::Data(_) => Kind::Data,
             Record::Loss(_) => Kind::Loss,
             Record::Clock(_) => Kind::Clock,
+            Record::Remark(_) => Kind::Remark,
         }
     }
 
@@ -86,6 +89,7 @@ impl Kind {
             Kind::Data => "data",
             Kind::Loss => "loss",
             Kind::Clock => "clock",
+            Kind::Remark => "remark",
         }
     }
 }

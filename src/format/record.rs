@@ -183,6 +183,74 @@ impl LossReason {
 }
 
 byte_enum! {
+    /// What a [`Remark`] is about; the values from 32 on are causes of [`LossReason::NotUnderstood`]. The texts are those of
+    /// messages and tables.
+    About {
+        /// Packets of another IP protocol than TCP; `number` is the IP protocol.
+        IpProtocol = 1, "IP protocol";
+        /// Frames of another network protocol than IP; `number` is the EtherType.
+        EtherType = 2, "EtherType";
+        /// Frames of another network protocol, in LLC; `number` is the destination service access point.
+        Llc = 3, "LLC SAP";
+        /// Frames of another network protocol, in PPP; `number` is the PPP protocol.
+        PppProtocol = 4, "PPP protocol";
+        /// Frames of another network protocol, by the address family in `number`.
+        AddressFamily = 5, "address family";
+        /// Wi-Fi frames that carry no data for a network protocol; `number` is their type (IEEE 802.11, 9.2.4.1.3).
+        Wifi = 6, "Wi-Fi frame type";
+        /// Packets of another network protocol, by the number that ISO gives it (NLPID).
+        Nlpid = 12, "NLPID";
+        /// All packets of a link type; `number` is the LINKTYPE_ value.
+        Frames = 13, "packets of link type";
+        /// Packets that the capture holds more than once.
+        Copy = 7, "copy of a packet";
+        /// Segments with data that came after their receiver had reset the connection: no program read them.
+        AfterReset = 8, "segment after a reset";
+        /// RST segments that belong to no connection as it was seen, or after which the connection went on.
+        IgnoredReset = 9, "ignored reset";
+        /// Files whose times are read as nanoseconds, although they say microseconds.
+        Nanoseconds = 10, "nanoseconds in a microsecond file";
+        /// Packets whose time has a fraction beyond a second, taken as it is.
+        Fraction = 11, "fraction beyond a second";
+        /// A link type that is not read; `number` is the LINKTYPE_ value.
+        LinkType = 32, "link type";
+        /// Frames that end inside their link header, or whose link header contradicts itself.
+        LinkHeader = 33, "link header";
+        /// Packets that end inside their IP header or extension headers, or whose headers contradict themselves.
+        NetworkHeader = 34, "IP header";
+        /// Packets that end inside their TCP header, or whose header contradicts itself.
+        TransportHeader = 35, "TCP header";
+        /// Packets in a tunnel whose header ends too early, contradicts itself or is of an unknown version.
+        TunnelHeader = 36, "tunnel header";
+        /// Packets in more tunnels, one inside the other, than are opened.
+        Nesting = 37, "too many tunnels inside each other";
+        /// Fragments that overlap, never became complete, or were too many.
+        Fragment = 38, "fragment";
+        /// Frames that the link encrypts (Wi-Fi, MACsec).
+        Encrypted = 39, "encrypted";
+        /// Segments with data far outside of anything that their connection could send.
+        OutOfWindow = 40, "sequence number out of the window";
+        /// Blocks of a pcapng file that contradict themselves.
+        Block = 41, "pcapng block";
+        /// Packets of an interface that the file does not describe.
+        Interface = 42, "unknown interface";
+        /// The file ends inside a record, or is damaged.
+        FileDamage = 43, "damaged file";
+        /// Wi-Fi frames with several packets in them.
+        Aggregate = 44, "aggregated Wi-Fi frame";
+        /// PPP packets that are compressed, encrypted or in pieces; `number` is the PPP protocol.
+        PppPacked = 45, "compressed, encrypted or split PPP protocol";
+    }
+}
+
+impl About {
+    /// Whether it is a cause of a loss.
+    pub fn is_cause(self) -> bool {
+        self.byte() >= 32
+    }
+}
+
+byte_enum! {
     /// What an address belongs to.
     AddressKind {
         /// A pod's own address.
@@ -194,7 +262,12 @@ byte_enum! {
     }
 }
 
-/// One end of a connection. IPv4 is stored as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2), network byte order.
+/// The prefix of IPv4-mapped addresses (RFC 4291, 2.5.5.2), and the one that is stored in its place where packets of IPv6 carried
+/// such an address: no address has the second.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+const MAPPED_ON_WIRE: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+
+/// One end of a connection. IPv4 is stored as an IPv4-mapped IPv6 address, network byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Encode, BorrowDecode)]
 pub struct Endpoint {
     /// 16 bytes in network order.
@@ -212,8 +285,23 @@ impl Endpoint {
         Endpoint { ip: v6.octets(), port }
     }
 
+    /// The endpoint of this address as a packet of IPv6 has it. An IPv4-mapped address, which should not occur in packets,
+    /// stays one of IPv6.
+    pub fn on_wire(ip: [u8; 16], port: u16) -> Self {
+        let mut endpoint = Endpoint { ip, port };
+        if ip.starts_with(&MAPPED) {
+            endpoint.ip[..12].copy_from_slice(&MAPPED_ON_WIRE);
+        }
+        endpoint
+    }
+
     /// The address; an IPv4-mapped one comes back as IPv4.
     pub fn ip(&self) -> IpAddr {
+        if self.ip.starts_with(&MAPPED_ON_WIRE) {
+            let mut ip = self.ip;
+            ip[..12].copy_from_slice(&MAPPED);
+            return IpAddr::V6(Ipv6Addr::from(ip));
+        }
         let v6 = Ipv6Addr::from(self.ip);
         match v6.to_ipv4_mapped() {
             Some(v4) => IpAddr::V4(v4),
@@ -446,6 +534,20 @@ pub struct Clock {
     pub realtime: u64,
 }
 
+/// Something to know about an imported packet capture. Event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Remark {
+    /// End of the interval that it is about: boot-time clock, ns.
+    pub time: u64,
+    /// Start of that interval.
+    pub since: u64,
+    pub about: About,
+    /// See [`About`]; 0 where that has no number.
+    pub number: u32,
+    /// How many packets.
+    pub events: u64,
+}
+
 /// Any record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record<'a> {
@@ -461,6 +563,7 @@ pub enum Record<'a> {
     Data(Data<'a>),
     Loss(Loss),
     Clock(Clock),
+    Remark(Remark),
 }
 
 impl Record<'_> {
@@ -479,6 +582,7 @@ impl Record<'_> {
             Record::Data(r) => r.time,
             Record::Loss(r) => r.time,
             Record::Clock(r) => r.boot,
+            Record::Remark(r) => r.time,
         }
     }
 

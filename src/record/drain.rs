@@ -200,7 +200,7 @@ impl Drain {
                 None => self.state(record),
             },
             Record::Workload(_) | Record::Address(_) => self.state(record),
-            Record::Connect(_) | Record::Loss(_) | Record::Clock(_) => self.event(record),
+            Record::Connect(_) | Record::Loss(_) | Record::Clock(_) | Record::Remark(_) => self.event(record),
         }
     }
 

@@ -221,7 +221,7 @@ impl Live {
             }
             Record::Exit(e) => self.ended.push_back((e.time, Ended::Process(e.pid, e.start))),
             Record::Close(c) => self.ended.push_back((c.time, Ended::Socket(c.id))),
-            Record::Connect(_) | Record::Data(_) | Record::Loss(_) | Record::Clock(_) => {}
+            Record::Connect(_) | Record::Data(_) | Record::Loss(_) | Record::Clock(_) | Record::Remark(_) => {}
         }
     }
 

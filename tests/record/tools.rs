@@ -272,7 +272,7 @@ impl Capture {
                 total.1 += l.bytes;
             }
             Record::Clock(_) => self.clocks += 1,
-            Record::Owner(_) | Record::Workload(_) | Record::Address(_) => {}
+            Record::Owner(_) | Record::Workload(_) | Record::Address(_) | Record::Remark(_) => {}
         }
     }
 

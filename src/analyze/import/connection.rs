@@ -4,9 +4,12 @@
 //! belongs to, with the help of `belongs`.
 
 use super::packet::Segment;
+use super::part::Tap;
 use super::stream::{Bytes, Gaps, Kind, Stream};
-use super::summary::{Fault, ImportSummary};
-use crate::format::record::{Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket};
+use super::summary::ImportSummary;
+use crate::format::record::{
+    About, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket,
+};
 
 /// errno of a connect that was answered with RST.
 const ECONNREFUSED: u16 = 111;
@@ -16,22 +19,108 @@ const RESET_BEHIND: i64 = 1 << 20;
 /// After the end of a connection, data this far away belongs to another that uses the same ports.
 const REUSE_DISTANCE: i64 = 1 << 22;
 
+/// The answer to a SYN may acknowledge up to so many bytes that the capture does not have (data in the SYN, or captured late).
+const EARLY_BYTES: u32 = 1 << 20;
+/// Segments, and bytes of them, that may wait until it is known whether a RST was obeyed. An end that obeyed it sends no more
+/// than this.
+const MAX_LATE: usize = 64;
+const MAX_LATE_BYTES: usize = 256 << 10;
+/// What a waiting segment costs besides its payload.
+const LATE_COST: usize = 128;
+
 /// Whether a segment is part of a connection with the same endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Belongs {
     Yes,
+    /// Perhaps it opens another connection: that is known when it is answered.
+    Perhaps,
     /// The ports are in use again: this one is over.
     Successor,
 }
 
-/// A connection. Index 0 is `local`, 1 is `remote`.
+/// A segment with its own copy of the bytes.
+#[derive(Debug)]
+pub struct Kept {
+    segment: Segment<'static>,
+    payload: Box<[u8]>,
+}
+
+impl Kept {
+    fn new(segment: &Segment<'_>) -> Self {
+        Kept {
+            segment: Segment {
+                payload: &[],
+                ..*segment
+            },
+            payload: segment.payload.into(),
+        }
+    }
+
+    /// The segment.
+    pub fn segment(&self) -> Segment<'_> {
+        Segment {
+            payload: &self.payload,
+            ..self.segment
+        }
+    }
+}
+
+/// A RST that was seen. The packets that follow show whether the other end obeyed it, and whether its sender sent it at all.
+#[derive(Debug)]
+struct Reset {
+    time: u64,
+    /// Who sent it, by its address.
+    side: usize,
+    ending: Ending,
+    /// It answers a SYN.
+    refuses: bool,
+    /// Where the streams of its sender and of the other end were.
+    own: u32,
+    other: u32,
+    /// What the other end sent afterwards: nobody read it, if the RST was obeyed.
+    late: Vec<Kept>,
+    late_bytes: usize,
+}
+
+impl Reset {
+    /// Whether a segment of its sender shows that the connection goes on: new data, or an acknowledgment of what came after.
+    fn is_disproved(&self, segment: &Segment<'_>) -> bool {
+        let is_after = |seq: u32, limit: u32| (1..RESET_AHEAD as u32).contains(&seq.wrapping_sub(limit));
+        let end = segment
+            .seq
+            .wrapping_add(segment.len)
+            .wrapping_add(u32::from(segment.fin));
+        self.refuses || is_after(end, self.own) || segment.ack.is_some_and(|ack| is_after(ack, self.other))
+    }
+
+    fn is_full(&self) -> bool {
+        self.late.len() >= MAX_LATE || self.late_bytes >= MAX_LATE_BYTES
+    }
+
+    fn drop_late(&mut self, summary: &mut ImportSummary) {
+        let with_data = self.late.drain(..).filter(|kept| kept.segment.len > 0);
+        with_data.for_each(|_| summary.remark(About::AfterReset));
+        self.late_bytes = 0;
+    }
+}
+
+/// A connection. Index 0 is `local`, 1 is `remote`; the table says which of them sent a segment (`side`).
 #[derive(Debug)]
 pub struct Connection {
     id: u64,
     ends: [Endpoint; 2],
     streams: [Stream; 2],
+    /// Where the newest data was captured.
+    taps: [Tap; 2],
     /// Initial sequence numbers that were seen.
     syn: [Option<u32>; 2],
+    /// Another one of `remote`, in a second answer to the same SYN. The acknowledgment decides which counts.
+    other_syn: Option<u32>,
+    /// A SYN that does not fit, and who sent it.
+    opening: Option<Box<(usize, Kept)>>,
+    reset: Option<Box<Reset>>,
+    /// Who has reset it, once that is certain.
+    reset_by: Option<usize>,
     /// Time of the first SYN of `local`, for the latency of connect.
     syn_time: u64,
     retransmits: u32,
@@ -59,7 +148,12 @@ impl Connection {
             id,
             ends: [local, remote],
             streams: Default::default(),
+            taps: Default::default(),
             syn: [None; 2],
+            other_syn: None,
+            opening: None,
+            reset: None,
+            reset_by: None,
             syn_time: 0,
             retransmits: 0,
             opener_known,
@@ -71,14 +165,21 @@ impl Connection {
         }
     }
 
-    /// Memory held back in both directions.
+    /// Memory held back.
     pub fn held(&self) -> usize {
-        self.streams[0].held() + self.streams[1].held()
+        let late = self.reset.as_ref().map_or(0, |reset| reset.late_bytes);
+        let opening = self.opening.as_ref().map_or(0, |opening| opening.1.payload.len());
+        self.streams[0].held() + self.streams[1].held() + late + opening
     }
 
-    /// Whether its end was seen.
-    pub fn is_closed(&self) -> bool {
-        self.closed
+    /// Whether it is open, as far as was seen.
+    pub fn is_open(&self) -> bool {
+        !self.closed && self.reset.is_none()
+    }
+
+    /// Time of the RST of which it is not known yet whether it was obeyed.
+    pub fn reset_time(&self) -> Option<u64> {
+        self.reset.as_ref().map(|reset| reset.time)
     }
 
     /// Whether anything but opening segments was seen.
@@ -91,51 +192,145 @@ impl Connection {
         self.id
     }
 
-    /// Time of its latest packet.
-    pub fn last_time(&self) -> u64 {
-        self.last_time
+    /// The lower half of the id: unlike the whole, it never changes.
+    pub fn number(&self) -> u32 {
+        self.id as u32
     }
 
-    fn side(&self, segment: &Segment<'_>) -> usize {
-        usize::from(segment.from != self.ends[0])
+    /// `local` and `remote`.
+    pub fn ends(&self) -> [Endpoint; 2] {
+        self.ends
+    }
+
+    /// The SYN was seen again, to another address: the end that answers is not the one that was dialled. `id` makes the new id.
+    pub fn is_answered_by(&mut self, segment: &Segment<'_>, id: impl Fn([Endpoint; 2]) -> u64) {
+        if let Some((_, opening)) = self
+            .opening
+            .as_deref_mut()
+            .filter(|(_, kept)| kept.segment.seq == segment.seq)
+        {
+            opening.segment.to = segment.to;
+        } else if !self.announced {
+            self.ends[1] = segment.to;
+            self.id = id(self.ends);
+        }
     }
 
     /// Whether a segment between the same endpoints is part of this connection.
-    pub fn belongs(&self, segment: &Segment<'_>) -> Belongs {
-        let side = self.side(segment);
+    pub fn belongs(&self, side: usize, segment: &Segment<'_>) -> Belongs {
+        if self.closed {
+            return self.belongs_after_close(side, segment);
+        }
+        if self.answers_opening(side, segment) {
+            return Belongs::Successor;
+        }
+        if !segment.syn || self.fits_syn(side, segment) {
+            return Belongs::Yes;
+        }
+        let established = self.connected || self.streams.iter().any(|stream| stream.bytes() > 0);
+        match established && self.reset.is_none() {
+            true => Belongs::Perhaps,
+            false => Belongs::Successor,
+        }
+    }
+
+    /// Whether a SYN is one of this connection, which is not closed.
+    fn fits_syn(&self, side: usize, segment: &Segment<'_>) -> bool {
         let (own, other) = (&self.streams[side], &self.streams[1 - side]);
+        match (self.syn[side], segment.ack) {
+            (Some(isn), _) if isn == segment.seq => true,
+            // Several answers to one SYN, of which the client takes one.
+            (_, Some(ack)) if self.syn[1 - side].is_some() => self.is_after_syn(1 - side, ack),
+            (Some(_), _) => false,
+            // The capture may have put the SYN behind the first data.
+            (None, _) if own.is_seen() => own.began_at(segment.seq.wrapping_add(1)),
+            (None, Some(ack)) => !other.is_seen() || other.ahead(ack).abs() < REUSE_DISTANCE,
+            // Both ends opening at once.
+            (None, None) => !self.connected && !other.has_fin() && other.bytes() == 0,
+        }
+    }
+
+    /// Whether this acknowledges the SYN of an end, and perhaps data in it, before more could be acknowledged.
+    fn is_after_syn(&self, side: usize, ack: u32) -> bool {
+        let sent = u32::try_from(self.streams[side].bytes()).unwrap_or(u32::MAX);
+        let limit = sent.saturating_add(EARLY_BYTES).min(1 << 30);
+        self.syn[side].is_some_and(|isn| ack.wrapping_sub(isn.wrapping_add(1)) <= limit)
+    }
+
+    /// Whether a segment goes on from the SYN that did not fit, and not from this connection.
+    fn answers_opening(&self, side: usize, segment: &Segment<'_>) -> bool {
+        let Some((opener, kept)) = self.opening.as_deref().filter(|_| !segment.rst) else {
+            return false;
+        };
+        let first = kept.segment.seq.wrapping_add(1);
+        let goes_on_at = |seq: u32| seq == first || seq == first.wrapping_add(kept.segment.len);
+        let next = self.streams[*opener].next_seq();
+        match side == *opener {
+            true => !segment.syn && goes_on_at(segment.seq) && segment.seq != next,
+            false => segment.ack.is_some_and(|ack| goes_on_at(ack) && ack != next),
+        }
+    }
+
+    /// Data that an end sends after it has closed is of another connection, whose opening was not captured. What the other
+    /// end sends was in flight.
+    fn belongs_after_close(&self, side: usize, segment: &Segment<'_>) -> Belongs {
+        let own = &self.streams[side];
         let belongs = if segment.syn {
-            match self.syn[side] {
-                Some(isn) => isn == segment.seq,
-                // The capture may have put the SYN behind the first data.
-                None if own.is_seen() => own.began_at(segment.seq.wrapping_add(1)),
-                // An answer, or both ends opening at once.
-                None if segment.ack.is_some() => {
-                    !self.closed
-                        && segment
-                            .ack
-                            .is_none_or(|ack| !other.is_seen() || other.ahead(ack).abs() < REUSE_DISTANCE)
-                }
-                None => !self.closed && !self.connected && !other.has_fin() && other.bytes() == 0,
-            }
-        } else if self.closed && segment.len > 0 && own.is_seen() {
-            own.ahead(segment.seq).abs() < REUSE_DISTANCE
+            self.syn[side] == Some(segment.seq)
+        } else if segment.len > 0 && own.is_seen() {
+            let ahead = own.ahead(segment.seq);
+            let was_in_flight = ahead < 0 || self.reset_by.is_some_and(|by| by != side);
+            was_in_flight && ahead.abs() < REUSE_DISTANCE
         } else {
             true
         };
         if belongs { Belongs::Yes } else { Belongs::Successor }
     }
 
+    /// Keeps a SYN that perhaps opens another connection.
+    pub fn keep_opening(&mut self, side: usize, segment: &Segment<'_>) {
+        let is_known = self
+            .opening
+            .as_deref()
+            .is_some_and(|(_, kept)| kept.segment.seq == segment.seq);
+        if !is_known {
+            self.opening = Some(Box::new((side, Kept::new(segment))));
+        }
+    }
+
+    /// Of the connection that this segment is part of, and that comes after this one: the SYN that opened it, if it was seen
+    /// before, and who sent it.
+    pub fn take_opening(&mut self, side: usize, segment: &Segment<'_>) -> Option<(usize, Kept)> {
+        let is_this = self.answers_opening(side, segment);
+        let opening = self.opening.take().map(|opening| *opening);
+        opening.filter(|(_, kept)| is_this || segment.syn && kept.segment.seq == segment.seq)
+    }
+
     /// Takes in a segment that belongs to it.
-    pub fn segment(&mut self, segment: &Segment<'_>, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
-        let side = self.side(segment);
+    pub fn segment(
+        &mut self,
+        side: usize,
+        segment: &Segment<'_>,
+        summary: &mut ImportSummary,
+        out: &mut impl FnMut(&Record<'_>),
+    ) {
         let time = segment.time;
         self.last_time = self.last_time.max(time);
         if self.closed {
             // Last acknowledgments and stragglers.
             if segment.len > 0 && self.streams[side].ahead(segment.seq) >= 0 {
-                summary.after_close += 1;
+                summary.remark(About::AfterReset);
             }
+            return;
+        }
+        if side == 1 && self.is_of_another(segment) {
+            // A challenge ACK (RFC 5961, 4.2): the server still has an old connection, and acknowledges where that one was.
+            if segment.len > 0 {
+                summary.remark(About::OutOfWindow);
+            }
+            return;
+        }
+        if self.reset.is_some() && !self.is_still_read(side, segment, summary, out) {
             return;
         }
         let mut seq = segment.seq;
@@ -143,7 +338,9 @@ impl Connection {
             self.synchronize(side, segment, summary);
             seq = seq.wrapping_add(1);
         } else if !segment.rst {
-            self.streams[side].expect(seq);
+            let stream = &mut self.streams[side];
+            let is_keep_alive = stream.may_be_keep_alive(segment.len, segment.payload);
+            stream.expect(seq.wrapping_add(u32::from(is_keep_alive)));
             if let Some(urgent) = segment.urgent {
                 self.streams[side].urgent_at(urgent);
             }
@@ -151,13 +348,15 @@ impl Connection {
         if let Some(ack) = segment.ack
             && !segment.rst
         {
+            self.choose_syn(side, ack);
             self.streams[1 - side].acknowledge(time, ack);
         }
         if segment.rst {
-            return self.reset(side, segment, summary, out);
+            return self.reset(side, segment, summary);
         }
-        // Both positions are known from the answer on; before, only data needs the socket.
-        let answered = self.streams[0].is_known() && self.streams[1].is_known();
+        // Both positions are known from the answer on; before, only data needs the socket. Without the opening they are
+        // known from data on: the first packets may have been keep-alives.
+        let answered = self.opener_known && self.streams[0].is_known() && self.streams[1].is_known();
         if answered || segment.len > 0 {
             self.announce(out);
         }
@@ -176,15 +375,61 @@ impl Connection {
         }
     }
 
+    /// Whether an answer to `local`'s SYN answers something else.
+    fn is_of_another(&self, segment: &Segment<'_>) -> bool {
+        let awaits_answer = self.syn[0].is_some() && self.syn[1].is_none() && !self.streams[1].is_seen();
+        awaits_answer && !segment.syn && !segment.rst && segment.ack.is_some_and(|ack| !self.is_after_syn(0, ack))
+    }
+
+    /// After a RST: whether this segment is to be read. It is where it shows that the connection goes on.
+    fn is_still_read(
+        &mut self,
+        side: usize,
+        segment: &Segment<'_>,
+        summary: &mut ImportSummary,
+        out: &mut impl FnMut(&Record<'_>),
+    ) -> bool {
+        let Some(reset) = self.reset.as_deref_mut() else {
+            return true;
+        };
+        if segment.rst {
+            if side == reset.side {
+                // It answers what came meanwhile.
+                reset.drop_late(summary);
+            }
+            return false;
+        }
+        if side != reset.side && !reset.is_full() {
+            reset.late_bytes += LATE_COST + segment.payload.len();
+            reset.late.push(Kept::new(segment));
+            return false;
+        }
+        if side == reset.side && !reset.is_disproved(segment) {
+            // Captured late: it was sent before the RST.
+            return segment.len > 0;
+        }
+        let (late, sender) = (std::mem::take(&mut reset.late), 1 - reset.side);
+        self.reset = None;
+        summary.remark(About::IgnoredReset);
+        for kept in late {
+            self.segment(sender, &kept.segment(), summary, out);
+        }
+        true
+    }
+
     fn tick(&mut self, side: usize, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         self.with_stream(side, summary, out, |stream, gaps, out| stream.tick(time, gaps, out));
     }
 
     fn synchronize(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {
         let first = segment.seq.wrapping_add(1);
-        if self.syn[side].is_some() {
-            self.retransmits = self.retransmits.saturating_add(1);
-            summary.retransmits += 1;
+        if let Some(isn) = self.syn[side] {
+            if isn == segment.seq {
+                self.retransmits = self.retransmits.saturating_add(1);
+                summary.retransmits += 1;
+            } else if side == 1 && self.streams[1].bytes() == 0 {
+                self.other_syn = Some(segment.seq);
+            }
             return;
         }
         self.syn[side] = Some(segment.seq);
@@ -193,6 +438,17 @@ impl Connection {
         }
         if !self.streams[side].is_seen() {
             self.streams[side].begin(first);
+        }
+    }
+
+    /// `local` acknowledges one of several answers to its SYN.
+    fn choose_syn(&mut self, side: usize, ack: u32) {
+        if let Some(isn) = self.other_syn.filter(|isn| side == 0 && ack == isn.wrapping_add(1)) {
+            self.other_syn = None;
+            if self.streams[1].bytes() == 0 && !self.connected {
+                self.syn[1] = Some(isn);
+                self.streams[1].begin(ack);
+            }
         }
     }
 
@@ -233,24 +489,18 @@ impl Connection {
     ) {
         let captured = segment.payload.len() as u32;
         let kind = self.with_stream(side, summary, out, |stream, gaps, out| {
-            stream.segment(
-                segment.time,
-                seq,
-                segment.ip_id,
-                segment.len,
-                segment.payload,
-                gaps,
-                out,
-            )
+            stream.segment(segment.time, seq, segment.len, segment.payload, gaps, out)
         });
         match kind {
-            Kind::New | Kind::Probe => {}
+            Kind::New => self.taps[side] = segment.tap,
+            Kind::Probe => {}
+            // In other pieces, as offload makes them (GRO, TSO): a copy all the same. What is sent again goes the same way.
+            Kind::Retransmit if self.taps[side] != segment.tap => summary.remark(About::Copy),
             Kind::Retransmit => {
                 self.retransmits = self.retransmits.saturating_add(1);
                 summary.retransmits += 1;
             }
-            Kind::Duplicate => summary.duplicates += 1,
-            Kind::Stray => summary.fault(Fault::OutOfWindow),
+            Kind::Stray => summary.remark(About::OutOfWindow),
         }
         if captured < segment.len && kind == Kind::New {
             summary.truncated += 1;
@@ -258,46 +508,59 @@ impl Connection {
         }
     }
 
-    fn reset(
-        &mut self,
-        side: usize,
-        segment: &Segment<'_>,
-        summary: &mut ImportSummary,
-        out: &mut impl FnMut(&Record<'_>),
-    ) {
-        let time = segment.time;
-        if let (Some(isn), None, 1) = (self.syn[0], self.syn[1], side) {
+    fn reset(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {
+        let (own, other) = (&self.streams[side], &self.streams[1 - side]);
+        let refuses = side == 1 && self.syn[0].is_some() && self.syn[1].is_none();
+        let is_possible = if refuses {
             // The answer to a SYN (RFC 9293, 3.10.7.3): it has to acknowledge what was sent.
-            let acknowledged = segment.ack.map(|ack| ack.wrapping_sub(isn));
-            if acknowledged.is_some_and(|count| count == 0 || count > self.streams[0].bytes() as u32 + 0x1_0000) {
-                return summary.fault(Fault::StrayReset);
-            }
-            self.announce(out);
+            segment.ack.is_none_or(|ack| self.is_after_syn(0, ack))
+        } else {
+            // Some devices answer with sequence number 0 and a good acknowledgment.
+            let acknowledges = segment.ack.is_some_and(|ack| other.ahead(ack).abs() <= RESET_BEHIND);
+            !own.is_known() || (-RESET_BEHIND..=RESET_AHEAD).contains(&own.ahead(segment.seq)) || acknowledges
+        };
+        if !is_possible {
+            return summary.remark(About::IgnoredReset);
+        }
+        let ending = match (refuses, side) {
+            (true, _) => Ending::ConnectFailed,
+            (false, 0) => Ending::ResetLocally,
+            (false, _) => Ending::ResetByPeer,
+        };
+        let ahead = own.ahead(segment.seq);
+        self.reset = Some(Box::new(Reset {
+            time: segment.time,
+            side,
+            ending,
+            refuses,
+            own: if (0..=RESET_AHEAD).contains(&ahead) {
+                segment.seq
+            } else {
+                own.next_seq()
+            },
+            other: other.next_seq(),
+            late: Vec::new(),
+            late_bytes: 0,
+        }));
+    }
+
+    /// Nothing has shown that a RST was ignored: the connection was over when it came.
+    pub fn end_reset(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        let Some(mut reset) = self.reset.take() else { return };
+        self.announce(out);
+        if reset.refuses {
             out(&Record::Connect(Connect {
-                time,
+                time: reset.time,
                 id: self.id,
                 error: ECONNREFUSED,
-                connect_ns: time.saturating_sub(self.syn_time),
+                connect_ns: reset.time.saturating_sub(self.syn_time),
                 send_pos: 0,
                 receive_pos: 0,
             }));
-            return self.close(Ending::ConnectFailed, time, summary, out);
         }
-        let own = &self.streams[side];
-        let plausible = !own.is_known() || (-RESET_BEHIND..=RESET_AHEAD).contains(&own.ahead(segment.seq));
-        // Some devices answer with sequence number 0 and a good acknowledgment.
-        let acknowledges = segment
-            .ack
-            .is_some_and(|ack| self.streams[1 - side].ahead(ack).abs() <= RESET_BEHIND);
-        if !plausible && !acknowledges {
-            return summary.fault(Fault::StrayReset);
-        }
-        let ending = if side == 0 {
-            Ending::ResetLocally
-        } else {
-            Ending::ResetByPeer
-        };
-        self.close(ending, time, summary, out);
+        reset.drop_late(summary);
+        self.reset_by = Some(reset.side);
+        self.close(reset.ending, reset.time, summary, out);
     }
 
     /// Ends it; nothing of it comes after.
@@ -316,8 +579,17 @@ impl Connection {
         }));
     }
 
+    /// Holds nothing back any more: the memory is needed.
+    pub fn release(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        if let Some(reset) = &mut self.reset {
+            reset.drop_late(summary);
+        }
+        self.opening = None;
+        self.flush(self.last_time, summary, out);
+    }
+
     /// Hands on everything that is held back; what is missing stays missing.
-    pub fn flush(&mut self, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+    fn flush(&mut self, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         for direction in 0..2 {
             self.with_stream(direction, summary, out, |stream, gaps, out| {
                 stream.close(time, gaps, out)
@@ -327,13 +599,25 @@ impl Connection {
 
     /// Its ports are used again, or its place is needed: it is over without having been seen to end.
     pub fn give_up(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        self.end_reset(summary, out);
         if !self.closed {
             self.close(Ending::Unknown(0), self.last_time, summary, out);
         }
     }
 
+    /// Its packets are copies of those of another connection: it is none of its own.
+    pub fn discard(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        if self.announced {
+            self.give_up(summary, out);
+        } else {
+            self.closed = true;
+            summary.connections -= 1;
+        }
+    }
+
     /// The capture is over.
     pub fn end_of_capture(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        self.end_reset(summary, out);
         if self.closed {
             return;
         }

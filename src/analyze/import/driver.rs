@@ -5,9 +5,10 @@ use std::io::Read;
 use super::file::{CaptureFile, Event, Frame};
 use super::fragment::Fragments;
 use super::packet::{self, Packet};
-use super::summary::{Error, Fault, ImportSummary};
+use super::summary::{Error, ImportSummary};
 use super::table::Table;
-use crate::format::record::{Clock, Loss, LossReason, Record};
+use crate::analyze::remarks::{Remarks, Subject};
+use crate::format::record::{About, Clock, Loss, LossReason, Record, Remark};
 
 /// Losses are told at least this often, ns by packet times.
 const LOSS_INTERVAL: u64 = 1_000_000_000;
@@ -24,10 +25,8 @@ pub struct Import<'r> {
 
 /// A frame with its bytes.
 struct First {
-    time: u64,
-    link: u16,
+    frame: Frame<'static>,
     data: Vec<u8>,
-    original_len: u32,
 }
 
 /// Everything but the file.
@@ -39,6 +38,8 @@ struct Flow {
     /// Losses up to here have been told, at this time.
     told: Losses,
     told_at: u64,
+    /// Remarks whose causes of losses have been reported.
+    reported: Remarks,
     clock_at: u64,
     /// Latest packet time.
     now: u64,
@@ -62,22 +63,15 @@ impl<'r> Import<'r> {
         let mut first = None;
         while let Some(event) = file.next_event()? {
             match event {
-                Event::Frame(Frame {
-                    time,
-                    link,
-                    data,
-                    original_len,
-                }) => {
+                Event::Frame(frame) => {
                     first = Some(First {
-                        time,
-                        link,
-                        data: data.to_vec(),
-                        original_len,
+                        frame: Frame { data: &[], ..frame },
+                        data: frame.data.to_vec(),
                     });
                     break;
                 }
                 Event::Dropped { packets, .. } => flow.summary.dropped += packets,
-                Event::Fault(fault) => flow.summary.fault(fault),
+                Event::Remark(about) => flow.summary.remark(about),
                 Event::Nothing => {}
             }
         }
@@ -86,7 +80,7 @@ impl<'r> Import<'r> {
 
     /// Time of the first packet, Unix time in ns; 0 when there is none.
     pub fn first_time(&self) -> u64 {
-        self.first.as_ref().map_or(0, |first| first.time)
+        self.first.as_ref().map_or(0, |first| first.frame.time)
     }
 
     /// Payload bytes kept of each frame, as far as the file has said; 0 when it does not say.
@@ -96,22 +90,8 @@ impl<'r> Import<'r> {
 
     /// Reads one packet; false at the end of the file.
     pub fn step(&mut self, out: &mut impl FnMut(&Record<'_>)) -> Result<bool, Error> {
-        if let Some(first) = self.first.take() {
-            let First {
-                time,
-                link,
-                ref data,
-                original_len,
-            } = first;
-            self.flow.frame(
-                Frame {
-                    time,
-                    link,
-                    data,
-                    original_len,
-                },
-                out,
-            );
+        if let Some(First { frame, data }) = self.first.take() {
+            self.flow.frame(Frame { data: &data, ..frame }, out);
             return Ok(true);
         }
         match self.file.next_event()? {
@@ -122,7 +102,7 @@ impl<'r> Import<'r> {
                 self.flow.now = self.flow.now.max(time);
                 self.flow.tell(out);
             }
-            Some(Event::Fault(fault)) => self.flow.summary.fault(fault),
+            Some(Event::Remark(about)) => self.flow.summary.remark(about),
             Some(Event::Nothing) => {}
         }
         Ok(true)
@@ -130,10 +110,10 @@ impl<'r> Import<'r> {
 
     /// Hands on what is held back, and what was lost.
     pub fn finish(mut self, out: &mut impl FnMut(&Record<'_>)) -> ImportSummary {
-        let unfinished = self.flow.fragments.waiting() as u64 + self.flow.fragments.take_given_up();
-        self.flow.summary.faults[Fault::Fragment as usize] += unfinished;
+        self.flow.fragments.end();
         self.flow.table.finish(&mut self.flow.summary, out);
         self.flow.tell(out);
+        self.flow.report_remarks(out);
         if self.flow.now != self.flow.clock_at {
             self.flow.clock(out);
         }
@@ -160,21 +140,20 @@ impl Flow {
             self.clock(out);
         }
         self.summary.packets += 1;
+        self.summary.remark(Subject::new(About::Frames, frame.link));
         self.summary.first_time = self.summary.first_time.min(time);
         self.summary.last_time = self.summary.last_time.max(time);
         self.now = self.now.max(time);
-        let mut whole = Vec::new();
-        match packet::dissect(frame, &mut self.fragments, &mut whole) {
+        let (table, summary) = (&mut self.table, &mut self.summary);
+        packet::dissect(frame, &mut self.fragments, &mut |packet| match packet {
             Packet::Tcp(segment) => {
-                self.summary.segments += 1;
-                self.table.segment(&segment, &mut self.summary, out);
+                summary.segments += 1;
+                table.segment(&segment, summary, out);
             }
-            Packet::Other => self.summary.not_tcp += 1,
+            Packet::LeftOut(subject) => summary.remark(subject),
             Packet::Partial => {}
-            Packet::Fault(fault) => self.summary.fault(fault),
-        }
+        });
         if self.now - self.told_at >= LOSS_INTERVAL {
-            self.summary.faults[Fault::Fragment as usize] += self.fragments.take_given_up();
             self.tell(out);
         }
         if self.now - self.clock_at >= CLOCK_INTERVAL {
@@ -194,8 +173,9 @@ impl Flow {
 
     /// Writes down what was lost since the last time.
     fn tell(&mut self, out: &mut impl FnMut(&Record<'_>)) {
+        self.summary.remarks.merge(&self.fragments.take_given_up());
         let now = Losses {
-            not_understood: self.summary.not_understood(),
+            not_understood: self.summary.remarks.not_understood(),
             truncated: self.summary.truncated,
             truncated_bytes: self.summary.truncated_bytes,
             evicted: self.summary.evicted,
@@ -203,6 +183,15 @@ impl Flow {
         };
         let since = std::mem::replace(&mut self.told_at, self.now);
         let told = std::mem::replace(&mut self.told, now);
+        if now.not_understood > told.not_understood {
+            // What the loss consists of comes before it (SPEC.md).
+            for (subject, events) in self.summary.remarks.since(&self.reported) {
+                if subject.about.is_cause() {
+                    out(&remark(since, self.now, subject, events));
+                }
+            }
+            self.reported = self.summary.remarks.clone();
+        }
         let losses = [
             (LossReason::NotUnderstood, now.not_understood - told.not_understood, 0),
             (
@@ -225,4 +214,23 @@ impl Flow {
             }
         }
     }
+
+    /// Reports what is no loss.
+    fn report_remarks(&mut self, out: &mut impl FnMut(&Record<'_>)) {
+        for (subject, events) in self.summary.remarks.iter() {
+            if !subject.about.is_cause() {
+                out(&remark(self.summary.first_time, self.now, subject, events));
+            }
+        }
+    }
+}
+
+fn remark(since: u64, time: u64, subject: Subject, events: u64) -> Record<'static> {
+    Record::Remark(Remark {
+        time,
+        since,
+        about: subject.about,
+        number: subject.number,
+        events,
+    })
 }

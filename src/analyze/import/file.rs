@@ -8,7 +8,8 @@ use std::io::{self, BufReader, Cursor, Read};
 use pcap_parser::{Block, OptionCode, PcapNGOption, parse_block_be, parse_block_le, parse_pcap_header};
 use pcap_parser::{PcapHeader, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified};
 
-use super::summary::{Damage, Error, Fault};
+use super::summary::{Damage, Error};
+use crate::format::record::About;
 
 /// Bytes asked for at once.
 const READ_SIZE: usize = 1 << 17;
@@ -28,6 +29,8 @@ pub struct Frame<'a> {
     pub time: u64,
     /// LINKTYPE_ value, see <https://www.tcpdump.org/linktypes.html>.
     pub link: u16,
+    /// Number of its interface in the file.
+    pub interface: u32,
     pub data: &'a [u8],
     /// Length on the wire; at least `data.len()`.
     pub original_len: u32,
@@ -42,7 +45,8 @@ pub enum Event<'a> {
         time: u64,
         packets: u64,
     },
-    Fault(Fault),
+    /// A block that cannot be used, or something to know about the file.
+    Remark(About),
     /// A block without meaning for the packets.
     Nothing,
 }
@@ -178,13 +182,19 @@ pub struct CaptureFile<'r> {
     damage: Option<Damage>,
     /// Damage that was found on opening and is not said yet.
     cut: Option<&'static str>,
-    pending: Option<(u64, u64)>,
+    /// The next event, before anything else is read.
+    pending: Option<Event<'static>>,
     /// Of the last frame: what blocks without a time of their own get.
     time: u64,
 }
 
 enum Layout {
-    Pcap { header: PcapHeader, link: u16 },
+    Pcap {
+        header: PcapHeader,
+        link: u16,
+        /// Nanoseconds in a unit of the fractions of times.
+        unit: u32,
+    },
     Pcapng(Section),
 }
 
@@ -203,7 +213,7 @@ impl<'r> CaptureFile<'r> {
             };
             return Err(Error::NotACapture { found });
         }
-        let mut cut = None;
+        let (mut cut, mut pending) = (None, None);
         let layout = if window[0] == 0x0a {
             Layout::Pcapng(Section::default())
         } else {
@@ -212,7 +222,13 @@ impl<'r> CaptureFile<'r> {
                     source.advance(PCAP_HEADER);
                     // The upper bits of the field tell the length of a frame check sequence.
                     let link = (header.network.0 & 0xffff) as u16;
-                    Layout::Pcap { header, link }
+                    let mut unit = if header.is_nanosecond_precision() { 1 } else { 1000 };
+                    source.fill(READ_SIZE)?;
+                    if unit != 1 && has_nanoseconds(source.window(), &header) {
+                        unit = 1;
+                        pending = Some(Event::Remark(About::Nanoseconds));
+                    }
+                    Layout::Pcap { header, link, unit }
                 }
                 Err(_) => {
                     cut = Some("the file ends inside its header");
@@ -226,7 +242,7 @@ impl<'r> CaptureFile<'r> {
             used: 0,
             cut,
             damage: None,
-            pending: None,
+            pending,
             time: 0,
         })
     }
@@ -246,8 +262,8 @@ impl<'r> CaptureFile<'r> {
 
     /// The next thing that the file says; `None` at its end, and where it cannot be read any further.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, Error> {
-        if let Some((time, packets)) = self.pending.take() {
-            return Ok(Some(Event::Dropped { time, packets }));
+        if let Some(event) = self.pending.take() {
+            return Ok(Some(event));
         }
         self.source.advance(std::mem::take(&mut self.used));
         if self.damage.is_some() {
@@ -272,20 +288,16 @@ impl<'r> CaptureFile<'r> {
             offset: self.source.offset,
             what,
         });
-        Ok(Some(Event::Fault(Fault::FileDamage)))
+        Ok(Some(Event::Remark(About::FileDamage)))
     }
 
     fn next_record(&mut self) -> Result<Option<Event<'_>>, Error> {
-        let Layout::Pcap { header, link } = &self.layout else {
+        let Layout::Pcap { header, link, unit } = &self.layout else {
             return Ok(None);
         };
-        let (big, modified, nano) = (
-            header.is_bigendian(),
-            header.is_modified_format(),
-            header.is_nanosecond_precision(),
-        );
-        let link = *link;
-        let head = if modified { 24 } else { 16 };
+        let (big, modified) = (header.is_bigendian(), header.is_modified_format());
+        let (link, unit) = (*link, *unit);
+        let head = record_head(header);
         if !self.source.fill(head)? {
             return match self.source.window().is_empty() && !self.source.broken {
                 true => Ok(None),
@@ -308,19 +320,19 @@ impl<'r> CaptureFile<'r> {
             (false, false) => parse_pcap_frame(window),
         };
         let Ok((_, record)) = parsed else {
-            return Ok(Some(Event::Fault(Fault::Block)));
+            return Ok(Some(Event::Remark(About::Block)));
         };
-        let fraction = if nano {
-            u64::from(record.ts_usec)
-        } else {
-            u64::from(record.ts_usec) * 1000
-        };
+        let fraction = u64::from(record.ts_usec) * u64::from(unit);
+        if fraction >= 1_000_000_000 {
+            self.pending = Some(Event::Remark(About::Fraction));
+        }
         let time = u64::from(record.ts_sec) * 1_000_000_000 + fraction;
         self.time = time;
         let original_len = record.origlen.max(record.caplen);
         Ok(Some(Event::Frame(Frame {
             time,
             link,
+            interface: 0,
             data: record.data,
             original_len,
         })))
@@ -357,13 +369,38 @@ impl<'r> CaptureFile<'r> {
             Ok(Said::Nothing) => Ok(Some(Event::Nothing)),
             Ok(Said::Frame { frame, dropped: 0 }) => Ok(Some(Event::Frame(frame))),
             Ok(Said::Frame { frame, dropped }) => {
-                self.pending = Some((frame.time, dropped));
+                self.pending = Some(Event::Dropped {
+                    time: frame.time,
+                    packets: dropped,
+                });
                 Ok(Some(Event::Frame(frame)))
             }
             Ok(Said::Dropped { time, packets }) => Ok(Some(Event::Dropped { time, packets })),
-            Err(fault) => Ok(Some(Event::Fault(fault))),
+            Err(about) => Ok(Some(Event::Remark(about))),
         }
     }
+}
+
+/// Length of the header of each record.
+fn record_head(header: &PcapHeader) -> usize {
+    if header.is_modified_format() { 24 } else { 16 }
+}
+
+/// Whether the fractions of the first times, which should be microseconds, are nanoseconds: most are beyond a second. (Of real
+/// nanoseconds one in a thousand is not.)
+fn has_nanoseconds(records: &[u8], header: &PcapHeader) -> bool {
+    let big = header.is_bigendian();
+    let (mut all, mut beyond, mut at) = (0, 0, 0);
+    while at + record_head(header) <= records.len() {
+        let (fraction, captured) = (word(records, at + 4, big), word(records, at + 8, big) as usize);
+        if captured > MAX_RECORD || fraction >= 1_000_000_000 {
+            return false;
+        }
+        all += 1;
+        beyond += usize::from(fraction >= 1_000_000);
+        at += record_head(header) + captured;
+    }
+    2 * beyond > all
 }
 
 fn word(bytes: &[u8], at: usize, big: bool) -> u32 {
@@ -459,11 +496,11 @@ impl Section {
     }
 
     /// One whole block.
-    fn read<'a>(&mut self, bytes: &'a [u8], time: &mut u64) -> Result<Said<'a>, Fault> {
+    fn read<'a>(&mut self, bytes: &'a [u8], time: &mut u64) -> Result<Said<'a>, About> {
         match word(bytes, 0, self.big) {
             // Interface, packet, simple packet, interface statistics, enhanced packet.
             1 | 2 | 3 | 5 | 6 if bytes.len() <= MAX_PARSED => {}
-            1 | 2 | 3 | 5 | 6 => return Err(Fault::Block),
+            1 | 2 | 3 | 5 | 6 => return Err(About::Block),
             // Names, secrets, comments of other programs.
             _ => return Ok(Said::Nothing),
         }
@@ -472,7 +509,7 @@ impl Section {
         } else {
             parse_block_le(bytes)
         };
-        let (_, block) = parsed.map_err(|_| Fault::Block)?;
+        let (_, block) = parsed.map_err(|_| About::Block)?;
         match block {
             Block::InterfaceDescription(block) => {
                 let byte = |code| {
@@ -501,7 +538,7 @@ impl Section {
             Block::EnhancedPacket(block) => {
                 // epb_dropcount: packets lost between this one and the one before, on the same interface.
                 let dropped = self.long(&block.options, OptionCode(4)).unwrap_or(0);
-                let data = block.data.get(..block.caplen as usize).ok_or(Fault::Block)?;
+                let data = block.data.get(..block.caplen as usize).ok_or(About::Block)?;
                 self.frame(
                     block.if_id,
                     (block.ts_high, block.ts_low),
@@ -512,17 +549,18 @@ impl Section {
                 )
             }
             Block::SimplePacket(block) => {
-                let interface = self.interfaces.first().ok_or(Fault::Interface)?;
+                let interface = self.interfaces.first().ok_or(About::Interface)?;
                 let limit = if interface.snaplen == 0 {
                     u32::MAX
                 } else {
                     interface.snaplen
                 };
                 let captured = block.data.len().min(block.origlen.min(limit) as usize);
-                let data = block.data.get(..captured).ok_or(Fault::Block)?;
+                let data = block.data.get(..captured).ok_or(About::Block)?;
                 let frame = Frame {
                     time: *time,
                     link: interface.link,
+                    interface: 0,
                     data,
                     original_len: block.origlen,
                 };
@@ -532,7 +570,7 @@ impl Section {
                 let lost = [OptionCode::IsbIfDrop, OptionCode::IsbOsDrop]
                     .map(|code| self.long(&block.options, code).filter(|n| *n != u64::MAX).unwrap_or(0));
                 let lost = lost[0].saturating_add(lost[1]);
-                let interface = self.interfaces.get_mut(block.if_id as usize).ok_or(Fault::Interface)?;
+                let interface = self.interfaces.get_mut(block.if_id as usize).ok_or(About::Interface)?;
                 // The counts run from the start of the capture.
                 let packets = lost.saturating_sub(interface.dropped);
                 interface.dropped = interface.dropped.max(lost);
@@ -548,9 +586,9 @@ impl Section {
             }
             // The packet block of the first drafts: like an enhanced one, with 16-bit interface and drop count.
             Block::Unknown(block) => {
-                let head = block.data.get(..20).ok_or(Fault::Block)?;
+                let head = block.data.get(..20).ok_or(About::Block)?;
                 let [a, b, c, d, ..] = *head else {
-                    return Err(Fault::Block);
+                    return Err(About::Block);
                 };
                 let half = |x, y| {
                     if self.big {
@@ -567,7 +605,7 @@ impl Section {
                 let data = block
                     .data
                     .get(20..20usize.saturating_add(at(12) as usize))
-                    .ok_or(Fault::Block)?;
+                    .ok_or(About::Block)?;
                 self.frame(u32::from(half(a, b)), (at(4), at(8)), data, at(16), dropped, time)
             }
             _ => Ok(Said::Nothing),
@@ -576,14 +614,14 @@ impl Section {
 
     fn frame<'a>(
         &mut self,
-        interface: u32,
+        number: u32,
         (high, low): (u32, u32),
         data: &'a [u8],
         original_len: u32,
         dropped: u64,
         time: &mut u64,
-    ) -> Result<Said<'a>, Fault> {
-        let interface = self.interfaces.get_mut(interface as usize).ok_or(Fault::Interface)?;
+    ) -> Result<Said<'a>, About> {
+        let interface = self.interfaces.get_mut(number as usize).ok_or(About::Interface)?;
         interface.dropped = interface.dropped.saturating_add(dropped);
         *time = interface.time(high, low);
         let original_len = original_len.max(data.len() as u32);
@@ -591,6 +629,7 @@ impl Section {
             frame: Frame {
                 time: *time,
                 link: interface.link,
+                interface: number,
                 data,
                 original_len,
             },

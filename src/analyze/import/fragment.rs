@@ -1,12 +1,16 @@
 //! IP fragments back into datagrams, within fixed bounds.
 //!
-//! Only fragments of TCP datagrams come here, and those are rare; what matters is that hostile ones cost nothing.
+//! Only fragments of datagrams that may hold TCP come here, and those are rare; what matters is that hostile ones cost
+//! nothing.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::summary::Fault;
+use super::copies::COPY_NS;
+use super::tunnel;
+use crate::analyze::remarks::{Remarks, Subject};
+use crate::format::record::About;
 
-/// Datagrams that may wait for fragments at once.
+/// Datagrams that may wait for fragments at once, and finished ones that are remembered.
 const MAX_DATAGRAMS: usize = 1024;
 /// Bytes that all of them may hold.
 const MAX_BYTES: usize = 8 << 20;
@@ -38,6 +42,19 @@ pub struct Piece<'a> {
     pub bytes: &'a [u8],
     /// More fragments follow.
     pub more: bool,
+    /// The protocol of the datagram, or (IPv6) of what its first fragment begins with.
+    pub next: u8,
+}
+
+/// A datagram whose fragments are all there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// The captured prefix.
+    pub bytes: Vec<u8>,
+    /// Length on the wire.
+    pub len: usize,
+    /// As in [`Piece::next`], of the first fragment.
+    pub next: u8,
 }
 
 /// What a fragment costs besides its bytes.
@@ -61,7 +78,6 @@ struct Datagram {
     /// Bytes that are there, by length on the wire.
     have: u32,
     total: Option<u32>,
-    /// Next-header field of the first fragment (IPv6).
     next: u8,
 }
 
@@ -73,37 +89,43 @@ pub struct Fragments {
     order: VecDeque<(Id, u64)>,
     bytes: usize,
     serial: u64,
+    /// Datagrams that became whole not long ago, oldest first: copies of their fragments may come.
+    finished: HashMap<Id, u64>,
+    finished_order: VecDeque<Id>,
     /// Datagrams that were given up since last asked.
-    given_up: u64,
+    given_up: Remarks,
+}
+
+/// Whether a datagram of this protocol may hold TCP, itself or in a tunnel. Of UDP that is known when its ports are.
+fn may_hold_tcp(next: u8, first: Option<&[u8]>) -> bool {
+    match next {
+        // TCP; authentication header and the extension headers of IPv6.
+        6 | 51 | 0 | 43 | 60 | 135 | 139 | 140 => true,
+        other => tunnel::is_tunnel(other, first),
+    }
 }
 
 impl Fragments {
-    /// Adds a fragment of an IPv4 datagram. When it completes the datagram, the captured prefix is put into `whole`
-    /// and the length on the wire is returned.
-    pub fn add(&mut self, time: u64, id: Id, piece: Piece<'_>, whole: &mut Vec<u8>) -> Result<Option<usize>, Fault> {
-        Ok(self.add_v6(time, id, piece, 0, whole)?.map(|(len, _)| len))
-    }
-
-    /// As `add`, for IPv6: with the next-header field, of which the first fragment's counts.
-    pub fn add_v6(
-        &mut self,
-        time: u64,
-        id: Id,
-        piece: Piece<'_>,
-        next: u8,
-        whole: &mut Vec<u8>,
-    ) -> Result<Option<(usize, u8)>, Fault> {
+    /// Adds a fragment; gives the datagram that it completes.
+    pub fn add(&mut self, time: u64, id: Id, piece: Piece<'_>) -> Result<Option<Whole>, Subject> {
+        const UDP: u8 = 17;
+        if piece.next != UDP && !may_hold_tcp(piece.next, None) {
+            return Err(Subject::new(About::IpProtocol, piece.next));
+        }
         self.expire(time);
-        let len = u32::try_from(piece.len).map_err(|_| Fault::Fragment)?;
+        if self.finished.contains_key(&id) {
+            return Ok(None);
+        }
+        let len = u32::try_from(piece.len).map_err(|_| About::Fragment)?;
         let end = piece.offset.saturating_add(len);
         // All but the last have a multiple of 8 bytes.
         if end > MAX_DATAGRAM || len == 0 || (piece.more && len % 8 != 0) {
-            return Err(Fault::Fragment);
+            return Err(About::Fragment.into());
         }
         self.serial += 1;
         let serial = self.serial;
         let mut fresh = false;
-        self.waiting.entry(id).or_insert_with(|| {
+        let datagram = self.waiting.entry(id).or_insert_with(|| {
             fresh = true;
             Datagram {
                 began: time,
@@ -112,9 +134,16 @@ impl Fragments {
                 cost: 0,
                 have: 0,
                 total: None,
-                next: 0,
+                next: piece.next,
             }
         });
+        let before = datagram.cost;
+        let fits = datagram.place(piece, len, end);
+        self.bytes = self.bytes + datagram.cost - before;
+        if piece.offset == 0 {
+            datagram.next = piece.next;
+        }
+        let is_whole = datagram.total == Some(datagram.have);
         if fresh {
             self.order.push_back((id, serial));
             if self.order.len() > 4 * MAX_DATAGRAMS {
@@ -123,28 +152,19 @@ impl Fragments {
                     .retain(|(id, serial)| waiting.get(id).is_some_and(|d| d.serial == *serial));
             }
         }
-        let Some(datagram) = self.waiting.get_mut(&id) else {
-            return Ok(None);
-        };
-        let before = datagram.cost;
-        let fits = datagram.place(piece, len, end);
-        self.bytes = self.bytes + datagram.cost - before;
-        if piece.offset == 0 {
-            datagram.next = next;
-        }
         match fits {
             // The same fragment again.
             None => return Ok(None),
             Some(false) => {
-                self.remove(&id);
-                return Err(Fault::Fragment);
+                let subject = self.remove(&id).map(|datagram| datagram.subject());
+                return Err(subject.unwrap_or(About::Fragment.into()));
             }
             Some(true) => {}
         }
-        if datagram.total == Some(datagram.have) {
-            let Some(done) = self.remove(&id) else { return Ok(None) };
-            done.assemble(whole);
-            return Ok(Some((done.have as usize, done.next)));
+        if is_whole {
+            let whole = self.remove(&id).map(Datagram::assemble);
+            self.finish(time, id);
+            return Ok(whole);
         }
         while self.waiting.len() > MAX_DATAGRAMS || self.bytes > MAX_BYTES {
             let Some((oldest, serial)) = self.order.pop_front() else {
@@ -156,13 +176,15 @@ impl Fragments {
     }
 
     /// Datagrams given up since this was last asked.
-    pub fn take_given_up(&mut self) -> u64 {
+    pub fn take_given_up(&mut self) -> Remarks {
         std::mem::take(&mut self.given_up)
     }
 
-    /// How many datagrams wait.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// Nothing more will come: all that wait are given up.
+    pub fn end(&mut self) {
+        while let Some((id, serial)) = self.order.pop_front() {
+            self.give_up(&id, serial);
+        }
     }
 
     fn expire(&mut self, now: u64) {
@@ -174,12 +196,29 @@ impl Fragments {
             }
             self.order.pop_front();
         }
+        while let Some(id) = self.finished_order.front()
+            && (self.finished_order.len() > MAX_DATAGRAMS
+                || self
+                    .finished
+                    .get(id)
+                    .is_none_or(|time| now.saturating_sub(*time) > COPY_NS))
+        {
+            self.finished.remove(id);
+            self.finished_order.pop_front();
+        }
+    }
+
+    fn finish(&mut self, time: u64, id: Id) {
+        if self.finished.insert(id, time).is_none() {
+            self.finished_order.push_back(id);
+        }
     }
 
     fn give_up(&mut self, id: &Id, serial: u64) {
-        if self.waiting.get(id).is_some_and(|d| d.serial == serial) {
-            self.remove(id);
-            self.given_up += 1;
+        if self.waiting.get(id).is_some_and(|d| d.serial == serial)
+            && let Some(datagram) = self.remove(id)
+        {
+            self.given_up.add(datagram.subject(), 1);
         }
     }
 
@@ -191,6 +230,15 @@ impl Fragments {
 }
 
 impl Datagram {
+    /// What is reported when it does not become whole.
+    fn subject(&self) -> Subject {
+        let first = self.pieces.first().filter(|piece| piece.start == 0);
+        match may_hold_tcp(self.next, first.map(|piece| &*piece.bytes)) {
+            true => About::Fragment.into(),
+            false => Subject::new(About::IpProtocol, self.next),
+        }
+    }
+
     /// Puts a fragment into its place. `None`: it is there already. `Some(false)`: it contradicts the others;
     /// overlapping fragments have no honest use (RFC 5722; Linux drops such IPv4 datagrams too).
     fn place(&mut self, piece: Piece<'_>, len: u32, end: u32) -> Option<bool> {
@@ -227,13 +275,18 @@ impl Datagram {
     }
 
     /// The captured bytes from the front, up to the first that is missing.
-    fn assemble(&self, whole: &mut Vec<u8>) {
-        whole.clear();
+    fn assemble(self) -> Whole {
+        let mut bytes = Vec::with_capacity(self.have as usize);
         for stored in &self.pieces {
-            whole.extend_from_slice(&stored.bytes);
+            bytes.extend_from_slice(&stored.bytes);
             if stored.bytes.len() < (stored.end - stored.start) as usize {
                 break;
             }
+        }
+        Whole {
+            bytes,
+            len: self.have as usize,
+            next: self.next,
         }
     }
 }

@@ -16,22 +16,30 @@
 //!   Where the hole was never closed (the capture missed what the receiver got) segments keep their own times.
 //! - `Close` counts payload bytes by sequence numbers, retransmissions of both ends together. The ending `Unknown(0)`
 //!   says that the connection was given up without having been seen to end (its ports were used again, or there were
-//!   too many connections).
+//!   too many connections). A RST ends a connection unless what follows shows that it was forged or not obeyed.
+//! - A packet that the capture holds more than once (on several interfaces, inside and outside of a tunnel, before and
+//!   after a translation of addresses) counts once. Of a translated connection `local` is the end that opened it, as seen
+//!   first, and `remote` the end that answers, as seen last.
+//! - `Remark` records say how many packets were left out, and why.
 
 mod blocks;
 mod connection;
+mod copies;
 mod driver;
 mod file;
 mod fragment;
+mod link;
 mod packet;
+mod part;
 mod stream;
 mod summary;
 mod table;
+mod tunnel;
 
 pub use blocks::{import, import_file};
 pub use driver::Import;
 pub use file::is_packet_capture;
-pub use summary::{Damage, Error, Fault, ImportSummary};
+pub use summary::{Damage, Error, ImportSummary};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,9 @@ pub const MAX_HELD: usize = 8 << 20;
 pub const MAX_HELD_SEGMENTS: usize = 1 << 14;
 /// A window is never larger (RFC 7323, 2.2).
 const MAX_WINDOW: u64 = 1 << 30;
-/// After so many segments in a row outside the window the stream is taken up where they are.
+/// An acknowledgment this far ahead of what was seen needs a second one.
+const MAX_BELIEVED: u64 = 16 << 20;
+/// After so many segments in a row outside the window, near each other, the stream is taken up where they are.
 const MAX_STRAYS: u8 = 8;
 /// An acknowledgment may be captured before the bytes that it acknowledges (two taps, several queues): unseen bytes are
 /// given up only after this time, and this many further packets of the connection. Bytes that the same direction has
@@ -40,8 +42,6 @@ pub enum Kind {
     New,
     /// Nothing new: it repeats bytes, wholly or in part.
     Retransmit,
-    /// The same packet captured twice.
-    Duplicate,
     /// A keep-alive or window probe.
     Probe,
     /// Far outside the window.
@@ -86,14 +86,15 @@ pub struct Stream {
     /// The first unseen position.
     unseen_from: u64,
     unseen_packets: u8,
+    /// Segments in a row that were far outside the window and near each other, and where the newest ended.
     strays: u8,
+    stray: u32,
     /// Position of the urgent byte.
     urgent: Option<u64>,
+    /// An acknowledgment too far ahead to be believed alone.
+    doubted: Option<u32>,
     /// Time of what was handed on last.
     last_time: u64,
-    /// The newest segment, to know it again.
-    last_seq: u32,
-    last_id: u16,
     waiting: Option<Box<Waiting>>,
 }
 
@@ -142,12 +143,20 @@ impl Stream {
         self.provisional = false;
     }
 
-    /// A packet without data says what comes next, as an acknowledgment does.
+    /// A packet of this direction says what comes next, as an acknowledgment does. What was seen first may have been a
+    /// keep-alive, which has the number of the byte before (RFC 9293, 3.8.4).
     pub fn expect(&mut self, seq: u32) {
-        if !self.is_known() {
+        let after_keep_alive = self.provisional && self.next == self.start && self.ahead(seq) == 1;
+        if !self.is_known() || after_keep_alive {
             self.begin(seq);
             self.provisional = true;
         }
+    }
+
+    /// Whether a segment is perhaps a keep-alive in front of all that is known. It may have a byte, which is no data and mostly
+    /// zero.
+    pub fn may_be_keep_alive(&self, len: u32, payload: &[u8]) -> bool {
+        !self.is_known() && matches!((len, payload), (1, [0] | []))
     }
 
     /// Whether it began right at this sequence number.
@@ -173,50 +182,45 @@ impl Stream {
     }
 
     /// A segment with payload.
-    #[allow(clippy::too_many_arguments)] // the parts of one segment
     pub fn segment(
         &mut self,
         time: u64,
         seq: u32,
-        ip_id: u16,
         len: u32,
         payload: &[u8],
         gaps: &mut Gaps,
         out: &mut dyn FnMut(Bytes<'_>),
     ) -> Kind {
-        if !self.is_known() {
-            self.begin(seq);
-        }
+        self.expect(seq);
         let mut pos = self.unwrap(seq);
         if self.provisional {
-            // What was acknowledged first may still come by; and what was seen first may have been a keep-alive, which
-            // has the number of the byte before.
-            let behind = pos < self.next && len > 1 && self.next - pos < MAX_WINDOW;
-            if self.next == self.start && (behind || pos == self.next + 1) {
+            // What was acknowledged first may still come by.
+            let is_data = !matches!((len, payload), (1, [0] | []));
+            let behind = pos < self.next && is_data && self.next - pos < MAX_WINDOW;
+            if self.next == self.start && behind {
                 self.begin(seq);
                 pos = self.next;
             }
             self.provisional = false;
         }
         let end = pos + u64::from(len);
-        let twice = ip_id != 0 && self.last_id == ip_id && self.last_seq == seq;
-        (self.last_seq, self.last_id) = (seq, ip_id);
         if end <= self.next {
-            return match (len, twice) {
-                (_, true) => Kind::Duplicate,
-                (0 | 1, _) if end == self.next => Kind::Probe,
-                _ if self.next - pos > MAX_WINDOW => self.stray(seq, len),
+            return match len {
+                0 | 1 if end == self.next => Kind::Probe,
+                _ if self.next - pos > MAX_WINDOW => self.stray(time, seq, len, gaps, out),
                 _ => Kind::Retransmit,
             };
         }
         if pos > self.next {
             if pos - self.next > MAX_WINDOW {
-                return self.stray(seq, len);
+                return self.stray(time, seq, len, gaps, out);
             }
             self.strays = 0;
-            return self.hold(time, pos, len, payload, twice, gaps, out);
+            self.goes_on_to(end);
+            return self.hold(time, pos, len, payload, gaps, out);
         }
         self.strays = 0;
+        self.goes_on_to(end);
         let repeated = (self.next - pos) as u32;
         self.hand_on(
             time,
@@ -261,32 +265,38 @@ impl Stream {
         self.next += u64::from(len);
     }
 
-    fn stray(&mut self, seq: u32, len: u32) -> Kind {
-        self.strays = self.strays.saturating_add(1);
-        let ahead = seq.wrapping_add(len).wrapping_sub(self.next as u32);
+    fn stray(&mut self, time: u64, seq: u32, len: u32, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) -> Kind {
+        let end = seq.wrapping_add(len);
+        let apart = end.wrapping_sub(std::mem::replace(&mut self.stray, end)) as i32;
+        self.strays = match u64::from(apart.unsigned_abs()) <= MAX_BELIEVED {
+            true => self.strays.saturating_add(1),
+            false => 1,
+        };
+        let ahead = end.wrapping_sub(self.next as u32);
         if self.strays >= MAX_STRAYS && self.waiting.is_none() && ahead < 1 << 31 {
             // The capture missed more than a window. Positions only grow: what lies behind is not taken up.
+            gaps.count += 1;
+            gaps.bytes += u64::from(ahead);
             self.next += u64::from(ahead);
             self.acked = self.acked.max(self.next);
             self.strays = 0;
+            self.hand_on(time, 0, &[], out);
         }
         Kind::Stray
     }
 
-    #[allow(clippy::too_many_arguments)] // the parts of one segment
     fn hold(
         &mut self,
         time: u64,
         pos: u64,
         len: u32,
         payload: &[u8],
-        twice: bool,
         gaps: &mut Gaps,
         out: &mut dyn FnMut(Bytes<'_>),
     ) -> Kind {
         let waiting = self.waiting.get_or_insert_default();
         if waiting.segments.get(&pos).is_some_and(|held| held.len >= len) {
-            return if twice { Kind::Duplicate } else { Kind::Retransmit };
+            return Kind::Retransmit;
         }
         let mut kind = Kind::New;
         if let Some(shorter) = waiting.segments.insert(
@@ -341,11 +351,13 @@ impl Stream {
 
     /// The other end acknowledges everything before this sequence number.
     pub fn acknowledge(&mut self, time: u64, seq: u32) {
-        if !self.is_known() {
-            return self.expect(seq);
-        }
+        self.expect(seq);
         let ahead = self.ahead(seq);
         if ahead <= 0 || ahead as u64 > MAX_WINDOW {
+            return;
+        }
+        if ahead as u64 > MAX_BELIEVED && !self.is_confirmed(seq) {
+            self.doubted = Some(seq);
             return;
         }
         let mut pos = self.unwrap(seq);
@@ -361,15 +373,33 @@ impl Stream {
         self.acked = self.acked.max(pos);
     }
 
+    /// Whether an acknowledgment far ahead goes on from one that was as far: one alone may be of another connection, or forged.
+    fn is_confirmed(&self, seq: u32) -> bool {
+        let since = self.doubted.map(|doubted| seq.wrapping_sub(doubted));
+        since.is_some_and(|since| u64::from(since) <= MAX_BELIEVED)
+    }
+
+    /// Bytes behind a FIN: it was forged, or not believed by the other end.
+    fn goes_on_to(&mut self, pos: u64) {
+        self.end = self.end.filter(|end| pos <= *end);
+    }
+
     /// A FIN after the byte at this sequence number.
     pub fn finish_at(&mut self, seq: u32) {
-        if !self.is_known() {
+        self.expect(seq);
+        if self.provisional && self.next == self.start && self.ahead(seq) == -1 {
+            // What was acknowledged first was this FIN.
             self.begin(seq);
         }
         self.provisional = false;
         let ahead = self.ahead(seq);
         if self.end.is_none() && (0..=MAX_WINDOW as i64).contains(&ahead) {
-            self.end = Some(self.unwrap(seq));
+            let end = self.unwrap(seq);
+            self.end = Some(end);
+            if self.acked == end + 1 {
+                // The FIN's own number, acknowledged before it was seen.
+                self.acked = end;
+            }
         }
     }
 

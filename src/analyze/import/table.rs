@@ -4,14 +4,20 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::connection::{Belongs, Connection};
+use super::copies::{Recent, Seen};
 use super::packet::Segment;
 use super::summary::ImportSummary;
-use crate::format::record::{Endpoint, Record};
+use crate::format::record::{About, Endpoint, Record};
 
 /// Connections that are followed at once, ended ones included as long as stragglers may come.
 pub const MAX_CONNECTIONS: usize = 1 << 18;
 /// Memory that all connections together may hold back for reordering.
 pub const MAX_HELD: usize = 64 << 20;
+
+/// After a RST it is watched for so long whether the connection goes on, ns by packet times.
+const RESET_NS: u64 = 1_000_000_000;
+/// Pairs of addresses that one connection may have, through translations.
+const MAX_ALIASES: usize = 16;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -24,16 +30,15 @@ struct Key {
 }
 
 impl Key {
-    fn new(a: &Endpoint, b: &Endpoint) -> Self {
-        let (low, high) = if (a.ip, a.port) <= (b.ip, b.port) {
-            (a, b)
-        } else {
-            (b, a)
-        };
-        Key {
+    /// The key, and whether the first endpoint is the smaller.
+    fn new(a: &Endpoint, b: &Endpoint) -> (Self, bool) {
+        let first_is_low = (a.ip, a.port) <= (b.ip, b.port);
+        let (low, high) = if first_is_low { (a, b) } else { (b, a) };
+        let key = Key {
             ips: [u128::from_ne_bytes(low.ip), u128::from_ne_bytes(high.ip)],
             ports: u32::from(low.port) << 16 | u32::from(high.port),
-        }
+        };
+        (key, first_is_low)
     }
 
     /// The upper half of socket ids: the same for both directions, and for every import of the same connection.
@@ -51,10 +56,29 @@ impl Key {
     }
 }
 
+/// Where the connection of two endpoints is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    slot: u32,
+    /// The smaller endpoint is `local`.
+    low_is_local: bool,
+}
+
+impl Place {
+    /// Which end of the connection sent a segment, by whether the smaller endpoint did.
+    fn side(self, low_sent: bool) -> usize {
+        usize::from(low_sent != self.low_is_local)
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     key: Key,
+    /// Other addresses of the same connection: before or behind a translation.
+    aliases: Vec<Key>,
     connection: Connection,
+    /// Waits for its RST to be certain.
+    in_resets: bool,
     /// Neighbours in the order of last use.
     older: u32,
     newer: u32,
@@ -66,7 +90,10 @@ struct Slot {
 #[derive(Debug)]
 pub struct Table {
     slots: Vec<Slot>,
-    by_key: HashMap<Key, u32, foldhash::fast::RandomState>,
+    by_key: HashMap<Key, Place, foldhash::fast::RandomState>,
+    recent: Recent,
+    /// Connections with a RST, by its time: slot and number.
+    resets: VecDeque<(u64, u32, u32)>,
     oldest: u32,
     newest: u32,
     /// Connections that hold data back, the longest first, by slot and id.
@@ -88,6 +115,8 @@ impl Table {
         Table {
             slots: Vec::new(),
             by_key: HashMap::default(),
+            recent: Recent::default(),
+            resets: VecDeque::new(),
             oldest: NONE,
             newest: NONE,
             holders: VecDeque::new(),
@@ -100,29 +129,198 @@ impl Table {
     /// How many connections are held.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.slots.len()
     }
 
     /// Takes in one segment.
     pub fn segment(&mut self, segment: &Segment<'_>, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
-        let key = Key::new(&segment.from, &segment.to);
-        let slot = match self.by_key.get(&key).copied() {
-            Some(slot) => {
-                self.touch(slot);
-                let connection = &mut self.slots[slot as usize].connection;
-                if connection.belongs(segment) == Belongs::Successor {
-                    connection.give_up(summary, out);
-                    let id = self.number(&key, summary);
-                    self.slots[slot as usize].connection = Connection::new(id, segment);
-                }
-                slot
-            }
+        self.end_resets(segment.time, summary, out);
+        let (key, low_sent) = Key::new(&segment.from, &segment.to);
+        let opens = segment.syn && segment.ack.is_none();
+        let print = self.recent.print(segment);
+        let seen = self.recent.find(print, segment);
+        self.forget_translations(&key, opens, seen, segment, summary, out);
+        let place = match self.by_key.get(&key).copied() {
+            Some(place) => place,
             // A RST to nothing tells nothing.
-            None if segment.rst => return,
-            None => self.insert(key, segment, summary, out),
+            None if segment.rst => return summary.remark(About::IgnoredReset),
+            None => match seen.and_then(|seen| self.translated(seen, key, low_sent, segment)) {
+                Some(place) => place,
+                None => self.insert(key, segment, summary, out),
+            },
         };
-        self.slots[slot as usize].connection.segment(segment, summary, out);
-        self.account(slot, summary, out);
+        self.touch(place.slot);
+        let side = place.side(low_sent);
+        let connection = &mut self.slots[place.slot as usize].connection;
+        let is_copy = |seen: Seen| (seen.slot, seen.number, seen.side) == (place.slot, connection.number(), side);
+        // Resets that answer one segment after the other look alike.
+        if !segment.rst && seen.is_some_and(is_copy) {
+            return summary.remark(About::Copy);
+        }
+        let side = match connection.belongs(side, segment) {
+            Belongs::Yes => {
+                connection.segment(side, segment, summary, out);
+                side
+            }
+            Belongs::Perhaps => {
+                connection.keep_opening(side, segment);
+                side
+            }
+            Belongs::Successor => self.succeed(place, side, segment, summary, out),
+        };
+        let slot = &mut self.slots[place.slot as usize];
+        let number = slot.connection.number();
+        if slot.connection.reset_time().is_some() && !slot.in_resets {
+            slot.in_resets = true;
+            self.resets.push_back((segment.time, place.slot, number));
+        }
+        self.recent.put(print, segment, place.slot, number, side);
+        self.account(place.slot, summary, out);
+    }
+
+    /// A translation may change: with a SYN (`opens`) that is no copy, and where a packet is the copy of one of another
+    /// connection.
+    fn forget_translations(
+        &mut self,
+        key: &Key,
+        opens: bool,
+        seen: Option<Seen>,
+        segment: &Segment<'_>,
+        summary: &mut ImportSummary,
+        out: &mut impl FnMut(&Record<'_>),
+    ) {
+        let Some(place) = self.by_key.get(key).copied() else {
+            return;
+        };
+        let is_of_another = seen.is_some_and(|seen| seen.slot != place.slot && self.is_translated(seen, segment));
+        let is_new = opens && seen.is_none();
+        if !is_of_another && !is_new {
+            return;
+        }
+        let slot = &mut self.slots[place.slot as usize];
+        if slot.key != *key {
+            slot.aliases.retain(|alias| alias != key);
+            self.by_key.remove(key);
+        } else if is_of_another {
+            slot.connection.discard(summary, out);
+            self.by_key.remove(key);
+        } else {
+            for alias in std::mem::take(&mut slot.aliases) {
+                self.forget_key(&alias, place.slot);
+            }
+        }
+    }
+
+    /// These addresses are no longer those of this connection, if they were.
+    fn forget_key(&mut self, key: &Key, slot: u32) {
+        if self.by_key.get(key).is_some_and(|place| place.slot == slot) {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// Whether a packet that was seen elsewhere between other addresses is this one.
+    fn is_translated(&self, seen: Seen, segment: &Segment<'_>) -> bool {
+        let Some(slot) = self.slots.get(seen.slot as usize) else {
+            return false;
+        };
+        let ends = slot.connection.ends();
+        let (from, to) = (ends[seen.side], ends[1 - seen.side]);
+        // Ports alone are not translated.
+        let is_other = from.ip != segment.from.ip || to.ip != segment.to.ip;
+        let is_this = slot.connection.number() == seen.number && seen.may_be_translated(segment);
+        is_other && is_this && slot.aliases.len() < MAX_ALIASES
+    }
+
+    /// A packet between other addresses was seen elsewhere: these addresses are others of the same connection.
+    fn translated(&mut self, seen: Seen, key: Key, low_sent: bool, segment: &Segment<'_>) -> Option<Place> {
+        if !self.is_translated(seen, segment) {
+            return None;
+        }
+        let slot = &mut self.slots[seen.slot as usize];
+        if segment.syn && segment.ack.is_none() {
+            let number = u64::from(seen.number);
+            slot.connection.is_answered_by(segment, |[local, remote]| {
+                u64::from(Key::new(&local, &remote).0.hash()) << 32 | number
+            });
+        }
+        slot.aliases.push(key);
+        let place = Place {
+            slot: seen.slot,
+            low_is_local: low_sent == (seen.side == 0),
+        };
+        self.by_key.insert(key, place);
+        Some(place)
+    }
+
+    /// The ports are in use again, or the connection was joined again after its end. Returns which end of the new one sent
+    /// the segment.
+    fn succeed(
+        &mut self,
+        place: Place,
+        side: usize,
+        segment: &Segment<'_>,
+        summary: &mut ImportSummary,
+        out: &mut impl FnMut(&Record<'_>),
+    ) -> usize {
+        let slot = place.slot as usize;
+        let old = &mut self.slots[slot].connection;
+        let ends = old.ends();
+        let opening = old.take_opening(side, segment);
+        old.give_up(summary, out);
+        let opening = opening.as_ref().map(|(opener, kept)| (*opener, kept.segment()));
+        // A SYN has its own addresses; otherwise they are what they were.
+        let (first_side, first) = opening.unwrap_or_else(|| {
+            let known = Segment {
+                from: ends[side],
+                to: ends[1 - side],
+                ..*segment
+            };
+            (side, if segment.syn { *segment } else { known })
+        });
+        let id = self.number([first.from, first.to], summary);
+        let connection = Connection::new(id, &first);
+        // Whether what was `remote` is `local` now.
+        let turned = (connection.ends()[0] == first.from) != (first_side == 0);
+        let place = &mut self.slots[slot];
+        if turned {
+            for key in place.aliases.iter().chain([&place.key]) {
+                if let Some(place) = self.by_key.get_mut(key) {
+                    place.low_is_local = !place.low_is_local;
+                }
+            }
+        }
+        place.connection = connection;
+        place.in_resets = false;
+        let side_now = |side: usize| if turned { 1 - side } else { side };
+        if opening.is_some() {
+            place.connection.segment(side_now(first_side), &first, summary, out);
+        }
+        place.connection.segment(side_now(side), segment, summary, out);
+        side_now(side)
+    }
+
+    /// Resets that nothing has disproved are certain now.
+    fn end_resets(&mut self, now: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        while let Some((time, slot, number)) = self.resets.front().copied()
+            && (now.saturating_sub(time) > RESET_NS || self.resets.len() > MAX_CONNECTIONS)
+        {
+            self.resets.pop_front();
+            let place = &mut self.slots[slot as usize];
+            if place.connection.number() != number {
+                continue;
+            }
+            match place.connection.reset_time() {
+                // That one was ignored, and another came.
+                Some(newer) if newer > time && now.saturating_sub(newer) <= RESET_NS => {
+                    self.resets.push_back((newer, slot, number));
+                }
+                _ => {
+                    place.in_resets = false;
+                    place.connection.end_reset(summary, out);
+                    self.account(slot, summary, out);
+                }
+            }
+        }
     }
 
     /// The capture is over: everything that is held back goes out, in the order of the connections' ids.
@@ -134,11 +332,12 @@ impl Table {
         }
     }
 
-    fn number(&mut self, key: &Key, summary: &mut ImportSummary) -> u64 {
+    /// The id of a new connection between these.
+    fn number(&mut self, [a, b]: [Endpoint; 2], summary: &mut ImportSummary) -> u64 {
         let number = self.next_number;
-        self.next_number = self.next_number.wrapping_add(1);
+        self.next_number = self.next_number.checked_add(1).unwrap_or(1);
         summary.connections += 1;
-        u64::from(key.hash()) << 32 | u64::from(number)
+        u64::from(Key::new(&a, &b).0.hash()) << 32 | u64::from(number)
     }
 
     fn insert(
@@ -147,35 +346,41 @@ impl Table {
         segment: &Segment<'_>,
         summary: &mut ImportSummary,
         out: &mut impl FnMut(&Record<'_>),
-    ) -> u32 {
-        let id = self.number(&key, summary);
+    ) -> Place {
+        let id = self.number([segment.from, segment.to], summary);
         let connection = Connection::new(id, segment);
-        if self.slots.len() < self.limit {
+        let [local, remote] = connection.ends();
+        let (_, low_is_local) = Key::new(&local, &remote);
+        let slot = if self.slots.len() < self.limit {
             let slot = self.slots.len() as u32;
             self.slots.push(Slot {
                 key,
+                aliases: Vec::new(),
                 connection,
+                in_resets: false,
                 older: NONE,
                 newer: NONE,
                 held: 0,
             });
             self.append(slot);
-            self.by_key.insert(key, slot);
-            return slot;
-        }
-        let slot = self.oldest;
-        self.touch(slot);
-        let place = &mut self.slots[slot as usize];
-        if !place.connection.is_closed() {
+            slot
+        } else {
+            let slot = self.oldest;
+            let place = &mut self.slots[slot as usize];
             // One that never got an answer is no loss.
-            summary.evicted += u64::from(place.connection.is_established());
+            summary.evicted += u64::from(place.connection.is_open() && place.connection.is_established());
             place.connection.give_up(summary, out);
-        }
-        self.by_key.remove(&place.key);
-        place.connection = connection;
-        place.key = key;
-        self.by_key.insert(key, slot);
-        slot
+            place.connection = connection;
+            place.in_resets = false;
+            let before = std::mem::replace(&mut place.key, key);
+            for key in std::mem::take(&mut place.aliases).iter().chain([&before]) {
+                self.forget_key(key, slot);
+            }
+            slot
+        };
+        let place = Place { slot, low_is_local };
+        self.by_key.insert(key, place);
+        place
     }
 
     /// Makes it the most recently used.
@@ -228,8 +433,7 @@ impl Table {
             };
             let place = &mut self.slots[slot as usize];
             if place.connection.id() == id && place.held > 0 {
-                let time = place.connection.last_time();
-                place.connection.flush(time, summary, out);
+                place.connection.release(summary, out);
                 self.held -= place.held;
                 place.held = 0;
             }

@@ -652,7 +652,11 @@ impl Sink for Aggregate {
     }
 
     fn loss(&mut self, row: &LossRow<'_>) {
-        let stats = self.losses.get(row.reason.name());
+        self.key.clear();
+        for part in [row.reason.name(), "\0", row.detail] {
+            self.key.push_str(part);
+        }
+        let stats = self.losses.get(&self.key);
         stats.merge(LossStats {
             intervals: 1,
             events: row.events,

@@ -96,6 +96,7 @@ fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
     );
     let mut lines = vec![first, second];
     lines.extend(capture.damage.iter().map(|damage| format!("damaged: {}", safe(damage))));
+    lines.extend(capture.remarks.iter().map(|remark| safe(remark)));
     lines
 }
 

@@ -96,12 +96,15 @@ pub fn services(aggregate: &Aggregate) -> Columns {
     }))
 }
 
+/// Whether a column says anything.
+fn is_told(columns: &Columns, n: usize) -> bool {
+    let column = &columns.columns[n];
+    (0..column.len()).any(|row| column.get(row) != Value::Null)
+}
+
 /// The columns of a table that people see first; who answered is one of them where that is known of anything.
 fn brief<T: Table>(columns: &Columns) -> Vec<usize> {
-    let is_told = |n: usize| {
-        let column = &columns.columns[n];
-        column.spec.name == "service" && (0..column.len()).any(|row| column.get(row) != Value::Null)
-    };
+    let is_told = |n: usize| columns.columns[n].spec.name == "service" && is_told(columns, n);
     let defs = T::defs().iter().enumerate();
     defs.filter(|(n, def)| def.brief || is_told(*n))
         .map(|(n, _)| n)
@@ -248,14 +251,17 @@ fn silent(aggregate: &Aggregate) -> Columns {
 fn losses(aggregate: &Aggregate) -> Columns {
     let mut columns = Columns::new([
         spec("reason", Text),
+        spec("detail", Text),
         spec("events", Count),
         spec("bytes", Bytes),
         spec("first", Time),
         spec("last", Time),
     ]);
-    for (reason, stats) in aggregate.losses.ranked(|stats| stats.events) {
+    for (key, stats) in aggregate.losses.ranked(|stats| stats.events) {
+        let [reason, detail] = fields(key);
         columns.push_row(&[
             Value::text(reason),
+            Value::text(detail),
             Value::Int(stats.events),
             Value::Int(stats.bytes),
             Value::Int(stats.first),
@@ -269,8 +275,10 @@ fn losses(aggregate: &Aggregate) -> Columns {
 pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
     let mut services = section("services", "Services", "--table services", services(aggregate));
     services.brief = brief::<Services>(&services.columns);
+    let mut losses = section("losses", "Losses", "--table losses", losses(aggregate));
+    losses.brief.retain(|n| is_told(&losses.columns, *n));
     let mut sections = vec![
-        section("losses", "Losses", "--table losses", losses(aggregate)),
+        losses,
         section("processes", "Processes", "--table processes", processes(aggregate)),
         services,
         section("talkers", "Top talkers", "--table connections", talkers(aggregate)),

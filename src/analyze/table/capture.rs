@@ -42,6 +42,11 @@ impl Table for Capture {
                 s.text.push_str(&r.damage.join("; "));
                 Value::text(&s.text)
             }),
+            column("remarks", Text, "packets of a packet capture that were left out, and why; clocks that were corrected", |r, s| {
+                s.text.clear();
+                s.text.push_str(&r.remarks.join("; "));
+                Value::text(&s.text)
+            }),
         ];
         DEFS
     }

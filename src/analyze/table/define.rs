@@ -1,7 +1,5 @@
 //! How a table is defined: a list of columns, each with the function that takes its value out of a row.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use super::column::{FastMap, Kind, Spec, Value};
 use super::derive::{Fingerprints, Templates};
 use crate::format::record::Endpoint;
@@ -85,7 +83,5 @@ impl Scratch {
 }
 
 fn ip_text(endpoint: &Endpoint) -> Box<str> {
-    let v6 = Ipv6Addr::from(endpoint.ip);
-    let ip = v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4);
-    ip.to_string().into()
+    endpoint.ip().to_string().into()
 }

@@ -32,7 +32,7 @@ fn a_newer_file_that_cannot_be_read_is_refused_in_words() {
 #[test]
 fn unknown_kinds_are_stepped_over_and_counted() {
     let mut raw = Vec::new();
-    for kind in [0, 13, 200, 255] {
+    for kind in [0, 14, 200, 255] {
         raw.extend_from_slice(&[kind, 3, 0, 0, 1, 2, 3]);
     }
     raw.extend_from_slice(&[12, 24, 0, 0]);

@@ -169,6 +169,13 @@ fn every_kind(m: &Material) -> Vec<Record<'_>> {
             monotonic: n(1),
             realtime: n(2),
         }),
+        Record::Remark(Remark {
+            time: n(0),
+            since: n(1),
+            about: About::from(m.byte),
+            number: w(2),
+            events: n(3),
+        }),
     ]
 }
 
@@ -222,7 +229,7 @@ fn a_block_header_tells_what_is_in_the_block() {
     assert_eq!((block.data_bytes(), block.payload_bytes()), (5_018, 35));
     assert_eq!(
         Kind::ALL.map(|kind| block.count(kind)),
-        [0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 1, 1]
+        [0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 1, 1, 0]
     );
     assert_eq!(block.counts().unknown(), 0);
     assert_eq!(reader.losses().map(<[_]>::len), Some(1));

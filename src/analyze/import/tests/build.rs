@@ -1,7 +1,8 @@
 //! A small builder of packets and capture files, and a reader of what an import made of them.
 
 use crate::analyze::import::{Import, ImportSummary};
-use crate::format::record::{Close, Connect, Cut, Direction, Endpoint, Loss, Record, Socket};
+use crate::analyze::remarks::Subject;
+use crate::format::record::{About, Close, Connect, Cut, Direction, Endpoint, Loss, Record, Socket};
 
 pub const ETHERNET: u16 = 1;
 pub const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 1], 40_000);
@@ -282,6 +283,12 @@ impl Talk {
         self
     }
 
+    /// Time passes.
+    pub fn wait(&mut self, ns: u64) -> &mut Self {
+        self.time += ns;
+        self
+    }
+
     pub fn rst(&mut self, side: usize) -> &mut Self {
         self.packet(side, self.seq[side], 0, "R", b"")
     }
@@ -315,6 +322,8 @@ pub struct Run {
     pub closes: Vec<Close>,
     pub data: Vec<Said>,
     pub losses: Vec<Loss>,
+    /// What the records say of packets that were left out.
+    pub told: Vec<(Subject, u64)>,
     pub summary: ImportSummary,
 }
 
@@ -335,6 +344,8 @@ impl Run {
             Record::Connect(r) => run.connects.push(*r),
             Record::Close(r) => run.closes.push(*r),
             Record::Loss(r) => run.losses.push(*r),
+            Record::Remark(r) if r.about == About::Frames => {}
+            Record::Remark(r) => run.told.push((Subject::new(r.about, r.number), r.events)),
             Record::Data(r) => {
                 assert!(run.sockets.iter().any(|s| s.id == r.id), "data before its socket");
                 assert!(run.closes.iter().all(|c| c.id != r.id), "data after close");
@@ -357,6 +368,12 @@ impl Run {
         })?;
         run.summary = summary;
         Ok(run)
+    }
+
+    /// What was left out, and what else there is to know.
+    pub fn remarks(&self) -> Vec<(Subject, u64)> {
+        let remarks = self.summary.remarks.iter();
+        remarks.filter(|(subject, _)| subject.about != About::Frames).collect()
     }
 
     /// Captured bytes of one direction of all connections; holes are written as `[n]`, and `!` follows urgent data.

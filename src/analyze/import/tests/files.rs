@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::build::*;
-use crate::analyze::import::{Error, Fault, import, is_packet_capture};
+use crate::analyze::import::{Error, import, is_packet_capture};
 use crate::format::Class;
-use crate::format::record::LossReason;
+use crate::format::record::{About, LossReason};
 
 fn conversation() -> Talk {
     let mut talk = Talk::opened();
@@ -138,7 +138,7 @@ fn each_interface_has_its_own_time_unit_offset_and_link_type() {
     assert_eq!(run.summary.first_time, 5_000_000_000);
     assert_eq!(run.summary.last_time, START + 750_000_000);
     assert_eq!(run.data[1].time, START + 750_000_000);
-    assert_eq!(run.summary.not_understood(), 0);
+    assert_eq!(run.summary.remarks.not_understood(), 0);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_new_section_forgets_interfaces_and_may_turn_the_byte_order() {
         file.packet(0, frame.time / 1000, &frame.bytes, &[]);
     }
     let run = Run::of(&file.bytes);
-    assert_eq!(run.summary.faults().collect::<Vec<_>>(), [(Fault::Interface, 1)]);
+    assert_eq!(run.remarks(), [(About::Interface.into(), 1)]);
     assert_eq!(run.client(), talk.run().client());
     assert_eq!(run.connects.len(), 1);
 }
@@ -213,7 +213,7 @@ fn simple_and_old_packet_blocks_are_read_and_other_blocks_passed_over() {
     let run = Run::of(&file.bytes);
     assert_eq!(run.summary.packets, 3);
     assert_eq!(run.summary.dropped, 4);
-    assert_eq!(run.summary.not_understood(), 0);
+    assert_eq!(run.summary.remarks.not_understood(), 0);
     // The simple packet has no time of its own.
     assert_eq!(run.connects[0].connect_ns, frame.time - START);
 }
@@ -237,13 +237,9 @@ fn a_file_cut_anywhere_gives_what_was_before_the_cut() {
             assert!(whole.client().starts_with(&run.client()));
             // Only a cut between records cannot be seen.
             if run.summary.damage.is_none() {
-                assert_eq!(run.summary.faults().count(), 0);
+                assert_eq!(run.remarks().len(), 0);
             } else {
-                assert_eq!(
-                    run.summary.faults().collect::<Vec<_>>(),
-                    [(Fault::FileDamage, 1)],
-                    "cut at {end}"
-                );
+                assert_eq!(run.remarks(), [(About::FileDamage.into(), 1)], "cut at {end}");
                 assert!(run.losses.iter().any(|loss| loss.reason == LossReason::NotUnderstood));
             }
         }
@@ -274,7 +270,7 @@ fn a_block_that_contradicts_itself_costs_only_itself() {
         file.packet(0, frame.time / 1000, &frame.bytes, &[]);
     }
     let run = Run::of(&file.bytes);
-    assert_eq!(run.summary.faults().collect::<Vec<_>>(), [(Fault::Block, 2)]);
+    assert_eq!(run.remarks(), [(About::Block.into(), 2)]);
     assert_eq!(run.client(), talk.run().client());
 }
 

@@ -2,6 +2,9 @@
 
 mod build;
 mod connections;
+mod copies;
 mod files;
 mod packets;
 mod properties;
+mod robust;
+mod tunnels;

@@ -6,6 +6,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::build::*;
+use super::copies::{assert_same, on, run as run_of};
+use crate::format::record::About;
 
 /// A stream of bytes that tells its own positions, cut into segments.
 fn bytes(len: usize) -> Vec<u8> {
@@ -61,8 +63,141 @@ fn positions(run: &Run, isn: u32, total: usize) -> BTreeSet<usize> {
     seen
 }
 
+/// What one end does.
+#[derive(Debug, Clone)]
+enum Turn {
+    Say(usize, usize),
+    Ack(usize),
+    /// Says again what it said last.
+    Repeat(usize),
+    Lose(usize, usize),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    vec(
+        prop_oneof![
+            6 => (0usize..2, 1usize..200).prop_map(|(side, len)| Turn::Say(side, len)),
+            3 => (0usize..2).prop_map(Turn::Ack),
+            1 => (0usize..2).prop_map(Turn::Repeat),
+            1 => (0usize..2, 1usize..200).prop_map(|(side, len)| Turn::Lose(side, len)),
+        ],
+        1..40,
+    )
+}
+
+/// The conversation of these turns, from its opening or in its middle, to its end in one of several ways.
+fn conversation(turns: &[Turn], opened: bool, end: usize) -> Talk {
+    // A single zero may be a keep-alive.
+    let content: Vec<u8> = bytes(10_000).into_iter().map(|byte| byte.max(1)).collect();
+    let mut talk = match opened {
+        true => Talk::opened(),
+        false => Talk::at(1001, 5001).ack(0).clone(),
+    };
+    let mut last: [&[u8]; 2] = [b""; 2];
+    let mut at = 0;
+    for turn in turns {
+        match *turn {
+            Turn::Say(side, len) => {
+                last[side] = &content[at..at + len];
+                at += len;
+                talk.say(side, last[side]);
+            }
+            Turn::Ack(side) => drop(talk.ack(side)),
+            // A single byte again may be a keep-alive.
+            Turn::Repeat(side) if last[side].len() > 1 => {
+                let seq = talk.seq[side].wrapping_sub(last[side].len() as u32);
+                talk.packet(side, seq, talk.seq[1 - side], "A", last[side]);
+            }
+            Turn::Repeat(_) => {}
+            Turn::Lose(side, len) => {
+                last[side] = b"";
+                talk.lose(side, &content[..len]);
+            }
+        }
+    }
+    match end {
+        0 => drop(talk.fin(0).fin(1).ack(0)),
+        1 => drop(talk.rst(0)),
+        _ => {}
+    }
+    talk
+}
+
+/// No packet vanishes: each is a segment, or is reported as what it was.
+fn assert_accounted(run: &Run) {
+    let told: u64 = run.remarks().iter().map(|(_, packets)| packets).sum();
+    assert!(run.summary.segments + told >= run.summary.packets, "{:?}", run.summary);
+    let causes = run.summary.remarks.not_understood();
+    assert_eq!(
+        run.losses.iter().map(|loss| loss.events).sum::<u64>(),
+        causes + run.summary.truncated
+    );
+}
+
+fn packet(frame: &Captured) -> &[u8] {
+    &frame.bytes[14..]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_frame_captured_twice_changes_nothing(
+        turns in turns(), opened in any::<bool>(), end in 0usize..3, again in vec((0usize..60, 0usize..4), 0..30),
+    ) {
+        let talk = conversation(&turns, opened, end);
+        let expected = talk.run();
+        let mut frames: Vec<(usize, Captured)> = talk.frames.iter().cloned().enumerate().map(|(n, f)| (n * 10, f)).collect();
+        for (which, later) in again {
+            let which = which % talk.frames.len();
+            let mut copy = talk.frames[which].clone();
+            copy.time += later as u64 * STEP;
+            frames.push(((which + later) * 10 + 1 + later, copy));
+        }
+        frames.sort_by_key(|(place, _)| *place);
+        let frames: Vec<Captured> = frames.into_iter().map(|(_, frame)| frame).collect();
+        let copies = (frames.len() - talk.frames.len()) as u64;
+        let run = Run::of(&pcap(ETHERNET, &frames, true, false));
+        assert_same(&run, &expected);
+        // Copies of resets are not recognised: the second changes nothing either.
+        let resets = u64::from(end == 1) * copies;
+        let found = run.summary.remarks.count(About::Copy);
+        prop_assert!((copies - resets..=copies).contains(&found), "{} of {}", found, copies);
+    }
+
+    #[test]
+    fn copies_through_other_interfaces_change_nothing(
+        turns in turns(), opened in any::<bool>(), end in 0usize..3,
+        delays in vec(vec(0u64..20_000_000, 0..3), 60),
+    ) {
+        let talk = conversation(&turns, opened, end);
+        let expected = run_of(talk.frames.iter().map(|frame| on(1, frame.time, packet(frame))).collect());
+        let frames = talk.frames.iter().zip(&delays).flat_map(|(frame, delays)| {
+            let copies = delays.iter().enumerate();
+            let copies = copies.map(|(n, delay)| on(2 + n as u8, frame.time + delay, packet(frame)));
+            std::iter::once(on(1, frame.time, packet(frame))).chain(copies)
+        });
+        assert_same(&run_of(frames.collect()), &expected);
+    }
+
+    /// Frames that overtake each other by a few places are put in order again.
+    #[test]
+    fn frames_out_of_order_say_the_same(
+        turns in turns(), opened in any::<bool>(), places in vec(0usize..3, 60),
+    ) {
+        let turns: Vec<Turn> = turns.into_iter().filter(|turn| !matches!(turn, Turn::Lose(..))).collect();
+        let talk = conversation(&turns, opened, 0);
+        let expected = talk.run();
+        let mut frames: Vec<(usize, Captured)> = talk.frames.iter().cloned().enumerate().collect();
+        frames.sort_by_key(|(n, _)| n + places[n % places.len()]);
+        let frames: Vec<Captured> = frames.into_iter().map(|(_, frame)| frame).collect();
+        let run = Run::of(&pcap(ETHERNET, &frames, true, false));
+        prop_assert_eq!(run.sockets.len(), 1);
+        prop_assert_eq!((run.client(), run.server()), (expected.client(), expected.server()));
+        prop_assert_eq!(run.summary.gap_bytes, 0);
+        let sizes = |run: &Run| (run.closes[0].bytes_sent, run.closes[0].bytes_received, run.closes[0].retransmits);
+        prop_assert_eq!(sizes(&run), sizes(&expected));
+    }
 
     #[test]
     fn any_order_with_repeats_and_overlaps_gives_the_stream(
@@ -103,6 +238,27 @@ proptest! {
         let frames: Vec<Captured> = frames.into_iter().map(|f| Captured::new(START, f)).collect();
         let run = Run::of(&pcap(link, &frames, false, false));
         prop_assert_eq!(run.summary.packets, frames.len() as u64);
+        assert_accounted(&run);
+    }
+
+    /// Real frames of many kinds, cut anywhere and with bytes changed.
+    #[test]
+    fn any_frame_is_read_or_reported(
+        which in any::<prop::sample::Index>(), keep in any::<prop::sample::Index>(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), original in 0u32..200,
+    ) {
+        let mut all = super::tunnels::samples();
+        all.extend(super::packets::samples());
+        let (link, mut bytes) = all.swap_remove(which.index(all.len()));
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let len = keep.index(bytes.len() + 1);
+        let mut frame = Captured::new(START, bytes).cut(len);
+        frame.original = frame.original.max(original);
+        let run = Run::of(&pcap(link, &[frame], false, false));
+        assert_accounted(&run);
     }
 
     #[test]

@@ -1,0 +1,91 @@
+//! Copies: one packet captured more than once, on several interfaces, inside and outside of a tunnel, before and after a
+//! translation of addresses, or by a switch that mirrors both ways.
+//!
+//! A copy has the sequence numbers, flags and window of the packet, and in most cases the identification of its IPv4 packet or
+//! the timestamps of TCP. A retransmission differs in these.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+
+use super::packet::Segment;
+use super::part::Tap;
+
+/// A copy comes within this time: less than what a retransmission waits for (RFC 6298; Linux waits 200 ms).
+pub const COPY_NS: u64 = 100_000_000;
+/// The same where neither an identification nor another interface distinguishes a copy from a retransmission.
+const SAME_TAP_NS: u64 = 1_000_000;
+/// Recent packets are kept in sets of a few. A newer one replaces the oldest of its set.
+const SETS: usize = 1 << 13;
+const IN_SET: usize = 4;
+
+/// A packet that was seen, and its connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    print: u64,
+    time: u64,
+    tap: Tap,
+    /// Place of the connection, and its number.
+    pub slot: u32,
+    pub number: u32,
+    /// Which end sent it.
+    pub side: usize,
+}
+
+/// The packets of a short time.
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// Empty before the first packet: many files may be open.
+    sets: Vec<[Seen; IN_SET]>,
+    hasher: RandomState,
+}
+
+impl Recent {
+    /// What is the same in all copies: it does not depend on addresses and link.
+    pub fn print(&self, segment: &Segment<'_>) -> u64 {
+        let flags = [segment.syn, segment.fin, segment.rst];
+        // The identification is enough; options may have been cut off in one copy and not in the other.
+        let stamps = segment.stamps.filter(|_| segment.ip_id == 0);
+        self.hasher.hash_one((
+            (segment.seq, segment.ack, segment.len, flags),
+            (segment.window, segment.ip_id, stamps),
+        ))
+    }
+
+    /// Remembers a packet.
+    pub fn put(&mut self, print: u64, segment: &Segment<'_>, slot: u32, number: u32, side: usize) {
+        if self.sets.is_empty() {
+            self.sets.resize(SETS, Default::default());
+        }
+        let set = &mut self.sets[print as usize % SETS];
+        set.rotate_right(1);
+        set[0] = Seen {
+            print,
+            time: segment.time,
+            tap: segment.tap,
+            slot,
+            number,
+            side,
+        };
+    }
+
+    /// The packet that this one may be a copy of.
+    pub fn find(&self, print: u64, segment: &Segment<'_>) -> Option<Seen> {
+        let set = self.sets.get(print as usize % SETS)?;
+        let seen = set.iter().find(|seen| seen.number != 0 && seen.print == print)?;
+        let within = match segment.ip_id == 0 && seen.tap == segment.tap {
+            true => SAME_TAP_NS,
+            false => COPY_NS,
+        };
+        (segment.time.abs_diff(seen.time) <= within).then_some(*seen)
+    }
+}
+
+impl Seen {
+    /// Whether a packet between other addresses is this one, translated: seen elsewhere, and beyond doubt the same. Sequence
+    /// numbers alone are not enough for a SYN, nor where traffic was made by a program.
+    pub fn may_be_translated(&self, segment: &Segment<'_>) -> bool {
+        let is_certain = segment.ip_id != 0 || segment.stamps.is_some();
+        is_certain && !segment.rst && self.tap != segment.tap
+    }
+}

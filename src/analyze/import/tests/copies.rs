@@ -1,0 +1,303 @@
+//! Copies of packets: on several interfaces, in a tunnel and outside, before and after a translation of addresses.
+
+use super::build::*;
+use crate::format::record::About;
+
+/// Linux cooked capture, version 2.
+const COOKED: u16 = 276;
+const US: u64 = 1000;
+const SERVICE: ([u8; 4], u16) = ([10, 96, 0, 1], 8080);
+const NODE: ([u8; 4], u16) = ([192, 168, 0, 5], 61_000);
+
+/// The packet as `tcpdump -i any` has it from an interface.
+pub fn on(interface: u8, time: u64, packet: &[u8]) -> Captured {
+    let head = [8, 0, 0, 0, 0, 0, 0, interface, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0];
+    Captured::new(time, [&head, packet].concat())
+}
+
+/// An IP packet with another address and port in place of one of its ends.
+pub fn translated(packet: &[u8], old: ([u8; 4], u16), new: ([u8; 4], u16)) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    for (address, port) in [(12, 20), (16, 22)] {
+        if packet[address..address + 4] == old.0 && packet[port..port + 2] == old.1.to_be_bytes() {
+            packet[address..address + 4].copy_from_slice(&new.0);
+            packet[port..port + 2].copy_from_slice(&new.1.to_be_bytes());
+        }
+    }
+    packet
+}
+
+/// Two requests and their responses.
+fn conversation() -> Talk {
+    let mut talk = Talk::opened();
+    talk.say(0, b"one?")
+        .say(1, b"one!")
+        .ack(0)
+        .say(0, b"two?")
+        .say(1, b"two!");
+    talk.fin(0).fin(1).ack(0);
+    talk
+}
+
+fn packet(frame: &Captured) -> &[u8] {
+    &frame.bytes[14..]
+}
+
+/// What is imported from these frames, in the order of their times.
+pub fn run(mut frames: Vec<Captured>) -> Run {
+    frames.sort_by_key(|frame| frame.time);
+    Run::of(&pcap(COOKED, &frames, true, false))
+}
+
+/// The same rows, whatever was counted on the way.
+pub fn assert_same(run: &Run, expected: &Run) {
+    assert_eq!(run.sockets, expected.sockets);
+    assert_eq!(run.connects, expected.connects);
+    assert_eq!(run.data, expected.data);
+    assert_eq!(run.closes, expected.closes);
+    assert_eq!(run.summary.retransmits, expected.summary.retransmits);
+    assert_eq!(run.summary.gap_bytes, expected.summary.gap_bytes);
+}
+
+#[test]
+fn packets_on_several_interfaces_count_once() {
+    let talk = conversation();
+    let alone = run(talk.frames.iter().map(|f| on(1, f.time, packet(f))).collect());
+    for interfaces in 2..5_u8 {
+        // A copy comes at once, among other packets, or after all of them.
+        for delay in [0, US, 1500 * US, 20_000 * US] {
+            let several = talk.frames.iter().flat_map(|frame| {
+                (1..=interfaces).map(move |n| on(n, frame.time + u64::from(n - 1) * delay, packet(frame)))
+            });
+            let run = run(several.collect());
+            assert_same(&run, &alone);
+            let copies = talk.frames.len() as u64 * u64::from(interfaces - 1);
+            assert_eq!(run.remarks(), [(About::Copy.into(), copies)]);
+            assert!(run.summary.is_whole());
+        }
+    }
+}
+
+/// What both sides of a translation see. `inside` is seen first on the way to the server, and last on the way back.
+fn through(talk: &Talk, inside: [([u8; 4], u16); 2], outside: [([u8; 4], u16); 2]) -> Vec<Captured> {
+    let seen = |frame: &Captured, ends: [([u8; 4], u16); 2]| {
+        let client = translated(packet(frame), CLIENT, ends[0]);
+        translated(&client, SERVER, ends[1])
+    };
+    let both = talk.frames.iter().flat_map(|frame| {
+        let from_client = packet(frame)[12..16] == CLIENT.0;
+        let order = if from_client { [1, 2] } else { [2, 1] };
+        order.into_iter().enumerate().map(move |(n, interface)| {
+            let ends = if interface == 1 { inside } else { outside };
+            on(interface, frame.time + n as u64 * 30 * US, &seen(frame, ends))
+        })
+    });
+    both.collect()
+}
+
+#[test]
+fn a_connection_through_a_translation_counts_once_and_names_who_answers() {
+    let talk = conversation();
+    let without_ids = {
+        let mut talk = talk.clone();
+        for frame in &mut talk.frames {
+            frame.bytes[14 + 4..14 + 6].fill(0);
+        }
+        talk
+    };
+    for talk in [talk, without_ids] {
+        for (inside, outside) in [
+            ([CLIENT, SERVICE], [CLIENT, SERVER]),
+            ([CLIENT, SERVICE], [NODE, SERVER]),
+            ([CLIENT, SERVER], [NODE, SERVER]),
+        ] {
+            let run = run(through(&talk, inside, outside));
+            assert_eq!(run.sockets.len(), 1, "{inside:?} {outside:?}");
+            let socket = run.sockets[0];
+            assert_eq!(
+                (socket.local, socket.remote),
+                (endpoint(inside[0]), endpoint(outside[1]))
+            );
+            assert_eq!((run.client(), run.server()), ("one?two?".into(), "one!two!".into()));
+            assert_eq!((run.connects.len(), run.closes.len()), (1, 1));
+            assert_eq!((run.closes[0].retransmits, run.summary.gaps), (0, 0));
+            assert_eq!(run.remarks(), [(About::Copy.into(), talk.frames.len() as u64)]);
+            // The id is what an import without the translation gives.
+            let mut direct = Talk::opened().frames;
+            for frame in &mut direct {
+                let client = translated(packet(frame), CLIENT, inside[0]);
+                *frame = on(1, frame.time, &translated(&client, SERVER, outside[1]));
+            }
+            assert_eq!(socket.id >> 32, super::copies::run(direct).sockets[0].id >> 32);
+        }
+    }
+}
+
+#[test]
+fn a_connection_through_a_translation_that_is_joined_in_its_middle_counts_once() {
+    let mut talk = conversation();
+    for skipped in 1..6 {
+        talk.frames.remove(0);
+        let frames = through(&talk, [CLIENT, SERVICE], [NODE, SERVER]);
+        for first in [0, 1] {
+            let run = run(frames[first..].to_vec());
+            assert_eq!(run.sockets.len(), 1, "without {skipped} and {first}");
+            let said = format!("{} {}", run.client(), run.server());
+            let whole = match skipped {
+                ..=3 => "one?two? one!two!",
+                4 => "two? one!two!",
+                _ => "two? two!",
+            };
+            assert_eq!(said, whole);
+            assert_eq!(run.closes.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn each_connection_has_its_own_translation() {
+    let other: ([u8; 4], u16) = ([10, 0, 0, 3], 80);
+    let first = conversation();
+    let mut second = Talk::opened_at(900_000_000, 2_000_000_000);
+    second.say(0, b"three?").say(1, b"three!").fin(0).fin(1).ack(0);
+    let apart = first.time - START + 1_000_000_000;
+    let later = |frames: Vec<Captured>| {
+        frames.into_iter().map(move |mut frame| {
+            frame.time += apart;
+            frame
+        })
+    };
+    let mut frames = through(&first, [CLIENT, SERVICE], [CLIENT, SERVER]);
+    frames.extend(later(through(&second, [CLIENT, SERVICE], [CLIENT, other])));
+    let one = run(frames);
+    assert_eq!(
+        one.sockets.iter().map(|s| s.remote).collect::<Vec<_>>(),
+        [SERVER, other].map(endpoint)
+    );
+    // The node's port is used for another client.
+    let guest: ([u8; 4], u16) = ([10, 244, 1, 9], 50_000);
+    let mut frames = through(&first, [CLIENT, SERVICE], [NODE, SERVER]);
+    frames.extend(later(through(&second, [guest, SERVICE], [NODE, SERVER])));
+    let two = run(frames);
+    assert_eq!(
+        two.sockets.iter().map(|s| s.local).collect::<Vec<_>>(),
+        [CLIENT, guest].map(endpoint)
+    );
+    for run in [one, two] {
+        assert_eq!((run.sockets.len(), run.closes.len()), (2, 2));
+        assert_eq!(run.client().replace(char::is_numeric, ""), "one?two?[]three?");
+        assert_eq!(run.summary.gaps, 0);
+    }
+}
+
+#[test]
+fn a_packet_in_a_tunnel_and_outside_of_it_counts_once() {
+    let talk = conversation();
+    let outer = |packet: &[u8]| {
+        let inside = [&[8, 0, 0, 0, 0, 0, 42, 0][..], &ethernet(0x0800, packet)].concat();
+        let head = [49152_u16, 8472, 8 + inside.len() as u16, 0]
+            .map(u16::to_be_bytes)
+            .concat();
+        v4([172, 16, 0, 1], [172, 16, 0, 2], 17, 3, 0, &[head, inside].concat())
+    };
+    let frames = talk.frames.iter().flat_map(|frame| {
+        let packet = packet(frame);
+        [
+            on(3, frame.time, packet),
+            on(4, frame.time + US, packet),
+            on(2, frame.time + 2 * US, &outer(packet)),
+        ]
+    });
+    let alone = run(talk.frames.iter().map(|f| on(3, f.time, packet(f))).collect());
+    let run = run(frames.collect());
+    assert_same(&run, &alone);
+    assert_eq!(run.remarks(), [(About::Copy.into(), 2 * talk.frames.len() as u64)]);
+}
+
+/// Synthetic traffic: two conversations with the same numbers at the same times.
+#[test]
+fn conversations_that_look_alike_are_not_taken_for_copies() {
+    let talk = conversation();
+    for other in [(CLIENT.0, 40_001), ([10, 0, 0, 9], CLIENT.1)] {
+        let frames = talk.frames.iter().flat_map(|frame| {
+            let like = translated(packet(frame), CLIENT, other);
+            [on(1, frame.time, packet(frame)), on(1, frame.time + US, &like)]
+        });
+        let run = run(frames.collect());
+        assert_eq!((run.sockets.len(), run.closes.len()), (2, 2));
+        assert_eq!(run.remarks(), []);
+    }
+    // On another interface too, where only a port differs.
+    let frames = talk.frames.iter().flat_map(|frame| {
+        let like = translated(packet(frame), CLIENT, (CLIENT.0, 40_001));
+        [on(1, frame.time, packet(frame)), on(2, frame.time + US, &like)]
+    });
+    assert_eq!(run(frames.collect()).sockets.len(), 2);
+}
+
+#[test]
+fn a_retransmission_is_no_copy() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"question");
+    // Soon, as another packet; and the same packet long after.
+    talk.packet(0, 1001, 5001, "A", b"question");
+    let mut again = talk.frames[3].clone();
+    again.time += 200_000_000;
+    talk.frames.push(again);
+    talk.wait(300_000_000).say(1, b"answer").fin(0).fin(1).ack(0);
+    let run = talk.run();
+    assert_eq!((run.closes[0].retransmits, run.remarks()), (2, vec![]));
+}
+
+#[test]
+fn fragments_on_several_interfaces_count_once() {
+    let segment = tcp(40_000, 80, 1, 1, "A", &[b'x'; 100]);
+    let parts: Vec<Vec<u8>> = segment
+        .chunks(64)
+        .enumerate()
+        .map(|(n, part)| {
+            v4(
+                CLIENT.0,
+                SERVER.0,
+                6,
+                7,
+                if n < 2 { 0x2000 } else { 0 } | (n as u16 * 8),
+                part,
+            )
+        })
+        .collect();
+    let frames = parts
+        .iter()
+        .enumerate()
+        .flat_map(|(n, part)| (1..4).map(move |interface| on(interface, START + n as u64 * US, part)));
+    let run = run(frames.collect());
+    assert_eq!(run.client().len(), 100);
+    assert!(run.summary.is_whole(), "{:?}", run.remarks());
+}
+
+/// Offload puts segments together before one interface and after another.
+#[test]
+fn copies_in_other_pieces_are_no_retransmissions() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"question")
+        .say(1, b"one ")
+        .say(1, b"two ")
+        .say(1, b"three");
+    let mut together = Talk::opened();
+    together.say(0, b"question").say(1, b"one two three");
+    let last = together.frames.len() - 1;
+    for (whole, pieces) in [(1, 2), (2, 1)] {
+        let mut frames: Vec<Captured> = talk.frames.iter().map(|f| on(pieces, f.time, packet(f))).collect();
+        for time in [START + 5 * STEP / 2, START + 20 * STEP] {
+            let mut frames = frames.clone();
+            frames.push(on(whole, time, packet(&together.frames[last])));
+            let run = run(frames);
+            assert_eq!(run.server(), "one two three");
+            assert_eq!((run.summary.retransmits, run.summary.gap_bytes), (0, 0));
+            assert!(run.summary.remarks.count(About::Copy) > 0);
+        }
+        // Sent again, where it was sent before.
+        frames.push(on(pieces, START + 30 * STEP, packet(&together.frames[last])));
+        assert_eq!(run(frames).summary.retransmits, 1);
+    }
+}
