@@ -229,14 +229,6 @@ impl Flow {
         self.coverage.iter().all(Coverage::is_over)
     }
 
-    /// Whether nobody who is still open has ever shown anything.
-    pub fn is_abandoned(&self) -> bool {
-        self.coverage
-            .iter()
-            .all(|coverage| coverage.is_over() || coverage.is_silent())
-            && self.coverage.iter().any(|coverage| coverage.closed)
-    }
-
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
         if self.straight.is_open() {
@@ -646,8 +638,10 @@ impl Flow {
     /// Nothing earlier is still to come: gives up what is missing.
     pub fn settle(&mut self) {
         self.leave_straight();
+        // Who has shown all that anybody has is not behind: an answer may take its time.
+        let furthest = [0, 1].map(|sender| self.coverage.iter().map(|one| one.until[sender]).max());
         for coverage in &mut self.coverage {
-            coverage.given_up = true;
+            coverage.given_up = coverage.until.map(Some) != furthest;
         }
         for sender in 0..2 {
             while self.streams[sender].is_waiting() {
@@ -665,18 +659,31 @@ impl Flow {
         self.forget_unplaced();
     }
 
-    /// An observer's socket was closed.
+    /// An observer's socket was closed, and has shown all that it had.
     pub fn close(&mut self, observer: usize) {
         self.leave_straight();
         self.coverage[observer].closed = true;
-        if self.is_closed() {
-            self.settle();
-            self.end(0);
-            self.end(1);
-        } else if observer < WIRE {
+        if observer < WIRE {
             self.read_unshown(observer);
-            self.end(observer);
+            // What it lost the other end may still have.
+            if !self.streams[observer].is_waiting() {
+                self.end(observer);
+            }
+            // An answer that lasts until the connection ends is over for the client that has received all of it.
+            if self.is_closed()
+                && self.queue.waiting() == 1
+                && self.queue.awaiting().is_some_and(|one| one.response.begun)
+            {
+                self.end(1 - observer);
+            }
         }
+    }
+
+    /// Nothing more comes from anybody: the connection is over.
+    pub fn conclude(&mut self) {
+        self.settle();
+        self.end(0);
+        self.end(1);
     }
 
     /// `sender` sends nothing more.

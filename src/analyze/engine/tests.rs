@@ -1,4 +1,5 @@
 mod laws;
+mod lifetime;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
