@@ -257,6 +257,7 @@ fn aggregate(bencher: Bencher) {
                 server_latency: latency,
                 network_ns: None,
                 incomplete: None,
+                reset: false,
                 connection: number % 4,
                 sequence: number / 4,
             };

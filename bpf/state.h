@@ -199,10 +199,14 @@ static __noinline int closed(struct sock *sk, u32 old, u32 slot)
 	u8 ending = MDF_ENDING_CLOSED;
 	struct entry fresh;
 
+	/* Told already (tcp_abort of a socket that is not open any more). */
+	if (old == TCP_CLOSE)
+		return 0;
 	if (!entry) {
 		entry = seeded(sk, &fresh);
 		if (!entry)
 			return 0;
+		remember(sk, &fresh);
 	}
 	if (old == TCP_SYN_SENT) {
 		/* Without an error of its own it was given up: closed, or a signal. */
@@ -218,7 +222,9 @@ static __noinline int closed(struct sock *sk, u32 old, u32 slot)
 	}
 	if (entry->announced)
 		emit_close(sk, entry, now, ending);
-	forget_socket(sk);
+	/* The entry stays until the socket is destroyed: what has come can be read after a RST or the last FIN, and a send in
+	 * whose middle the RST comes is told when it returns.
+	 */
 	return 0;
 }
 
@@ -288,7 +294,7 @@ int state_changed_calm(struct trace_event_raw_inet_sock_set_state *ctx)
 	return changed((struct sock *)ctx->skaddr, ctx->oldstate, ctx->newstate, SLOT_STATE_CALM);
 }
 
-/* The last word on a socket: also those that never were in a state change that we saw. */
+/* The last word on a socket: no program has it any more. */
 SEC("raw_tp/tcp_destroy_sock")
 int socket_destroyed(struct bpf_raw_tracepoint_args *ctx)
 {

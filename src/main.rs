@@ -95,7 +95,7 @@ fn printer() -> Option<masdeepflow::record::printer::MakePrinter> {
         }
 
         fn finish(self: Box<Self>, out: &mut dyn Write) -> std::io::Result<()> {
-            live::print(&self.0.finish(), out)
+            live::print(&self.0.finish().0, out)
         }
     }
 

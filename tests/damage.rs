@@ -4,13 +4,17 @@
 
 mod support;
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use masdeepflow::analyze::engine::Source;
 use masdeepflow::analyze::live::Live;
 use masdeepflow::format::reader::Reader;
-use support::{mdf, run};
+use masdeepflow::format::record::{Record, Role};
+use support::captures::{self, Place};
+use support::{count, mdf, rows, run};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny.mdf")
@@ -23,7 +27,7 @@ fn read(bytes: &[u8]) -> Option<(Vec<String>, bool)> {
     let mut live = Live::new(reader.header());
     let sources: Vec<_> = reader.blocks().iter().map(|block| Source::Stored(*block)).collect();
     let mut lines = live.lines(&sources);
-    lines.extend(live.finish());
+    lines.extend(live.finish().0);
     let mut raw = Vec::new();
     let broken = reader.blocks().iter().any(|block| block.inflate(&mut raw).is_err());
     let lost = broken || !reader.clean_end() || reader.damage().iter().any(|damage| damage.loses());
@@ -90,4 +94,34 @@ fn the_exit_code_of_analyze_says_what_became_of_a_damaged_file() {
         codes[1] > 0 && codes[3] > 0,
         "the fixture is large enough for both: {codes:?}"
     );
+}
+
+/// A full ring, or a damaged block of state.
+#[test]
+fn socket_records_that_are_lost_are_told_with_the_bytes_that_they_cost() {
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = folder.path().join("changed.mdf");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/nginx-curl.mdf");
+    let (lost, bytes) = (RefCell::new(HashSet::new()), Cell::new(0u64));
+    captures::edit(&fixture, &file, |record| match record {
+        Record::Socket(socket) if socket.role == Role::Server => {
+            lost.borrow_mut().insert(socket.id);
+            Place::Nowhere
+        }
+        Record::Data(data) if lost.borrow().contains(&data.id) => {
+            bytes.set(bytes.get() + u64::from(data.len));
+            Place::Here
+        }
+        _ => Place::Here,
+    });
+    assert!(bytes.get() > 0, "the fixture has a server");
+    let report = run(mdf().arg("analyze").arg(&file)).expect_code(&[3]);
+    assert!(report.stdout.contains("no_socket"), "{}", report.stdout);
+    let losses = rows(&file, "losses");
+    assert_eq!(count(&losses, "reason", "no_socket"), 1, "{losses:#?}");
+    let loss = losses.iter().find(|row| row["reason"] == "no_socket").expect("a row");
+    assert_eq!(loss["bytes"], bytes.get());
+    assert!(loss["events"].as_u64() > Some(1), "{loss:#}");
+    let replayed = run(mdf().arg("replay").arg(&file)).expect_code(&[3]);
+    assert!(replayed.stdout.contains("no_socket"), "{}", replayed.stdout);
 }

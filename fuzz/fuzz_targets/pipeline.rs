@@ -52,7 +52,7 @@ fn run(header: &Header, sources: &[Source<'_>]) {
 
     let mut live = Live::new(header);
     let mut lines = live.lines(sources);
-    lines.extend(live.finish());
+    lines.extend(live.finish().0);
     assert!(lines.iter().all(|line| !line.text.chars().any(char::is_control)));
 }
 

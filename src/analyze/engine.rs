@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use rayon::ScopeFifo;
@@ -15,12 +16,13 @@ use rayon::prelude::*;
 use super::elsewhere::Elsewhere;
 use super::names::{Host, Pods};
 use super::nat::Nat;
+use super::orphans::Lost;
 use super::remarks::{self, Remarks, Subject};
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
 use super::tasks::receive;
 use crate::fetch::{CACHE_LINE, fetch};
-use crate::format::block::{self, Frame, RawBlock};
+use crate::format::block::{self, Class, Frame, RawBlock};
 use crate::format::header::Header;
 use crate::format::kind::Kind;
 use crate::format::reader::BlockRef;
@@ -81,12 +83,6 @@ pub struct Totals {
     pub raw_bytes: u64,
     /// Blocks that could not be inflated, in words.
     pub damage: Vec<(usize, String)>,
-    /// Records that could not be read.
-    pub malformed: u64,
-    /// Records of kinds of later versions.
-    pub unknown: u64,
-    /// Data of sockets that no state record names.
-    pub nameless: u64,
     /// What packet captures hold besides connections, by file.
     pub remarks: BTreeMap<usize, Remarks>,
 }
@@ -102,7 +98,10 @@ struct KeptLoss {
     events: u64,
     bytes: u64,
     host: u16,
+    /// No such file for what shards find missing.
     file: usize,
+    /// No record says so.
+    found: bool,
 }
 
 /// The offsets of one block's records, by who reads them.
@@ -117,7 +116,9 @@ struct Split {
     /// Sockets that are closed, where some connections are translated.
     closed: Vec<u64>,
     records: u64,
+    /// Records, and rests of blocks, that do not have the shape they should have.
     malformed: u64,
+    /// Records of kinds of later versions.
     unknown: u64,
 }
 
@@ -156,7 +157,9 @@ pub struct Engine<S> {
     hosts: Vec<Host>,
     nat: Nat,
     elsewhere: Elsewhere,
+    /// Of each host, the recording and the boot of the machine.
     recordings: Vec<u64>,
+    boots: Vec<String>,
     losses: Vec<KeptLoss>,
     /// By file: events of the next loss `not_understood` that remarks have explained.
     explained: BTreeMap<usize, u64>,
@@ -175,6 +178,7 @@ impl<S: Sink> Engine<S> {
             nat: Nat::default(),
             elsewhere: Elsewhere::default(),
             recordings: Vec::new(),
+            boots: Vec::new(),
             losses: Vec::new(),
             explained: BTreeMap::new(),
             names_known: false,
@@ -191,11 +195,15 @@ impl<S: Sink> Engine<S> {
             .iter()
             .position(|known| *known == header.recording)
             .unwrap_or_else(|| {
-                self.recordings.push(header.recording);
+                let number = self.hosts.len();
+                let is_same = |known: &String| !header.boot_id.is_empty() && *known == header.boot_id;
                 let mut host = Host::new(&header.hostname, header.clock);
+                host.machine = self.boots.iter().position(is_same).unwrap_or(number);
                 host.use_pods(self.pods.clone());
                 self.hosts.push(host);
-                self.hosts.len() - 1
+                self.boots.push(header.boot_id.clone());
+                self.recordings.push(header.recording);
+                number
             });
         place as u16
     }
@@ -312,11 +320,17 @@ impl<S: Sink> Engine<S> {
 
     /// Learns names from a batch, then follows its connections.
     fn follow(&mut self, mut batch: Vec<Ready<'_>>) {
-        for Ready { block, raw, split } in &batch {
+        for Ready { block, raw, split, .. } in &batch {
             self.totals.blocks += 1;
             self.totals.records += split.records;
-            self.totals.malformed += split.malformed;
-            self.totals.unknown += split.unknown;
+            for (reason, events) in [
+                (LossReason::Malformed, split.malformed),
+                (LossReason::NotUnderstood, split.unknown),
+            ] {
+                if events > 0 {
+                    keep_loss(&mut self.losses, unread(block, reason, events));
+                }
+            }
             match raw {
                 Ok(raw) => {
                     self.totals.raw_bytes += raw.bytes().len() as u64;
@@ -328,7 +342,7 @@ impl<S: Sink> Engine<S> {
         let (hosts, nat) = (&self.hosts, &self.nat);
         if !nat.is_empty() {
             // Where a connection is followed depends on what was just learnt.
-            batch.par_iter_mut().for_each(|Ready { block, raw, split }| {
+            batch.par_iter_mut().for_each(|Ready { block, raw, split, .. }| {
                 *split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, nat);
             });
         }
@@ -346,18 +360,24 @@ impl<S: Sink> Engine<S> {
                 if !mixed.is_empty() {
                     return follow_mixed(shard, number, &batch, &mixed, (hosts, nat, elsewhere));
                 }
-                for Ready { block, raw, split } in &batch {
-                    let Ok(raw) = raw else { continue };
-                    let (bytes, records) = (raw.bytes(), split.of(number));
+                for ready in &batch {
+                    let Ok(raw) = &ready.raw else { continue };
+                    let (bytes, records) = (raw.bytes(), ready.split.of(number));
                     for (place, at) in records.iter().enumerate() {
                         if let Some(next) = records.get(place + AHEAD) {
                             fetch_near(bytes, *next);
                         }
-                        follow_one(shard, block.host, (bytes, *at), (hosts, nat));
+                        follow_one(shard, ready, (bytes, *at), (hosts, nat));
                     }
-                    shard.end_block(hosts);
+                    shard.end_block(hosts, last_event(&ready.block, hosts));
                 }
             });
+        for Ready { block, unreadable, .. } in &mut batch {
+            match *unreadable.get_mut() {
+                0 => {}
+                events => keep_loss(&mut self.losses, unread(block, LossReason::Malformed, events)),
+            }
+        }
         // Where the whole capture is known beforehand, what is translated is bounded already, and stays: a late record of
         // a closed socket goes where the earlier ones went, whatever the batches are.
         if !self.names_known {
@@ -377,7 +397,27 @@ impl<S: Sink> Engine<S> {
     pub fn finish(mut self, files: &[String]) -> (Vec<S>, Totals) {
         let hosts = &self.hosts;
         self.shards.par_iter_mut().for_each(|shard| shard.finish(hosts));
-        self.totals.nameless = self.shards.iter().map(|shard| shard.nameless).sum();
+        let mut lost: BTreeMap<u16, Lost> = BTreeMap::new();
+        for (host, of_shard) in self.shards.iter().flat_map(Shard::lost) {
+            let of_host = lost.entry(*host);
+            of_host
+                .and_modify(|so_far| so_far.merge(*of_shard))
+                .or_insert(*of_shard);
+        }
+        for (host, lost) in lost {
+            let loss = KeptLoss {
+                since: lost.since,
+                until: lost.until,
+                reason: LossReason::NoSocket,
+                cause: None,
+                events: lost.events,
+                bytes: lost.bytes,
+                host,
+                file: usize::MAX,
+                found: true,
+            };
+            keep_loss(&mut self.losses, loss);
+        }
         if let Some(first) = self.shards.first_mut() {
             for host in hosts {
                 processes(host, &mut first.sink);
@@ -396,6 +436,7 @@ impl<S: Sink> Engine<S> {
                     bytes: loss.bytes,
                     hostname: &host.hostname,
                     file: files.get(loss.file).map_or("", String::as_str),
+                    found: loss.found,
                 });
             }
         }
@@ -411,7 +452,14 @@ impl<S: Sink> Engine<S> {
 
     /// Takes names, translated addresses, losses and remarks.
     fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
-        for record in general.iter().filter_map(|at| record_at(bytes, *at)) {
+        for at in general {
+            let Some(record) = record_at(bytes, *at) else {
+                // Those about sockets are counted where their connections are followed.
+                if frame_at(bytes, *at).is_none_or(|frame| frame.socket_id().is_none()) {
+                    keep_loss(&mut self.losses, unread(block, LossReason::Malformed, 1));
+                }
+                continue;
+            };
             match &record {
                 Record::Loss(loss) => {
                     let mut events = loss.events;
@@ -432,6 +480,7 @@ impl<S: Sink> Engine<S> {
                         bytes: loss.bytes,
                         host: block.host,
                         file: block.file,
+                        found: false,
                     };
                     keep_loss(&mut self.losses, kept);
                 }
@@ -451,6 +500,7 @@ impl<S: Sink> Engine<S> {
                             bytes: 0,
                             host: block.host,
                             file: block.file,
+                            found: false,
                         };
                         keep_loss(&mut self.losses, kept);
                     }
@@ -487,6 +537,8 @@ struct Ready<'a> {
     block: Block<'a>,
     raw: Result<Raw<'a>, String>,
     split: Split,
+    /// Records about sockets that could not be read.
+    unreadable: AtomicU64,
 }
 
 /// A batch whose blocks are made ready by whichever threads have time.
@@ -531,7 +583,12 @@ fn prepare(block: Block<'_>, buffer: Vec<u8>) -> Ready<'_> {
     let raw = inflate(&block, buffer);
     // Translated connections are known only when this batch's turn comes.
     let split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, &Nat::default());
-    Ready { block, raw, split }
+    Ready {
+        block,
+        raw,
+        split,
+        unreadable: AtomicU64::new(0),
+    }
 }
 
 fn inflate<'a>(block: &Block<'a>, mut buffer: Vec<u8>) -> Result<Raw<'a>, String> {
@@ -551,12 +608,20 @@ fn frame_at(bytes: &[u8], at: u32) -> Option<Frame<'_>> {
 
 /// Gives a shard one record about a socket.
 #[inline]
-fn follow_one<S: Sink>(shard: &mut Shard<S>, host: u16, (bytes, at): (&[u8], u32), (hosts, nat): (&[Host], &Nat)) {
+fn follow_one<S: Sink>(
+    shard: &mut Shard<S>,
+    ready: &Ready<'_>,
+    (bytes, at): (&[u8], u32),
+    (hosts, nat): (&[Host], &Nat),
+) {
+    let host = ready.block.host;
     if let Some(data) = frame_at(bytes, at).and_then(|frame| frame.data()) {
         shard.data(host, &data, hosts);
     } else if let Some(mut record) = record_at(bytes, at) {
         nat.translate(host, &mut record);
         shard.record(host, &record, hosts);
+    } else {
+        ready.unreadable.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -581,18 +646,19 @@ fn follow_mixed<S: Sink>(
     (hosts, nat, elsewhere): (&[Host], &Nat, &Elsewhere),
 ) {
     for Mixed { block: n, at, .. } in mixed.iter().filter(|record| record.shard == number) {
-        let Ready { block, raw, .. } = &batch[*n];
-        let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
-        follow_one(shard, block.host, (bytes, *at), (hosts, nat));
+        let ready = &batch[*n];
+        let bytes = ready.raw.as_ref().map_or(&[][..], Raw::bytes);
+        let host = ready.block.host;
         if let Some(frame) = frame_at(bytes, *at).filter(|frame| frame.kind == Some(Kind::Socket))
             && let Some(id) = frame.socket_id()
-            && elsewhere.has_both_ends(nat.shard_key(block.host, id))
+            && elsewhere.has_both_ends(nat.shard_key(host, id))
         {
-            shard.expect_other_end(block.host, id);
+            shard.expect_other_end(host, id);
         }
+        follow_one(shard, ready, (bytes, *at), (hosts, nat));
     }
-    for _ in batch {
-        shard.end_block(hosts);
+    for ready in batch {
+        shard.end_block(hosts, last_event(&ready.block, hosts));
     }
 }
 
@@ -611,7 +677,13 @@ struct Mixed {
 /// clocks agree.
 fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<Mixed> {
     let mut all = Vec::new();
-    for (block, Ready { block: of, raw, split }) in batch.iter().enumerate() {
+    for (
+        block,
+        Ready {
+            block: of, raw, split, ..
+        },
+    ) in batch.iter().enumerate()
+    {
         let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
         for shard in 0..SHARDS {
             all.extend(split.of(shard).iter().map(|at| Mixed {
@@ -640,6 +712,7 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
         match frame.kind {
             None => split.unknown += 1,
             Some(kind) => {
+                let is_general = !matches!(kind, Kind::Data | Kind::Connect | Kind::Close | Kind::Owner);
                 if let Some(id) = frame.socket_id() {
                     let key = nat.shard_key(host, id) as usize;
                     let group = key % SHARDS * GROUPS + key / SHARDS % GROUPS;
@@ -647,8 +720,11 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
                     if kind == Kind::Close && !nat.is_empty() {
                         split.closed.push(id);
                     }
+                } else if !is_general {
+                    // Too short to say which socket it is about.
+                    split.malformed += 1;
                 }
-                if !matches!(kind, Kind::Data | Kind::Connect | Kind::Close | Kind::Owner) {
+                if is_general {
                     split.general.push(at);
                 }
             }
@@ -658,12 +734,40 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
     split
 }
 
+/// Records of a block that were not read.
+fn unread(block: &Block<'_>, reason: LossReason, events: u64) -> KeptLoss {
+    let (since, until) = match block.source {
+        Source::Stored(stored) => (stored.first_time(), stored.last_time()),
+        Source::Raw(raw) => (raw.first_time, raw.last_time),
+    };
+    KeptLoss {
+        since,
+        until,
+        reason,
+        cause: None,
+        events,
+        bytes: 0,
+        host: block.host,
+        file: block.file,
+        found: true,
+    }
+}
+
+/// The time of a block's last event: UTC, ns; 0 for state, which is told of at any time.
+fn last_event(block: &Block<'_>, hosts: &[Host]) -> u64 {
+    let last = match block.source {
+        Source::Stored(stored) if stored.class() == Class::Events => stored.last_time(),
+        Source::Raw(raw) if raw.class == Class::Events => raw.last_time,
+        _ => return 0,
+    };
+    hosts[usize::from(block.host)].utc(last)
+}
+
 fn keep_loss(losses: &mut Vec<KeptLoss>, loss: KeptLoss) {
     if losses.len() >= MAX_LOSSES
-        && let Some(last) = losses
-            .iter_mut()
-            .rev()
-            .find(|kept| (kept.reason, kept.cause, kept.host) == (loss.reason, loss.cause, loss.host))
+        && let Some(last) = losses.iter_mut().rev().find(|kept| {
+            (kept.reason, kept.cause, kept.host, kept.found) == (loss.reason, loss.cause, loss.host, loss.found)
+        })
     {
         last.until = last.until.max(loss.until);
         last.events += loss.events;

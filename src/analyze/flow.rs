@@ -261,14 +261,6 @@ impl Flow {
         self.coverage.iter().all(Coverage::is_over)
     }
 
-    /// Whether nobody who is still open has ever shown anything.
-    pub fn is_abandoned(&self) -> bool {
-        self.coverage
-            .iter()
-            .all(|coverage| coverage.is_over() || coverage.is_silent())
-            && self.coverage.iter().any(|coverage| coverage.closed)
-    }
-
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
         if self.straight.is_open() {
@@ -343,8 +335,8 @@ impl Flow {
                 }
             }
         }
-        for sender in 0..2 {
-            if self.coverage[sender].closed && !self.reorder.holds(sender) && !self.is_closed() {
+        for sender in self.client_first() {
+            if self.coverage[sender].closed && !self.reorder.holds(sender) {
                 self.end(sender);
             }
         }
@@ -656,8 +648,10 @@ impl Flow {
     /// Nothing earlier is still to come: gives up what is missing.
     pub fn settle(&mut self) {
         self.leave_straight();
+        // Who has shown all that anybody has is not behind: an answer may take its time.
+        let furthest = [0, 1].map(|sender| self.coverage.iter().map(|one| one.until[sender]).max());
         for coverage in &mut self.coverage {
-            coverage.given_up = true;
+            coverage.given_up = coverage.until.map(Some) != furthest;
         }
         self.drain(true);
         let verdict = match &mut self.speaks {
@@ -670,7 +664,7 @@ impl Flow {
         self.forget_unplaced();
     }
 
-    /// An observer's socket was closed. By sender: the sequence number after the last byte that went out, or came in, there;
+    /// An observer's socket was closed, and has shown all that it had. By sender: the sequence number after the last byte that went out, or came in, there;
     /// `None` where that is not known.
     pub fn close(&mut self, observer: usize, time: u64, totals: [Option<u32>; 2]) {
         self.leave_straight();
@@ -701,15 +695,31 @@ impl Flow {
             }
         }
         self.coverage[observer].closed = true;
-        if self.is_closed() {
-            self.settle();
-            let client = self.client.unwrap_or(0);
-            self.end(client);
-            self.end(1 - client);
-        } else if observer < WIRE {
+        if observer < WIRE {
             self.reorder.await_no_bytes(observer);
+            // What it lost the other end may still have.
             self.drain(false);
+            // An answer that lasts until the connection ends is over for the client that has received all of it.
+            if self.is_closed()
+                && self.reorder.is_empty()
+                && self.queue.waiting() == 1
+                && self.queue.awaiting().is_some_and(|one| one.response.begun)
+            {
+                self.end(1 - observer);
+            }
         }
+    }
+
+    /// Nothing more comes from anybody: the connection is over.
+    pub fn conclude(&mut self) {
+        self.settle();
+        self.client_first().into_iter().for_each(|sender| self.end(sender));
+    }
+
+    /// Both ends: who asks is over before who answers.
+    fn client_first(&self) -> [usize; 2] {
+        let client = self.client.unwrap_or(0);
+        [client, 1 - client]
     }
 
     /// `sender` sends nothing more.

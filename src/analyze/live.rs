@@ -1,7 +1,7 @@
 //! One line for each event, as tcpdump does: while recording, and when a capture is replayed. The same engine as
 //! offline, fed block by block.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -12,11 +12,13 @@ use super::exchange::Incomplete;
 use super::names::Host;
 use super::protocol::mysql::Status;
 use super::remarks::{self, Subject};
-use super::row::{ConnectionRow, Frame, HttpRow, MysqlRow, Party, Sink};
+use super::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, Party, Sink};
 use crate::format::block::{self, RawBlock};
 use crate::format::header::Header;
-use crate::format::record::{Direction, Endpoint, Opened, Origin, Process, Record, Role, Socket};
+use crate::format::record::{Direction, Endpoint, LossReason, Opened, Origin, Process, Record, Role, Socket};
 
+/// Closed sockets that are remembered.
+const MAX_CLOSED: usize = 4096;
 /// Characters of SQL or of arguments in one line.
 const MAX_TEXT: usize = 200;
 
@@ -42,12 +44,18 @@ impl Line {
 pub struct Live {
     engine: Engine<Lines>,
     sockets: HashMap<u64, Socket>,
+    /// Of these, those that are closed, oldest first: what programs read after that is told too.
+    closed: VecDeque<u64>,
     host: u16,
 }
 
 /// The exchanges of a batch, as lines.
 #[derive(Debug, Default)]
-struct Lines(Vec<Line>);
+struct Lines {
+    lines: Vec<Line>,
+    /// Something is missing that no record tells of.
+    found_losses: bool,
+}
 
 impl Live {
     /// For the recording that this header describes.
@@ -57,6 +65,7 @@ impl Live {
         Live {
             engine,
             sockets: HashMap::new(),
+            closed: VecDeque::new(),
             host,
         }
     }
@@ -88,23 +97,20 @@ impl Live {
             }
         }
         for sink in self.engine.sinks() {
-            lines.append(&mut sink.0);
+            lines.append(&mut sink.lines);
         }
         lines.sort_by_key(|line| line.time);
         lines
     }
 
-    /// Whether every block so far could be read.
-    pub fn is_whole(&self) -> bool {
-        self.engine.totals.damage.is_empty() && self.engine.totals.malformed == 0
-    }
-
-    /// The recording is over: the lines of exchanges that were still waiting for something.
-    pub fn finish(self) -> Vec<Line> {
-        let (sinks, _) = self.engine.finish(&[]);
-        let mut lines: Vec<Line> = sinks.into_iter().flat_map(|sink| sink.0).collect();
+    /// The recording is over: the lines of exchanges that were still waiting for something, and whether everything could be
+    /// read.
+    pub fn finish(self) -> (Vec<Line>, bool) {
+        let (sinks, totals) = self.engine.finish(&[]);
+        let is_whole = totals.damage.is_empty() && sinks.iter().all(|sink| !sink.found_losses);
+        let mut lines: Vec<Line> = sinks.into_iter().flat_map(|sink| sink.lines).collect();
         lines.sort_by_key(|line| line.time);
-        lines
+        (lines, is_whole)
     }
 
     /// Prints the lines of these blocks.
@@ -147,7 +153,7 @@ impl Live {
                 };
                 format!("CONNECT {} {outcome}", ends(host, socket))
             }),
-            Record::Close(close) => self.sockets.remove(&close.id).map(|socket| {
+            Record::Close(close) => self.sockets.get(&close.id).map(|socket| {
                 let age = match socket.opened {
                     Opened::Connect | Opened::Accept => {
                         format!(", open for {}", milliseconds(close.time.saturating_sub(socket.time)))
@@ -156,7 +162,7 @@ impl Live {
                 };
                 format!(
                     "CLOSE   {} {}: {} bytes sent, {} received{age}",
-                    ends(host, &socket),
+                    ends(host, socket),
                     close.ending.name(),
                     close.bytes_sent,
                     close.bytes_received
@@ -170,12 +176,7 @@ impl Live {
                 };
                 format!("DATA    {} {way} {} bytes", ends(host, socket), data.len)
             }),
-            Record::Loss(loss) => Some(format!(
-                "LOSS    {} events, {} bytes: {}",
-                loss.events,
-                loss.bytes,
-                loss.reason.name()
-            )),
+            Record::Loss(loss) => Some(loss_text(loss.reason, loss.events, loss.bytes)),
             Record::Remark(remark) => Some(format!(
                 "REMARK  {} packets: {}",
                 remark.events,
@@ -185,6 +186,14 @@ impl Live {
         };
         if let Some(text) = text {
             lines.push(Line::new(host.utc(record.time()), text));
+        }
+        if let Record::Close(close) = record {
+            self.closed.push_back(close.id);
+            if self.closed.len() > MAX_CLOSED
+                && let Some(oldest) = self.closed.pop_front()
+            {
+                self.sockets.remove(&oldest);
+            }
         }
     }
 }
@@ -289,7 +298,7 @@ impl Sink for Lines {
             shown(&message.target),
             outcome(row)
         );
-        self.0
+        self.lines
             .push(Line::new(row.start + row.latency.total_ns.unwrap_or(0), text));
     }
 
@@ -309,11 +318,24 @@ impl Sink for Lines {
             shown(&message.statement),
             outcome(row)
         );
-        self.0
+        self.lines
             .push(Line::new(row.start + row.latency.total_ns.unwrap_or(0), text));
     }
 
     fn connection(&mut self, _row: &ConnectionRow<'_>) {}
+
+    fn loss(&mut self, row: &LossRow<'_>) {
+        // The others had their lines when they were recorded.
+        if row.found {
+            let text = loss_text(row.reason, row.events, row.bytes);
+            self.lines.push(Line::new(row.until, text));
+            self.found_losses = true;
+        }
+    }
+}
+
+fn loss_text(reason: LossReason, events: u64, bytes: u64) -> String {
+    format!("LOSS    {events} events, {bytes} bytes: {}", reason.name())
 }
 
 /// The first [`MAX_TEXT`] characters.

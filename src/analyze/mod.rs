@@ -11,6 +11,7 @@ pub mod live;
 pub mod names;
 pub mod nat;
 pub mod options;
+pub mod orphans;
 pub mod output;
 pub mod packets;
 pub mod plan;

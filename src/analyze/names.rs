@@ -146,6 +146,8 @@ fn address_party(kind: AddressKind, namespace: &str, name: &str, workload: &str)
 #[derive(Debug, Default)]
 pub struct Host {
     pub hostname: String,
+    /// The same for all recordings of one boot of one machine.
+    pub machine: usize,
     /// By pid, oldest first.
     programs: HashMap<u32, Vec<Program>>,
     cgroups: HashMap<u64, String>,

@@ -27,9 +27,9 @@ pub fn replay(path: &Path, speed: Speed, out: &mut dyn Write) -> Result<bool> {
         let lines = live.lines(batch);
         pace.print(&lines, out)?;
     }
-    let whole = live.is_whole() && !reader.damage().iter().any(|damage| damage.loses());
-    pace.print(&live.finish(), out)?;
-    Ok(whole)
+    let (lines, is_whole) = live.finish();
+    pace.print(&lines, out)?;
+    Ok(is_whole && !reader.damage().iter().any(|damage| damage.loses()))
 }
 
 /// Holds lines back until it is their turn.

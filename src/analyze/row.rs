@@ -8,7 +8,8 @@
 use std::ops::Deref;
 
 use super::exchange::Incomplete;
-use super::protocol::{http::HttpMessage, mysql::MysqlMessage};
+use super::protocol::http::HttpMessage;
+use super::protocol::mysql::{MysqlMessage, Status};
 use crate::format::header::Header;
 use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Role};
 
@@ -95,6 +96,8 @@ pub struct Frame<'a> {
     /// The client's view minus the server's; only when both ends were seen whole.
     pub network_ns: Option<u64>,
     pub incomplete: Option<Incomplete>,
+    /// It has no whole response because the connection was reset, not by the client, or timed out.
+    pub reset: bool,
     /// The same for all rows of one connection, whatever the number of threads.
     pub connection: u64,
     /// Position of the exchange in its connection, from 0. `(start, connection, sequence)` orders all rows.
@@ -113,6 +116,20 @@ pub struct HttpRow<'a> {
 pub struct MysqlRow<'a> {
     pub frame: Frame<'a>,
     pub message: &'a MysqlMessage,
+}
+
+impl HttpRow<'_> {
+    /// Whether it counts as an error: the server's fault, not the client's.
+    pub fn is_error(&self) -> bool {
+        self.message.status >= 500 || self.reset
+    }
+}
+
+impl MysqlRow<'_> {
+    /// Whether it counts as an error.
+    pub fn is_error(&self) -> bool {
+        self.message.status == Status::Error || self.reset
+    }
 }
 
 impl<'a> Deref for HttpRow<'a> {
@@ -157,9 +174,14 @@ pub struct ConnectionRow<'a> {
     pub connect_error: u16,
     /// From connect to its outcome.
     pub connect_ns: Option<u64>,
-    /// Payload bytes; as the kernel counted them where the close was seen, else as captured.
+    /// Payload bytes that went over it during the capture; as the kernel counted them where opening and close were seen, else
+    /// as captured.
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    /// Payload bytes from its opening to its close, also before the capture, as the kernel counted them; `None` when the close
+    /// was not seen.
+    pub lifetime_sent: Option<u64>,
+    pub lifetime_received: Option<u64>,
     pub retransmits: Option<u32>,
     pub srtt_us: Option<u32>,
     /// `http`, `mysql`, or what else it was recognised as (`tls`, `http2`, …); empty when nothing is known.
@@ -229,8 +251,10 @@ pub struct LossRow<'a> {
     pub events: u64,
     pub bytes: u64,
     pub hostname: &'a str,
-    /// The file that says so.
+    /// The file that says so, or that lacks it; empty where that is not known.
     pub file: &'a str,
+    /// The analyzer found it; no record says so.
+    pub found: bool,
 }
 
 impl LossRow<'_> {

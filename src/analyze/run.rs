@@ -85,7 +85,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let names: Vec<String> = files.iter().map(Mapped::name).collect();
         let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
         let lost = results.finish(sinks, &facts(&packets, &totals))?;
-        Ok(Outcome::from_losses(lost || totals.malformed > 0))
+        Ok(Outcome::from_losses(lost))
     })
 }
 
@@ -180,7 +180,7 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
         .any(|capture| input::facts(capture, &files[capture.file], &totals).is_damaged())
         || packets.iter().any(|packets| packets.facts().is_damaged());
     let (aggregate, lost) = Results::aggregate(sinks);
-    Ok((aggregate, lost || damaged || totals.malformed > 0))
+    Ok((aggregate, lost || damaged))
 }
 
 /// `--pods`: names what the captures do not name.

@@ -3,30 +3,36 @@
 //! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints; see
 //! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::exchange::{Exchange, Message};
+use super::exchange::{Exchange, Incomplete, Message};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties};
+use super::orphans::{Lost, Orphans};
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink};
 use super::stream::Segment;
-use crate::format::record::{
-    Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Owner, Record, Role, Socket,
-};
+use crate::format::record::{Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket};
 
 /// Sequence numbers of two views that are farther apart than this are not the same connection: well above the socket
 /// buffers of any usual host (tcp_rmem, tcp_wmem).
 const MAX_APART: u32 = 64 << 20;
 /// A flow that waits for something settles after so many blocks without an event.
 const PATIENCE: usize = 16;
-/// A connection whose known ends are closed stays for so many blocks: its other end may be accepted, or told of, late.
-const LINGER: usize = 8;
+/// A closed socket stays for so many blocks, or so long by the times of the records: its other end may be accepted, or
+/// recorded, late, and its last data too.
+const LINGER: u64 = 8;
+const LINGER_NS: u64 = 2_000_000_000;
 /// Where both ends are known and closed, nothing more is to come but what another CPU reported late.
 const LINGER_WHOLE: usize = 1;
+/// A closed socket of which something is known to be missing stays for so long, by the times of the records: programs read
+/// what has come after the connection was closed or reset, and accept connections whose clients have gone.
+const MAX_LATE_NS: u64 = 10_000_000_000;
+/// Closed sockets that stay for that.
+const MAX_AWAITED: usize = 1024;
 /// The start of a rotated part repeats sockets that were closed up to so long ago; somewhat longer than the recorder
 /// keeps them.
 const REPEATED_NS: u64 = 10_000_000_000;
@@ -34,8 +40,10 @@ const REPEATED_NS: u64 = 10_000_000_000;
 const MAX_GONE: usize = 1 << 17;
 /// Flows that are over and kept for their buffers.
 const MAX_SPENT: usize = 16;
-/// Connections of the same endpoints that are tried for a match, newest first.
-const MAX_SAME_ENDS: usize = 4;
+/// Connections of the same endpoints that are tried for a match, newest first: a port may be used again within milliseconds.
+const MAX_SAME_ENDS: usize = 16;
+/// Sockets of the same endpoints that wait for their first data.
+const MAX_WAITING: usize = 1024;
 
 /// A socket of a host: `(host, id)`.
 type Key = (u16, u64);
@@ -55,8 +63,12 @@ struct SocketState {
     cgroup: u64,
     /// Another host has recorded the other end.
     expects_other: bool,
+    /// It was opened before the first event that is given.
+    is_before: bool,
     connect: Option<Connect>,
     close: Option<Close>,
+    /// Closed, and all that it has shown is there: its flow was told.
+    is_over: bool,
     first_data: u64,
     last_data: u64,
     sent: u64,
@@ -73,13 +85,42 @@ impl SocketState {
             observer: WIRE,
             end: 0,
             expects_other: false,
+            is_before: false,
             connect: None,
             close: None,
+            is_over: false,
             first_data: 0,
             last_data: 0,
             sent: 0,
             received: 0,
         }
+    }
+
+    /// Its connect failed: it has no other end.
+    fn has_failed(&self) -> bool {
+        self.connect.is_some_and(|connect| connect.error != 0)
+    }
+
+    /// Whether all its bytes went over while events are given: then the totals of its kernel count what is given too.
+    fn is_given_whole(&self) -> bool {
+        (self.socket.positions || self.socket.role == Role::Wire) && !self.is_before
+    }
+
+    /// Whether it has shown all bytes that went over it. Not known where it was reset: what was sent and never left is in no
+    /// total.
+    fn has_shown_all(&self) -> bool {
+        self.close.is_some_and(|close| {
+            close.ending == Ending::Closed
+                && self.is_given_whole()
+                && self.sent >= close.bytes_sent
+                && self.received >= close.bytes_received
+        })
+    }
+
+    /// Whether its kernel counted bytes that it has not shown.
+    fn lacks_bytes(&self) -> bool {
+        let is_short = |close: Close| self.sent < close.bytes_sent || self.received < close.bytes_received;
+        self.socket.role != Role::Wire && self.is_given_whole() && self.close.is_some_and(is_short)
     }
 
     /// Who uses it, or of this `pid` and `cgroup` who did; 0 for the one who is known to use it.
@@ -128,8 +169,13 @@ struct Slot {
     sure: Option<(usize, u64, [u32; 2])>,
     /// Block of its last event.
     touched: u64,
-    /// An older flow of the same endpoints.
-    previous: Option<usize>,
+    /// The next younger and the next older flow of the same endpoints.
+    younger: Option<usize>,
+    older: Option<usize>,
+    /// [`Frame::connection`]: the same for its whole life, whatever becomes known of it.
+    number: u64,
+    /// When its last exchange began: UTC, ns.
+    last_start: u64,
 }
 
 /// One shard.
@@ -141,26 +187,32 @@ pub struct Shard<S> {
     spent: Vec<Flow>,
     /// The newest flow of two endpoints, lower endpoint first.
     by_ends: ByEnds<usize>,
-    /// Sockets without data so far, by their two endpoints, oldest first.
+    /// Sockets without data so far, by their two endpoints, oldest first; of many the newest.
     waiting: ByEnds<Vec<Key>>,
+    orphans: Orphans,
+    /// Sockets that became known in this block, after records of both ends.
+    late_sockets: Vec<(Key, SocketState)>,
+    /// Sockets that are going to be known, whose other ends another host has recorded.
+    expecting_other: IdSet<Key>,
     block: u64,
+    /// The latest event of all blocks so far: UTC, ns.
+    now: u64,
     /// Flows with events in this block, and in the blocks before it, newest last.
     touched: Vec<usize>,
     touched_before: VecDeque<Vec<usize>>,
-    /// Sockets closed in this block, and in the blocks before it, newest last.
-    closed: Vec<Key>,
-    closed_before: VecDeque<Vec<Key>>,
-    /// Of these, those that were the last end of a connection of which both are known.
+    /// Closed sockets, as they were told of, with the block in which that was and the time of the close: UTC, ns.
+    closed: VecDeque<(u64, u64, Key)>,
+    /// Those that were the last end of a connection of which both are known, in this block and in those before it.
     whole: Vec<Key>,
     whole_before: VecDeque<Vec<Key>>,
+    /// Closed sockets of which something is missing, and since when they are awaited, oldest first.
+    awaited: VecDeque<(u64, Key)>,
     /// Sockets closed not long ago (UTC, ns), oldest first: to be told of them again is nothing new.
     gone: VecDeque<(u64, Key)>,
     gone_keys: IdSet<Key>,
     parties: Parties,
     /// Pairs of parties so far.
     pairs: u64,
-    /// Data of sockets that no state record names.
-    pub nameless: u64,
 }
 
 impl<S: Sink> Shard<S> {
@@ -174,37 +226,71 @@ impl<S: Sink> Shard<S> {
             spent: Vec::new(),
             by_ends: ByEnds::default(),
             waiting: ByEnds::default(),
+            orphans: Orphans::default(),
+            late_sockets: Vec::new(),
+            expecting_other: IdSet::default(),
             block: 0,
+            now: 0,
             touched: Vec::new(),
             touched_before: VecDeque::new(),
-            closed: Vec::new(),
-            closed_before: VecDeque::new(),
+            closed: VecDeque::new(),
             whole: Vec::new(),
             whole_before: VecDeque::new(),
+            awaited: VecDeque::new(),
             gone: VecDeque::new(),
             gone_keys: IdSet::default(),
             parties: Parties::default(),
             pairs: 0,
-            nameless: 0,
         }
     }
 
     /// Takes one record about a socket of a host.
     pub fn record(&mut self, host: u16, record: &Record<'_>, hosts: &[Host]) {
+        let id = match record {
+            Record::Data(data) => return self.data(host, data, hosts),
+            Record::Socket(socket) => return self.socket(host, socket, hosts),
+            Record::Owner(owner) => owner.id,
+            Record::Connect(connect) => connect.id,
+            Record::Close(close) => close.id,
+            // They name nothing that a shard follows.
+            Record::Process(_)
+            | Record::Cgroup(_)
+            | Record::Workload(_)
+            | Record::Address(_)
+            | Record::Exit(_)
+            | Record::Loss(_)
+            | Record::Remark(_)
+            | Record::Clock(_) => return,
+        };
+        let key = (host, id);
+        let Some(known) = self.sockets.get_mut(&key) else {
+            return self.orphan(key, record);
+        };
         match record {
-            Record::Data(data) => self.data(host, data, hosts),
-            Record::Socket(socket) => self.socket(host, socket),
-            Record::Owner(owner) => self.owner(host, owner),
-            Record::Connect(connect) => self.connect(host, connect),
-            Record::Close(close) => self.close(host, close, hosts),
+            Record::Owner(owner) => {
+                known.pid = owner.pid;
+                known.cgroup = owner.cgroup;
+            }
+            Record::Connect(connect) => {
+                known.connect = Some(*connect);
+                if connect.error == 0 {
+                    known.socket.send_pos = connect.send_pos;
+                    known.socket.receive_pos = connect.receive_pos;
+                    known.socket.positions = true;
+                }
+            }
+            Record::Close(close) => self.close(key, close, hosts),
             _ => {}
         }
     }
 
-    fn socket(&mut self, host: u16, socket: &Socket) {
-        match self.sockets.get_mut(&(host, socket.id)) {
+    fn socket(&mut self, host: u16, socket: &Socket, hosts: &[Host]) {
+        let key = (host, socket.id);
+        let expects_other = self.expecting_other.remove(&key);
+        match self.sockets.get_mut(&key) {
             // The dump at the start of a rotated part repeats what is known.
             Some(known) => {
+                known.expects_other |= expects_other;
                 if known.socket.role == Role::Undetermined {
                     known.socket.role = socket.role;
                 }
@@ -213,82 +299,136 @@ impl<S: Sink> Shard<S> {
                     known.cgroup = socket.cgroup;
                 }
             }
-            None if self.gone_keys.contains(&(host, socket.id)) => {}
+            None if self.gone_keys.contains(&key) => {}
             None => {
-                self.sockets.insert((host, socket.id), SocketState::new(*socket));
-                if socket.role != Role::Listener {
-                    self.waiting
-                        .entry(both_ends(socket))
-                        .or_default()
-                        .push((host, socket.id));
+                let state = SocketState {
+                    expects_other,
+                    is_before: is_before(hosts, host, socket),
+                    ..SocketState::new(*socket)
+                };
+                // Whose records came before both, the two are followed together, not the one and then the other.
+                if self.orphans.waits_for_both_ends(key) {
+                    return self.late_sockets.push((key, state));
                 }
+                self.add_socket(key, state);
+                self.adopt_orphans(key, hosts);
             }
         }
     }
 
-    /// Another host has recorded the other end of this socket.
+    fn add_socket(&mut self, key: Key, state: SocketState) {
+        if state.socket.role != Role::Listener {
+            let waiting = self.waiting.entry(both_ends(&state.socket)).or_default();
+            if waiting.len() == MAX_WAITING {
+                waiting.remove(0);
+            }
+            waiting.push(key);
+        }
+        self.sockets.insert(key, state);
+    }
+
+    /// Takes the records that came before their socket.
+    fn adopt_orphans(&mut self, key: Key, hosts: &[Host]) {
+        for held in self.orphans.take(key) {
+            self.record(key.0, &held.record(), hosts);
+        }
+    }
+
+    fn add_late_sockets(&mut self, hosts: &[Host]) {
+        let late = std::mem::take(&mut self.late_sockets);
+        let keys: Vec<Key> = late.iter().map(|(key, _)| *key).collect();
+        for (key, state) in late {
+            if !self.sockets.contains_key(&key) {
+                self.add_socket(key, state);
+            }
+        }
+        for key in keys {
+            self.adopt_orphans(key, hosts);
+        }
+    }
+
+    /// Another host has recorded the other end of this socket, which is going to be known.
     pub fn expect_other_end(&mut self, host: u16, id: u64) {
-        if let Some(known) = self.sockets.get_mut(&(host, id)) {
-            known.expects_other = true;
+        self.expecting_other.insert((host, id));
+    }
+
+    /// Takes a record of a socket that is not known.
+    fn orphan(&mut self, key: Key, record: &Record<'_>) {
+        match (self.gone_keys.contains(&key), record) {
+            (false, _) => self.orphans.hold(key, record),
+            // The row of its connection is given.
+            (true, Record::Data(_)) => self.orphans.lose(key.0, record),
+            (true, _) => {}
         }
     }
 
-    fn owner(&mut self, host: u16, owner: &Owner) {
-        if let Some(known) = self.sockets.get_mut(&(host, owner.id)) {
-            known.pid = owner.pid;
-            known.cgroup = owner.cgroup;
-        }
+    /// Events of sockets that are not known, by host. Whole when the captures are over.
+    pub fn lost(&self) -> &BTreeMap<u16, Lost> {
+        self.orphans.lost()
     }
 
-    fn connect(&mut self, host: u16, connect: &Connect) {
-        if let Some(known) = self.sockets.get_mut(&(host, connect.id)) {
-            known.connect = Some(*connect);
-            if connect.error == 0 {
-                known.socket.send_pos = connect.send_pos;
-                known.socket.receive_pos = connect.receive_pos;
-                known.socket.positions = true;
-            }
-        }
-    }
-
-    fn close(&mut self, host: u16, close: &Close, hosts: &[Host]) {
-        let key = (host, close.id);
-        let Some(known) = self.sockets.get_mut(&key) else {
+    /// A socket is closed. What it has moved before may be told later: its flow learns of the close when that is there.
+    fn close(&mut self, key: Key, close: &Close, hosts: &[Host]) {
+        let Some(known) = self.sockets.get_mut(&key).filter(|known| known.close.is_none()) else {
             return;
         };
         known.close = Some(*close);
-        let totals = totals(hosts, host, known, close);
-        self.closed.push(key);
-        self.gone.push_back((utc(hosts, host, close.time).unwrap_or(0), key));
+        let is_over = known.has_shown_all();
+        let time = utc(hosts, key.0, close.time).unwrap_or(0);
+        self.closed.push_back((self.block, time, key));
+        self.gone.push_back((time, key));
         self.gone_keys.insert(key);
-        if let (Some(place), observer) = (known.flow, known.observer) {
-            if let Some(slot) = self.slots[place].as_mut() {
-                slot.flow.close(observer, close.time, totals);
-                if slot.flow.is_closed() && slot.sockets[..WIRE].iter().all(Option::is_some) {
-                    self.whole.push(key);
-                }
-            }
-            self.touch(place);
-            self.emit(place, hosts, false);
+        if is_over {
+            self.conclude(key, hosts);
         }
+    }
+
+    /// Nothing more is to come of a closed socket.
+    fn conclude(&mut self, key: Key, hosts: &[Host]) {
+        let Some(known) = self.sockets.get_mut(&key) else {
+            return;
+        };
+        if std::mem::replace(&mut known.is_over, true) {
+            return;
+        }
+        let (Some(place), observer, Some(close)) = (known.flow, known.observer, known.close) else {
+            return;
+        };
+        let totals = totals(known, &close);
+        let Some(slot) = self.slots[place].as_mut() else { return };
+        slot.flow.close(observer, close.time, totals);
+        let has_both = slot.sockets[..WIRE].iter().all(Option::is_some);
+        self.touch(place);
+        self.emit(place, hosts, false);
+        if has_both && self.is_over(place) {
+            self.whole.push(key);
+        }
+    }
+
+    /// Whether nothing more is to come of any socket that observes a flow.
+    fn is_over(&self, place: usize) -> bool {
+        let is_over = |key: &Key| self.sockets.get(key).is_none_or(|known| known.is_over);
+        self.slots[place]
+            .as_ref()
+            .is_some_and(|slot| slot.sockets.iter().flatten().all(is_over))
     }
 
     /// Takes bytes that went over a socket of a host.
     pub fn data(&mut self, host: u16, data: &Data<'_>, hosts: &[Host]) {
         let key = (host, data.id);
         let Some(known) = self.sockets.get_mut(&key) else {
-            self.nameless += 1;
-            return;
+            return self.orphan(key, &Record::Data(*data));
         };
-        if known.first_data == 0 {
+        if known.first_data == 0 || data.time < known.first_data {
             known.first_data = data.time;
         }
         known.last_data = known.last_data.max(data.time);
         let sent = data.direction == Direction::Sent;
         *(if sent { &mut known.sent } else { &mut known.received }) += u64::from(data.len);
+        let is_closed = known.close.is_some();
         let (place, observer, end) = match known.flow {
             Some(place) => (place, known.observer, known.end),
-            None => self.join(key, data, hosts),
+            None => self.join(key, Some(data), hosts),
         };
         let Some(slot) = self.slots[place].as_mut() else { return };
         let sender = if sent { end } else { 1 - end };
@@ -320,38 +460,60 @@ impl<S: Sink> Shard<S> {
         if slot.flow.has_finished() {
             self.emit(place, hosts, false);
         }
+        if is_closed && self.sockets.get(&key).is_some_and(SocketState::has_shown_all) {
+            self.conclude(key, hosts);
+        }
     }
 
-    /// Finds or makes the flow of a socket that has its first data: its place, which observer, and which end.
-    fn join(&mut self, key: Key, data: &Data<'_>, hosts: &[Host]) -> (usize, usize, usize) {
+    /// Finds or makes the flow of a socket that has its first data, or never had any: its place, which observer, and which
+    /// end.
+    fn join(&mut self, key: Key, first: Option<&Data<'_>>, hosts: &[Host]) -> (usize, usize, usize) {
         let Some(known) = self.sockets.get(&key) else {
             return (0, WIRE, 0);
         };
         let (socket, expects_other) = (known.socket, known.expects_other);
         let ends = both_ends(&socket);
         let end = usize::from(ends[0] != socket.local);
-        let sender = if data.direction == Direction::Sent {
-            end
-        } else {
-            1 - end
-        };
         let observer = if socket.role == Role::Wire { WIRE } else { end };
-        match self.find(&ends, observer, sender, data.pos) {
-            Some(place) => {
-                self.observe(place, key, hosts);
-                (place, observer, end)
-            }
-            None => {
+        let first = first.map(|data| match data.direction {
+            Direction::Sent => (end, data.pos),
+            _ => (1 - end, data.pos),
+        });
+        let (peer, found) = match known.has_failed() {
+            true => (None, None),
+            false => (
+                self.peer(&ends, (key, &socket), hosts),
+                self.find(&ends, observer, (key.0, &socket), first, hosts),
+            ),
+        };
+        let place = match (found, peer) {
+            // A flow that may be it, and a socket that certainly is.
+            (Some((_, Kin::Near)), Some((_, Kin::Exact))) | (None, _) => {
                 let place = self.make(ends, key.0, &socket, hosts);
                 if let Some(slot) = self.slots[place].as_mut().filter(|_| expects_other && observer != WIRE) {
                     slot.flow.expect(1 - end);
                 }
                 self.observe(place, key, hosts);
-                if let Some(peer) = self.peer(&ends, &socket) {
+                if let Some((peer, _)) = peer {
                     self.observe(place, peer, hosts);
                 }
-                (place, observer, end)
+                self.number(place);
+                place
             }
+            (Some((place, _)), _) => {
+                self.observe(place, key, hosts);
+                place
+            }
+        };
+        (place, observer, end)
+    }
+
+    /// Gives a flow the number of its connection: the client's socket decides where it is known, else the server's.
+    fn number(&mut self, place: usize) {
+        if let Some(slot) = self.slots[place].as_mut() {
+            let client = slot.flow.client().unwrap_or(0);
+            let decides = [client, 1 - client, WIRE].into_iter().find_map(|n| slot.sockets[n]);
+            slot.number = decides.map_or(0, row_key);
         }
     }
 
@@ -368,14 +530,14 @@ impl<S: Sink> Shard<S> {
         let client = match socket.role {
             Role::Client => Some(end),
             Role::Wire if socket.opened == Opened::Connect => Some(end),
-            Role::Server => Some(1 - end),
+            Role::Server | Role::Listener => Some(1 - end),
             Role::Undetermined if hosts.get(usize::from(key.0)).is_some_and(listens) => Some(1 - end),
             _ => None,
         };
         if let Some(client) = client {
             slot.flow.set_client(client);
         }
-        if socket.positions && !is_before(hosts, key.0, socket) {
+        if socket.positions && !known.is_before {
             slot.flow.start(end, socket.send_pos);
             slot.flow.start(1 - end, socket.receive_pos);
         }
@@ -385,29 +547,29 @@ impl<S: Sink> Shard<S> {
         known.flow = Some(place);
         known.observer = observer;
         known.end = end;
+        if let Some(close) = known.close.filter(|_| known.is_over) {
+            slot.flow.close(observer, close.time, totals(known, &close));
+        }
         let ends = slot.flow.ends;
         self.forget_waiting(key, &ends);
     }
 
     /// The other end of a connection, if it is recorded too and has shown nothing yet.
-    fn peer(&self, ends: &[Endpoint; 2], socket: &Socket) -> Option<Key> {
-        let is_peer = |key: &&Key| {
-            self.sockets.get(key).is_some_and(|other| {
-                let other = &other.socket;
-                let handshake = |socket: &Socket| matches!(socket.opened, Opened::Connect | Opened::Accept);
-                let limit = if handshake(socket) && handshake(other) {
-                    0
-                } else {
-                    MAX_APART
-                };
-                let near = |a: u32, b: u32| (a.wrapping_sub(b) as i32).unsigned_abs() <= limit;
-                let known = socket.positions && other.positions;
-                other.local == socket.remote
-                    && (!known
-                        || (near(socket.send_pos, other.receive_pos) && near(socket.receive_pos, other.send_pos)))
-            })
-        };
-        self.waiting.get(ends)?.iter().find(is_peer).copied()
+    fn peer(&self, ends: &[Endpoint; 2], (key, socket): (Key, &Socket), hosts: &[Host]) -> Option<(Key, Kin)> {
+        let mut near = None;
+        for other in self.waiting.get(ends)?.iter().filter(|other| **other != key) {
+            let Some(known) = self.sockets.get(other).filter(|known| !known.has_failed()) else {
+                continue;
+            };
+            match kin((key.0, socket), (other.0, &known.socket), hosts) {
+                Kin::Exact => return Some((*other, Kin::Exact)),
+                // Each has told where its streams begin, and not in the same place.
+                Kin::Near if saw_handshake(socket) && saw_handshake(&known.socket) => {}
+                Kin::Near => near = near.or(Some((*other, Kin::Near))),
+                Kin::No => {}
+            }
+        }
+        near
     }
 
     fn forget_waiting(&mut self, key: Key, ends: &[Endpoint; 2]) {
@@ -419,22 +581,68 @@ impl<S: Sink> Shard<S> {
         }
     }
 
-    /// A flow of these endpoints that lacks this observer and is at about this sequence number.
-    fn find(&self, ends: &[Endpoint; 2], observer: usize, sender: usize, sequence: u32) -> Option<usize> {
+    /// The flow of these endpoints that a socket observes too: it lacks this observer, and is at about the sequence number of
+    /// the socket's first data (with its sender). Of several, the one that certainly is it, else the nearest.
+    fn find(
+        &self,
+        ends: &[Endpoint; 2],
+        observer: usize,
+        socket: (u16, &Socket),
+        first: Option<(usize, u32)>,
+        hosts: &[Host],
+    ) -> Option<(usize, Kin)> {
+        let mut nearest: Option<(u64, usize)> = None;
         let mut candidate = self.by_ends.get(ends).copied();
         for _ in 0..MAX_SAME_ENDS {
-            let place = candidate?;
-            let slot = self.slots.get(place)?.as_ref()?;
-            if slot.flow.ends != *ends {
-                return None;
+            let Some(place) = candidate else { break };
+            let Some(slot) = self.slots[place].as_ref() else { break };
+            candidate = slot.older;
+            if !slot.flow.lacks(observer) {
+                continue;
             }
-            let stream = slot.flow.stream(sender);
-            if slot.flow.lacks(observer) && (!stream.is_started() || stream.distance(sequence) < u64::from(MAX_APART)) {
-                return Some(place);
+            match self.kin_of_flow(slot, observer, socket, (first.is_some(), hosts)) {
+                Kin::Exact => return Some((place, Kin::Exact)),
+                Kin::Near => {}
+                Kin::No => continue,
             }
-            candidate = slot.previous;
+            let distance = first.map_or(0, |(sender, sequence)| match slot.flow.stream(sender) {
+                stream if stream.is_started() => stream.distance(sequence),
+                _ => 0,
+            });
+            if distance < u64::from(MAX_APART) && nearest.is_none_or(|(least, _)| distance < least) {
+                nearest = Some((distance, place));
+            }
         }
-        None
+        nearest.map(|(_, place)| (place, Kin::Near))
+    }
+
+    /// Whether a socket may be the end of a flow that this is the observer of.
+    fn kin_of_flow(
+        &self,
+        slot: &Slot,
+        observer: usize,
+        (host, socket): (u16, &Socket),
+        (has_data, hosts): (bool, &[Host]),
+    ) -> Kin {
+        let other = match observer {
+            WIRE => None,
+            end => slot.sockets[1 - end],
+        };
+        let Some((other, known)) = other.and_then(|key| Some((key, self.sockets.get(&key)?))) else {
+            return Kin::Near;
+        };
+        let closed_before = |close: Close| other.0 == host && close.time < socket.time;
+        match kin((host, socket), (other.0, &known.socket), hosts) {
+            // Their beginnings do not agree: where one told of them late, its data may still show that they are one. Not if
+            // the one was closed before the other was opened, though.
+            Kin::Near if saw_handshake(socket) && saw_handshake(&known.socket) => {
+                match has_data && !known.close.is_some_and(closed_before) {
+                    true => Kin::Near,
+                    false => Kin::No,
+                }
+            }
+            kin => kin,
+        }
     }
 
     fn make(&mut self, ends: [Endpoint; 2], host: u16, socket: &Socket, hosts: &[Host]) -> usize {
@@ -442,10 +650,16 @@ impl<S: Sink> Shard<S> {
             self.slots.push(None);
             self.slots.len() - 1
         });
-        let previous = self.by_ends.insert(ends, place);
-        // On a wire, positions are known from the first segment on, whichever it is.
-        let opening_seen = (socket.positions && socket.role != Role::Wire)
-            || matches!(socket.opened, Opened::Connect | Opened::Accept);
+        let older = self.by_ends.insert(ends, place);
+        if let Some(older) = older.and_then(|older| self.slots[older].as_mut()) {
+            older.younger = Some(place);
+        }
+        let opening_seen = match socket.role {
+            // On a wire, positions are known from the first segment on, whichever it is.
+            Role::Wire => is_handshake(socket),
+            // The start of a rotated part repeats how a socket was opened, and leaves its positions out.
+            _ => socket.positions,
+        };
         let joined = !opening_seen || is_before(hosts, host, socket);
         let sockets = [None; OBSERVERS];
         let flow = match self.spent.pop() {
@@ -460,7 +674,10 @@ impl<S: Sink> Shard<S> {
             client: 0,
             sure: None,
             touched: u64::MAX,
-            previous,
+            younger: None,
+            older,
+            number: 0,
+            last_start: 0,
         });
         place
     }
@@ -485,7 +702,7 @@ impl<S: Sink> Shard<S> {
                 hosts,
                 (&mut self.parties, &mut self.pairs),
             );
-            emit_exchange(slot, &exchange, hosts, &mut self.sink);
+            emit_exchange(slot, &exchange, (&self.sockets, hosts), &mut self.sink);
             slot.flow.recycle(exchange);
         }
     }
@@ -502,16 +719,31 @@ impl<S: Sink> Shard<S> {
     }
 
     /// The block is over: what waited in vain for long enough waits no longer, and what has long been closed goes. By
-    /// blocks, not by batches of them, so that the rows do not depend on how many blocks are fed at once.
-    pub fn end_block(&mut self, hosts: &[Host]) {
+    /// blocks, not by batches of them, so that the rows do not depend on how many blocks are fed at once. `latest` is the
+    /// time of the last event of the block: UTC, ns.
+    pub fn end_block(&mut self, hosts: &[Host], latest: u64) {
+        self.now = self.now.max(latest);
+        self.add_late_sockets(hosts);
         for place in next_block(&mut self.touched, &mut self.touched_before, PATIENCE) {
             self.settle_if_quiet(place, hosts);
         }
         for key in next_block(&mut self.whole, &mut self.whole_before, LINGER_WHOLE) {
             self.retire(key, hosts);
         }
-        for key in next_block(&mut self.closed, &mut self.closed_before, LINGER) {
-            self.retire(key, hosts);
+        while let Some((block, since, key)) = self.closed.front().copied()
+            && (block + LINGER <= self.block || since.saturating_add(LINGER_NS) <= self.now)
+        {
+            self.closed.pop_front();
+            match self.may_still_come(key) {
+                true => self.awaited.push_back((self.now, key)),
+                false => self.conclude_and_retire(key, hosts),
+            }
+        }
+        while let Some((since, key)) = self.awaited.front().copied()
+            && (self.awaited.len() > MAX_AWAITED || since.saturating_add(MAX_LATE_NS) <= self.now)
+        {
+            self.awaited.pop_front();
+            self.conclude_and_retire(key, hosts);
         }
         self.forget_gone();
         self.block += 1;
@@ -519,53 +751,81 @@ impl<S: Sink> Shard<S> {
 
     fn settle_if_quiet(&mut self, place: usize, hosts: &[Host]) {
         let Some(slot) = self.slots[place].as_mut() else { return };
-        if self.block - slot.touched < PATIENCE as u64 {
+        let is_awaited = |key: &Key| {
+            let known = self.sockets.get(key);
+            known.is_some_and(|known| known.close.is_some() && !known.is_over)
+        };
+        if self.block - slot.touched < PATIENCE as u64 || slot.sockets.iter().flatten().any(is_awaited) {
             return;
         }
         slot.flow.settle();
-        let abandoned = slot.flow.is_abandoned();
         self.emit(place, hosts, false);
-        if abandoned {
+    }
+
+    /// Whether something of a closed socket's connection is missing that is known to be there, or that should be.
+    fn may_still_come(&self, key: Key) -> bool {
+        let Some(known) = self.sockets.get(&key) else {
+            return false;
+        };
+        if !known.is_over && known.lacks_bytes() {
+            return true;
+        }
+        let slot = known.flow.and_then(|place| self.slots[place].as_ref());
+        slot.is_some_and(|slot| {
+            known.observer != WIRE
+                && slot.sockets[1 - known.end].is_none()
+                && (known.expects_other || known.socket.local.ip == known.socket.remote.ip)
+        })
+    }
+
+    fn conclude_and_retire(&mut self, key: Key, hosts: &[Host]) {
+        self.conclude(key, hosts);
+        self.retire(key, hosts);
+    }
+
+    /// Gives up a closed socket; with the last of its flow, the flow goes, and the connection has its row.
+    fn retire(&mut self, key: Key, hosts: &[Host]) {
+        let Some(known) = self.sockets.get(&key) else { return };
+        let place = match known.flow {
+            Some(place) => place,
+            None => self.join(key, None, hosts).0,
+        };
+        if self.is_over(place) {
             self.retire_flow(place, hosts);
         }
     }
 
-    /// Removes a closed socket; with the last of its flow, the flow and its row go too.
-    fn retire(&mut self, key: Key, hosts: &[Host]) {
-        let Some(known) = self.sockets.get(&key) else { return };
-        match known.flow {
-            None => {
-                if let Some(state) = self.sockets.remove(&key) {
-                    self.forget_waiting(key, &both_ends(&state.socket));
-                    self.lone_row(key, state, hosts);
-                }
-            }
-            Some(place) => {
-                if self.slots[place].as_ref().is_some_and(|slot| slot.flow.is_closed()) {
-                    self.retire_flow(place, hosts);
-                }
-            }
-        }
-    }
-
     fn retire_flow(&mut self, place: usize, hosts: &[Host]) {
+        let is_over = self.is_over(place);
         let Some(slot) = self.slots[place].as_mut() else { return };
+        if is_over {
+            slot.flow.conclude();
+        }
         slot.flow.finish();
         self.emit(place, hosts, true);
         let Some(slot) = self.slots[place].take() else { return };
-        if self.by_ends.get(&slot.flow.ends) == Some(&place) {
-            match slot
-                .previous
-                .filter(|older| self.slots.get(*older).is_some_and(|s| s.is_some()))
-            {
-                Some(older) => self.by_ends.insert(slot.flow.ends, older),
-                None => self.by_ends.remove(&slot.flow.ends),
-            };
-        }
+        self.unlink(&slot);
         self.free.push(place);
         self.flow_row(&slot, hosts);
         if self.spent.len() < MAX_SPENT {
             self.spent.push(slot.flow.emptied());
+        }
+    }
+
+    /// Takes a flow out of the list of those with the same endpoints.
+    fn unlink(&mut self, slot: &Slot) {
+        let younger = slot.younger.and_then(|place| self.slots[place].as_mut());
+        match (younger, slot.older) {
+            (Some(younger), older) => younger.older = older,
+            (None, Some(older)) => {
+                self.by_ends.insert(slot.flow.ends, older);
+            }
+            (None, None) => {
+                self.by_ends.remove(&slot.flow.ends);
+            }
+        }
+        if let Some(older) = slot.older.and_then(|place| self.slots[place].as_mut()) {
+            older.younger = slot.younger;
         }
     }
 
@@ -582,55 +842,25 @@ impl<S: Sink> Shard<S> {
 
     /// The capture is over: everything that is open gets its row.
     pub fn finish(&mut self, hosts: &[Host]) {
+        self.add_late_sockets(hosts);
+        self.orphans.give_up();
+        let unfinished = |(_, known): &(&Key, &SocketState)| known.flow.is_none() || known.close.is_some();
+        let mut unfinished: Vec<Key> = self.sockets.iter().filter(unfinished).map(|(key, _)| *key).collect();
+        unfinished.sort_unstable();
+        for key in unfinished {
+            if self.sockets.get(&key).is_some_and(|known| known.flow.is_none()) {
+                self.join(key, None, hosts);
+            }
+            if self.sockets.get(&key).is_some_and(|known| known.close.is_some()) {
+                self.conclude(key, hosts);
+            }
+        }
         for place in 0..self.slots.len() {
             self.retire_flow(place, hosts);
         }
-        let mut lone: Vec<Key> = self.sockets.keys().copied().collect();
-        lone.sort_unstable();
-        for key in lone {
-            if let Some(state) = self.sockets.remove(&key) {
-                self.lone_row(key, state, hosts);
-            }
-        }
     }
 
-    /// The row of a socket that never had data.
-    fn lone_row(&mut self, key: Key, state: SocketState, hosts: &[Host]) {
-        let party = state.party((hosts, key.0), (0, 0), state.socket.time, &mut self.parties);
-        let nobody = remote_party(hosts, Some((key.0, state.socket.time)), &state.socket.remote);
-        let is_server = matches!(state.socket.role, Role::Server | Role::Listener);
-        let (client, server) = match is_server {
-            true => (state.socket.remote, state.socket.local),
-            false => (state.socket.local, state.socket.remote),
-        };
-        let (client_party, server_party) = if is_server {
-            (&nobody, &party)
-        } else {
-            (&party, &nobody)
-        };
-        let side = match state.socket.role {
-            Role::Wire => Observed::Wire,
-            _ if is_server => Observed::Server,
-            _ => Observed::Client,
-        };
-        let ends = RowEnds {
-            parties: 0,
-            client,
-            server,
-            client_party,
-            server_party,
-            side,
-        };
-        let why = if state.sent + state.received > 0 {
-            "not followed"
-        } else {
-            ""
-        };
-        let row = connection_row(&ends, key, &state, hosts, None, why);
-        self.sink.connection(&row);
-    }
-
-    /// The row of a connection that had data.
+    /// The row of a connection, or of a listener.
     fn flow_row(&mut self, slot: &Slot, hosts: &[Host]) {
         let client = slot.flow.client().unwrap_or_else(|| {
             let shown = slot.sockets[WIRE].or(slot.sockets[0]).or(slot.sockets[1]);
@@ -656,6 +886,11 @@ impl<S: Sink> Shard<S> {
         let server_party = party(&at_server, 1 - client);
         let ends = RowEnds {
             parties: slot.pair,
+            number: slot.number,
+            had_data: [&at_client, &at_server, &on_wire]
+                .into_iter()
+                .flatten()
+                .any(|(_, state)| state.sent + state.received > 0),
             client: slot.flow.ends[client],
             server: slot.flow.ends[1 - client],
             client_party: &client_party,
@@ -669,12 +904,58 @@ impl<S: Sink> Shard<S> {
         let Some((key, state)) = at_client.or(at_server).or(on_wire) else {
             return;
         };
-        let mut row = connection_row(&ends, key, &state, hosts, Some(&slot.flow), "");
+        let mut row = connection_row(&ends, key.0, &state, hosts, &slot.flow);
         if row.ending == Some(Ending::Closed) && other_ending.is_some_and(|ending| ending != Ending::Closed) {
             row.ending = other_ending;
         }
         self.sink.connection(&row);
     }
+}
+
+/// Whether two sockets are the ends of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kin {
+    No,
+    /// For all that is known.
+    Near,
+    /// Both say from the handshake where the two streams begin: in the same places.
+    Exact,
+}
+
+fn kin((host, socket): (u16, &Socket), (other_host, other): (u16, &Socket), hosts: &[Host]) -> Kin {
+    let is_one_role = socket.role == other.role && matches!(socket.role, Role::Client | Role::Server);
+    if other.local != socket.remote || other.remote != socket.local || is_one_role {
+        return Kin::No;
+    }
+    // What goes over loopback stays in its network namespace; others may use the same addresses.
+    let machine = |host: u16| hosts.get(usize::from(host)).map(|host| host.machine);
+    let is_one_netns = socket.netns == other.netns || socket.netns == 0 || other.netns == 0;
+    if is_loopback(&socket.local) && !(machine(host) == machine(other_host) && is_one_netns) {
+        return Kin::No;
+    }
+    if !socket.positions || !other.positions {
+        return Kin::Near;
+    }
+    let apart = |a: u32, b: u32| (a.wrapping_sub(b) as i32).unsigned_abs();
+    let apart = apart(socket.send_pos, other.receive_pos).max(apart(socket.receive_pos, other.send_pos));
+    match apart {
+        0 if saw_handshake(socket) && saw_handshake(other) => Kin::Exact,
+        _ if apart <= MAX_APART => Kin::Near,
+        _ => Kin::No,
+    }
+}
+
+fn is_handshake(socket: &Socket) -> bool {
+    matches!(socket.opened, Opened::Connect | Opened::Accept)
+}
+
+/// Whether it says from the handshake where its streams begin.
+fn saw_handshake(socket: &Socket) -> bool {
+    socket.positions && is_handshake(socket)
+}
+
+fn is_loopback(endpoint: &Endpoint) -> bool {
+    endpoint.ip().is_loopback()
 }
 
 /// A block is over: what it brought joins what came before, and what is older than so many blocks leaves.
@@ -700,9 +981,9 @@ fn is_before(hosts: &[Host], host: u16, socket: &Socket) -> bool {
 }
 
 /// By sender, for a socket whose beginning was seen: the sequence number after the last byte that it sent, or received.
-fn totals(hosts: &[Host], host: u16, state: &SocketState, close: &Close) -> [Option<u32>; 2] {
+fn totals(state: &SocketState, close: &Close) -> [Option<u32>; 2] {
     let socket = &state.socket;
-    let from_start = matches!(socket.opened, Opened::Connect | Opened::Accept) && !is_before(hosts, host, socket);
+    let from_start = matches!(socket.opened, Opened::Connect | Opened::Accept) && state.is_given_whole();
     if !from_start || !socket.positions {
         return [None; 2];
     }
@@ -746,6 +1027,8 @@ fn remote_party(hosts: &[Host], observer: Option<(u16, u64)>, endpoint: &Endpoin
 
 struct RowEnds<'a> {
     parties: u64,
+    number: u64,
+    had_data: bool,
     client: Endpoint,
     server: Endpoint,
     client_party: &'a Party,
@@ -755,19 +1038,18 @@ struct RowEnds<'a> {
 
 fn connection_row<'a>(
     ends: &RowEnds<'a>,
-    key: Key,
+    host: u16,
     state: &SocketState,
     hosts: &[Host],
-    flow: Option<&Flow>,
-    why: &'a str,
+    flow: &Flow,
 ) -> ConnectionRow<'a> {
-    let utc = |boot: u64| match hosts.get(usize::from(key.0)) {
+    let utc = |boot: u64| match hosts.get(usize::from(host)) {
         Some(host) if boot != 0 => host.utc(boot),
         _ => boot,
     };
     let socket = &state.socket;
     let opened_here = matches!(socket.opened, Opened::Connect | Opened::Accept | Opened::Listen);
-    let failed = state.connect.filter(|connect| connect.error != 0);
+    let failed = state.connect.filter(|_| state.has_failed());
     let ending = match (&failed, &state.close) {
         (Some(_), _) => Some(Ending::ConnectFailed),
         (None, close) => close.map(|close| close.ending),
@@ -777,32 +1059,33 @@ fn connection_row<'a>(
         .map(|close| close.time)
         .or(failed.map(|connect| connect.time));
     let role = match (socket.role, ends.side) {
-        (Role::Undetermined, _) if flow.and_then(Flow::client).is_none() => Role::Undetermined,
+        (Role::Undetermined, _) if flow.client().is_none() => Role::Undetermined,
         (Role::Undetermined, Observed::Server) => Role::Server,
         (Role::Undetermined, _) => Role::Client,
         (role, _) => role,
     };
-    let exchanges = flow.map_or(0, |flow| flow.exchanges);
-    let why = match flow {
-        Some(flow) if exchanges == 0 => match flow.why {
-            "" => "no whole exchange",
-            why => why,
-        },
-        Some(_) => "",
-        None => why,
+    let why = match flow.why {
+        _ if flow.exchanges > 0 || !ends.had_data => "",
+        "" => "no whole exchange",
+        why => why,
     };
-    let mut bytes = [state.sent, state.received];
-    if let Some(close) = &state.close {
-        bytes = [
-            close.bytes_sent.max(state.sent),
-            close.bytes_received.max(state.received),
-        ];
-    }
+    // What the kernel counted is more than events tell where some were lost; but it counts from the socket's birth on.
+    let counted = state.close.filter(|_| state.is_given_whole());
+    let mut bytes = [
+        counted.map_or(state.sent, |close| close.bytes_sent.max(state.sent)),
+        counted.map_or(state.received, |close| close.bytes_received.max(state.received)),
+    ];
+    let mut lifetime = [
+        state.close.map(|close| close.bytes_sent),
+        state.close.map(|close| close.bytes_received),
+    ];
     // On a wire, `local` was a guess where the opening was not seen.
     if role == Role::Wire && ends.client != socket.local {
         bytes.reverse();
+        lifetime.reverse();
     }
     let [bytes_sent, bytes_received] = bytes;
+    let [lifetime_sent, lifetime_received] = lifetime;
     ConnectionRow {
         client: ends.client,
         server: ends.server,
@@ -821,14 +1104,16 @@ fn connection_row<'a>(
         connect_ns: state.connect.map(|connect| connect.connect_ns),
         bytes_sent,
         bytes_received,
+        lifetime_sent,
+        lifetime_received,
         retransmits: state.close.map(|close| close.retransmits),
         srtt_us: state.close.map(|close| close.srtt_us).filter(|srtt| *srtt != 0),
-        protocol: flow.map_or("", |flow| flow.protocol),
-        exchanges,
-        lost_bytes: flow.map_or(0, |flow| flow.lost_bytes),
-        unread_bytes: flow.map_or(0, |flow| flow.unread_bytes),
+        protocol: flow.protocol,
+        exchanges: flow.exchanges,
+        lost_bytes: flow.lost_bytes,
+        unread_bytes: flow.unread_bytes,
         why,
-        connection: row_key(key),
+        connection: ends.number,
     }
 }
 
@@ -889,7 +1174,12 @@ fn first_seen(slot: &Slot, exchange: &Exchange) -> Option<(u16, u64)> {
     at(client).or_else(|| at(1 - client)).or_else(|| at(WIRE))
 }
 
-fn emit_exchange<S: Sink>(slot: &Slot, exchange: &Exchange, hosts: &[Host], sink: &mut S) {
+fn emit_exchange<S: Sink>(
+    slot: &mut Slot,
+    exchange: &Exchange,
+    (sockets, hosts): (&IdMap<Key, SocketState>, &[Host]),
+    sink: &mut S,
+) {
     let client = slot.flow.client().unwrap_or(0);
     let server = 1 - client;
     let sees = |observer: usize| Some((slot.sockets[observer]?.0, exchange.views[observer].first()?));
@@ -908,10 +1198,8 @@ fn emit_exchange<S: Sink>(slot: &Slot, exchange: &Exchange, hosts: &[Host], sink
         best = latency_at(sees(WIRE), WIRE);
     }
     let seen = at_client.or(at_server).or_else(|| sees(WIRE));
-    let start = seen.map_or(0, |(host, time)| {
-        hosts.get(usize::from(host)).map_or(time, |host| host.utc(time))
-    });
-    let connection = slot.sockets[client].or(slot.sockets[server]).or(slot.sockets[WIRE]);
+    let start = seen.and_then(|(host, time)| utc(hosts, host, time));
+    let start = start.unwrap_or_else(|| start_unseen(slot, sockets, hosts));
     let size = |span: &super::exchange::Span| (span.begun && span.ended).then(|| span.end.saturating_sub(span.start));
     let frame = Frame {
         start,
@@ -920,7 +1208,10 @@ fn emit_exchange<S: Sink>(slot: &Slot, exchange: &Exchange, hosts: &[Host], sink
         client_party: &slot.parties[client].party,
         server_party: &slot.parties[server].party,
         parties: slot.pair,
-        side: observed(at_client.is_some(), at_server.is_some()),
+        side: match seen {
+            Some(_) => observed(at_client.is_some(), at_server.is_some()),
+            None => observed(slot.sockets[client].is_some(), slot.sockets[server].is_some()),
+        },
         request_bytes: size(&exchange.request),
         response_bytes: size(&exchange.response),
         latency: best,
@@ -931,13 +1222,46 @@ fn emit_exchange<S: Sink>(slot: &Slot, exchange: &Exchange, hosts: &[Host], sink
             .zip(server_latency.total_ns)
             .and_then(|(c, s)| c.checked_sub(s)),
         incomplete: exchange.incomplete,
-        connection: connection.map_or(0, row_key),
+        reset: matches!(
+            exchange.incomplete,
+            Some(Incomplete::NoResponse | Incomplete::ResponseCut)
+        ) && was_reset(slot, client, sockets),
+        connection: slot.number,
         sequence: slot.flow.exchanges - 1,
     };
     match &exchange.message {
         Message::Http(message) => sink.http(&HttpRow { frame, message }),
         Message::Mysql(message) => sink.mysql(&MysqlRow { frame, message }),
     }
+    slot.last_start = start;
+}
+
+/// The start of an exchange of which nobody saw a byte at a time: no later than it was, as far as its connection tells.
+fn start_unseen(slot: &Slot, sockets: &IdMap<Key, SocketState>, hosts: &[Host]) -> u64 {
+    let earliest = |key: &Key| {
+        let (host, known) = (hosts.get(usize::from(key.0))?, sockets.get(key)?);
+        let time = match known.first_data {
+            0 => known.socket.time,
+            first => first,
+        };
+        Some(host.utc(time))
+    };
+    let earliest = slot.sockets.iter().flatten().filter_map(earliest).min();
+    slot.last_start.max(earliest.unwrap_or(0))
+}
+
+/// Whether a connection was reset by the server, or by something on the way to it, or the client has given up on it.
+fn was_reset(slot: &Slot, client: usize, sockets: &IdMap<Key, SocketState>) -> bool {
+    let was_reset = |key: &Key| {
+        let Some((known, close)) = sockets.get(key).and_then(|known| Some((known, known.close?))) else {
+            return false;
+        };
+        match known.socket.local == slot.flow.ends[client] {
+            true => matches!(close.ending, Ending::ResetByPeer | Ending::TimedOut),
+            false => close.ending == Ending::ResetLocally,
+        }
+    };
+    slot.sockets.iter().flatten().any(was_reset)
 }
 
 /// The latency of an exchange as one observer saw it; nothing when it did not see all of it.

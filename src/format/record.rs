@@ -143,7 +143,7 @@ byte_enum! {
 }
 
 byte_enum! {
-    /// Where something was lost. Each has one counter on the way from the kernel to the disk.
+    /// Where something was lost. Each has one counter on the way from the kernel to the disk, but for what the analyzer finds.
     LossReason {
         /// The ring buffer was full.
         RingFull = 1, "ring_full";
@@ -155,7 +155,7 @@ byte_enum! {
         QueueFull = 4, "queue_full";
         /// The disk refused a block.
         DiskError = 5, "disk_error";
-        /// A ring record did not have the shape it should have.
+        /// A record did not have the shape it should have: in the ring, or in the file.
         Malformed = 6, "malformed";
         /// Payload that could not be read from the user's memory (bytes are known, content is not).
         PageFault = 7, "page_fault";
@@ -169,8 +169,11 @@ byte_enum! {
         Limit = 11, "limit";
         /// Events overwritten in the memory ring of `--ring`.
         Overwritten = 12, "overwritten";
-        /// Packets of an imported capture that are malformed or of a kind that is not understood.
+        /// Packets of an imported capture that are malformed or of a kind that is not understood, and records of later versions.
         NotUnderstood = 13, "not_understood";
+        /// Events of a socket that is not known: its record was lost, or it was closed long before. Found by the analyzer,
+        /// not stored.
+        NoSocket = 14, "no_socket";
     }
 }
 

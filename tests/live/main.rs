@@ -10,6 +10,7 @@ mod harness;
 mod command;
 mod generator;
 mod killed;
+mod lifetime;
 mod mariadb;
 mod programs;
 mod sockets;

@@ -1,5 +1,6 @@
 mod joined;
 mod laws;
+mod lifetime;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

@@ -388,6 +388,7 @@ mod tests {
             late: u8,
         },
         Settle,
+        Conclude,
         Close(usize),
         Attach(usize),
     }
@@ -412,6 +413,7 @@ mod tests {
             30 => sent(0),
             30 => sent(1),
             1 => Just(Event::Settle),
+            1 => Just(Event::Conclude),
             1 => (0usize..3).prop_map(Event::Close),
             1 => (0usize..3).prop_map(Event::Attach),
         ]
@@ -438,13 +440,12 @@ mod tests {
         // What is unread counts, the short way, when the exchange is whole.
         let unread = if flush { flow.unread_bytes } else { 0 };
         let before = format!(
-            "{} {} {unread} {} {:?} {} {}",
+            "{} {} {unread} {} {:?} {}",
             flow.exchanges,
             flow.lost_bytes,
             flow.why,
             flow.oldest(),
-            flow.is_closed(),
-            flow.is_abandoned()
+            flow.is_closed()
         );
         let mut all = vec![(Message::Http(HttpMessage::default()), before)];
         while let Some(exchange) = flow.take(flush) {
@@ -543,6 +544,7 @@ mod tests {
                     }
                 }
                 Event::Settle => flows.iter_mut().for_each(Flow::settle),
+                Event::Conclude => flows.iter_mut().for_each(Flow::conclude),
                 Event::Close(observer) if observers >> observer & 1 == 1 => {
                     flows.iter_mut().for_each(|flow| flow.close(*observer, 1, [None; 2]));
                 }

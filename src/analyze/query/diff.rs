@@ -118,7 +118,7 @@ pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) 
         for (key, stats) in aggregate.endpoints.iter() {
             let here = Side {
                 count: stats.count,
-                errors: stats.errors(),
+                errors: stats.errors,
                 total: &stats.latency.total,
             };
             all.entry(("http", key)).or_insert([NOTHING; 2])[side] = here;

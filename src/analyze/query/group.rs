@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use super::expression::unknown_column;
-use crate::analyze::protocol::mysql::Status;
 use crate::analyze::report::Histogram;
 use crate::analyze::report::keyed::{Keyed, Merge, OTHER};
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, ProcessRow};
@@ -32,7 +31,7 @@ pub trait Measured: Table {
 impl Measured for Http {
     fn measure(row: &HttpRow<'_>) -> Measure {
         Measure {
-            error: row.message.status >= 500,
+            error: row.is_error(),
             bytes: row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
             duration_ns: row.latency.total_ns,
         }
@@ -42,7 +41,7 @@ impl Measured for Http {
 impl Measured for Mysql {
     fn measure(row: &MysqlRow<'_>) -> Measure {
         Measure {
-            error: row.message.status == Status::Error,
+            error: row.is_error(),
             bytes: row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
             duration_ns: row.latency.total_ns,
         }

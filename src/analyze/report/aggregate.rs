@@ -12,7 +12,6 @@ use super::stats::{
 };
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::ids::IdMap;
-use crate::analyze::protocol::mysql::Status;
 use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
 use crate::analyze::table::column::FastMap;
 use crate::analyze::table::connections::write_errno;
@@ -450,13 +449,14 @@ impl Sink for Aggregate {
         }
         let one = HttpCount {
             incomplete: row.incomplete.is_some(),
+            error: row.is_error(),
             status,
             request_bytes: row.request_bytes.unwrap_or(0),
             response_bytes: row.response_bytes.unwrap_or(0),
             latency: row.latency,
         };
         self.waiting_http.push(&mut self.endpoints, number, one);
-        self.service(link.service, &row.frame, status >= 500);
+        self.service(link.service, &row.frame, one.error);
         if let Some(total) = row.latency.total_ns
             && self.slow_http.admits(total)
         {
@@ -469,7 +469,6 @@ impl Sink for Aggregate {
     fn mysql(&mut self, row: &MysqlRow<'_>) {
         self.mysql_confidence.count(row.incomplete);
         let message = row.message;
-        let error = message.status == Status::Error;
         let link = self.link(&row.frame, "mysql");
         let known = match message.statement.is_empty() {
             true => None,
@@ -517,7 +516,7 @@ impl Sink for Aggregate {
         }
         let one = MysqlCount {
             incomplete: row.incomplete.is_some(),
-            error,
+            error: row.is_error(),
             no_index_used: message.no_index_used,
             rows: message.rows.unwrap_or(0),
             affected_rows: message.affected_rows.unwrap_or(0),
@@ -526,7 +525,7 @@ impl Sink for Aggregate {
             latency: row.latency,
         };
         self.waiting_mysql.push(&mut self.digests, number, one);
-        self.service(link.service, &row.frame, error);
+        self.service(link.service, &row.frame, one.error);
         if let Some(total) = row.latency.total_ns
             && self.slow_mysql.admits(total)
         {

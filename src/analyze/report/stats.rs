@@ -61,6 +61,8 @@ pub struct HttpStats {
     pub count: u64,
     /// Exchanges that were not seen whole.
     pub incomplete: u64,
+    /// As [`HttpRow::is_error`](crate::analyze::row::HttpRow::is_error) says.
+    pub errors: u64,
     /// By class of status: 1xx to 5xx at 1 to 5; without a status at 0.
     pub status: [u64; 6],
     pub request_bytes: u64,
@@ -70,11 +72,6 @@ pub struct HttpStats {
 }
 
 impl HttpStats {
-    /// Responses with a status of 500 and above: the server's fault.
-    pub fn errors(&self) -> u64 {
-        self.status[5]
-    }
-
     /// Responses with a status from 400 to 499: the client's fault.
     pub fn client_errors(&self) -> u64 {
         self.status[4]
@@ -85,6 +82,7 @@ impl HttpStats {
 #[derive(Debug, Clone, Copy)]
 pub struct HttpCount {
     pub incomplete: bool,
+    pub error: bool,
     pub status: u16,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -100,6 +98,7 @@ impl Count<HttpCount> for HttpStats {
         self.count += all.len() as u64;
         for one in all {
             self.incomplete += u64::from(one.incomplete);
+            self.errors += u64::from(one.error);
             self.status[usize::from(one.status / 100).min(5)] += 1;
             self.request_bytes += one.request_bytes;
             self.response_bytes += one.response_bytes;
@@ -112,6 +111,7 @@ impl Merge for HttpStats {
     fn merge(&mut self, other: HttpStats) {
         self.count += other.count;
         self.incomplete += other.incomplete;
+        self.errors += other.errors;
         self.status
             .iter_mut()
             .zip(other.status)
@@ -202,7 +202,7 @@ impl Merge for MysqlStats {
 #[derive(Debug, Clone, Default)]
 pub struct ServiceStats {
     pub requests: u64,
-    /// HTTP status of 500 and above; MySQL error packets; failed connects where the protocol is not known.
+    /// HTTP status of 500 and above; MySQL error packets; what was reset; failed connects where the protocol is not known.
     pub errors: u64,
     pub bytes: u64,
     pub connections: u64,

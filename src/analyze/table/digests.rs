@@ -32,7 +32,7 @@ impl Table for Digests {
             brief("fingerprint", Text, "the statement without its literals; null for commands without a statement", |r, _| Value::text(r.fingerprint)),
             column("service", Text, SERVICE, |r, _| Value::text(r.service)),
             brief("count", Count, "commands, incomplete ones included", |r, _| Value::Int(r.stats.count)),
-            brief("errors", Count, "commands answered by an ERR packet", |r, _| Value::Int(r.stats.errors)),
+            brief("errors", Count, "commands answered by an ERR packet, or without a whole response because the connection was reset", |r, _| Value::Int(r.stats.errors)),
             column("error_rate", Ratio, "errors / count", |r, _| ratio(r.stats.errors, r.stats.count)),
             brief("sum_ns", Nanos, "sum of total_ns", |r, _| Value::Int(r.stats.latency.total.sum())),
             brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.5))),

@@ -124,6 +124,7 @@ macro_rules! exchange_columns {
             column("server_host", Text, "host on which the server's socket was captured", |r, _| Value::text(&r.server_party.hostname)),
             column("complete", Flag, "request and response were seen whole", |r, _| Value::Flag(r.incomplete.is_none())),
             brief("incomplete_reason", Text, "why not: gap, truncated, started_before, no_response, request_cut, response_cut, no_request, malformed, too_many", |r, _| r.incomplete.map_or(Value::Null, |why| Value::Text(why.name()))),
+            column("reset", Flag, "there is no whole response because the connection was reset by the server, or on the way to it, or timed out", |r, _| Value::Flag(r.reset)),
             column("connection", Count, "the same number for all exchanges of one connection; as in the table connections", |r, _| Value::Int(r.connection)),
             column("sequence", Count, "number of the exchange in its connection", |r, _| Value::Int(r.sequence)),
         ];

@@ -31,7 +31,7 @@ impl Table for Services {
             brief("callee", Text, "the server, named in the same way", |r, _| Value::text(r.callee)),
             brief("protocol", Text, "http, mysql, what else was recognised, or tcp", |r, _| Value::text(r.protocol)),
             brief("requests", Count, "exchanges", |r, _| Value::Int(r.stats.requests)),
-            brief("errors", Count, "HTTP status of 500 and above, MySQL ERR packets, failed connects", |r, _| Value::Int(r.stats.errors)),
+            brief("errors", Count, "HTTP status of 500 and above, MySQL ERR packets, requests that were reset, failed connects", |r, _| Value::Int(r.stats.errors)),
             brief("error_rate", Ratio, "errors / requests", |r, _| ratio(r.stats.errors, r.stats.requests)),
             brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.total.percentile(0.5))),
             brief("p95_ns", Nanos, "95th percentile of total_ns", |r, _| Value::int(r.stats.total.percentile(0.95))),

@@ -6,7 +6,7 @@ use crate::analyze::import::Import;
 use crate::format::Reader;
 
 /// Blocks of a capture file, in memory.
-fn stored(path: &str) -> (Header, Vec<RawBlock>) {
+pub(super) fn stored(path: &str) -> (Header, Vec<RawBlock>) {
     let bytes = std::fs::read(path).expect("fixture");
     let reader = Reader::open(&bytes).expect("a capture");
     let blocks = reader.blocks().iter().map(|stored| {
@@ -18,7 +18,7 @@ fn stored(path: &str) -> (Header, Vec<RawBlock>) {
 }
 
 /// The same records in blocks of `size` records.
-fn split(blocks: &[RawBlock], size: usize) -> Vec<RawBlock> {
+pub(super) fn split(blocks: &[RawBlock], size: usize) -> Vec<RawBlock> {
     let mut small = Vec::new();
     for block in blocks {
         let records: Vec<Record<'_>> = block::records(&block.bytes).flatten().collect();

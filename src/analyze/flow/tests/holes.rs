@@ -413,6 +413,7 @@ fn rows(events: &[Event], setting: &Setting) -> Vec<Row> {
     if setting.closes {
         let totals = [0, 1].map(|sender| Some(starts[sender].wrapping_add(setting.totals[sender] as u32)));
         setting.ends.iter().for_each(|end| flow.close(*end, 1 << 40, totals));
+        flow.conclude();
     }
     flow.finish();
     while let Some(exchange) = flow.take(true) {
