@@ -324,6 +324,9 @@ pub struct EngineArgs {
     /// No progress bar
     #[arg(long, help_heading = "Work")]
     pub no_progress: bool,
+    /// Read also the blocks that cannot matter: slower, with the same result
+    #[arg(long, hide = true)]
+    pub read_all: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -601,6 +604,7 @@ mod analyze {
                 progress: !self.no_progress,
                 pods: self.pods,
                 path_templates: self.path_template,
+                read_all: self.read_all,
             }
         }
     }

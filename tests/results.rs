@@ -210,6 +210,7 @@ fn fill(sinks: &mut [ShardSink]) {
         unread_bytes: 0,
         why: "",
         connection: 0,
+        within: None,
     };
     for connection in 0..8 {
         let client = endpoint(7, 40_000 + connection as u16);

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::output::{Facts, Format, target};
 use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
+use super::prune::Span;
 use super::query::expression::Expression;
 use super::query::group::{GroupBy, Groups, Measured};
 use super::query::order::compare_rows;
@@ -31,6 +32,8 @@ enum Grouping {
 /// Takes the rows of one shard.
 pub struct ShardSink {
     filters: RowFilters,
+    /// Losses belong to the span in which they were noticed.
+    span: Option<Span>,
     scratch: Scratch,
     aggregate: Option<Box<Aggregate>>,
     http: Option<RowBuffer<Http>>,
@@ -47,6 +50,7 @@ impl ShardSink {
     fn new(plan: &Plan) -> ShardSink {
         let mut sink = ShardSink {
             filters: plan.filters.clone(),
+            span: plan.span,
             scratch: scratch(plan),
             aggregate: None,
             http: None,
@@ -188,6 +192,9 @@ impl Sink for ShardSink {
     }
 
     fn loss(&mut self, row: &LossRow<'_>) {
+        if self.span.is_some_and(|span| !span.contains(row.until)) {
+            return;
+        }
         self.lost |= row.is_lost();
         if !passes::<Losses>(&self.filters.losses, row, &mut self.scratch) {
             return;

@@ -14,11 +14,11 @@ use super::output::{Facts, Format, target};
 use super::packets::{self, Packets};
 use super::plan::Plan;
 use super::progress::Meter;
+use super::prune::Ask;
 use super::query::diff;
 use super::report::Aggregate;
 use super::results::{Results, ShardSink};
 use super::row::{CaptureFacts, Sink};
-use super::wanted::Wanted;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
 
@@ -32,9 +32,18 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     in_pool(&options.engine, || {
         let files = open(&options.inputs)?;
         let start = start_of(&files)?;
-        let wanted = options.selection.wanted(start).and(plan.bounds());
+        let filter = options.selection.filter(start).and(plan.bounds());
         plan.select(&options.selection, start);
+        let ask = Ask {
+            filter,
+            span: plan.span,
+            rows: plan.rows(),
+            read_all: options.engine.read_all,
+        };
         let mut engine = Engine::new(|_| Results::sink(&plan));
+        if let Some(span) = plan.span {
+            engine.count_within(span);
+        }
         name_pods(&options.engine, &mut engine)?;
         let captures = input::captures(&files, &mut engine)?;
         let mut packets = packets::captures(&files, &mut engine)?;
@@ -49,7 +58,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let mut results = Results::new(plan.clone(), &facts(&packets, &[]))?;
         let mut meter = Meter::new(options.engine.progress && !plan.writes_to_terminal(), &packets);
         let unfed = first_of(&packets);
-        input::feed(&captures, &wanted, &mut engine, |engine, progress| {
+        input::feed(&captures, &ask, &mut engine, |engine, progress| {
             meter.show(&progress);
             results.collect(engine.sinks());
             results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
@@ -145,7 +154,7 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
     let captures = input::captures(&files, &mut engine)?;
     let mut packets = packets::captures(&files, &mut engine)?;
     let mut meter = Meter::new(options.progress, &packets);
-    input::feed(&captures, &Wanted::default(), &mut engine, |_, progress| {
+    input::feed(&captures, &Ask::default(), &mut engine, |_, progress| {
         meter.show(&progress);
         Ok(())
     })?;

@@ -39,3 +39,23 @@ pub fn edit(from: &Path, to: &Path, place: impl Fn(&mut Record<'_>) -> Place) {
     let (bytes, _) = writer.finish().expect("memory has room");
     fs::write(to, bytes).expect("the folder can be written");
 }
+
+/// Writes the records of `from` to `to`, in blocks of so many records: where something can be left out, there must be
+/// many blocks.
+pub fn in_small_blocks(from: &Path, to: &Path, records_of_a_block: usize) {
+    let file = fs::read(from).expect("a capture");
+    let reader = Reader::open(&file).expect("a capture");
+    let mut writer = Writer::new(Vec::new(), reader.header(), 1).expect("memory has room");
+    let mut raw = Vec::new();
+    for block in reader.blocks() {
+        block.inflate(&mut raw).expect("a good block");
+        let all: Vec<Record<'_>> = records(&raw).map(|record| record.expect("a good record")).collect();
+        for some in all.chunks(records_of_a_block) {
+            let mut small = BlockBuilder::new(block.class());
+            some.iter().for_each(|record| small.push(record));
+            writer.write(&small.take()).expect("memory has room");
+        }
+    }
+    let (bytes, _) = writer.finish().expect("memory has room");
+    fs::write(to, bytes).expect("the folder can be written");
+}

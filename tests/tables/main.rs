@@ -8,6 +8,7 @@ mod support;
 mod order;
 mod progress;
 mod readers;
+mod selection;
 
 use std::path::Path;
 use std::process::Command;

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::analyze::input;
+use crate::analyze::prune::{Ask, BlockFilter, ConnectionRows, Rows, Span};
 use crate::analyze::report::Aggregate;
 use crate::analyze::report::sections::{endpoints, services};
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow};
 use crate::analyze::table::{Columns, Value};
-use crate::analyze::wanted::Wanted;
 use crate::format::block::{BlockBuilder, Class};
 use crate::format::record::{
     Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Origin, Process, Role, Socket, Workload,
@@ -848,37 +848,70 @@ fn an_hour(connection: impl Fn(u32) -> u64, more: &[Record<'_>]) -> (tempfile::T
     (folder, [mapped])
 }
 
-/// The rows of what is wanted of a capture, and how many blocks were read for them.
-fn wanted_rows(files: &[input::Mapped], wanted: &Wanted) -> (Vec<String>, u64) {
+/// What of a capture a filter asks for, where a report is made of it.
+fn ask(filter: BlockFilter) -> Ask {
+    let connections = match filter.span {
+        Some(_) => ConnectionRows::WithinSpan,
+        None => ConnectionRows::Whole,
+    };
+    Ask {
+        span: filter.span,
+        rows: Rows {
+            exchanges: true,
+            connections,
+            ..Rows::default()
+        },
+        filter,
+        read_all: false,
+    }
+}
+
+/// The rows that are asked for of a capture, and how many blocks were read for them.
+fn rows_of(files: &[input::Mapped], ask: &Ask) -> (Vec<String>, u64) {
     let mut engine = Engine::new(|_| Texts::default());
     let captures = input::captures(files, &mut engine).expect("a capture");
-    input::feed(&captures, wanted, &mut engine, |_, _| Ok(())).expect("blocks");
+    input::feed(&captures, ask, &mut engine, |_, _| Ok(())).expect("blocks");
     let (sinks, totals) = engine.finish(&[]);
     let mut rows: Vec<_> = sinks.into_iter().flat_map(|sink| sink.0).map(|row| row.3).collect();
     rows.sort();
     (rows, totals.blocks)
 }
 
+/// Exchanges that were seen whole.
+fn whole(rows: &[String]) -> Vec<String> {
+    let whole = |row: &&String| row.contains("both total=Some(4200)") && row.ends_with("complete");
+    rows.iter().filter(whole).cloned().collect()
+}
+
 #[test]
-fn a_window_reads_only_its_blocks_and_joins_older_connections() {
+fn of_a_connection_that_lasts_a_window_reads_its_blocks_and_some_before_and_at_the_beginning() {
     let (_folder, files) = an_hour(|_| 7, &[]);
-    let (all, blocks) = wanted_rows(&files, &Wanted::default());
+    let (all, blocks) = rows_of(&files, &Ask::default());
     assert_eq!((all.len(), blocks), (61, 61));
     // Unix time of the test's boot is 1 ms.
-    let window = Wanted {
-        from: Some(30 * 60 * SECOND),
-        to: Some(31 * 60 * SECOND + 30 * SECOND),
-        ..Wanted::default()
-    };
-    let (some, blocks) = wanted_rows(&files, &window);
-    assert_eq!(blocks, 1 + 2, "the state and two minutes: {some:?}");
-    assert_eq!(
-        some.iter()
-            .filter(|row| row.contains("both total=Some(4200)") && row.ends_with("complete"))
-            .count(),
-        2
-    );
+    let window = ask(BlockFilter {
+        span: Some(Span {
+            from: 30 * 60 * SECOND,
+            to: 31 * 60 * SECOND + 30 * SECOND,
+        }),
+        ..BlockFilter::default()
+    });
+    let (some, blocks) = rows_of(&files, &window);
+    // What lies before the window is known to be there before: it is read, and no row of the window.
+    let window_rows = &whole(&all)[30..32];
+    assert!(window_rows.iter().all(|row| some.contains(row)), "{some:?}");
+    assert!(blocks < 12, "{blocks}: {some:?}");
     assert!(some.iter().any(|row| row.contains("lost=0")), "{some:?}");
+    // Numbers of exchanges take all that is before.
+    let numbered = Ask {
+        rows: Rows {
+            sequences: true,
+            ..window.rows
+        },
+        ..window
+    };
+    let (_, blocks) = rows_of(&files, &numbered);
+    assert!((1 + 32..=1 + 36).contains(&blocks), "{blocks}");
 }
 
 #[test]
@@ -912,16 +945,16 @@ fn what_is_wanted_of_a_port_a_process_or_a_pod_reads_only_its_blocks() {
         of_pod(server((own << 32) | 2, 4711), 52, 4002),
     ];
     let (_folder, files) = an_hour(|minute| if matches!(minute, 7 | 40) { own } else { 7 }, &more);
-    let wanted = |change: &dyn Fn(&mut Wanted)| {
-        let mut wanted = Wanted::default();
-        change(&mut wanted);
-        wanted_rows(&files, &wanted)
+    let wanted = |change: &dyn Fn(&mut BlockFilter)| {
+        let mut filter = BlockFilter::default();
+        change(&mut filter);
+        rows_of(&files, &ask(filter))
     };
     let (all, blocks) = wanted(&|_| {});
     let state = blocks - 60;
     assert_eq!(all.iter().filter(|row| row.starts_with("GET")).count(), 60);
     for change in [
-        (&|wanted: &mut Wanted| wanted.ports = vec![4711]) as &dyn Fn(&mut Wanted),
+        (&|wanted: &mut BlockFilter| wanted.ports = vec![4711]) as &dyn Fn(&mut BlockFilter),
         &|wanted| wanted.pids = vec![4001],
         &|wanted| wanted.pods = vec!["shop/cart-0".into()],
         &|wanted| wanted.pods = vec!["cart-1".into()],
@@ -931,9 +964,9 @@ fn what_is_wanted_of_a_port_a_process_or_a_pod_reads_only_its_blocks() {
         assert_eq!(rows.iter().filter(|row| row.starts_with("GET")).count(), 2, "{rows:?}");
     }
     for change in [
-        (&|wanted: &mut Wanted| wanted.ports = vec![4712]) as &dyn Fn(&mut Wanted),
+        (&|wanted: &mut BlockFilter| wanted.ports = vec![4712]) as &dyn Fn(&mut BlockFilter),
         &|wanted| wanted.pods = vec!["other/cart-0".into()],
     ] {
-        assert_eq!(wanted(change).1, state);
+        assert_eq!(wanted(change).1, 0);
     }
 }

@@ -6,6 +6,7 @@ use super::expression::unknown_column;
 use crate::analyze::protocol::mysql::Status;
 use crate::analyze::report::Histogram;
 use crate::analyze::report::keyed::{Keyed, Merge, OTHER};
+use crate::analyze::report::stats::add;
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, ProcessRow};
 use crate::analyze::table::connections::Connections;
 use crate::analyze::table::exchanges::{Http, Mysql};
@@ -33,7 +34,7 @@ impl Measured for Http {
     fn measure(row: &HttpRow<'_>) -> Measure {
         Measure {
             error: row.message.status >= 500,
-            bytes: row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
+            bytes: row.bytes(),
             duration_ns: row.latency.total_ns,
         }
     }
@@ -43,7 +44,7 @@ impl Measured for Mysql {
     fn measure(row: &MysqlRow<'_>) -> Measure {
         Measure {
             error: row.message.status == Status::Error,
-            bytes: row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
+            bytes: row.bytes(),
             duration_ns: row.latency.total_ns,
         }
     }
@@ -53,7 +54,7 @@ impl Measured for Connections {
     fn measure(row: &ConnectionRow<'_>) -> Measure {
         Measure {
             error: row.connect_error != 0,
-            bytes: row.bytes_sent + row.bytes_received,
+            bytes: row.bytes_sent.saturating_add(row.bytes_received),
             duration_ns: row.connect_ns,
         }
     }
@@ -82,7 +83,7 @@ impl Merge for Group {
     fn merge(&mut self, other: Group) {
         self.count += other.count;
         self.errors += other.errors;
-        self.bytes += other.bytes;
+        add(&mut self.bytes, other.bytes);
         self.duration.merge(&other.duration);
     }
 }
@@ -198,7 +199,7 @@ impl<T: Measured> Groups<T> {
         if let Some(group) = self.groups.at(number) {
             group.count += 1;
             group.errors += u64::from(measure.error);
-            group.bytes += measure.bytes;
+            add(&mut group.bytes, measure.bytes);
             if let Some(duration) = measure.duration_ns {
                 group.duration.record(duration);
             }

@@ -9,6 +9,7 @@ use super::label::{write_named, write_party, write_service};
 use super::slowest::{Slow, Slowest};
 use super::stats::{
     ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
+    add,
 };
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::ids::IdMap;
@@ -262,9 +263,9 @@ impl Aggregate {
         self.totals.connections += other.totals.connections;
         self.totals.listeners += other.totals.listeners;
         self.totals.failed_connects += other.totals.failed_connects;
-        self.totals.bytes += other.totals.bytes;
-        self.totals.lost_bytes += other.totals.lost_bytes;
-        self.totals.unread_bytes += other.totals.unread_bytes;
+        add(&mut self.totals.bytes, other.totals.bytes);
+        add(&mut self.totals.lost_bytes, other.totals.lost_bytes);
+        add(&mut self.totals.unread_bytes, other.totals.unread_bytes);
         self.totals.processes += other.totals.processes;
         let to = self.names.adopt(&other.names);
         other
@@ -391,7 +392,7 @@ impl Aggregate {
         if let Some(stats) = self.services.at(number) {
             stats.requests += 1;
             stats.errors += u64::from(error);
-            stats.bytes += frame.request_bytes.unwrap_or(0) + frame.response_bytes.unwrap_or(0);
+            add(&mut stats.bytes, frame.bytes());
             if let Some(total) = frame.latency.total_ns {
                 stats.total.record(total);
             }
@@ -549,11 +550,12 @@ impl Sink for Aggregate {
             self.totals.listeners += 1;
             return;
         }
-        let bytes = row.bytes_sent + row.bytes_received;
+        let counted = row.counted();
+        let bytes = counted.bytes_sent.saturating_add(counted.bytes_received);
         self.totals.connections += 1;
-        self.totals.bytes += bytes;
-        self.totals.lost_bytes += row.lost_bytes;
-        self.totals.unread_bytes += row.unread_bytes;
+        add(&mut self.totals.bytes, bytes);
+        add(&mut self.totals.lost_bytes, counted.lost_bytes);
+        add(&mut self.totals.unread_bytes, counted.unread_bytes);
         let failed = row.connect_error != 0 || row.ending == Some(Ending::ConnectFailed);
 
         let server = row.server.to_string();
@@ -577,14 +579,14 @@ impl Sink for Aggregate {
             }
             let stats = self.talkers.get(&self.key);
             stats.connections += 1;
-            stats.exchanges += row.exchanges;
+            stats.exchanges += counted.exchanges;
             // Seen from the server's socket, what was sent goes to the client.
             let (to_server, to_client) = match row.role {
-                crate::format::record::Role::Server => (row.bytes_received, row.bytes_sent),
-                _ => (row.bytes_sent, row.bytes_received),
+                crate::format::record::Role::Server => (counted.bytes_received, counted.bytes_sent),
+                _ => (counted.bytes_sent, counted.bytes_received),
             };
-            stats.to_server += to_server;
-            stats.to_client += to_client;
+            add(&mut stats.to_server, to_server);
+            add(&mut stats.to_client, to_client);
         }
         if !row.why.is_empty() {
             self.key.clear();
@@ -597,7 +599,7 @@ impl Sink for Aggregate {
             }
             let stats = self.silent.get(&self.key);
             stats.count += 1;
-            stats.bytes += bytes;
+            add(&mut stats.bytes, bytes);
         }
         // The dependency map: exchanges were counted one by one; here the connection, and what has no exchanges.
         let link = self.links.get(row.parties as usize % MAX_REMEMBERED).copied();
@@ -620,7 +622,7 @@ impl Sink for Aggregate {
             stats.connections += 1;
             stats.errors += u64::from(failed);
             if row.exchanges == 0 {
-                stats.bytes += bytes;
+                add(&mut stats.bytes, bytes);
             }
             if known.is_none() {
                 stats.agreed.see(self.names.ends(row.client_party, row.server_party));
