@@ -107,6 +107,8 @@ impl<'a> Taken<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
     pub blocks: u64,
+    /// Blocks that were read before their turn, to decide which blocks to read.
+    pub blocks_ahead: u64,
     pub records: u64,
     /// Inflated bytes.
     pub raw_bytes: u64,

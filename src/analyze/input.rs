@@ -1,6 +1,7 @@
 //! Opens captures and feeds their blocks to the engine in time order: files of one host, rotated parts, files of
 //! several hosts, packet captures.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -63,7 +64,9 @@ pub fn feed<S: Sink>(
 ) -> Result<()> {
     let places = in_time_order(captures.iter().map(|one| (&one.reader, one.host, one.file)));
     let mapped: HashMap<usize, &Mapped> = captures.iter().map(|one| (one.file, one.mapped)).collect();
+    let released = Cell::new(0);
     let release = |placed: &Placed<'_>| {
+        released.set(released.get() + 1);
         if let Some(mapped) = mapped.get(&placed.block.file) {
             mapped.release(placed.stored.range());
         }
@@ -75,6 +78,7 @@ pub fn feed<S: Sink>(
         some.iter().for_each(|placed| release(placed));
     }
     let schedule = Schedule::new(&places, ask, engine, &release);
+    engine.totals.blocks_ahead = released.get();
     let batches = batches(&places, engine.batch_bytes());
     let mut feeding = Feeding {
         places: &places,

@@ -9,9 +9,10 @@ use masdeepflow::analyze::options::{AnalyzeOptions, EngineOptions, Moment, Resul
 use masdeepflow::analyze::output::Format;
 use masdeepflow::analyze::run;
 use masdeepflow::analyze::table::TableName;
+use masdeepflow::format::record::Record;
 use serde_json::Value;
 
-use super::support::captures::in_small_blocks;
+use super::support::captures::{Place, edit, in_small_blocks, with_pods};
 use super::synth;
 
 /// Windows and predicates for each capture.
@@ -77,7 +78,7 @@ impl Lab {
     /// What is written for a shape of a selection of a capture.
     fn written(
         &self,
-        capture: &Path,
+        captures: &[PathBuf],
         (selection, filter): (&Selection, Option<&str>),
         shape: Shape,
         read_all: bool,
@@ -105,7 +106,7 @@ impl Lab {
             }
         }
         let options = AnalyzeOptions {
-            inputs: vec![capture.to_path_buf()],
+            inputs: captures.to_vec(),
             selection: selection.clone(),
             engine: EngineOptions {
                 threads: Some(1),
@@ -117,15 +118,20 @@ impl Lab {
         run::run(&options).map_err(|error| format!("{error:#}"))?;
         let text = fs::read_to_string(&output).expect("results were written");
         // Each time a packet capture is read it gets a number of its own.
-        Ok(match capture.extension().is_some_and(|ending| ending == "mdf") {
-            true => text,
-            false => without_recording(&text),
-        })
+        Ok(
+            match captures
+                .iter()
+                .all(|path| path.extension().is_some_and(|ending| ending == "mdf"))
+            {
+                true => text,
+                false => without_recording(&text),
+            },
+        )
     }
 
-    fn table(&self, capture: &Path, table: TableName) -> Vec<BTreeMap<String, String>> {
+    fn table(&self, captures: &[PathBuf], table: TableName) -> Vec<BTreeMap<String, String>> {
         let whole = (&Selection::default(), None);
-        let csv = self.written(capture, whole, Shape::Table(table), true).expect("rows");
+        let csv = self.written(captures, whole, Shape::Table(table), true).expect("rows");
         parsed(&csv)
     }
 }
@@ -184,14 +190,14 @@ fn values(rows: &[BTreeMap<String, String>], column: &str) -> Vec<String> {
     all
 }
 
-fn random_selections(lab: &Lab, capture: &Path, random: &mut Random) -> Vec<(Selection, Option<String>)> {
+fn random_selections(lab: &Lab, captures: &[PathBuf], random: &mut Random) -> Vec<(Selection, Option<String>)> {
     let tables = [
         TableName::Http,
         TableName::Mysql,
         TableName::Connections,
         TableName::Processes,
     ];
-    let [http, mysql, connections, processes] = tables.map(|table| lab.table(capture, table));
+    let [http, mysql, connections, processes] = tables.map(|table| lab.table(captures, table));
     let exchanges: Vec<_> = http.iter().chain(&mysql).cloned().collect();
     let mut times: Vec<u64> = ["start", "open", "close", "first_data", "last_data", "exit"]
         .into_iter()
@@ -215,6 +221,10 @@ fn random_selections(lab: &Lab, capture: &Path, random: &mut Random) -> Vec<(Sel
         .flat_map(|c| values(&exchanges, c))
         .filter_map(|t| number(&t))
         .collect();
+    let pods: Vec<String> = ["client_pod", "server_pod"]
+        .iter()
+        .flat_map(|c| values(&connections, c))
+        .collect();
     (0..SELECTIONS)
         .map(|_| {
             let mut selection = Selection::default();
@@ -237,9 +247,10 @@ fn random_selections(lab: &Lab, capture: &Path, random: &mut Random) -> Vec<(Sel
                 selection.to = (random.below(4) > 0).then_some(Moment::Utc(to));
             }
             if (!is_window && !is_where) || random.below(4) == 0 {
-                match random.below(2) {
-                    0 => selection.ports.extend(random.one_of(&ports).map(|port| *port as u16)),
-                    _ => selection.pids.extend(random.one_of(&pids)),
+                match (random.below(3), random.one_of(&pods)) {
+                    (0, Some(pod)) => selection.pods.push(pod.clone()),
+                    (1, _) => selection.pids.extend(random.one_of(&pids)),
+                    _ => selection.ports.extend(random.one_of(&ports).map(|port| *port as u16)),
                 }
             }
             if is_where {
@@ -289,22 +300,27 @@ fn within(table: TableName, row: &BTreeMap<String, String>, from: u64, to: u64) 
 }
 
 /// The law, for random selections of a capture.
-fn obeys(lab: &Lab, name: &str, capture: &Path, random: &mut Random) {
+fn obeys(lab: &Lab, name: &str, captures: &[PathBuf], random: &mut Random) {
     let whole: BTreeMap<TableName, Vec<BTreeMap<String, String>>> = TableName::ALL
         .into_iter()
-        .map(|table| (table, lab.table(capture, table)))
+        .map(|table| (table, lab.table(captures, table)))
         .collect();
-    for (selection, filter) in random_selections(lab, capture, random) {
+    for (selection, filter) in random_selections(lab, captures, random) {
         let what = format!("{name}: {selection:?} {filter:?}");
         for shape in SHAPES {
             let asked = (&selection, filter.as_deref());
             // Not every table has every column.
-            let Ok(from_all) = lab.written(capture, asked, shape, true) else {
+            let Ok(from_all) = lab.written(captures, asked, shape, true) else {
                 continue;
             };
-            let pruned = lab.written(capture, asked, shape, false).expect("results");
+            let pruned = lab.written(captures, asked, shape, false).expect("results");
             assert_same(&pruned, &from_all, &format!("{what} {shape:?}"));
-            let plain = selection.ports.is_empty() && selection.pids.is_empty() && filter.is_none();
+            let spans_only = Selection {
+                from: selection.from,
+                to: selection.to,
+                ..Selection::default()
+            };
+            let plain = selection == spans_only && filter.is_none();
             if let (Shape::Table(table), true) = (shape, plain)
                 && !table.is_aggregate()
                 && table != TableName::Capture
@@ -322,7 +338,7 @@ fn obeys(lab: &Lab, name: &str, capture: &Path, random: &mut Random) {
                 assert_eq!(parsed(&pruned), expected, "{what} {table:?}");
             }
         }
-        adds_up(lab, capture, (&selection, filter.as_deref()), &what);
+        adds_up(lab, captures, (&selection, filter.as_deref()), &what);
     }
 }
 
@@ -336,11 +352,11 @@ fn assert_same(pruned: &str, from_all: &str, what: &str) {
 }
 
 /// The report counts the rows that the tables have.
-fn adds_up(lab: &Lab, capture: &Path, asked: (&Selection, Option<&str>), what: &str) {
-    let report = lab.written(capture, asked, Shape::Report, false).expect("a report");
+fn adds_up(lab: &Lab, captures: &[PathBuf], asked: (&Selection, Option<&str>), what: &str) {
+    let report = lab.written(captures, asked, Shape::Report, false).expect("a report");
     let report: Value = serde_json::from_str(&report).expect("JSON");
     let rows = |table: TableName| {
-        lab.written(capture, asked, Shape::Table(table), false)
+        lab.written(captures, asked, Shape::Table(table), false)
             .map_or(0, |csv| parsed(&csv).len() as u64)
     };
     let sum = |section: &str, column: &str| -> u64 {
@@ -357,7 +373,7 @@ fn adds_up(lab: &Lab, capture: &Path, asked: (&Selection, Option<&str>), what: &
     if filter.is_none() && selection.pids.is_empty() {
         assert_eq!(sum("talkers", "exchanges"), exchanges, "{what}");
         let connections = lab
-            .written(capture, asked, Shape::Table(TableName::Connections), false)
+            .written(captures, asked, Shape::Table(TableName::Connections), false)
             .expect("rows");
         let connections = parsed(&connections)
             .iter()
@@ -405,7 +421,12 @@ fn selecting_from_recorded_captures_gives_what_selecting_from_all_rows_gives() {
         for records in [3, 20] {
             let small = lab.path("small.mdf");
             in_small_blocks(&path, &small, records);
-            obeys(&lab, &format!("{name} in blocks of {records}"), &small, &mut random);
+            obeys(
+                &lab,
+                &format!("{name} in blocks of {records}"),
+                std::slice::from_ref(&small),
+                &mut random,
+            );
         }
     }
 }
@@ -418,9 +439,9 @@ fn selecting_from_packet_captures_gives_what_selecting_from_all_rows_gives() {
     assert!(captures.len() > 5, "{captures:?}");
     for path in captures {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        let rows = lab.table(&path, TableName::Connections);
+        let rows = lab.table(std::slice::from_ref(&path), TableName::Connections);
         if !rows.is_empty() {
-            obeys(&lab, &name, &path, &mut random);
+            obeys(&lab, &name, std::slice::from_ref(&path), &mut random);
         }
     }
 }
@@ -454,6 +475,65 @@ fn selecting_from_synthetic_captures_gives_what_selecting_from_all_rows_gives() 
         let (large, small) = (lab.path("large.mdf"), lab.path("small.mdf"));
         synth(&large, &[kind, &["-n", "1200", "--pause-us", "20000"]].concat());
         in_small_blocks(&large, &small, 60);
-        obeys(&lab, &format!("{kind:?}"), &small, &mut random);
+        obeys(&lab, &format!("{kind:?}"), std::slice::from_ref(&small), &mut random);
     }
+}
+
+/// The same connections as two hosts saw them, whose clocks differ.
+#[test]
+fn selecting_from_the_captures_of_two_hosts_gives_what_selecting_from_all_rows_gives() {
+    let lab = lab();
+    let mut random = Random(4);
+    for kind in [
+        &["http", "-c", "6"][..],
+        &["mixed", "-c", "8", "--per-connection", "40", "--prepared"],
+    ] {
+        let captures = ["client", "server"].map(|end| {
+            let (large, small) = (lab.path("large.mdf"), lab.path(&format!("{end}.mdf")));
+            let skew = if end == "client" { "0" } else { "1500" };
+            let common = ["-n", "800", "--pause-us", "20000", "--ends", end, "--skew-us", skew];
+            synth(&large, &[kind, &common].concat());
+            in_small_blocks(&large, &small, 50);
+            small
+        });
+        obeys(&lab, &format!("{kind:?} of two hosts"), &captures, &mut random);
+    }
+}
+
+#[test]
+fn selecting_from_pods_gives_what_selecting_from_all_rows_gives() {
+    let lab = lab();
+    let mut random = Random(5);
+    let (large, named, small) = (lab.path("large.mdf"), lab.path("named.mdf"), lab.path("small.mdf"));
+    synth(
+        &large,
+        &[
+            "mixed",
+            "-c",
+            "10",
+            "--per-connection",
+            "25",
+            "-n",
+            "800",
+            "--pause-us",
+            "20000",
+        ],
+    );
+    // The first of two cgroups, that of the clients, becomes two pods, by process.
+    edit(&large, &named, |record| {
+        match record {
+            Record::Process(process) if process.pid == 1001 => process.cgroup = 4003,
+            Record::Socket(socket) if socket.pid == 1001 => socket.cgroup = 4003,
+            Record::Data(data) if data.pid == 1001 => data.cgroup = 4003,
+            _ => {}
+        }
+        Place::Here
+    });
+    with_pods(
+        &named,
+        &large,
+        &[(4001, "shop-0"), (4003, "shop-1"), (4002, "backend-0")],
+    );
+    in_small_blocks(&large, &small, 60);
+    obeys(&lab, "pods", std::slice::from_ref(&small), &mut random);
 }
