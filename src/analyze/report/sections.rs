@@ -253,7 +253,8 @@ fn losses(aggregate: &Aggregate) -> Columns {
         spec("first", Time),
         spec("last", Time),
     ]);
-    for (reason, stats) in aggregate.losses.ranked(|stats| stats.events) {
+    for (key, stats) in aggregate.losses.ranked(|stats| stats.events) {
+        let [reason] = fields(key);
         columns.push_row(&[
             Value::text(reason),
             Value::Int(stats.events),
