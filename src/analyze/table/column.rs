@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 use rayon::prelude::*;
 
-/// A map with a fast hash that is the same in each run.
-pub type FastMap<K, V> = HashMap<K, V, FixedState>;
+/// A map with a fast hash, seeded at random: captures choose the keys. Nothing may depend on its order.
+pub type FastMap<K, V> = HashMap<K, V, RandomState>;
 
 /// What a column's values mean; decides how they are stored in files and shown to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
