@@ -24,6 +24,8 @@ use crate::pods::{PodSet, kube};
 
 /// Rows of a comparison that people see.
 const SHOWN: usize = 40;
+/// Threads that can be asked for; more count as this. Thousands would only search one another's queues for work, without end.
+const MAX_THREADS: usize = 64;
 
 /// Reads captures and says what happened.
 pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
@@ -193,9 +195,9 @@ fn open(paths: &[PathBuf]) -> Result<Vec<Mapped>> {
 
 /// Does the work with as many threads as were asked for.
 fn in_pool<R: Send>(options: &EngineOptions, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-    // Zero is as many as there are processors.
+    // Zero means one for each processor.
     rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.unwrap_or(0))
+        .num_threads(options.threads.unwrap_or(0).min(MAX_THREADS))
         .build()
         .context("cannot start threads")?
         .install(work)
