@@ -738,8 +738,8 @@ fn keep_loss(losses: &mut Vec<KeptLoss>, loss: KeptLoss) {
             .find(|kept| kept.reason == loss.reason && kept.host == loss.host)
     {
         last.until = last.until.max(loss.until);
-        last.events += loss.events;
-        last.bytes += loss.bytes;
+        last.events = last.events.saturating_add(loss.events);
+        last.bytes = last.bytes.saturating_add(loss.bytes);
         return;
     }
     losses.push(loss);
