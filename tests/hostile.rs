@@ -374,3 +374,53 @@ fn prepared_statements_that_are_never_closed() {
     let rows = capture.rows("mysql");
     assert_eq!(rows.len(), 40_000);
 }
+
+/// Different long statements and paths: the report is bounded in bytes, not only in rows, and so are rows to be sorted.
+#[test]
+fn many_long_statements() {
+    let _alone = alone();
+    const CONNECTIONS: u16 = 16;
+    const STATEMENTS: usize = 2500;
+    // Letters, for a fingerprint leaves numbers out.
+    let name = |number: usize| -> String {
+        let digits = format!("{number:08}");
+        digits.bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
+    };
+    let capture = Capture::make(|pcap| {
+        for connection in 0..CONNECTIONS {
+            let mut talk = Talk::open(pcap, 40_000 + connection, 3306);
+            log_in(&mut talk);
+            for number in 0..STATEMENTS {
+                let name = name(usize::from(connection) * STATEMENTS + number);
+                let text = format!("\x03SELECT {} FROM t", name.repeat(512));
+                let head = (text.len() as u32).to_le_bytes();
+                talk.say(0, &[&head, text.as_bytes()].concat());
+                talk.say(1, b"\x07\0\0\x01\0\0\0\x02\0\0\0");
+            }
+            talk.close();
+        }
+    });
+    let analyze = || {
+        let mut command = Command::new(mdf_path());
+        command.arg("analyze").arg(capture.path());
+        command
+    };
+    peaks_below(BOUND, &mut analyze());
+    let sorted = capture.folder.path().join("sorted.csv");
+    let options = [
+        "--table",
+        "mysql",
+        "--columns",
+        "statement",
+        "--sort",
+        "-statement",
+        "--format",
+        "csv",
+        "-o",
+    ];
+    peaks_below(BOUND, analyze().args(options).arg(&sorted));
+    let text = std::fs::read_to_string(&sorted).expect("the table was written");
+    let rows: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(rows.len(), usize::from(CONNECTIONS) * STATEMENTS);
+    assert!(rows.is_sorted_by(|a, b| a > b));
+}

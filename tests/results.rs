@@ -303,7 +303,7 @@ fn written(options: ResultOptions, selection: &Selection) -> (String, bool) {
     let mut results = Results::new(plan.clone(), &[facts()]).unwrap();
     let mut sinks: Vec<ShardSink> = (0..SHARDS).map(|_| Results::sink(&plan)).collect();
     fill(&mut sinks);
-    results.collect(sinks.iter_mut());
+    results.collect(sinks.iter_mut()).unwrap();
     results.write_ready(|| 0).unwrap();
     let lost = results.finish(sinks, &[facts()]).unwrap();
     (std::fs::read_to_string(path).unwrap(), lost)

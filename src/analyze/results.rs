@@ -311,14 +311,15 @@ impl Results {
     }
 
     /// Takes the rows out of the sinks.
-    pub fn collect<'s>(&mut self, sinks: impl Iterator<Item = &'s mut ShardSink>) {
+    pub fn collect<'s>(&mut self, sinks: impl Iterator<Item = &'s mut ShardSink>) -> Result<()> {
         for sink in sinks {
             for (table, stream) in &mut self.streams {
                 if let Some(rows) = sink.take(*table) {
-                    stream.push(rows);
+                    stream.push(rows)?;
                 }
             }
         }
+        Ok(())
     }
 
     /// Writes the row groups that can leave. `horizon` says before when (UTC, ns) no exchange is still to come; it is
@@ -339,7 +340,7 @@ impl Results {
     /// Writes everything that is left. `captures` are the facts after reading. Returns whether data was lost or damaged.
     pub fn finish(mut self, mut sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<bool> {
         self.facts = captures.to_vec();
-        self.collect(sinks.iter_mut());
+        self.collect(sinks.iter_mut())?;
         for (_, stream) in std::mem::take(&mut self.streams) {
             stream.finish()?;
         }

@@ -62,7 +62,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let unfed = first_of(&packets);
         input::feed(&captures, &ask, &mut engine, |engine, progress| {
             meter.show(&progress);
-            results.collect(engine.sinks());
+            results.collect(engine.sinks())?;
             results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
         })?;
         let mut rest = packets.as_mut_slice();
@@ -71,7 +71,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
             meter.next(one.facts().file_bytes);
             one.feed(&mut engine, |engine, progress| {
                 meter.show(&progress);
-                results.collect(engine.sinks());
+                results.collect(engine.sinks())?;
                 results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
             })?;
             rest = later;
