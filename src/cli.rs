@@ -204,7 +204,9 @@ Examples:
 
 Expressions (--where): columns compared by = != < <= > >=, ~ and !~ (regular expression found anywhere), in (a, b),
 is null, is not null; joined by and, or, not and brackets. Durations, sizes and times carry their units: 10ms, 4KiB,
-2026-01-31T12:00:00Z. Without --table they choose the exchanges, connections and processes that the report counts.
+2026-01-31T12:00:00Z. As in SQL, a comparison with null is neither true nor false: neither status != 200 nor
+not status = 200 includes requests without a response; status != 200 or status is null does. Without --table they choose
+the exchanges, connections and processes that the report counts.
 Columns of all tables: mdf analyze --list-columns.";
 
 #[derive(Debug, Args)]
