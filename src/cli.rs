@@ -204,7 +204,9 @@ Examples:
 
 Expressions (--where): columns compared by = != < <= > >=, ~ and !~ (regular expression found anywhere), in (a, b),
 is null, is not null; joined by and, or, not and brackets. Durations, sizes and times carry their units: 10ms, 4KiB,
-2026-01-31T12:00:00Z. Without --table they choose the exchanges, connections and processes that the report counts.
+2026-01-31T12:00:00Z. As in SQL, a comparison with null is neither true nor false: neither status != 200 nor
+not status = 200 includes requests without a response; status != 200 or status is null does. Without --table they choose
+the exchanges, connections and processes that the report counts.
 Columns of all tables: mdf analyze --list-columns.";
 
 #[derive(Debug, Args)]
@@ -312,7 +314,7 @@ pub struct SelectionArgs {
 /// How the work is done.
 #[derive(Debug, Args)]
 pub struct EngineArgs {
-    /// Threads; the result does not depend on it
+    /// Threads, at most 64; the result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Work")]
     pub threads: Option<u16>,
     /// Name pods by this list (kubectl get pods -A -o json)
@@ -324,6 +326,9 @@ pub struct EngineArgs {
     /// No progress bar
     #[arg(long, help_heading = "Work")]
     pub no_progress: bool,
+    /// Read also the blocks that cannot matter: slower, with the same result
+    #[arg(long, hide = true)]
+    pub read_all: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -601,6 +606,7 @@ mod analyze {
                 progress: !self.no_progress,
                 pods: self.pods,
                 path_templates: self.path_template,
+                read_all: self.read_all,
             }
         }
     }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use masdeepflow::analyze::engine::Source;
 use masdeepflow::analyze::live::Live;
 use masdeepflow::format::reader::Reader;
-use masdeepflow::format::record::{Record, Role};
+use masdeepflow::format::record::{Loss, LossReason, Record, Role};
+use masdeepflow::format::{BlockBuilder, Writer, records};
 use support::captures::{self, Place};
 use support::{count, mdf, rows, run};
 
@@ -124,4 +125,57 @@ fn socket_records_that_are_lost_are_told_with_the_bytes_that_they_cost() {
     assert!(loss["events"].as_u64() > Some(1), "{loss:#}");
     let replayed = run(mdf().arg("replay").arg(&file)).expect_code(&[3]);
     assert!(replayed.stdout.contains("no_socket"), "{}", replayed.stdout);
+}
+
+#[test]
+fn totals_of_absurd_numbers_are_the_largest_there_are() {
+    let bytes = fs::read(fixture()).expect("the fixture is there");
+    let reader = Reader::open(&bytes).expect("the fixture is whole");
+    let mut writer = Writer::new(Vec::new(), reader.header(), 1).expect("memory has room");
+    let mut raw = Vec::new();
+    for block in reader.blocks() {
+        block.inflate(&mut raw).expect("a good block");
+        let mut absurd = BlockBuilder::new(block.class());
+        for record in records(&raw) {
+            let mut record = record.expect("a good record");
+            if let Record::Close(close) = &mut record {
+                (close.bytes_sent, close.bytes_received) = (u64::MAX, u64::MAX);
+                let loss = Loss {
+                    time: close.time,
+                    since: close.time,
+                    reason: LossReason::ALL[0],
+                    events: u64::MAX,
+                    bytes: u64::MAX,
+                };
+                absurd.push(&Record::Loss(loss));
+                absurd.push(&Record::Loss(loss));
+            }
+            absurd.push(&record);
+        }
+        let mut absurd = absurd.take();
+        (absurd.data_bytes, absurd.payload_bytes) = (u64::MAX, u64::MAX);
+        writer.write(&absurd).expect("memory has room");
+    }
+    let (bytes, _) = writer.finish().expect("memory has room");
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = dir.path().join("absurd.mdf");
+    fs::write(&file, bytes).expect("it can be written");
+
+    let analyze = |options: &[&str]| {
+        run(mdf().arg("analyze").arg(&file).args(options))
+            .expect_code(&[3])
+            .stdout
+    };
+    let json = |options: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&analyze(options)).expect("the report is JSON")
+    };
+    let most = serde_json::Value::from(u64::MAX);
+    let report = json(&["--format", "json"]);
+    assert_eq!(report["totals"]["bytes"], most, "{}", report["totals"]);
+    let capture = json(&["--table", "capture", "--format", "ndjson"]);
+    assert_eq!((&capture["data_bytes"], &capture["payload_bytes"]), (&most, &most));
+    for table in ["connections", "services", "losses"] {
+        analyze(&["--table", table]);
+    }
+    analyze(&["--table", "connections", "-g", "protocol"]);
 }

@@ -214,6 +214,7 @@ fn fill(sinks: &mut [ShardSink]) {
         unread_bytes: 0,
         why: "",
         connection: 0,
+        within: None,
     };
     for connection in 0..8 {
         let client = endpoint(7, 40_000 + connection as u16);
@@ -312,7 +313,7 @@ fn written(options: ResultOptions, selection: &Selection) -> (String, bool) {
     let mut results = Results::new(plan.clone(), &[facts()]).unwrap();
     let mut sinks: Vec<ShardSink> = (0..SHARDS).map(|_| Results::sink(&plan)).collect();
     fill(&mut sinks);
-    results.collect(sinks.iter_mut());
+    results.collect(sinks.iter_mut()).unwrap();
     results.write_ready(|| 0).unwrap();
     let lost = results.finish(sinks, &[facts()]).unwrap();
     (std::fs::read_to_string(path).unwrap(), lost)

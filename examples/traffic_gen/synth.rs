@@ -79,6 +79,9 @@ pub struct Synth {
     /// request has a query and an id of its own.
     #[arg(long)]
     repeat: bool,
+    /// Each MySQL connection prepares its statement once, and executes it from then on.
+    #[arg(long)]
+    prepared: bool,
     /// Mean time that the server takes, microseconds.
     #[arg(long, default_value_t = 800)]
     latency_us: u64,
@@ -687,7 +690,12 @@ fn word(number: u64) -> [u8; 6] {
 
 /// Fills in request and response of the next exchange.
 fn write_exchange(plan: &Synth, connection: &mut Connection, number: u64, fails: bool, random: u64) {
-    let Connection { request, response, .. } = connection;
+    let Connection {
+        request,
+        response,
+        exchanges,
+        ..
+    } = connection;
     request.clear();
     response.clear();
     let place = mix(number) % plan.paths.max(1);
@@ -706,6 +714,29 @@ fn write_exchange(plan: &Synth, connection: &mut Connection, number: u64, fails:
         let _ = write!(request, "\x02\x00{random:016x}{number}{word}");
         response.extend_from_slice(&[3, 0]);
         filler(response, plan.size, random);
+    } else if connection.mysql && plan.prepared && *exchanges == 1 {
+        let text = format!("SELECT name FROM {word} WHERE id = ?");
+        mysql::packet(request, 0, &[&[22], text.as_bytes()].concat());
+        // Statement 1 has one column and one parameter.
+        mysql::packet(response, 1, &[0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
+        mysql::packet(response, 2, &mysql::column("?", 253));
+        mysql::packet(response, 3, &mysql::column("name", 253));
+    } else if connection.mysql && plan.prepared {
+        // Of statement 1, once, with one LONG.
+        let id = (random % 1_000_000) as u32;
+        let head = [23, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 0];
+        mysql::packet(request, 0, &[&head[..], &id.to_le_bytes()].concat());
+        if fails {
+            mysql::packet(response, 1, &mysql::error_packet());
+        } else {
+            mysql::packet(response, 1, &[1]);
+            mysql::packet(response, 2, &mysql::column("name", 253));
+            let mut row = vec![0, 0];
+            mysql::put_length(&mut row, plan.size as u64);
+            filler(&mut row, plan.size, random);
+            mysql::packet(response, 3, &row);
+            mysql::packet(response, 4, &mysql::ok_packet(0xfe, 0, 2));
+        }
     } else if connection.mysql {
         let text = format!("SELECT name FROM {word} WHERE id = {}", random % 1_000_000);
         mysql::packet(request, 0, &[&[3], text.as_bytes()].concat());

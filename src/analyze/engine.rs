@@ -17,6 +17,7 @@ use super::elsewhere::Elsewhere;
 use super::names::{Host, Pods};
 use super::nat::Nat;
 use super::orphans::Lost;
+use super::prune::{Followed, KeySet, Span};
 use super::remarks::{self, Remarks, Subject};
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
@@ -74,10 +75,43 @@ pub struct Block<'a> {
     pub file: usize,
 }
 
+/// Which records of a block are followed.
+#[derive(Clone, Copy)]
+pub enum Take<'a> {
+    All,
+    /// Of those about sockets, those of these connections; of the rest, all. With the place of the block.
+    Of(&'a Followed, usize),
+    /// None: the block is not read. It counts as one that passed, so that what waits for a number of blocks waits as long
+    /// as when all are read.
+    Nothing,
+}
+
+/// A block and what is followed of it.
+#[derive(Clone, Copy)]
+pub struct Taken<'a> {
+    pub block: Block<'a>,
+    pub take: Take<'a>,
+}
+
+impl<'a> Taken<'a> {
+    fn all(block: &Block<'a>) -> Self {
+        Taken {
+            block: *block,
+            take: Take::All,
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        matches!(self.take, Take::Nothing)
+    }
+}
+
 /// What was read, over all batches.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
     pub blocks: u64,
+    /// Blocks that were read before their turn, to decide which blocks to read.
+    pub blocks_ahead: u64,
     pub records: u64,
     /// Inflated bytes.
     pub raw_bytes: u64,
@@ -232,6 +266,13 @@ impl<S: Sink> Engine<S> {
         oldest.min().unwrap_or(u64::MAX)
     }
 
+    /// Learns from one record of a host, ahead of the block that it is in.
+    pub fn learn_ahead(&mut self, host: u16, record: &Record<'_>) {
+        if let Some(host) = self.hosts.get_mut(usize::from(host)) {
+            host.learn(record);
+        }
+    }
+
     /// Learns all names before anything else, from state blocks. What was resolved late in the capture (the name of a
     /// pod that was gone by then) then serves its beginning too. Afterwards `feed` does not learn names again.
     pub fn learn_names(&mut self, state: &[Block<'_>]) {
@@ -270,11 +311,55 @@ impl<S: Sink> Engine<S> {
         self.nat.complete(keys);
     }
 
-    /// Events before this time (UTC, ns) are not going to be given: connections from before are joined in their middle.
-    pub fn begin_at(&mut self, from: u64) {
+    /// The upper halves of the ids of sockets whose connections are translated.
+    pub fn translated_keys(&self) -> KeySet {
+        self.nat.keys().collect()
+    }
+
+    /// Of these connections, by the upper halves of their sockets' ids, the beginning is not going to be given: they are
+    /// joined in their middle.
+    pub fn join_in_the_middle(&mut self, keys: KeySet) {
+        let keys = Arc::new(keys);
         for host in &mut self.hosts {
-            host.begin = from;
+            host.joined = Arc::clone(&keys);
         }
+    }
+
+    /// Says of each connection how much of it lies within this span.
+    pub fn count_within(&mut self, span: Span) {
+        for shard in &mut self.shards {
+            shard.span = Some(span);
+        }
+    }
+
+    /// Connections, by the upper halves of their sockets' ids, of which an exchange that began before this (UTC, ns) may
+    /// still be to come. With `settled`, also those of which it is not known yet what they are.
+    pub fn unfinished(&self, to: u64, settled: bool) -> BTreeSet<u32> {
+        let mut keys = BTreeSet::new();
+        for shard in &self.shards {
+            shard.unfinished(&self.hosts, to, settled, &mut keys);
+        }
+        self.complete_keys(&mut keys);
+        keys
+    }
+
+    /// Does some work with an engine that knows what this one knows and has followed nothing yet. What it learns, this one
+    /// learns; its rows and losses go with it.
+    pub fn scout<T: Sink, R>(&mut self, make: impl FnMut(usize) -> T, work: impl FnOnce(&mut Engine<T>) -> R) -> R {
+        let mut scout = Engine {
+            hosts: std::mem::take(&mut self.hosts),
+            nat: std::mem::take(&mut self.nat),
+            elsewhere: std::mem::take(&mut self.elsewhere),
+            names_known: self.names_known,
+            buffers: std::mem::take(&mut self.buffers),
+            ..Engine::new(make)
+        };
+        let result = work(&mut scout);
+        self.hosts = scout.hosts;
+        self.nat = scout.nat;
+        self.elsewhere = scout.elsewhere;
+        self.buffers = scout.buffers;
+        result
     }
 
     /// Takes a batch of blocks, in the order of their files.
@@ -282,7 +367,9 @@ impl<S: Sink> Engine<S> {
         let mut buffers = std::mem::take(&mut self.buffers);
         buffers.resize_with(batch.len(), Vec::new);
         let blocks = batch.par_iter().zip(buffers);
-        let ready = blocks.map(|(block, buffer)| prepare(*block, buffer)).collect();
+        let ready = blocks
+            .map(|(block, buffer)| prepare(Taken::all(block), buffer))
+            .collect();
         self.follow(ready);
     }
 
@@ -298,7 +385,7 @@ impl<S: Sink> Engine<S> {
     /// batches are made ready meanwhile: a thread that has nothing left of this batch has those to do.
     pub fn feed_all<E: Send>(
         &mut self,
-        batches: &[&[Block<'_>]],
+        batches: &[&[Taken<'_>]],
         mut after: impl FnMut(&mut Self, usize) -> Result<(), E>,
     ) -> Result<(), E> {
         rayon::in_place_scope_fifo(|scope| {
@@ -320,7 +407,17 @@ impl<S: Sink> Engine<S> {
 
     /// Learns names from a batch, then follows its connections.
     fn follow(&mut self, mut batch: Vec<Ready<'_>>) {
-        for Ready { block, raw, split, .. } in &batch {
+        if batch.iter().all(|ready| ready.taken.is_nothing()) {
+            let hosts = &self.hosts;
+            for shard in &mut self.shards {
+                for ready in &batch {
+                    shard.end_block(hosts, last_event(&ready.taken.block, hosts));
+                }
+            }
+            return;
+        }
+        for Ready { taken, raw, split, .. } in batch.iter().filter(|ready| !ready.taken.is_nothing()) {
+            let block = &taken.block;
             self.totals.blocks += 1;
             self.totals.records += split.records;
             for (reason, events) in [
@@ -342,8 +439,8 @@ impl<S: Sink> Engine<S> {
         let (hosts, nat) = (&self.hosts, &self.nat);
         if !nat.is_empty() {
             // Where a connection is followed depends on what was just learnt.
-            batch.par_iter_mut().for_each(|Ready { block, raw, split, .. }| {
-                *split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, nat);
+            batch.par_iter_mut().for_each(|Ready { taken, raw, split, .. }| {
+                *split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), taken, nat);
             });
         }
         let elsewhere = &self.elsewhere;
@@ -369,21 +466,21 @@ impl<S: Sink> Engine<S> {
                         }
                         follow_one(shard, ready, (bytes, *at), (hosts, nat));
                     }
-                    shard.end_block(hosts, last_event(&ready.block, hosts));
+                    shard.end_block(hosts, last_event(&ready.taken.block, hosts));
                 }
             });
-        for Ready { block, unreadable, .. } in &mut batch {
+        for Ready { taken, unreadable, .. } in &mut batch {
             match *unreadable.get_mut() {
                 0 => {}
-                events => keep_loss(&mut self.losses, unread(block, LossReason::Malformed, events)),
+                events => keep_loss(&mut self.losses, unread(&taken.block, LossReason::Malformed, events)),
             }
         }
         // Where the whole capture is known beforehand, what is translated is bounded already, and stays: a late record of
         // a closed socket goes where the earlier ones went, whatever the batches are.
         if !self.names_known {
-            for Ready { block, split, .. } in &batch {
+            for Ready { taken, split, .. } in &batch {
                 for id in &split.closed {
-                    self.nat.close(block.host, *id);
+                    self.nat.close(taken.block.host, *id);
                 }
             }
         }
@@ -534,7 +631,7 @@ impl Raw<'_> {
 
 /// A block that can be followed.
 struct Ready<'a> {
-    block: Block<'a>,
+    taken: Taken<'a>,
     raw: Result<Raw<'a>, String>,
     split: Split,
     /// Records about sockets that could not be read.
@@ -549,16 +646,21 @@ struct Preparing<'a> {
 
 impl<'a> Preparing<'a> {
     /// Starts a task per block, with what is there of `buffers`.
-    fn start<'scope>(scope: &ScopeFifo<'scope>, batch: &[Block<'a>], buffers: &mut Vec<Vec<u8>>) -> Self
+    fn start<'scope>(scope: &ScopeFifo<'scope>, batch: &[Taken<'a>], buffers: &mut Vec<Vec<u8>>) -> Self
     where
         'a: 'scope,
     {
         let (tell, done) = channel();
-        for (place, block) in batch.iter().copied().enumerate() {
-            let (tell, buffer) = (tell.clone(), buffers.pop().unwrap_or_default());
+        for (place, taken) in batch.iter().copied().enumerate() {
+            let tell = tell.clone();
+            // Nobody listens where writing failed and the rest is not wanted.
+            if taken.is_nothing() {
+                let _ = tell.send((place, prepare(taken, Vec::new())));
+                continue;
+            }
+            let buffer = buffers.pop().unwrap_or_default();
             scope.spawn_fifo(move |_| {
-                // Nobody listens where writing failed and the rest is not wanted.
-                let _ = tell.send((place, prepare(block, buffer)));
+                let _ = tell.send((place, prepare(taken, buffer)));
             });
         }
         let blocks = batch.len();
@@ -579,12 +681,20 @@ impl<'a> Preparing<'a> {
 }
 
 /// Inflates a block and splits it.
-fn prepare(block: Block<'_>, buffer: Vec<u8>) -> Ready<'_> {
-    let raw = inflate(&block, buffer);
+fn prepare(taken: Taken<'_>, buffer: Vec<u8>) -> Ready<'_> {
+    if taken.is_nothing() {
+        return Ready {
+            taken,
+            raw: Ok(Raw::Borrowed(&[])),
+            split: Split::default(),
+            unreadable: AtomicU64::new(0),
+        };
+    }
+    let raw = inflate(&taken.block, buffer);
     // Translated connections are known only when this batch's turn comes.
-    let split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), block.host, &Nat::default());
+    let split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), &taken, &Nat::default());
     Ready {
-        block,
+        taken,
         raw,
         split,
         unreadable: AtomicU64::new(0),
@@ -614,7 +724,7 @@ fn follow_one<S: Sink>(
     (bytes, at): (&[u8], u32),
     (hosts, nat): (&[Host], &Nat),
 ) {
-    let host = ready.block.host;
+    let host = ready.taken.block.host;
     if let Some(data) = frame_at(bytes, at).and_then(|frame| frame.data()) {
         shard.data(host, &data, hosts);
     } else if let Some(mut record) = record_at(bytes, at) {
@@ -648,7 +758,7 @@ fn follow_mixed<S: Sink>(
     for Mixed { block: n, at, .. } in mixed.iter().filter(|record| record.shard == number) {
         let ready = &batch[*n];
         let bytes = ready.raw.as_ref().map_or(&[][..], Raw::bytes);
-        let host = ready.block.host;
+        let host = ready.taken.block.host;
         if let Some(frame) = frame_at(bytes, *at).filter(|frame| frame.kind == Some(Kind::Socket))
             && let Some(id) = frame.socket_id()
             && elsewhere.has_both_ends(nat.shard_key(host, id))
@@ -658,7 +768,7 @@ fn follow_mixed<S: Sink>(
         follow_one(shard, ready, (bytes, *at), (hosts, nat));
     }
     for ready in batch {
-        shard.end_block(hosts, last_event(&ready.block, hosts));
+        shard.end_block(hosts, last_event(&ready.taken.block, hosts));
     }
 }
 
@@ -677,13 +787,8 @@ struct Mixed {
 /// clocks agree.
 fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<Mixed> {
     let mut all = Vec::new();
-    for (
-        block,
-        Ready {
-            block: of, raw, split, ..
-        },
-    ) in batch.iter().enumerate()
-    {
+    for (block, Ready { taken, raw, split, .. }) in batch.iter().enumerate() {
+        let of = &taken.block;
         let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
         for shard in 0..SHARDS {
             all.extend(split.of(shard).iter().map(|at| Mixed {
@@ -698,7 +803,8 @@ fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<Mixed> {
     all
 }
 
-fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
+fn split_by_shard(bytes: &[u8], taken: &Taken<'_>, nat: &Nat) -> Split {
+    let host = taken.block.host;
     let mut split = Split::default();
     let mut sockets = Vec::with_capacity(bytes.len() / USUAL_LEN);
     for frame in block::frames(bytes) {
@@ -713,7 +819,12 @@ fn split_by_shard(bytes: &[u8], host: u16, nat: &Nat) -> Split {
             None => split.unknown += 1,
             Some(kind) => {
                 let is_general = !matches!(kind, Kind::Data | Kind::Connect | Kind::Close | Kind::Owner);
-                if let Some(id) = frame.socket_id() {
+                let is_followed = |id: &u64| match taken.take {
+                    Take::All => true,
+                    Take::Of(followed, place) => followed.has((*id >> 32) as u32, kind, place),
+                    Take::Nothing => false,
+                };
+                if let Some(id) = frame.socket_id().filter(is_followed) {
                     let key = nat.shard_key(host, id) as usize;
                     let group = key % SHARDS * GROUPS + key / SHARDS % GROUPS;
                     sockets.push((at, group as u32));
@@ -770,8 +881,8 @@ fn keep_loss(losses: &mut Vec<KeptLoss>, loss: KeptLoss) {
         })
     {
         last.until = last.until.max(loss.until);
-        last.events += loss.events;
-        last.bytes += loss.bytes;
+        last.events = last.events.saturating_add(loss.events);
+        last.bytes = last.bytes.saturating_add(loss.bytes);
         return;
     }
     losses.push(loss);

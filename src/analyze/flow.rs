@@ -638,6 +638,16 @@ impl Flow {
         oldest
     }
 
+    /// Whether what the first to speak said is of no protocol that is read, and the other end may still answer it.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.speaks, Speaks::Foreign(_)) && !self.is_closed()
+    }
+
+    /// Whether what it is, and why nothing is read from it, stays as it is now.
+    pub fn is_settled(&self) -> bool {
+        self.exchanges > 0 || matches!(self.speaks, Speaks::Other) || self.is_closed()
+    }
+
     /// Hands a spent exchange back for reuse.
     pub fn recycle(&mut self, exchange: Box<Exchange>) {
         if let Some(exchange) = self.straight.recycle(exchange) {

@@ -1,15 +1,18 @@
-//! Maps by numbers that are spread already (socket ids are hashes) or count up: a real hash would cost more than the rest
-//! of the lookup.
+//! Maps by numbers that files choose: socket ids, positions, process ids. A file may hold millions that a known hash puts
+//! into one place, so the hash is seeded at random. Nothing may depend on the order of such a map.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::Hasher;
+
+use foldhash::fast::RandomState;
 
 /// A map by such numbers.
-pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+pub type IdMap<K, V> = HashMap<K, V, RandomState>;
 /// A set of them.
-pub type IdSet<K> = HashSet<K, BuildHasherDefault<IdHasher>>;
+pub type IdSet<K> = HashSet<K, RandomState>;
 
-/// Mixes what is spread already.
+/// A hash that everybody knows, for caches with one place for each hash, where things in the same place cost a miss and no
+/// more. Never for maps.
 #[derive(Default)]
 pub struct IdHasher(u64);
 
@@ -26,7 +29,40 @@ impl Hasher for IdHasher {
     fn write_u64(&mut self, value: u64) {
         self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
-    fn write_u16(&mut self, value: u16) {
-        self.write_u64(u64::from(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::hash::BuildHasher;
+
+    use super::*;
+    use crate::analyze::table::column::FastMap;
+
+    #[test]
+    fn a_file_cannot_choose_where_its_ids_are_kept() {
+        // Ids that the hash above puts into one place of a map: it multiplies by an odd number, which can be undone.
+        let mut undo = 1u64;
+        for _ in 0..6 {
+            undo = undo.wrapping_mul(2u64.wrapping_sub(undo.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        }
+        let ids: Vec<u64> = (0..1000u64)
+            .map(|n| (n << 40).rotate_right(26).wrapping_mul(undo))
+            .collect();
+        let mut hashes = ids.iter().map(|id| {
+            let mut hasher = IdHasher::default();
+            hasher.write_u64(*id);
+            hasher.finish()
+        });
+        assert!(hashes.all(|hash| hash as u32 == 0));
+        let map = IdMap::<(u16, u64), ()>::default();
+        let places: BTreeSet<u16> = ids.iter().map(|id| map.hasher().hash_one((0u16, *id)) as u16).collect();
+        assert!(places.len() > 900, "{} places", places.len());
+    }
+
+    #[test]
+    fn no_two_maps_hash_alike() {
+        let hash = |text: &str| FastMap::<String, ()>::default().hasher().hash_one(text);
+        assert!((0..8).any(|n| hash(&n.to_string()) != hash(&n.to_string())));
     }
 }

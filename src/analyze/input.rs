@@ -1,20 +1,25 @@
 //! Opens captures and feeds their blocks to the engine in time order: files of one host, rotated parts, files of
 //! several hosts, packet captures.
 
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ops::Range;
+
 use anyhow::{Context, Result};
 
-use super::engine::{Block, Engine, STATE_BLOCKS, Source, Totals};
+use super::engine::{Block, Engine, STATE_BLOCKS, Take, Taken, Totals};
 use super::names::Host;
 use super::packets;
+use super::prune::{Ask, Placed, Schedule, Tail, in_time_order, is_state};
 use super::remarks::Remarks;
 use super::row::{CaptureFacts, Sink};
-use super::wanted::{Sought, Wanted};
-use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
 pub use crate::mapped::Mapped;
 
 /// Stored bytes after which those that were read are released: each time pages that the next blocks lie in go with them.
 const RELEASE: u64 = 8 << 20;
+/// After the span, it is asked after so many batches what is still unfinished.
+const BATCHES_OF_TAIL: usize = 4;
 
 /// What is told after each batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,14 +39,6 @@ pub struct Capture<'a> {
     host: u16,
 }
 
-/// A block in its place among those of all files.
-struct Placed<'a> {
-    block: Block<'a>,
-    stored: BlockRef<'a>,
-    /// No event of this block, or of a later one of its file, is before this (boot clock, ns).
-    since: u64,
-}
-
 /// Reads the headers of capture files and gives each its host.
 pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Result<Vec<Capture<'a>>> {
     let open = |(file, mapped): (usize, &'a Mapped)| {
@@ -58,72 +55,141 @@ pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Res
     those.map(open).collect()
 }
 
-/// Feeds the wanted blocks of these captures to the engine, in time order across files. `after` is called after each
-/// batch and may empty the sinks.
+/// Feeds what is asked of these captures to the engine, in time order across files. `after` is called after each batch
+/// and may empty the sinks.
 pub fn feed<S: Sink>(
     captures: &[Capture<'_>],
-    wanted: &Wanted,
+    ask: &Ask,
     engine: &mut Engine<S>,
-    mut after: impl FnMut(&mut Engine<S>, Progress) -> Result<()>,
+    after: impl FnMut(&mut Engine<S>, Progress) -> Result<()>,
 ) -> Result<()> {
-    let mut ordered = in_time_order(captures);
-    let state: Vec<Block<'_>> = ordered
-        .iter()
-        .filter(|placed| is_state(&placed.stored))
-        .map(|placed| placed.block)
-        .collect();
-    let of_file = |file: usize| captures.iter().find(|capture| capture.file == file);
-    let release = |block: &Block<'_>| {
-        if let (Source::Stored(stored), Some(capture)) = (block.source, of_file(block.file)) {
-            capture.mapped.release(stored.range());
+    let places = in_time_order(captures.iter().map(|one| (&one.reader, one.host, one.file)));
+    let mapped: HashMap<usize, &Mapped> = captures.iter().map(|one| (one.file, one.mapped)).collect();
+    let released = Cell::new(0);
+    let release = |placed: &Placed<'_>| {
+        released.set(released.get() + 1);
+        if let Some(mapped) = mapped.get(&placed.block.file) {
+            mapped.release(placed.stored.range());
         }
     };
+    let state: Vec<&Placed<'_>> = places.iter().filter(|placed| is_state(&placed.stored)).collect();
     for some in state.chunks(STATE_BLOCKS) {
-        engine.learn_names(some);
-        some.iter().for_each(release);
+        let blocks: Vec<Block<'_>> = some.iter().map(|placed| placed.block).collect();
+        engine.learn_names(&blocks);
+        some.iter().for_each(|placed| release(placed));
     }
-    let mut sought = Sought::new(wanted, &state, engine.hosts(), release);
-    sought.complete(|keys| engine.complete_keys(keys));
-    ordered.retain(|placed| {
-        let header = of_file(placed.block.file).map(|capture| capture.reader.header());
-        header.is_some_and(|header| sought.may_be_in(&placed.stored, header))
-    });
-    if let Some(from) = wanted.from {
-        engine.begin_at(from);
-    }
-    let len = |placed: &Placed<'_>| u64::from(placed.stored.compressed_len());
-    let mut progress = Progress {
-        total: ordered.iter().map(len).sum(),
-        ..Progress::default()
+    let schedule = Schedule::new(&places, ask, engine, &release);
+    engine.totals.blocks_ahead = released.get();
+    let batches = batches(&places, engine.batch_bytes());
+    let mut feeding = Feeding {
+        places: &places,
+        release: &release,
+        unreleased: 0..0,
+        unreleased_bytes: 0,
+        progress: Progress::default(),
+        after,
     };
-    let blocks: Vec<Block<'_>> = ordered.iter().map(|placed| placed.block).collect();
+    // Where the tail begins in the middle of a batch, that batch is the last before it.
+    let tail_start = schedule.tail().map_or(places.len(), |tail| tail.start);
+    let decided = batches.partition_point(|batch| batch.start < tail_start);
+    let (before, tail) = batches.split_at(decided);
+    let first = before
+        .iter()
+        .position(|batch| batch.clone().any(|place| !is_nothing(schedule.take(place))));
+    let before = &before[first.unwrap_or(before.len())..];
+    feeding.feed(engine, before, |place| schedule.take(place))?;
+    let Some(Tail { to, settled, .. }) = schedule.tail() else {
+        return Ok(());
+    };
+    for some in tail.chunks(BATCHES_OF_TAIL) {
+        let still = schedule.still_followed(&engine.unfinished(to, settled));
+        if still.is_empty() && some.first().is_some_and(|batch| schedule.is_done(batch.start)) {
+            break;
+        }
+        feeding.feed(engine, some, |place| {
+            schedule.take_of_tail(&places[place], place, &still)
+        })?;
+    }
+    Ok(())
+}
+
+fn is_nothing(take: Take<'_>) -> bool {
+    matches!(take, Take::Nothing)
+}
+
+/// Which blocks are fed together: they are the same whatever is left out of them.
+fn batches(places: &[Placed<'_>], batch_bytes: usize) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let (mut from, mut bytes) = (0, 0);
-    for (at, placed) in ordered.iter().enumerate() {
+    for (at, placed) in places.iter().enumerate() {
         let raw_len = placed.stored.raw_len() as usize;
         bytes += raw_len;
-        if bytes > engine.batch_bytes() && at > from {
-            batches.push(&blocks[from..at]);
+        if bytes > batch_bytes && at > from {
+            batches.push(from..at);
             (from, bytes) = (at, raw_len);
         }
     }
-    batches.push(&blocks[from..]);
-    let mut rest = ordered.as_slice();
-    let (mut unreleased, mut unreleased_bytes) = (rest, 0);
-    engine.feed_all(&batches, |engine, taken| {
-        let (now, later) = rest.split_at(batches[taken - 1].len());
-        rest = later;
-        let bytes = now.iter().map(len).sum::<u64>();
-        progress.read += bytes;
-        unreleased_bytes += bytes;
-        if unreleased_bytes >= RELEASE {
-            let (read, unread) = unreleased.split_at(unreleased.len() - later.len());
-            read.iter().for_each(|placed| release(&placed.block));
-            (unreleased, unreleased_bytes) = (unread, 0);
-        }
-        progress.unread_from = first_of(later, engine.hosts());
-        after(engine, progress)
-    })
+    batches.push(from..places.len());
+    batches
+}
+
+/// How far the feeding is.
+struct Feeding<'f, 'a, A> {
+    places: &'f [Placed<'a>],
+    release: &'f dyn Fn(&Placed<'_>),
+    /// What was read and is not released yet.
+    unreleased: Range<usize>,
+    unreleased_bytes: u64,
+    progress: Progress,
+    after: A,
+}
+
+impl<'a, A> Feeding<'_, 'a, A> {
+    /// Feeds these batches; `take` says what is done with the block at a place.
+    fn feed<'t, S: Sink>(
+        &mut self,
+        engine: &mut Engine<S>,
+        batches: &[Range<usize>],
+        take: impl Fn(usize) -> Take<'t>,
+    ) -> Result<()>
+    where
+        'a: 't,
+        A: FnMut(&mut Engine<S>, Progress) -> Result<()>,
+    {
+        let Some(first) = batches.first().map(|batch| batch.start) else {
+            return Ok(());
+        };
+        let places = self.places;
+        let end = batches.last().map_or(first, |batch| batch.end);
+        let taken: Vec<Taken<'t>> = (first..end)
+            .map(|place| Taken {
+                block: places[place].block,
+                take: take(place),
+            })
+            .collect();
+        let len = |place: usize| match taken[place - first].take {
+            Take::Nothing => 0,
+            _ => u64::from(places[place].stored.compressed_len()),
+        };
+        self.progress.total += (first..end).map(len).sum::<u64>();
+        let slices: Vec<&[Taken<'t>]> = batches.iter().map(|b| &taken[b.start - first..b.end - first]).collect();
+        engine.feed_all(&slices, |engine, number| {
+            let batch = batches[number - 1].clone();
+            let bytes = batch.clone().map(len).sum::<u64>();
+            if bytes == 0 {
+                return Ok(());
+            }
+            self.progress.read += bytes;
+            self.unreleased_bytes += bytes;
+            self.unreleased.end = batch.end;
+            if self.unreleased_bytes >= RELEASE {
+                places[self.unreleased.clone()].iter().for_each(self.release);
+                (self.unreleased, self.unreleased_bytes) = (batch.end..batch.end, 0);
+            }
+            self.progress.unread_from = first_of(&places[batch.end..], engine.hosts());
+            (self.after)(engine, self.progress)
+        })
+    }
 }
 
 /// No event of these blocks is before this, UTC, ns.
@@ -148,39 +214,6 @@ fn first_of(blocks: &[Placed<'_>], hosts: &[Host]) -> u64 {
     first
 }
 
-/// Whether a block names things rather than tells events.
-pub fn is_state(stored: &BlockRef<'_>) -> bool {
-    stored.class() == Class::State
-}
-
-/// All blocks by UTC time; a state block stays right before the events block that it was written for.
-fn in_time_order<'a>(captures: &[Capture<'a>]) -> Vec<Placed<'a>> {
-    let mut ordered: Vec<(u64, Placed<'a>)> = Vec::new();
-    for capture in captures {
-        let clock = capture.reader.header().clock;
-        let utc = |boot: u64| clock.realtime.wrapping_add(boot.wrapping_sub(clock.boot));
-        let mut since = u64::MAX;
-        let from = ordered.len();
-        for stored in capture.reader.blocks().iter().rev() {
-            if !is_state(stored) {
-                // Never later than the blocks after it, so that a file's own order holds.
-                since = since.min(stored.first_time());
-            }
-            let block = Block {
-                source: Source::Stored(*stored),
-                host: capture.host,
-                file: capture.file,
-            };
-            let time = if since == u64::MAX { u64::MAX } else { utc(since) };
-            let stored = *stored;
-            ordered.push((time, Placed { block, stored, since }));
-        }
-        ordered[from..].reverse();
-    }
-    ordered.sort_by_key(|(time, placed)| (*time, placed.block.file));
-    ordered.into_iter().map(|(_, placed)| placed).collect()
-}
-
 /// What is known about a capture file after it was read.
 pub fn facts(capture: &Capture<'_>, mapped: &Mapped, totals: &Totals) -> CaptureFacts {
     let header = capture.reader.header().clone();
@@ -203,8 +236,8 @@ pub fn facts(capture: &Capture<'_>, mapped: &Mapped, totals: &Totals) -> Capture
         raw_bytes: blocks.iter().map(|stored| u64::from(stored.raw_len())).sum(),
         blocks: blocks.len() as u64,
         records: blocks.iter().map(|stored| u64::from(stored.records())).sum(),
-        payload_bytes: blocks.iter().map(BlockRef::payload_bytes).sum(),
-        data_bytes: blocks.iter().map(BlockRef::data_bytes).sum(),
+        payload_bytes: blocks.iter().map(BlockRef::payload_bytes).fold(0, u64::saturating_add),
+        data_bytes: blocks.iter().map(BlockRef::data_bytes).fold(0, u64::saturating_add),
         first: events().map(BlockRef::first_time).min().map_or(clock.realtime, utc),
         last: events().map(BlockRef::last_time).max().map_or(clock.realtime, utc),
         closed_cleanly: capture.reader.clean_end(),

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::ids::IdMap;
+use super::prune::KeySet;
 use super::row::Party;
 use crate::format::record::{
     Address, AddressKind, CGROUP_V1, Clock, Endpoint, Exit, Origin, Process, Record, Role, Workload,
@@ -160,8 +161,8 @@ pub struct Host {
     clocks: Vec<Clock>,
     /// Grows with each thing learnt; what was looked up under an older edition may be out of date.
     pub edition: u64,
-    /// No event before this time is given: UTC, ns; 0 when all are.
-    pub begin: u64,
+    /// Connections of which the beginning is not given, by the upper halves of their sockets' ids.
+    pub joined: Arc<KeySet>,
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -372,6 +373,13 @@ impl Host {
     /// who [`Host::party`] says it is. 0 for a program that is not known.
     pub fn program_since(&self, pid: u32, time: u64) -> u64 {
         self.program(pid, time).map_or(0, |program| program.began)
+    }
+
+    /// Everybody who had an address at some time.
+    pub fn parties_at(&self, endpoint: &Endpoint) -> impl Iterator<Item = Arc<Party>> {
+        let of_capture = self.addresses.get(&endpoint.ip).into_iter().flatten();
+        let of_list = self.pods.as_ref().and_then(|pods| pods.party_at(endpoint));
+        of_capture.map(|(_, party)| Arc::clone(party)).chain(of_list)
     }
 
     /// Who has an address, as this host knew it at this time (boot clock, ns).

@@ -158,6 +158,11 @@ impl Nat {
         }
     }
 
+    /// The upper halves of the ids of all ends of translated connections.
+    pub fn keys(&self) -> impl Iterator<Item = u32> {
+        self.translated.keys().map(|(_, id)| (id >> 32) as u32)
+    }
+
     /// Adds to upper halves of ids those of the other ends.
     pub fn complete(&self, keys: &mut BTreeSet<u32>) {
         let wanted = |translated: &Translated, id: u64, keys: &BTreeSet<u32>| {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::output::Format;
+use super::prune::{BlockFilter, Span};
 use super::query::diff::Condition;
 use super::query::order::SortBy;
 use super::table::TableName;
-use super::wanted::Wanted;
 
 /// `mdf analyze`.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,8 @@ pub struct EngineOptions {
     pub pods: Option<PathBuf>,
     /// Further path templates of the user's, such as `/shop/{name}/cart`.
     pub path_templates: Vec<String>,
+    /// Read every block, also those that cannot matter. For tests: the answer must be the same.
+    pub read_all: bool,
 }
 
 /// A moment: absolute, or counted from the start of the capture.
@@ -52,15 +54,22 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// What of the files has to be read for it. `start` is their first event, UTC, ns.
-    pub fn wanted(&self, start: u64) -> Wanted {
+    /// The span of time that it asks for, if it does. `start` is the first event of the files, UTC, ns.
+    pub fn span(&self, start: u64) -> Option<Span> {
         let utc = |moment: Moment| match moment {
             Moment::Utc(ns) => ns,
             Moment::AfterStart(ns) => start.saturating_add(ns),
         };
-        Wanted {
-            from: self.from.map(utc),
-            to: self.to.map(utc),
+        (self.from.is_some() || self.to.is_some()).then(|| Span {
+            from: self.from.map_or(0, utc),
+            to: self.to.map_or(u64::MAX, utc),
+        })
+    }
+
+    /// Which events are about what it asks for.
+    pub fn filter(&self, start: u64) -> BlockFilter {
+        BlockFilter {
+            span: self.span(start),
             ports: self.ports.clone(),
             pids: self.pids.clone(),
             pods: self.pods.clone(),

@@ -3,16 +3,16 @@
 
 use std::path::PathBuf;
 
-use super::options::{Moment, ResultOptions, Selection};
+use super::options::{ResultOptions, Selection};
 use super::output::Format;
-use super::output::time::write_rfc3339;
+use super::prune::{BlockFilter, ConnectionRows, Rows, Span, pod_pattern};
 use super::query::expression::{Expression, QueryError};
 use super::query::group::GroupBy;
 use super::query::order::column_number;
+use super::query::test::{Operator, Test};
 use super::table::buffer::Arrangement;
 use super::table::{Spec, TableName};
 use super::template::Patterns;
-use super::wanted::Wanted;
 use crate::outcome::Usage;
 
 /// What becomes of the rows.
@@ -67,6 +67,11 @@ pub struct RowFilters {
 pub struct Plan {
     pub shape: Shape,
     pub filters: RowFilters,
+    /// `--where` has a test of connections, or of the numbers of exchanges in them.
+    tests_connections: bool,
+    tests_sequences: bool,
+    /// The span of time that is asked for; set by [`Plan::select`].
+    pub span: Option<Span>,
     pub format: Format,
     pub output: Option<PathBuf>,
     pub force: bool,
@@ -149,9 +154,15 @@ impl Plan {
                 }
             }
         };
+        let tests_sequences = [(TableName::Http, &filters.http), (TableName::Mysql, &filters.mysql)]
+            .into_iter()
+            .any(|(table, filter)| matches!(filter, RowFilter::Where(test) if sequence(table).is_some_and(|n| test.uses(n))));
         Ok(Plan {
+            tests_connections: matches!(filters.connections, RowFilter::Where(_)),
+            tests_sequences,
             shape,
             filters,
+            span: None,
             format,
             output: options.output.clone(),
             force: options.force,
@@ -175,8 +186,68 @@ impl Plan {
         streams && self.output.is_none() && std::io::stdout().is_terminal()
     }
 
-    /// What of the captures has to be read for `--where`. Rows of processes come from what is read in any case.
-    pub fn bounds(&self) -> Wanted {
+    /// Which rows are made, and what of them is shown.
+    pub fn rows(&self) -> Rows {
+        let takes = |table: TableName| match table {
+            TableName::Http => !matches!(self.filters.http, RowFilter::None),
+            TableName::Mysql => !matches!(self.filters.mysql, RowFilter::None),
+            TableName::Connections => !matches!(self.filters.connections, RowFilter::None),
+            _ => !matches!(self.filters.processes, RowFilter::None),
+        };
+        let exchanges = takes(TableName::Http) || takes(TableName::Mysql);
+        // A test of the user's may be about the whole of a connection.
+        let counted = match (takes(TableName::Connections), self.span) {
+            (false, _) => ConnectionRows::None,
+            (true, Some(_)) if !self.tests_connections => ConnectionRows::WithinSpan,
+            (true, _) => ConnectionRows::Whole,
+        };
+        let whole = Rows {
+            damage: false,
+            exchanges,
+            sequences: self.tests_sequences,
+            connections: ConnectionRows::None,
+            processes: false,
+        };
+        let of_table = |table: TableName, columns: &[usize]| match table {
+            TableName::Http | TableName::Mysql => Rows {
+                sequences: whole.sequences || columns.iter().any(|column| Some(*column) == sequence(table)),
+                ..whole
+            },
+            TableName::Connections => Rows {
+                exchanges: false,
+                connections: ConnectionRows::Whole,
+                ..whole
+            },
+            TableName::Processes => Rows {
+                exchanges: false,
+                processes: true,
+                ..whole
+            },
+            TableName::Services => Rows {
+                connections: counted,
+                ..whole
+            },
+            TableName::Endpoints | TableName::Digests => whole,
+            TableName::Losses => Rows {
+                exchanges: false,
+                ..whole
+            },
+            TableName::Capture => Rows { damage: true, ..whole },
+        };
+        match &self.shape {
+            Shape::Report { .. } => Rows {
+                connections: counted,
+                processes: takes(TableName::Processes),
+                ..whole
+            },
+            Shape::One(plan) => of_table(plan.table, &plan.columns),
+            Shape::Groups { table, by, .. } => of_table(*table, &by.columns),
+            Shape::All(_) => Rows { damage: true, ..whole },
+        }
+    }
+
+    /// What the rows of exchanges and connections agree with that pass `--where`.
+    pub fn bounds(&self) -> BlockFilter {
         let tables = [
             (TableName::Http, &self.filters.http),
             (TableName::Mysql, &self.filters.mysql),
@@ -184,114 +255,92 @@ impl Plan {
         ];
         let bounds = |(table, filter): (TableName, &RowFilter)| match filter {
             RowFilter::None => None,
-            RowFilter::All => Some(Wanted::default()),
+            RowFilter::All => Some(BlockFilter::default()),
             RowFilter::Where(expression) => Some(expression.bounds(&table.specs())),
         };
         tables
             .into_iter()
             .filter_map(bounds)
-            .reduce(Wanted::or)
+            .reduce(BlockFilter::or)
             .unwrap_or_default()
     }
 
     /// Takes in only rows of this part of the capture, which starts at `start` (UTC, ns).
     pub fn select(&mut self, selection: &Selection, start: u64) {
-        if *selection == Selection::default() {
-            return;
-        }
-        for table in [
-            TableName::Http,
-            TableName::Mysql,
-            TableName::Connections,
-            TableName::Processes,
-        ] {
-            let text = selection_text(selection, table, start);
-            // Made here of checked parts; the test below reads all of them.
-            if let Ok(expression) = Expression::parse(&text, table.name(), &table.specs())
-                && let Some(slot) = self.filters.slot(table)
-            {
+        self.span = selection.span(start);
+        for table in RowFilters::CHOSEN {
+            if let (Some(expression), Some(slot)) = (selected(selection, self.span, table), self.filters.slot(table)) {
                 *slot = match std::mem::take(slot) {
                     RowFilter::None => RowFilter::None,
                     RowFilter::All => RowFilter::Where(expression),
-                    RowFilter::Where(other) => RowFilter::Where(expression.and(other)),
+                    RowFilter::Where(other) => RowFilter::Where(Expression::all([expression, other])),
                 };
             }
         }
     }
 }
 
-/// A selection as an expression over a table's columns.
-fn selection_text(selection: &Selection, table: TableName, start: u64) -> String {
-    let moment = |moment: Moment| {
-        let mut text = String::new();
-        let ns = match moment {
-            Moment::Utc(ns) => ns,
-            Moment::AfterStart(ns) => start.saturating_add(ns),
-        };
-        write_rfc3339(&mut text, ns);
-        text
+/// The rows of a table that belong to a selection; `None` where nothing of it concerns this table.
+///
+/// An exchange belongs to the span of time in which its request begins. What lasts (a connection, a process) belongs to
+/// every span that it reaches into; null, an open end, is outside of none.
+fn selected(selection: &Selection, span: Option<Span>, table: TableName) -> Option<Expression> {
+    let specs = table.specs();
+    let test = |name: &str, test: Test| match specs.iter().position(|spec| spec.name == name) {
+        Some(column) => Expression::test(column, test),
+        // Without the column no row can be said to belong; a test below names all of them.
+        None => Expression::any([]),
     };
     let process = table == TableName::Processes;
-    let (begin, end) = match table {
-        TableName::Http | TableName::Mysql => ("start", "start"),
-        TableName::Connections => ("open", "close"),
-        _ => ("start", "exit"),
+    let mut parts = Vec::new();
+    if let Some(Span { from, to }) = span {
+        let at_least = |name| test(name, Test::Int(Operator::AtLeast, from));
+        let before = |name| test(name, Test::Int(Operator::Less, to));
+        let or_null = |one: Expression, name| Expression::any([one, test(name, Test::IsNull(true))]);
+        match table {
+            TableName::Http | TableName::Mysql => parts.extend([at_least("start"), before("start")]),
+            TableName::Connections => {
+                parts.extend([or_null(at_least("close"), "close"), or_null(before("open"), "open")]);
+            }
+            _ => parts.extend([or_null(at_least("exit"), "exit"), or_null(before("start"), "start")]),
+        }
+    }
+    let sides: &[&str] = if process { &[""] } else { &["client_", "server_"] };
+    let one_of = |name: &str, numbers: &mut dyn Iterator<Item = u64>| {
+        let tests: Vec<Test> = numbers.map(|number| Test::Int(Operator::Equal, number)).collect();
+        Expression::any(
+            sides
+                .iter()
+                .map(|side| test(&format!("{side}{name}"), Test::OneOf(tests.clone()))),
+        )
     };
-    let mut parts = vec!["(".to_string()];
-    // Null, an open end, is outside of nothing.
-    if let Some(from) = selection.from {
-        parts.push(format!("not {end} < {} and ", moment(from)));
-    }
-    if let Some(to) = selection.to {
-        parts.push(format!("not {begin} >= {} and ", moment(to)));
-    }
-    let list = |numbers: &mut dyn Iterator<Item = String>| numbers.collect::<Vec<_>>().join(",");
     if !selection.ports.is_empty() && !process {
-        let ports = list(&mut selection.ports.iter().map(u16::to_string));
-        parts.push(format!("(client_port in ({ports}) or server_port in ({ports})) and "));
+        parts.push(one_of("port", &mut selection.ports.iter().copied().map(u64::from)));
     }
     if !selection.pids.is_empty() {
-        let pids = list(&mut selection.pids.iter().map(u32::to_string));
-        parts.push(match process {
-            true => format!("pid in ({pids}) and "),
-            false => format!("(client_pid in ({pids}) or server_pid in ({pids})) and "),
-        });
+        parts.push(one_of("pid", &mut selection.pids.iter().copied().map(u64::from)));
     }
     if !selection.pods.is_empty() {
-        let sides: &[&str] = if process { &[""] } else { &["client_", "server_"] };
-        let mut any = Vec::new();
-        for pod in &selection.pods {
-            let (namespace, name) = pod
-                .split_once('/')
-                .map_or((None, pod.as_str()), |(ns, name)| (Some(ns), name));
-            for side in sides {
-                let namespace =
-                    namespace.map_or(String::new(), |ns| format!(" and {side}namespace ~ \"{}\"", glob(ns)));
-                any.push(format!("({side}pod ~ \"{}\"{namespace})", glob(name)));
-            }
-        }
-        parts.push(format!("({}) and ", any.join(" or ")));
+        let pairs = selection
+            .pods
+            .iter()
+            .flat_map(|pod| sides.iter().map(move |side| (pod, side)));
+        parts.push(Expression::any(pairs.map(|(pod, side)| {
+            let (namespace, name) = pod_pattern(pod);
+            let is = |what: &str, pattern: &str| test(&format!("{side}{what}"), Test::Glob(pattern.to_string()));
+            Expression::all(
+                [is("pod", name)]
+                    .into_iter()
+                    .chain(namespace.map(|namespace| is("namespace", namespace))),
+            )
+        })));
     }
-    let text = parts.concat();
-    match text.strip_suffix(" and ") {
-        Some(text) => format!("{text})"),
-        // Nothing of it concerns this table.
-        None => format!("{begin} is null or {begin} is not null"),
-    }
+    (!parts.is_empty()).then(|| Expression::all(parts))
 }
 
-/// A glob as a regular expression: `*` stands for any characters, all else for itself.
-fn glob(glob: &str) -> String {
-    let mut text = String::from("^");
-    for c in glob.chars() {
-        match c {
-            '*' => text.push_str(".*"),
-            c if c.is_ascii_alphanumeric() || c == '-' || c == '_' => text.push(c),
-            // No quotation marks and backslashes of the user's in our expression.
-            c => text.push_str(&format!("\\x{{{:x}}}", c as u32)),
-        }
-    }
-    text + "$"
+/// The column that numbers the exchanges of a connection.
+fn sequence(table: TableName) -> Option<usize> {
+    table.specs().iter().position(|spec| spec.name == "sequence")
 }
 
 fn where_error(error: QueryError) -> Usage {
@@ -377,6 +426,14 @@ fn table_plan(
 }
 
 impl RowFilters {
+    /// The tables whose rows are chosen.
+    const CHOSEN: [TableName; 4] = [
+        TableName::Http,
+        TableName::Mysql,
+        TableName::Connections,
+        TableName::Processes,
+    ];
+
     fn nothing() -> RowFilters {
         RowFilters {
             http: RowFilter::None,
@@ -413,12 +470,7 @@ impl RowFilters {
         let mut filters = RowFilters::nothing();
         let mut first_error = None;
         let mut understood = false;
-        for table in [
-            TableName::Http,
-            TableName::Mysql,
-            TableName::Connections,
-            TableName::Processes,
-        ] {
+        for table in RowFilters::CHOSEN {
             match Expression::parse(text, table.name(), &table.specs()) {
                 Ok(expression) => {
                     understood = true;
@@ -441,6 +493,8 @@ impl RowFilters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::options::Moment;
+    use crate::analyze::table::Value;
 
     fn plan(change: impl FnOnce(&mut ResultOptions)) -> Result<Plan, String> {
         let mut options = ResultOptions::default();
@@ -524,58 +578,63 @@ mod tests {
             [80]
         );
         let late = "start >= 2026-01-31T12:00:00Z";
-        assert!(bounds(late, None).from.is_some());
+        assert!(bounds(late, None).span.is_some());
         assert_eq!(
             bounds("duration_ns > 1s or server_port = 80", Some(TableName::Connections)),
-            Wanted::default()
+            BlockFilter::default()
         );
     }
 
     #[test]
-    fn every_selection_is_an_expression_over_every_table() {
-        let selection = Selection {
-            from: Some(Moment::AfterStart(5)),
-            to: Some(Moment::Utc(1_769_860_800_000_000_000)),
-            ports: vec![80, 443],
-            pids: vec![1, 2],
-            pods: vec!["shop/cart-*".into(), "a\"b\\.c".into()],
+    fn every_part_of_a_selection_asks_for_columns_that_are_there() {
+        let is_there = |selection: &Selection, table: TableName| {
+            let span = selection.span(7);
+            // A column that is missing makes it pass nothing, whatever the row is.
+            let specs = table.specs();
+            let row = |column: usize| match specs[column].name {
+                "start" | "open" | "exit" | "close" => Value::Int(10),
+                "client_port" | "client_pid" | "pid" => Value::Int(1),
+                "client_pod" | "pod" => Value::Text("cart-0"),
+                "client_namespace" | "namespace" => Value::Text("shop"),
+                _ => Value::Null,
+            };
+            selected(selection, span, table).map(|one| one.matches_values(row))
+        };
+        let selection = |change: &dyn Fn(&mut Selection)| {
+            let mut selection = Selection::default();
+            change(&mut selection);
+            selection
         };
         let single = [
-            selection.clone(),
-            Selection {
-                from: selection.from,
-                ..Selection::default()
-            },
-            Selection {
-                to: selection.to,
-                ..Selection::default()
-            },
-            Selection {
-                ports: selection.ports.clone(),
-                ..Selection::default()
-            },
-            Selection {
-                pids: selection.pids.clone(),
-                ..Selection::default()
-            },
-            Selection {
-                pods: selection.pods.clone(),
-                ..Selection::default()
-            },
+            selection(&|s| s.from = Some(Moment::AfterStart(3))),
+            selection(&|s| s.to = Some(Moment::Utc(11))),
+            selection(&|s| s.ports = vec![80, 1]),
+            selection(&|s| s.pids = vec![1, 2]),
+            selection(&|s| s.pods = vec!["a\"b\\.c".into(), "shop/cart-*".into()]),
         ];
-        for selection in single {
-            for table in [
-                TableName::Http,
-                TableName::Mysql,
-                TableName::Connections,
-                TableName::Processes,
-            ] {
-                let text = selection_text(&selection, table, 7);
-                if let Err(error) = Expression::parse(&text, table.name(), &table.specs()) {
-                    panic!("{error}");
-                }
+        for (number, selection) in single.iter().enumerate() {
+            for table in RowFilters::CHOSEN {
+                let concerns = number != 2 || table != TableName::Processes;
+                assert_eq!(
+                    is_there(selection, table),
+                    concerns.then_some(true),
+                    "{number} {table:?}"
+                );
             }
         }
+        for selection in [
+            selection(&|s| s.from = Some(Moment::AfterStart(4))),
+            selection(&|s| s.to = Some(Moment::Utc(10))),
+            selection(&|s| s.pids = vec![2]),
+            selection(&|s| s.pods = vec!["other/cart-*".into()]),
+        ] {
+            assert_eq!(is_there(&selection, TableName::Processes), Some(false), "{selection:?}");
+        }
+        assert!(
+            RowFilters::CHOSEN
+                .iter()
+                .all(|table| selected(&Selection::default(), None, *table).is_none())
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::output::{Facts, Format, target};
 use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
+use super::prune::Span;
 use super::query::expression::Expression;
 use super::query::group::{GroupBy, Groups, Measured};
 use super::query::order::compare_rows;
@@ -31,6 +32,8 @@ enum Grouping {
 /// Takes the rows of one shard.
 pub struct ShardSink {
     filters: RowFilters,
+    /// Losses belong to the span in which they were noticed.
+    span: Option<Span>,
     scratch: Scratch,
     aggregate: Option<Box<Aggregate>>,
     http: Option<RowBuffer<Http>>,
@@ -47,6 +50,7 @@ impl ShardSink {
     fn new(plan: &Plan) -> ShardSink {
         let mut sink = ShardSink {
             filters: plan.filters.clone(),
+            span: plan.span,
             scratch: scratch(plan),
             aggregate: None,
             http: None,
@@ -189,6 +193,9 @@ impl Sink for ShardSink {
     }
 
     fn loss(&mut self, row: &LossRow<'_>) {
+        if self.span.is_some_and(|span| !span.contains(row.until)) {
+            return;
+        }
         self.lost |= row.is_lost();
         if !passes::<Losses>(&self.filters.losses, row, &mut self.scratch) {
             return;
@@ -305,14 +312,15 @@ impl Results {
     }
 
     /// Takes the rows out of the sinks.
-    pub fn collect<'s>(&mut self, sinks: impl Iterator<Item = &'s mut ShardSink>) {
+    pub fn collect<'s>(&mut self, sinks: impl Iterator<Item = &'s mut ShardSink>) -> Result<()> {
         for sink in sinks {
             for (table, stream) in &mut self.streams {
                 if let Some(rows) = sink.take(*table) {
-                    stream.push(rows);
+                    stream.push(rows)?;
                 }
             }
         }
+        Ok(())
     }
 
     /// Writes the row groups that can leave. `horizon` says before when (UTC, ns) no exchange is still to come; it is
@@ -333,7 +341,7 @@ impl Results {
     /// Writes everything that is left. `captures` are the facts after reading. Returns whether data was lost or damaged.
     pub fn finish(mut self, mut sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<bool> {
         self.facts = captures.to_vec();
-        self.collect(sinks.iter_mut());
+        self.collect(sinks.iter_mut())?;
         for (_, stream) in std::mem::take(&mut self.streams) {
             stream.finish()?;
         }

@@ -104,6 +104,14 @@ pub struct Frame<'a> {
     pub sequence: u64,
 }
 
+impl Frame<'_> {
+    /// Bytes of request and response together, as far as they are known.
+    pub fn bytes(&self) -> u64 {
+        let (request, response) = (self.request_bytes.unwrap_or(0), self.response_bytes.unwrap_or(0));
+        request.saturating_add(response)
+    }
+}
+
 /// An HTTP exchange.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpRow<'a> {
@@ -196,9 +204,32 @@ pub struct ConnectionRow<'a> {
     pub why: &'a str,
     /// As in [`Frame::connection`]. `(open or first data, connection)` orders all rows.
     pub connection: u64,
+    /// What of it lies within the span of time that is asked for, where one is.
+    pub within: Option<WithinSpan>,
+}
+
+/// What of a connection lies within a span of time: exchanges that began in it, and bytes that were recorded in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WithinSpan {
+    pub exchanges: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    pub lost_bytes: u64,
+    pub unread_bytes: u64,
 }
 
 impl ConnectionRow<'_> {
+    /// What the report counts of it: what lies within the span that is asked for, or all.
+    pub fn counted(&self) -> WithinSpan {
+        self.within.unwrap_or(WithinSpan {
+            exchanges: self.exchanges,
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
+            lost_bytes: self.lost_bytes,
+            unread_bytes: self.unread_bytes,
+        })
+    }
+
     /// Whether it is a listening socket.
     pub fn is_listener(&self) -> bool {
         self.role == Role::Listener

@@ -14,17 +14,19 @@ use super::output::{Facts, Format, target};
 use super::packets::{self, Packets};
 use super::plan::Plan;
 use super::progress::Meter;
+use super::prune::Ask;
 use super::query::diff;
 use super::report::Aggregate;
 use super::results::{Results, ShardSink};
 use super::row::{CaptureFacts, Sink};
 use super::same;
-use super::wanted::Wanted;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
 
 /// Rows of a comparison that people see.
 const SHOWN: usize = 40;
+/// Threads that can be asked for; more count as this. Thousands would only search one another's queues for work, without end.
+const MAX_THREADS: usize = 64;
 
 /// Reads captures and says what happened.
 pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
@@ -42,9 +44,18 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
             }
         }
         let start = start_of(&files)?;
-        let wanted = options.selection.wanted(start).and(plan.bounds());
+        let filter = options.selection.filter(start).and(plan.bounds());
         plan.select(&options.selection, start);
+        let ask = Ask {
+            filter,
+            span: plan.span,
+            rows: plan.rows(),
+            read_all: options.engine.read_all,
+        };
         let mut engine = Engine::new(|_| Results::sink(&plan));
+        if let Some(span) = plan.span {
+            engine.count_within(span);
+        }
         name_pods(&options.engine, &mut engine)?;
         let captures = input::captures(&files, &mut engine)?;
         let mut packets = packets::captures(&files, &mut engine)?;
@@ -65,9 +76,9 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let mut results = Results::new(plan.clone(), &facts(&packets, &Totals::default()))?;
         let mut meter = Meter::new(options.engine.progress && !plan.writes_to_terminal(), &packets);
         let unfed = first_of(&packets);
-        input::feed(&captures, &wanted, &mut engine, |engine, progress| {
+        input::feed(&captures, &ask, &mut engine, |engine, progress| {
             meter.show(&progress);
-            results.collect(engine.sinks());
+            results.collect(engine.sinks())?;
             results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
         })?;
         let mut rest = packets.as_mut_slice();
@@ -76,7 +87,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
             meter.next(one.facts().file_bytes);
             one.feed(&mut engine, |engine, progress| {
                 meter.show(&progress);
-                results.collect(engine.sinks());
+                results.collect(engine.sinks())?;
                 results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
             })?;
             rest = later;
@@ -161,7 +172,7 @@ fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> 
     let captures = input::captures(&files, &mut engine)?;
     let mut packets = packets::captures(&files, &mut engine)?;
     let mut meter = Meter::new(options.progress, &packets);
-    input::feed(&captures, &Wanted::default(), &mut engine, |_, progress| {
+    input::feed(&captures, &Ask::default(), &mut engine, |_, progress| {
         meter.show(&progress);
         Ok(())
     })?;
@@ -200,9 +211,9 @@ fn open(paths: &[PathBuf]) -> Result<Vec<Mapped>> {
 
 /// Does the work with as many threads as were asked for.
 fn in_pool<R: Send>(options: &EngineOptions, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-    // Zero is as many as there are processors.
+    // Zero means one for each processor.
     rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.unwrap_or(0))
+        .num_threads(options.threads.unwrap_or(0).min(MAX_THREADS))
         .build()
         .context("cannot start threads")?
         .install(work)

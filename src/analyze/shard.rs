@@ -3,7 +3,7 @@
 //! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints; see
 //! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -13,7 +13,8 @@ use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties};
 use super::orphans::{Lost, Orphans};
-use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink};
+use super::prune::Span;
+use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink, WithinSpan};
 use super::stream::Segment;
 use crate::format::record::{Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket};
 
@@ -73,6 +74,8 @@ struct SocketState {
     last_data: u64,
     sent: u64,
     received: u64,
+    /// The same of what lies within the span that is counted.
+    within: [u64; 2],
 }
 
 impl SocketState {
@@ -93,6 +96,7 @@ impl SocketState {
             last_data: 0,
             sent: 0,
             received: 0,
+            within: [0; 2],
         }
     }
 
@@ -121,6 +125,11 @@ impl SocketState {
     fn lacks_bytes(&self) -> bool {
         let is_short = |close: Close| self.sent < close.bytes_sent || self.received < close.bytes_received;
         self.socket.role != Role::Wire && self.is_given_whole() && self.close.is_some_and(is_short)
+    }
+
+    /// Whether what its connection is can still become known.
+    fn is_undecided(&self) -> bool {
+        self.flow.is_none() && self.close.is_none() && !self.has_failed() && self.socket.role != Role::Listener
     }
 
     /// Who uses it, or of this `pid` and `cgroup` who did; 0 for the one who is known to use it.
@@ -155,10 +164,41 @@ struct LastParty {
     party: Arc<Party>,
 }
 
+/// What of a flow lies within the span that is counted.
+#[derive(Debug, Default)]
+struct FlowWithin {
+    exchanges: u64,
+    /// Lost and unread bytes of the flow when the first of its events since the beginning of the span came, and when the
+    /// first since its end did.
+    began: Option<[u64; 2]>,
+    ended: Option<[u64; 2]>,
+}
+
+impl FlowWithin {
+    /// An event at this time is about to be followed.
+    fn event(&mut self, span: Span, time: u64, flow: &Flow) {
+        let so_far = [flow.lost_bytes, flow.unread_bytes];
+        if time >= span.from {
+            self.began.get_or_insert(so_far);
+        }
+        if time >= span.to {
+            self.ended.get_or_insert(so_far);
+        }
+    }
+
+    /// Lost and unread bytes.
+    fn bytes(&self, flow: &Flow) -> [u64; 2] {
+        let ended = self.ended.unwrap_or([flow.lost_bytes, flow.unread_bytes]);
+        let began = self.began.unwrap_or(ended);
+        [0, 1].map(|n| ended[n].saturating_sub(began[n]))
+    }
+}
+
 /// A flow with the sockets that observe it.
 #[derive(Debug)]
 struct Slot {
     flow: Flow,
+    within: FlowWithin,
     /// The socket behind each observer.
     sockets: [Option<Key>; OBSERVERS],
     parties: [LastParty; 2],
@@ -213,6 +253,8 @@ pub struct Shard<S> {
     parties: Parties,
     /// Pairs of parties so far.
     pairs: u64,
+    /// Of each connection, what lies within this is counted by itself.
+    pub span: Option<Span>,
 }
 
 impl<S: Sink> Shard<S> {
@@ -241,6 +283,7 @@ impl<S: Sink> Shard<S> {
             gone_keys: IdSet::default(),
             parties: Parties::default(),
             pairs: 0,
+            span: None,
         }
     }
 
@@ -426,11 +469,18 @@ impl<S: Sink> Shard<S> {
         let sent = data.direction == Direction::Sent;
         *(if sent { &mut known.sent } else { &mut known.received }) += u64::from(data.len);
         let is_closed = known.close.is_some();
+        let in_span = self.span.map(|span| (span, utc(hosts, host, data.time).unwrap_or(0)));
+        if in_span.is_some_and(|(span, time)| span.contains(time)) {
+            known.within[usize::from(!sent)] += u64::from(data.len);
+        }
         let (place, observer, end) = match known.flow {
             Some(place) => (place, known.observer, known.end),
             None => self.join(key, Some(data), hosts),
         };
         let Some(slot) = self.slots[place].as_mut() else { return };
+        if let Some((span, time)) = in_span {
+            slot.within.event(span, time, &slot.flow);
+        }
         let sender = if sent { end } else { 1 - end };
         slot.flow.start(sender, data.pos);
         let segment = Segment {
@@ -668,6 +718,7 @@ impl<S: Sink> Shard<S> {
         };
         self.slots[place] = Some(Slot {
             flow,
+            within: FlowWithin::default(),
             sockets,
             parties: Default::default(),
             pair: 0,
@@ -702,7 +753,10 @@ impl<S: Sink> Shard<S> {
                 hosts,
                 (&mut self.parties, &mut self.pairs),
             );
-            emit_exchange(slot, &exchange, (&self.sockets, hosts), &mut self.sink);
+            let start = emit_exchange(slot, &exchange, (&self.sockets, hosts), &mut self.sink);
+            if self.span.is_some_and(|span| span.contains(start)) {
+                slot.within.exchanges += 1;
+            }
             slot.flow.recycle(exchange);
         }
     }
@@ -840,6 +894,24 @@ impl<S: Sink> Shard<S> {
         slots.filter_map(of_slot).min().unwrap_or(u64::MAX)
     }
 
+    /// Adds the connections, by the upper halves of their sockets' ids, of which an exchange that began before this (UTC,
+    /// ns) may still be to come. With `settled`, also those of which it is not known yet what they are.
+    pub fn unfinished(&self, hosts: &[Host], to: u64, settled: bool, keys: &mut BTreeSet<u32>) {
+        let upper = |key: Key| (key.1 >> 32) as u32;
+        for slot in self.slots.iter().flatten() {
+            let times = slot.flow.oldest().into_iter().zip(slot.sockets);
+            let began = |(time, socket): (u64, Option<Key>)| utc(hosts, socket?.0, time);
+            let is_open = times.filter_map(began).any(|time| time < to) || slot.flow.is_foreign();
+            if is_open || (settled && !slot.flow.is_settled()) {
+                keys.extend(slot.sockets.iter().flatten().copied().map(upper));
+            }
+        }
+        if settled {
+            let undecided = self.sockets.iter().filter(|(_, state)| state.is_undecided());
+            keys.extend(undecided.map(|(key, _)| upper(*key)));
+        }
+    }
+
     /// The capture is over: everything that is open gets its row.
     pub fn finish(&mut self, hosts: &[Host]) {
         self.add_late_sockets(hosts);
@@ -905,6 +977,7 @@ impl<S: Sink> Shard<S> {
             return;
         };
         let mut row = connection_row(&ends, key.0, &state, hosts, &slot.flow);
+        row.within = self.span.map(|_| within(&state, slot));
         if row.ending == Some(Ending::Closed) && other_ending.is_some_and(|ending| ending != Ending::Closed) {
             row.ending = other_ending;
         }
@@ -973,11 +1046,25 @@ fn utc(hosts: &[Host], host: u16, boot: u64) -> Option<u64> {
     seen.then(|| hosts.get(usize::from(host)).map_or(boot, |host| host.utc(boot)))
 }
 
-/// Whether a socket was opened before the first event that is given: where its streams are by now is not known.
+/// Whether the beginning of a socket's connection is not given: where its streams are by now is not known.
 fn is_before(hosts: &[Host], host: u16, socket: &Socket) -> bool {
+    let key = (socket.id >> 32) as u32;
     hosts
         .get(usize::from(host))
-        .is_some_and(|host| host.utc(socket.time) < host.begin)
+        .is_some_and(|host| host.joined.contains(&key))
+}
+
+/// What of a connection lies within the span that is counted.
+fn within(state: &SocketState, slot: &Slot) -> WithinSpan {
+    let [lost_bytes, unread_bytes] = slot.within.bytes(&slot.flow);
+    let [bytes_sent, bytes_received] = state.within;
+    WithinSpan {
+        exchanges: slot.within.exchanges,
+        bytes_sent,
+        bytes_received,
+        lost_bytes,
+        unread_bytes,
+    }
 }
 
 /// By sender, for a socket whose beginning was seen: the sequence number after the last byte that it sent, or received.
@@ -1114,6 +1201,7 @@ fn connection_row<'a>(
         unread_bytes: flow.unread_bytes,
         why,
         connection: ends.number,
+        within: None,
     }
 }
 
@@ -1174,12 +1262,13 @@ fn first_seen(slot: &Slot, exchange: &Exchange) -> Option<(u16, u64)> {
     at(client).or_else(|| at(1 - client)).or_else(|| at(WIRE))
 }
 
+/// Gives the row of an exchange to the sink; returns when it began, as the row says it.
 fn emit_exchange<S: Sink>(
     slot: &mut Slot,
     exchange: &Exchange,
     (sockets, hosts): (&IdMap<Key, SocketState>, &[Host]),
     sink: &mut S,
-) {
+) -> u64 {
     let client = slot.flow.client().unwrap_or(0);
     let server = 1 - client;
     let sees = |observer: usize| Some((slot.sockets[observer]?.0, exchange.views[observer].first()?));
@@ -1234,6 +1323,7 @@ fn emit_exchange<S: Sink>(
         Message::Mysql(message) => sink.mysql(&MysqlRow { frame, message }),
     }
     slot.last_start = start;
+    start
 }
 
 /// The start of an exchange of which nobody saw a byte at a time: no later than it was, as far as its connection tells.

@@ -201,6 +201,8 @@ fn matches(pattern: &str, path: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct Limit {
     limit: usize,
+    /// Bytes of hosts, methods and templates that there is room for.
+    room: usize,
     seen: HashMap<(String, String), HashSet<String>>,
 }
 
@@ -209,6 +211,8 @@ pub const DEFAULT_LIMIT: usize = 500;
 /// Pairs of host and method that are told apart. Beyond, every template counts as beyond the limit: hosts are
 /// whatever a client says.
 const MAX_HOSTS: usize = 10_000;
+/// Bytes of what is told apart. Beyond, the same.
+const MAX_BYTES: usize = 4 << 20;
 
 impl Default for Limit {
     fn default() -> Self {
@@ -221,6 +225,7 @@ impl Limit {
     pub fn new(limit: usize) -> Self {
         Limit {
             limit,
+            room: MAX_BYTES,
             seen: HashMap::new(),
         }
     }
@@ -228,7 +233,12 @@ impl Limit {
     /// The template, or [`OTHER`]. To be asked once for each new key of a table, not for each row.
     pub fn admit<'a>(&mut self, method: &str, host: &str, template: &'a str) -> &'a str {
         let key = (method.to_string(), host.to_string());
-        if !self.seen.contains_key(&key) && self.seen.len() >= MAX_HOSTS {
+        let is_known = self.seen.contains_key(&key);
+        if !is_known && self.seen.len() >= MAX_HOSTS {
+            return OTHER;
+        }
+        let len = template.len() + if is_known { 0 } else { method.len() + host.len() };
+        if len > self.room && !self.seen.get(&key).is_some_and(|seen| seen.contains(template)) {
             return OTHER;
         }
         let templates = self.seen.entry(key).or_default();
@@ -238,6 +248,7 @@ impl Limit {
         if templates.len() >= self.limit {
             return OTHER;
         }
+        self.room -= len;
         templates.insert(template.to_string());
         template
     }
@@ -346,6 +357,18 @@ mod tests {
         assert_eq!(limit.admit("GET", "a", "/1x"), "/1x");
         assert_eq!(limit.admit("PUT", "a", "/3x"), "/3x");
         assert_eq!(limit.admit("GET", "b", "/3x"), "/3x");
+    }
+
+    #[test]
+    fn templates_are_limited_in_bytes() {
+        let mut limit = Limit::new(usize::MAX);
+        let template = |n: usize| format!("/{n:04}{}", "x".repeat(4096));
+        let kept = (0..2000)
+            .filter(|n| limit.admit("GET", "a", &template(*n)) != OTHER)
+            .count();
+        assert_eq!(kept, (MAX_BYTES - "GETa".len()) / template(0).len());
+        assert_eq!(limit.admit("GET", "a", &template(0)), template(0), "a known one stays");
+        assert_eq!(limit.admit("GET", &"h".repeat(5000), "/"), OTHER);
     }
 
     proptest::proptest! {

@@ -9,6 +9,7 @@ mod holes;
 mod order;
 mod progress;
 mod readers;
+mod selection;
 
 use std::path::Path;
 use std::process::Command;

@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::analyze::input;
+use crate::analyze::prune::{Ask, BlockFilter, ConnectionRows, Rows, Span};
 use crate::analyze::report::Aggregate;
 use crate::analyze::report::sections::{endpoints, services};
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow};
 use crate::analyze::table::{Columns, Value};
-use crate::analyze::wanted::Wanted;
 use crate::format::block::{BlockBuilder, Class};
 use crate::format::record::{
     Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Origin, Process, Role, Socket, Workload,
@@ -850,37 +850,77 @@ fn an_hour(connection: impl Fn(u32) -> u64, more: &[Record<'_>]) -> (tempfile::T
     (folder, [mapped])
 }
 
-/// The rows of what is wanted of a capture, and how many blocks were read for them.
-fn wanted_rows(files: &[input::Mapped], wanted: &Wanted) -> (Vec<String>, u64) {
+/// What of a capture a filter asks for, where a report is made of it.
+fn ask(filter: BlockFilter) -> Ask {
+    let connections = match filter.span {
+        Some(_) => ConnectionRows::WithinSpan,
+        None => ConnectionRows::Whole,
+    };
+    Ask {
+        span: filter.span,
+        rows: Rows {
+            exchanges: true,
+            connections,
+            ..Rows::default()
+        },
+        filter,
+        read_all: false,
+    }
+}
+
+/// The rows that are asked for of a capture, with the times at which they began, and what was read for them.
+fn timed_rows_of(files: &[input::Mapped], ask: &Ask) -> (Vec<(u64, String)>, Totals) {
     let mut engine = Engine::new(|_| Texts::default());
     let captures = input::captures(files, &mut engine).expect("a capture");
-    input::feed(&captures, wanted, &mut engine, |_, _| Ok(())).expect("blocks");
+    input::feed(&captures, ask, &mut engine, |_, _| Ok(())).expect("blocks");
     let (sinks, totals) = engine.finish(&[]);
-    let mut rows: Vec<_> = sinks.into_iter().flat_map(|sink| sink.0).map(|row| row.3).collect();
+    let rows = sinks.into_iter().flat_map(|sink| sink.0).map(|row| (row.0, row.3));
+    (rows.collect(), totals)
+}
+
+/// The rows that are asked for of a capture, and how many blocks were read for them, in their turn.
+fn rows_of(files: &[input::Mapped], ask: &Ask) -> (Vec<String>, u64) {
+    let (rows, totals) = timed_rows_of(files, ask);
+    let mut rows: Vec<String> = rows.into_iter().map(|(_, text)| text).collect();
     rows.sort();
     (rows, totals.blocks)
 }
 
+/// Exchanges that were seen whole.
+fn whole(rows: &[String]) -> Vec<String> {
+    let whole = |row: &&String| row.contains("both total=Some(4200)") && row.ends_with("complete");
+    rows.iter().filter(whole).cloned().collect()
+}
+
 #[test]
-fn a_window_reads_only_its_blocks_and_joins_older_connections() {
+fn of_a_connection_that_lasts_a_window_reads_its_blocks_and_some_before_and_at_the_beginning() {
     let (_folder, files) = an_hour(|_| 7, &[]);
-    let (all, blocks) = wanted_rows(&files, &Wanted::default());
+    let (all, blocks) = rows_of(&files, &Ask::default());
     assert_eq!((all.len(), blocks), (61, 61));
     // Unix time of the test's boot is 1 ms.
-    let window = Wanted {
-        from: Some(30 * 60 * SECOND),
-        to: Some(31 * 60 * SECOND + 30 * SECOND),
-        ..Wanted::default()
-    };
-    let (some, blocks) = wanted_rows(&files, &window);
-    assert_eq!(blocks, 1 + 2, "the state and two minutes: {some:?}");
-    assert_eq!(
-        some.iter()
-            .filter(|row| row.contains("both total=Some(4200)") && row.ends_with("complete"))
-            .count(),
-        2
-    );
+    let window = ask(BlockFilter {
+        span: Some(Span {
+            from: 30 * 60 * SECOND,
+            to: 31 * 60 * SECOND + 30 * SECOND,
+        }),
+        ..BlockFilter::default()
+    });
+    let (some, blocks) = rows_of(&files, &window);
+    // What lies before the window is known to be there before: it is read, and no row of the window.
+    let window_rows = &whole(&all)[30..32];
+    assert!(window_rows.iter().all(|row| some.contains(row)), "{some:?}");
+    assert!(blocks < 12, "{blocks}: {some:?}");
     assert!(some.iter().any(|row| row.contains("lost=0")), "{some:?}");
+    // Numbers of exchanges take all that is before.
+    let numbered = Ask {
+        rows: Rows {
+            sequences: true,
+            ..window.rows
+        },
+        ..window
+    };
+    let (_, blocks) = rows_of(&files, &numbered);
+    assert!((1 + 32..=1 + 36).contains(&blocks), "{blocks}");
 }
 
 #[test]
@@ -914,16 +954,16 @@ fn what_is_wanted_of_a_port_a_process_or_a_pod_reads_only_its_blocks() {
         of_pod(server((own << 32) | 2, 4711), 52, 4002),
     ];
     let (_folder, files) = an_hour(|minute| if matches!(minute, 7 | 40) { own } else { 7 }, &more);
-    let wanted = |change: &dyn Fn(&mut Wanted)| {
-        let mut wanted = Wanted::default();
-        change(&mut wanted);
-        wanted_rows(&files, &wanted)
+    let wanted = |change: &dyn Fn(&mut BlockFilter)| {
+        let mut filter = BlockFilter::default();
+        change(&mut filter);
+        rows_of(&files, &ask(filter))
     };
     let (all, blocks) = wanted(&|_| {});
     let state = blocks - 60;
     assert_eq!(all.iter().filter(|row| row.starts_with("GET")).count(), 60);
     for change in [
-        (&|wanted: &mut Wanted| wanted.ports = vec![4711]) as &dyn Fn(&mut Wanted),
+        (&|wanted: &mut BlockFilter| wanted.ports = vec![4711]) as &dyn Fn(&mut BlockFilter),
         &|wanted| wanted.pids = vec![4001],
         &|wanted| wanted.pods = vec!["shop/cart-0".into()],
         &|wanted| wanted.pods = vec!["cart-1".into()],
@@ -933,9 +973,171 @@ fn what_is_wanted_of_a_port_a_process_or_a_pod_reads_only_its_blocks() {
         assert_eq!(rows.iter().filter(|row| row.starts_with("GET")).count(), 2, "{rows:?}");
     }
     for change in [
-        (&|wanted: &mut Wanted| wanted.ports = vec![4712]) as &dyn Fn(&mut Wanted),
+        (&|wanted: &mut BlockFilter| wanted.ports = vec![4712]) as &dyn Fn(&mut BlockFilter),
         &|wanted| wanted.pods = vec!["other/cart-0".into()],
     ] {
-        assert_eq!(wanted(change).1, state);
+        assert_eq!(wanted(change).1, 0);
+    }
+}
+
+/// Connections that last: an exchange of each in each of these blocks, which are `seconds` long.
+fn long_connections(connections: u32, blocks: u32, seconds: u64) -> (tempfile::TempDir, [input::Mapped; 1]) {
+    let ids = |number: u32| {
+        // As hashes are.
+        let key = u64::from(number.wrapping_mul(0x9e37_79b9) ^ 0x5bd1_e995);
+        (key << 32 | 1, key << 32 | 2)
+    };
+    let mut all = Vec::new();
+    for number in 0..connections {
+        let (client_id, server_id) = ids(number);
+        all.extend([
+            client(client_id, 5000 + number as u16),
+            server(server_id, 5000 + number as u16),
+        ]);
+    }
+    let mut parts = vec![all];
+    for block in 0..blocks {
+        let begin = u64::from(block) * seconds * SECOND + 100;
+        let exchange = |number: u32| {
+            let (client_id, server_id) = ids(number);
+            let time = begin + u64::from(number) * (SECOND / 1000);
+            let (sent, received) = (block * GET.len() as u32, block * OK.len() as u32);
+            [
+                up(client_id, time + 1000, sent, GET),
+                up(server_id, time + 1100, sent, GET),
+                down(server_id, time + 5000, received, OK),
+                down(client_id, time + 5200, received, OK),
+            ]
+        };
+        parts.push((0..connections).flat_map(exchange).collect());
+    }
+    capture_of(&parts)
+}
+
+/// A capture file with these blocks, the first of which is state.
+fn capture_of(blocks: &[Vec<Record<'_>>]) -> (tempfile::TempDir, [input::Mapped; 1]) {
+    let mut writer = crate::format::Writer::new(Vec::new(), &header(), 1).expect("writes to memory");
+    for (number, records) in blocks.iter().enumerate() {
+        let class = if number == 0 { Class::State } else { Class::Events };
+        let mut builder = BlockBuilder::new(class);
+        records.iter().for_each(|record| builder.push(record));
+        writer.write(&builder.take()).expect("writes to memory");
+    }
+    let (bytes, _) = writer.finish().expect("writes to memory");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("capture.mdf");
+    std::fs::write(&path, bytes).expect("a file");
+    let mapped = input::Mapped::open(&path).expect("a capture");
+    (folder, [mapped])
+}
+
+#[test]
+fn a_minute_of_an_hour_of_connections_that_last_reads_less_than_a_twentieth() {
+    // An hour in blocks of three seconds, as the recorder writes them at some hundred requests a second.
+    let (_folder, files) = long_connections(100, 1200, 3);
+    let minute = ask(BlockFilter {
+        span: Some(Span {
+            from: 1800 * SECOND,
+            to: 1860 * SECOND,
+        }),
+        ..BlockFilter::default()
+    });
+    let (rows, totals) = timed_rows_of(&files, &minute);
+    assert!(rows.len() >= 2000, "{}", rows.len());
+    let read = totals.blocks + totals.blocks_ahead;
+    assert!(
+        read <= 1200 / 20,
+        "{} blocks, and {} ahead",
+        totals.blocks,
+        totals.blocks_ahead
+    );
+}
+
+/// Requests of a client and answers of a server, one after the other, a block for each pair.
+fn conversation(pairs: &[(&'static [u8], &'static [u8])]) -> (tempfile::TempDir, [input::Mapped; 1]) {
+    let (client_id, server_id) = (7 << 32 | 1, 7 << 32 | 2);
+    let mut parts = vec![vec![client(client_id, 5000), server(server_id, 5000)]];
+    let (mut sent, mut received) = (0, 0);
+    for (number, (request, response)) in pairs.iter().enumerate() {
+        let time = (number as u64 + 1) * SECOND;
+        parts.push(vec![
+            up(client_id, time + 1000, sent, request),
+            up(server_id, time + 1100, sent, request),
+            down(server_id, time + 5000, received, response),
+            down(client_id, time + 5200, received, response),
+        ]);
+        sent += request.len() as u32;
+        received += response.len() as u32;
+    }
+    capture_of(&parts)
+}
+
+#[test]
+fn what_is_not_plain_at_its_beginning_is_read_from_there() {
+    let plain = || std::iter::repeat_n((GET, OK), 40);
+    let tunnel: Vec<_> = [(
+        &b"CONNECT db:80 HTTP/1.1\r\nHost: db:80\r\n\r\n"[..],
+        &b"HTTP/1.1 200 OK\r\n\r\n"[..],
+    )]
+    .into_iter()
+    .chain(plain())
+    .collect();
+    let upgrade: Vec<_> = [(
+        &b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"[..],
+        &b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"[..],
+    )]
+    .into_iter()
+    .chain(plain())
+    .collect();
+    // Requests in the body of a request, answered in the body of its answer.
+    let inside: Vec<_> = [(
+        &b"POST /log HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"[..],
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"[..],
+    )]
+    .into_iter()
+    .chain(plain())
+    .collect();
+    // Another protocol that speaks of HTTP later.
+    let other: Vec<_> = [(&b"SSH-2.0-x\r\n"[..], &b"SSH-2.0-y\r\n"[..])]
+        .into_iter()
+        .chain(plain())
+        .collect();
+    // Two requests are under way all the time.
+    let pipelined: Vec<_> = [(
+        &b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        OK,
+    )]
+    .into_iter()
+    .chain(plain())
+    .collect();
+    for (name, pairs, some) in [
+        ("tunnel", tunnel, true),
+        ("upgrade", upgrade, false),
+        ("inside", inside, false),
+        ("other", other, false),
+        ("pipelined", pipelined, true),
+        ("plain", plain().collect(), true),
+    ] {
+        let (_folder, files) = conversation(&pairs);
+        let window = ask(BlockFilter {
+            span: Some(Span {
+                from: 30 * SECOND,
+                to: 33 * SECOND,
+            }),
+            ..BlockFilter::default()
+        });
+        let whole_read = Ask {
+            read_all: true,
+            ..window.clone()
+        };
+        let started = |ask: &Ask| -> Vec<(u64, String)> {
+            let (rows, _) = timed_rows_of(&files, ask);
+            rows.into_iter()
+                .filter(|(start, _)| (30 * SECOND..33 * SECOND).contains(start))
+                .collect()
+        };
+        let of_all = started(&whole_read);
+        assert_eq!(started(&window), of_all, "{name}");
+        assert_eq!(!of_all.is_empty(), some, "{name}: {of_all:?}");
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! `and`, `or`, `not`, brackets; `=`, `!=`, `<`, `<=`, `>`, `>=`; `~` and `!~` for regular expressions found anywhere in
 //! a text; `in (…)`; `is null`, `is not null`; a true-or-false column stands alone. Durations, sizes and times are
-//! written with their units. Null satisfies no comparison.
+//! written with their units.
+//!
+//! Null is what is not known, and logic has three values, as in SQL: a comparison with null is neither true nor false but
+//! unknown, `not` of unknown is unknown, `and` and `or` are unknown where the unknown side decides. A row passes where the
+//! whole is true. So `status != 200` and `not status = 200` are the same, and neither takes requests without an answer;
+//! `status != 200 or status is null` does.
 
 use std::fmt;
 
@@ -165,24 +170,62 @@ impl Expression {
         }
     }
 
-    /// What passes both.
-    pub fn and(self, other: Expression) -> Expression {
+    /// One test of the column of this number.
+    pub fn test(column: usize, test: Test) -> Expression {
         Expression {
-            root: Node::And(vec![self.root, other.root]),
+            root: Node::Test(column, test),
         }
     }
 
-    /// Whether a row passes; `holds` applies a test to the column of a number.
-    pub fn matches(&self, holds: &mut impl FnMut(usize, &Test) -> bool) -> bool {
-        fn matches(node: &Node, holds: &mut impl FnMut(usize, &Test) -> bool) -> bool {
+    /// What passes all of these; of none, everything.
+    pub fn all(expressions: impl IntoIterator<Item = Expression>) -> Expression {
+        Expression {
+            root: Node::And(expressions.into_iter().map(|one| one.root).collect()),
+        }
+    }
+
+    /// What passes any of these; of none, nothing.
+    pub fn any(expressions: impl IntoIterator<Item = Expression>) -> Expression {
+        Expression {
+            root: Node::Or(expressions.into_iter().map(|one| one.root).collect()),
+        }
+    }
+
+    /// Whether it asks for the column of this number.
+    pub fn uses(&self, column: usize) -> bool {
+        fn uses(node: &Node, column: usize) -> bool {
             match node {
-                Node::And(nodes) => nodes.iter().all(|node| matches(node, holds)),
-                Node::Or(nodes) => nodes.iter().any(|node| matches(node, holds)),
-                Node::Not(node) => !matches(node, holds),
+                Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(|node| uses(node, column)),
+                Node::Not(node) => uses(node, column),
+                Node::Test(of, _) => *of == column,
+            }
+        }
+        uses(&self.root, column)
+    }
+
+    /// Whether a row passes; `holds` applies a test to the column of a number.
+    pub fn matches(&self, holds: &mut impl FnMut(usize, &Test) -> Option<bool>) -> bool {
+        /// `None` is unknown. `decides` ends an `and` (false) or an `or` (true), whatever the others are.
+        fn joined(nodes: &[Node], decides: bool, holds: &mut impl FnMut(usize, &Test) -> Option<bool>) -> Option<bool> {
+            let mut all = Some(!decides);
+            for node in nodes {
+                match value(node, holds) {
+                    Some(one) if one == decides => return Some(decides),
+                    Some(_) => {}
+                    None => all = None,
+                }
+            }
+            all
+        }
+        fn value(node: &Node, holds: &mut impl FnMut(usize, &Test) -> Option<bool>) -> Option<bool> {
+            match node {
+                Node::And(nodes) => joined(nodes, false, holds),
+                Node::Or(nodes) => joined(nodes, true, holds),
+                Node::Not(node) => value(node, holds).map(|one| !one),
                 Node::Test(column, test) => holds(*column, test),
             }
         }
-        matches(&self.root, holds)
+        value(&self.root, holds) == Some(true)
     }
 
     /// Whether a row of values passes.
@@ -418,6 +461,38 @@ mod tests {
             "total_ns > 0.1s",
         ] {
             assert!(!matches(no, row), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_comparison_with_null_is_neither_true_nor_false() {
+        // A request without an answer.
+        let row = &[("method", Value::Text("GET")), ("complete", Value::Flag(false))];
+        for unknown in [
+            "status = 200",
+            "status != 200",
+            "not status = 200",
+            "not status != 200",
+            "not (status = 200 and method = GET)",
+            "not (status = 200 or method = POST)",
+            "status in (200, 404)",
+            "not status in (200, 404)",
+            "query ~ x",
+            "query !~ x",
+            "not query ~ x",
+            "status > 0 or complete",
+        ] {
+            assert!(!matches(unknown, row), "{unknown}");
+        }
+        for yes in [
+            "status is null",
+            "not status is not null",
+            "status != 200 or status is null",
+            "status = 200 or method = GET",
+            "not (status = 200 and method = POST)",
+            "not (status = 200 and complete)",
+        ] {
+            assert!(matches(yes, row), "{yes}");
         }
     }
 

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::expression::unknown_column;
 use crate::analyze::report::Histogram;
-use crate::analyze::report::keyed::{Keyed, Merge, OTHER};
+use crate::analyze::report::keyed::{KeyText, Keyed, Merge, OTHER};
+use crate::analyze::report::stats::add;
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, ProcessRow};
 use crate::analyze::table::connections::Connections;
 use crate::analyze::table::exchanges::{Http, Mysql};
@@ -13,6 +14,8 @@ use crate::analyze::table::{Columns, Def, Kind, Scratch, Spec, Table, Value};
 
 /// Groups that one shard holds; the rest is counted together.
 const MAX_GROUPS: usize = 100_000;
+/// Bytes of their keys.
+const MAX_KEY_BYTES: usize = 16 << 20;
 
 /// What is counted of one row.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,7 +35,7 @@ impl Measured for Http {
     fn measure(row: &HttpRow<'_>) -> Measure {
         Measure {
             error: row.is_error(),
-            bytes: row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
+            bytes: row.bytes(),
             duration_ns: row.latency.total_ns,
         }
     }
@@ -42,7 +45,7 @@ impl Measured for Mysql {
     fn measure(row: &MysqlRow<'_>) -> Measure {
         Measure {
             error: row.is_error(),
-            bytes: row.request_bytes.unwrap_or(0) + row.response_bytes.unwrap_or(0),
+            bytes: row.bytes(),
             duration_ns: row.latency.total_ns,
         }
     }
@@ -52,7 +55,7 @@ impl Measured for Connections {
     fn measure(row: &ConnectionRow<'_>) -> Measure {
         Measure {
             error: row.connect_error != 0,
-            bytes: row.bytes_sent + row.bytes_received,
+            bytes: row.bytes_sent.saturating_add(row.bytes_received),
             duration_ns: row.connect_ns,
         }
     }
@@ -81,7 +84,7 @@ impl Merge for Group {
     fn merge(&mut self, other: Group) {
         self.count += other.count;
         self.errors += other.errors;
-        self.bytes += other.bytes;
+        add(&mut self.bytes, other.bytes);
         self.duration.merge(&other.duration);
     }
 }
@@ -149,7 +152,7 @@ pub struct Groups<T: Measured> {
     /// The values of each group, by its number.
     values: Columns,
     groups: Keyed<Group>,
-    key: String,
+    key: KeyText,
 }
 
 impl<T: Measured> Groups<T> {
@@ -166,8 +169,8 @@ impl<T: Measured> Groups<T> {
             by,
             defs,
             values,
-            groups: Keyed::new(MAX_GROUPS),
-            key: String::new(),
+            groups: Keyed::new(MAX_GROUPS, MAX_KEY_BYTES),
+            key: KeyText::default(),
         }
     }
 
@@ -175,15 +178,15 @@ impl<T: Measured> Groups<T> {
     pub fn push(&mut self, row: &T::Row<'_>, scratch: &mut Scratch) {
         let time = T::key(row).0;
         let bucket = time.checked_div(self.by.bucket_ns).map_or(0, |n| n * self.by.bucket_ns);
-        self.key.clear();
-        let _ = write!(self.key, "{bucket}");
+        self.key.begin().write(|to| {
+            let _ = write!(to, "{bucket}");
+        });
         for def in &self.defs {
-            self.key.push('\0');
-            write_key(&mut self.key, (def.get)(row, scratch));
+            add_value(&mut self.key, (def.get)(row, scratch));
         }
-        let number = self.groups.number(&self.key);
+        let number = self.groups.number(self.key.done());
         if number as usize == self.values.rows() {
-            let other = self.groups.len() > MAX_GROUPS;
+            let other = self.groups.is_other(number);
             self.values.columns[0].push(if other { Value::Null } else { Value::Int(bucket) });
             for (def, column) in self.defs.iter().zip(&mut self.values.columns[1..]) {
                 column.push(if other {
@@ -197,7 +200,7 @@ impl<T: Measured> Groups<T> {
         if let Some(group) = self.groups.at(number) {
             group.count += 1;
             group.errors += u64::from(measure.error);
-            group.bytes += measure.bytes;
+            add(&mut group.bytes, measure.bytes);
             if let Some(duration) = measure.duration_ns {
                 group.duration.record(duration);
             }
@@ -254,12 +257,17 @@ impl<T: Measured> Groups<T> {
     }
 }
 
-fn write_key(to: &mut String, value: Value<'_>) {
-    let _ = match value {
-        Value::Null => write!(to, "\u{1}"),
-        Value::Int(number) => write!(to, "{number}"),
-        Value::Float(number) => write!(to, "{number}"),
-        Value::Flag(flag) => write!(to, "{flag}"),
-        Value::Text(text) => write!(to, "{text}"),
-    };
+fn add_value(to: &mut KeyText, value: Value<'_>) {
+    // Writing to a String cannot fail.
+    to.write(|to| {
+        let _ = match value {
+            Value::Null => Ok(()),
+            Value::Text(text) => to.write_str(text),
+            Value::Int(number) => write!(to, "{number}"),
+            Value::Float(number) => write!(to, "{number}"),
+            Value::Flag(flag) => write!(to, "{flag}"),
+        };
+    });
+    // Null is another value than an empty text.
+    to.field(if value == Value::Null { "null" } else { "" });
 }

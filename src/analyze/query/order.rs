@@ -60,9 +60,18 @@ fn compare(a: Value<'_>, b: Value<'_>) -> Ordering {
 
 /// The order of two rows; null is last in both directions.
 pub fn compare_rows(columns: &Columns, by: &[(usize, bool)], a: usize, b: usize) -> Ordering {
+    let value = |row| move |column: usize| columns.columns[column].get(row);
+    compare_by(by, value(a), value(b))
+}
+
+/// The same for rows whose values these give by the numbers of columns.
+pub fn compare_by<'v>(
+    by: &[(usize, bool)],
+    a: impl Fn(usize) -> Value<'v>,
+    b: impl Fn(usize) -> Value<'v>,
+) -> Ordering {
     for (column, descending) in by {
-        let column = &columns.columns[*column];
-        let (left, right) = (column.get(a), column.get(b));
+        let (left, right) = (a(*column), b(*column));
         let order = match *descending && left != Value::Null && right != Value::Null {
             true => compare(right, left),
             false => compare(left, right),

@@ -3,6 +3,7 @@
 use regex_lite::Regex;
 
 use crate::analyze::table::{Kind, Value};
+use crate::pods::select::glob;
 use crate::units;
 
 /// How two values are compared.
@@ -47,7 +48,7 @@ impl Operator {
     }
 }
 
-/// A comparison. Null satisfies none but [`Test::IsNull`].
+/// A comparison.
 #[derive(Debug, Clone)]
 pub enum Test {
     Int(Operator, u64),
@@ -55,6 +56,8 @@ pub enum Test {
     Flag(bool),
     Text(Operator, String),
     Regex(bool, Regex),
+    /// `*` stands for any characters.
+    Glob(String),
     OneOf(Vec<Test>),
     IsNull(bool),
 }
@@ -104,17 +107,21 @@ impl Test {
         }
     }
 
-    /// Whether a value passes.
-    pub fn holds(&self, value: Value<'_>) -> bool {
+    /// Whether a value passes; `None` where that is not known, because the value is null. Only [`Test::IsNull`] knows it
+    /// of null.
+    pub fn holds(&self, value: Value<'_>) -> Option<bool> {
         match (self, value) {
-            (Test::IsNull(wanted), value) => (value == Value::Null) == *wanted,
-            (Test::OneOf(tests), value) => tests.iter().any(|test| test.holds(value)),
-            (Test::Int(operator, literal), Value::Int(value)) => operator.holds(&value, literal),
-            (Test::Float(operator, literal), Value::Float(value)) => operator.holds(&value, literal),
-            (Test::Flag(literal), Value::Flag(value)) => value == *literal,
-            (Test::Text(operator, literal), Value::Text(value)) => operator.holds(value, literal.as_str()),
-            (Test::Regex(wanted, regex), Value::Text(value)) => regex.is_match(value) == *wanted,
-            _ => false,
+            (Test::IsNull(wanted), value) => Some((value == Value::Null) == *wanted),
+            (_, Value::Null) => None,
+            (Test::OneOf(tests), value) => Some(tests.iter().any(|test| test.holds(value) == Some(true))),
+            (Test::Int(operator, literal), Value::Int(value)) => Some(operator.holds(&value, literal)),
+            (Test::Float(operator, literal), Value::Float(value)) => Some(operator.holds(&value, literal)),
+            (Test::Flag(literal), Value::Flag(value)) => Some(value == *literal),
+            (Test::Text(operator, literal), Value::Text(value)) => Some(operator.holds(value, literal.as_str())),
+            (Test::Regex(wanted, regex), Value::Text(value)) => Some(regex.is_match(value) == *wanted),
+            (Test::Glob(pattern), Value::Text(value)) => Some(glob(pattern, value)),
+            // `Test::new` has checked the types.
+            _ => Some(false),
         }
     }
 }

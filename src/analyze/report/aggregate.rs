@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
 use super::ends::{Ends, Names};
-use super::keyed::{Keyed, Merge, Waiting};
+use super::keyed::{KeyText, Keyed, Merge, Waiting};
 use super::label::{write_named, write_party, write_service};
 use super::slowest::{Slow, Slowest};
 use super::stats::{
     ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
+    add,
 };
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::ids::IdMap;
@@ -23,8 +24,12 @@ use crate::format::record::Ending;
 
 /// Keys that one shard holds of each kind.
 const MAX_KEYS: usize = 10_000;
+/// Bytes of these keys, of each kind in each shard: paths and statements may be long.
+const MAX_KEY_BYTES: usize = 4 << 20;
 /// Different raw requests whose endpoint is remembered, and connections whose ends are.
 const MAX_REMEMBERED: usize = 16_384;
+/// Bytes of texts that are remembered.
+const MAX_REMEMBERED_BYTES: usize = 2 << 20;
 /// Exchanges of each protocol shown as the slowest.
 const SLOWEST: usize = 10;
 /// Characters of a statement or target that are kept to show.
@@ -186,9 +191,9 @@ pub struct Aggregate {
     waiting_mysql: Waiting<MysqlCount>,
     scratch: Scratch,
     limit: Limit,
-    key: String,
-    /// By the text of the key with the path as it is.
-    endpoint_of: FastMap<Box<str>, u32>,
+    key: KeyText,
+    /// By the key with the path as it is.
+    endpoint_of: Remembered,
     /// Each in a place that its numbers say, where the last one stays.
     known_endpoints: Vec<KnownEndpoint>,
     /// By the numbers of the digest and of the callee, with the command between them.
@@ -199,7 +204,7 @@ pub struct Aggregate {
     links: Vec<Link>,
     seen_ends: SeenEnds,
     /// Numbers of what servers are called.
-    callees: FastMap<Box<str>, u32>,
+    callees: Remembered,
     /// The last of these numbers that was given.
     numbered: u32,
 }
@@ -210,14 +215,14 @@ impl Default for Aggregate {
             http_confidence: Confidence::default(),
             mysql_confidence: Confidence::default(),
             totals: Totals::default(),
-            endpoints: Keyed::new(MAX_KEYS),
-            digests: Keyed::new(MAX_KEYS),
-            services: Keyed::new(MAX_KEYS),
-            talkers: Keyed::new(MAX_KEYS),
-            failed: Keyed::new(MAX_KEYS),
-            silent: Keyed::new(MAX_KEYS),
-            processes: Keyed::new(MAX_KEYS),
-            losses: Keyed::new(MAX_KEYS),
+            endpoints: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
+            digests: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
+            services: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
+            talkers: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
+            failed: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
+            silent: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
+            processes: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
+            losses: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
             slow_http: Slowest::new(SLOWEST),
             slow_mysql: Slowest::new(SLOWEST),
             names: Names::default(),
@@ -225,14 +230,14 @@ impl Default for Aggregate {
             waiting_mysql: Waiting::default(),
             scratch: Scratch::default(),
             limit: Limit::default(),
-            key: String::new(),
-            endpoint_of: FastMap::default(),
+            key: KeyText::default(),
+            endpoint_of: Remembered::default(),
             known_endpoints: Vec::new(),
             digest_of: IdMap::default(),
             slowest_of_digest: Vec::new(),
             links: Vec::new(),
             seen_ends: SeenEnds::default(),
-            callees: FastMap::default(),
+            callees: Remembered::default(),
             numbered: 0,
         }
     }
@@ -261,9 +266,9 @@ impl Aggregate {
         self.totals.connections += other.totals.connections;
         self.totals.listeners += other.totals.listeners;
         self.totals.failed_connects += other.totals.failed_connects;
-        self.totals.bytes += other.totals.bytes;
-        self.totals.lost_bytes += other.totals.lost_bytes;
-        self.totals.unread_bytes += other.totals.unread_bytes;
+        add(&mut self.totals.bytes, other.totals.bytes);
+        add(&mut self.totals.lost_bytes, other.totals.lost_bytes);
+        add(&mut self.totals.unread_bytes, other.totals.unread_bytes);
         self.totals.processes += other.totals.processes;
         let to = self.names.adopt(&other.names);
         other
@@ -317,24 +322,19 @@ impl Aggregate {
         let message = row.message;
         let path = path(&message.target);
         let key = &mut self.key;
-        key.clear();
-        for part in [message.method.as_str(), "\0", path, "\0", &message.host, "\0"] {
-            key.push_str(part);
+        key.begin().field(&message.method).field(path).field(&message.host);
+        key.write(|to| write_named(to, row.server_party, &row.server));
+        let raw = key.done();
+        if let Some(number) = self.endpoint_of.get(raw) {
+            return number;
         }
-        write_named(key, row.server_party, &row.server);
-        if let Some(number) = self.endpoint_of.get(key.as_str()) {
-            return *number;
-        }
-        let raw: Box<str> = key.as_str().into();
-        key.clear();
+        let raw: Box<str> = raw.into();
         let template = self.scratch.templates.template(path);
         let template = self.limit.admit(&message.method, &message.host, template);
-        for part in [message.method.as_str(), "\0", template, "\0", &message.host, "\0"] {
-            key.push_str(part);
-        }
-        write_named(key, row.server_party, &row.server);
-        let number = self.endpoints.number(key);
-        remember(&mut self.endpoint_of, raw, number);
+        key.begin().field(&message.method).field(template).field(&message.host);
+        key.write(|to| write_named(to, row.server_party, &row.server));
+        let number = self.endpoints.number(key.done());
+        self.endpoint_of.put(raw, number);
         number
     }
 
@@ -352,23 +352,25 @@ impl Aggregate {
 
     #[cold]
     fn new_link(&mut self, frame: &Frame<'_>, protocol: &'static str) -> Link {
-        self.key.clear();
-        write_named(&mut self.key, frame.server_party, &frame.server);
-        let callee = match self.callees.get(self.key.as_str()) {
-            Some(callee) => *callee,
+        self.key
+            .begin()
+            .write(|to| write_named(to, frame.server_party, &frame.server));
+        let callee = self.key.done();
+        let callee = match self.callees.get(callee) {
+            Some(callee) => callee,
             None => {
                 self.numbered += 1;
-                remember(&mut self.callees, self.key.as_str().into(), self.numbered);
+                self.callees.put(callee.into(), self.numbered);
                 self.numbered
             }
         };
-        self.key.clear();
-        write_service(&mut self.key, frame.client_party, &frame.client);
-        self.key.push('\0');
-        write_service(&mut self.key, frame.server_party, &frame.server);
-        self.key.push('\0');
-        self.key.push_str(protocol);
-        let service = self.services.number(&self.key);
+        self.key
+            .begin()
+            .write(|to| write_service(to, frame.client_party, &frame.client));
+        self.key
+            .write(|to| write_service(to, frame.server_party, &frame.server))
+            .field(protocol);
+        let service = self.services.number(self.key.done());
         let ends = self.names.ends(frame.client_party, frame.server_party);
         if self.seen_ends.places.len() >= MAX_REMEMBERED {
             self.seen_ends = SeenEnds::default();
@@ -390,7 +392,7 @@ impl Aggregate {
         if let Some(stats) = self.services.at(number) {
             stats.requests += 1;
             stats.errors += u64::from(error);
-            stats.bytes += frame.request_bytes.unwrap_or(0) + frame.response_bytes.unwrap_or(0);
+            add(&mut stats.bytes, frame.bytes());
             if let Some(total) = frame.latency.total_ns {
                 stats.total.record(total);
             }
@@ -412,6 +414,28 @@ fn remember<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>, key: K,
         map.clear();
     }
     map.insert(key, value);
+}
+
+/// Numbers of texts that can be looked up again; when they are too many, or too long, all are forgotten.
+#[derive(Default)]
+struct Remembered {
+    numbers: FastMap<Box<str>, u32>,
+    bytes: usize,
+}
+
+impl Remembered {
+    fn get(&self, text: &str) -> Option<u32> {
+        self.numbers.get(text).copied()
+    }
+
+    fn put(&mut self, text: Box<str>, number: u32) {
+        if self.numbers.len() >= MAX_REMEMBERED || self.bytes + text.len() > MAX_REMEMBERED_BYTES {
+            self.numbers.clear();
+            self.bytes = 0;
+        }
+        self.bytes += text.len();
+        self.numbers.insert(text, number);
+    }
 }
 
 /// A prefix of at most `limit` characters.
@@ -483,18 +507,21 @@ impl Sink for Aggregate {
             Some(number) => *number,
             None => {
                 let key = &mut self.key;
-                key.clear();
-                key.push_str(command_name(message.command).unwrap_or("unknown"));
-                key.push('\0');
-                key.push_str(known.map_or("", |known| &known.fingerprint));
-                key.push('\0');
-                write_named(key, row.server_party, &row.server);
-                let number = self.digests.number(key);
+                key.begin().field(command_name(message.command).unwrap_or("unknown"));
+                key.field(known.map_or("", |known| &known.fingerprint));
+                key.write(|to| write_named(to, row.server_party, &row.server));
+                let number = self.digests.number(key.done());
                 remember(&mut self.digest_of, asked, number);
                 if self.slowest_of_digest.len() <= number as usize {
                     self.slowest_of_digest.resize(number as usize + 1, None);
                 }
-                if let Some(stats) = self.digests.at(number).filter(|stats| stats.digest.is_empty()) {
+                // What was counted together has no digest of its own.
+                let is_one = !self.digests.is_other(number);
+                if let Some(stats) = self
+                    .digests
+                    .at(number)
+                    .filter(|stats| is_one && stats.digest.is_empty())
+                {
                     stats.digest.push_str(known.map_or("", |known| &known.digest));
                 }
                 number
@@ -548,55 +575,45 @@ impl Sink for Aggregate {
             self.totals.listeners += 1;
             return;
         }
-        let bytes = row.bytes_sent + row.bytes_received;
+        let counted = row.counted();
+        let bytes = counted.bytes_sent.saturating_add(counted.bytes_received);
         self.totals.connections += 1;
-        self.totals.bytes += bytes;
-        self.totals.lost_bytes += row.lost_bytes;
-        self.totals.unread_bytes += row.unread_bytes;
+        add(&mut self.totals.bytes, bytes);
+        add(&mut self.totals.lost_bytes, counted.lost_bytes);
+        add(&mut self.totals.unread_bytes, counted.unread_bytes);
         let failed = row.connect_error != 0 || row.ending == Some(Ending::ConnectFailed);
 
         let server = row.server.to_string();
-        self.key.clear();
-        write_party(&mut self.key, row.client_party, &row.client);
-        self.key.push('\0');
+        let key = &mut self.key;
+        key.begin().write(|to| write_party(to, row.client_party, &row.client));
         if failed {
             self.totals.failed_connects += 1;
-            self.key.push_str(&server);
-            self.key.push('\0');
-            write_errno(&mut self.key, row.connect_error);
-            let stats = self.failed.get(&self.key);
+            key.field(&server).write(|to| write_errno(to, row.connect_error));
+            let stats = self.failed.get(key.done());
             stats.count += 1;
             if let Some(connect) = row.connect_ns {
                 stats.connect.record(connect);
             }
         } else {
-            write_party(&mut self.key, row.server_party, &row.server);
-            for part in ["\0", &server, "\0", row.protocol] {
-                self.key.push_str(part);
-            }
-            let stats = self.talkers.get(&self.key);
+            key.write(|to| write_party(to, row.server_party, &row.server));
+            let stats = self.talkers.get(key.field(&server).field(row.protocol).done());
             stats.connections += 1;
-            stats.exchanges += row.exchanges;
+            stats.exchanges += counted.exchanges;
             // Seen from the server's socket, what was sent goes to the client.
             let (to_server, to_client) = match row.role {
-                crate::format::record::Role::Server => (row.bytes_received, row.bytes_sent),
-                _ => (row.bytes_sent, row.bytes_received),
+                crate::format::record::Role::Server => (counted.bytes_received, counted.bytes_sent),
+                _ => (counted.bytes_sent, counted.bytes_received),
             };
-            stats.to_server += to_server;
-            stats.to_client += to_client;
+            add(&mut stats.to_server, to_server);
+            add(&mut stats.to_client, to_client);
         }
         if !row.why.is_empty() {
-            self.key.clear();
-            for part in [row.why, "\0"] {
-                self.key.push_str(part);
-            }
-            write_party(&mut self.key, row.server_party, &row.server);
-            for part in ["\0", &server] {
-                self.key.push_str(part);
-            }
-            let stats = self.silent.get(&self.key);
+            key.begin()
+                .field(row.why)
+                .write(|to| write_party(to, row.server_party, &row.server));
+            let stats = self.silent.get(key.field(&server).done());
             stats.count += 1;
-            stats.bytes += bytes;
+            add(&mut stats.bytes, bytes);
         }
         // The dependency map: exchanges were counted one by one; here the connection, and what has no exchanges.
         let link = self.links.get(row.parties as usize % MAX_REMEMBERED).copied();
@@ -605,21 +622,17 @@ impl Sink for Aggregate {
         let number = match known {
             Some(link) => link.service,
             None => {
-                self.key.clear();
-                write_service(&mut self.key, row.client_party, &row.client);
-                self.key.push('\0');
-                write_service(&mut self.key, row.server_party, &row.server);
-                self.key.push('\0');
-                self.key
-                    .push_str(if row.protocol.is_empty() { "tcp" } else { row.protocol });
-                self.services.number(&self.key)
+                key.begin().write(|to| write_service(to, row.client_party, &row.client));
+                key.write(|to| write_service(to, row.server_party, &row.server));
+                let protocol = if row.protocol.is_empty() { "tcp" } else { row.protocol };
+                self.services.number(key.field(protocol).done())
             }
         };
         if let Some(stats) = self.services.at(number) {
             stats.connections += 1;
             stats.errors += u64::from(failed);
             if row.exchanges == 0 {
-                stats.bytes += bytes;
+                add(&mut stats.bytes, bytes);
             }
             if known.is_none() {
                 stats.agreed.see(self.names.ends(row.client_party, row.server_party));
@@ -629,18 +642,14 @@ impl Sink for Aggregate {
 
     fn process(&mut self, row: &ProcessRow<'_>) {
         self.totals.processes += 1;
-        self.key.clear();
-        self.key.push_str(row.comm);
-        self.key.push('\0');
-        match row.party.pod.is_empty() {
-            true => self.key.push_str(&row.party.container),
-            false => {
-                for part in [&row.party.namespace, "/", &row.party.pod] {
-                    self.key.push_str(part);
-                }
-            }
-        }
-        let stats = self.processes.get(&self.key);
+        self.key
+            .begin()
+            .field(row.comm)
+            .write(|to| match row.party.pod.is_empty() {
+                true => to.push_str(&row.party.container),
+                false => to.extend([&row.party.namespace, "/", &row.party.pod]),
+            });
+        let stats = self.processes.get(self.key.done());
         stats.count += 1;
         stats.alive += u64::from(row.exit.is_none());
         stats.failed += u64::from(row.exit_code.is_some_and(|code| code != 0));
@@ -651,11 +660,8 @@ impl Sink for Aggregate {
     }
 
     fn loss(&mut self, row: &LossRow<'_>) {
-        self.key.clear();
-        for part in [row.reason.name(), "\0", row.detail] {
-            self.key.push_str(part);
-        }
-        let stats = self.losses.get(&self.key);
+        let key = self.key.begin().field(row.reason.name()).field(row.detail).done();
+        let stats = self.losses.get(key);
         stats.merge(LossStats {
             intervals: 1,
             events: row.events,
@@ -663,5 +669,94 @@ impl Sink for Aggregate {
             first: row.since,
             last: row.until,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analyze::protocol::mysql::{MysqlMessage, Status};
+    use crate::analyze::report::keyed::OTHER;
+    use crate::analyze::report::sections;
+    use crate::analyze::row::{Latency, Observed, Party};
+    use crate::analyze::table::Value;
+    use crate::format::record::Endpoint;
+
+    /// Counts a statement.
+    fn count(aggregate: &mut Aggregate, statement: &str, server: &Party) {
+        let nobody = Party::default();
+        let message = MysqlMessage {
+            command: 3,
+            statement: statement.into(),
+            status: Status::Ok,
+            ..MysqlMessage::default()
+        };
+        let frame = Frame {
+            start: 1,
+            client: Endpoint::default(),
+            server: Endpoint::default(),
+            client_party: &nobody,
+            server_party: server,
+            parties: 1,
+            side: Observed::Both,
+            request_bytes: None,
+            response_bytes: None,
+            latency: Latency::default(),
+            client_latency: Latency::default(),
+            server_latency: Latency::default(),
+            network_ns: None,
+            incomplete: None,
+            reset: false,
+            connection: 1,
+            sequence: 0,
+        };
+        aggregate.mysql(&MysqlRow {
+            frame,
+            message: &message,
+        });
+    }
+
+    fn texts(columns: &crate::analyze::table::Columns, row: usize, names: &[&str]) -> Vec<String> {
+        let text = |name: &&str| match columns.column(name).map(|column| column.get(row)) {
+            Some(Value::Text(text)) => text.to_string(),
+            _ => String::new(),
+        };
+        names.iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_is_counted_together_has_no_digest() {
+        let mut aggregate = Aggregate {
+            digests: Keyed::new(1, usize::MAX),
+            ..Aggregate::default()
+        };
+        for table in ["a", "b", "b", "c"] {
+            count(&mut aggregate, &format!("select {table} from t"), &Party::default());
+        }
+        let mut all = Aggregate::default();
+        all.merge(aggregate);
+        let columns = sections::digests(&all);
+        let rows: Vec<_> = (0..columns.rows())
+            .map(|row| texts(&columns, row, &["command", "digest"]))
+            .collect();
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        let other: Vec<_> = rows.iter().filter(|row| row[0] == OTHER).collect();
+        assert_eq!(other, [&[OTHER.to_string(), String::new()]]);
+        assert!(rows.iter().any(|row| row[1].len() == 32));
+    }
+
+    #[test]
+    fn a_statement_with_nul_in_it_does_not_name_the_server() {
+        let server = Party {
+            container: "db".into(),
+            ..Party::default()
+        };
+        let mut aggregate = Aggregate::default();
+        count(&mut aggregate, "select `a\0other` from t", &server);
+        let mut all = Aggregate::default();
+        all.merge(aggregate);
+        let columns = sections::digests(&all);
+        let row = texts(&columns, 0, &["fingerprint", "service"]);
+        assert_eq!(row, ["select `a\0other` from t", "db"]);
     }
 }

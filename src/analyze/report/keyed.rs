@@ -1,7 +1,8 @@
-//! Counters by key, with a limit on the number of keys.
+//! Counters by key, with limits on how many keys there are, and how long they are together.
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::analyze::table::column::FastMap;
 use crate::fetch::fetch;
@@ -23,22 +24,25 @@ pub trait Count<T> {
 /// The key of what came when all keys were given: its fields are all this.
 pub const OTHER: &str = "(other)";
 
-/// Counters by key. Keys are texts; several fields are joined by NUL.
+/// Counters by key. Keys are texts that [`KeyText`] makes of fields.
 #[derive(Debug)]
 pub struct Keyed<S> {
-    index: FastMap<Box<str>, u32>,
-    entries: Vec<(Box<str>, S)>,
+    index: FastMap<Arc<str>, u32>,
+    entries: Vec<(Arc<str>, S)>,
     limit: usize,
+    /// Bytes of keys that there is room for.
+    room: usize,
     other: Option<u32>,
 }
 
 impl<S: Merge> Keyed<S> {
-    /// None yet; at most `limit` keys, the rest is counted together.
-    pub fn new(limit: usize) -> Keyed<S> {
+    /// None yet; at most `limit` keys of `bytes` bytes together, the rest is counted together.
+    pub fn new(limit: usize, bytes: usize) -> Keyed<S> {
         Keyed {
             index: HashMap::default(),
             entries: Vec::new(),
             limit,
+            room: bytes,
             other: None,
         }
     }
@@ -48,19 +52,19 @@ impl<S: Merge> Keyed<S> {
         if let Some(number) = self.index.get(key) {
             return *number;
         }
-        if self.entries.len() >= self.limit {
-            let next = self.entries.len() as u32;
-            let number = *self.other.get_or_insert(next);
-            if number == next {
-                self.entries.push((OTHER.into(), S::default()));
-                self.index.insert(OTHER.into(), number);
-            }
-            return number;
+        if self.entries.len() >= self.limit || key.len() > self.room {
+            return match self.other {
+                Some(number) => number,
+                None => *self.other.insert(add_key(&mut self.index, &mut self.entries, OTHER)),
+            };
         }
-        let number = self.entries.len() as u32;
-        self.entries.push((key.into(), S::default()));
-        self.index.insert(key.into(), number);
-        number
+        self.room -= key.len();
+        add_key(&mut self.index, &mut self.entries, key)
+    }
+
+    /// Whether what this number counts came when there was no room for keys.
+    pub fn is_other(&self, number: u32) -> bool {
+        self.other == Some(number)
     }
 
     /// The counters of a number.
@@ -74,9 +78,10 @@ impl<S: Merge> Keyed<S> {
         &mut self.entries[number].1
     }
 
-    /// Takes the limit away: that of one shard does not hold for the whole.
+    /// Takes the limits away: those of one shard do not hold for the whole.
     pub fn unlimit(&mut self) {
         self.limit = usize::MAX;
+        self.room = usize::MAX;
     }
 
     /// Adds all counters of another, without a limit.
@@ -208,13 +213,77 @@ impl<T: Copy> Waiting<T> {
     }
 }
 
-/// The fields of a key; missing ones are the last there is (so [`OTHER`] fills all).
+fn add_key<S: Default>(index: &mut FastMap<Arc<str>, u32>, entries: &mut Vec<(Arc<str>, S)>, key: &str) -> u32 {
+    let number = entries.len() as u32;
+    let key: Arc<str> = key.into();
+    entries.push((Arc::clone(&key), S::default()));
+    index.insert(key, number);
+    number
+}
+
+/// Makes keys of fields: each followed by NUL, then how long each is, so that a field may hold NUL itself.
+#[derive(Debug, Default)]
+pub struct KeyText {
+    text: String,
+    lens: Vec<usize>,
+}
+
+/// Characters of a length, of 7 bits each.
+const LEN_CHARS: usize = 4;
+/// No field is as long, because no record is.
+const MAX_LEN: usize = (1 << (7 * LEN_CHARS)) - 1;
+
+impl KeyText {
+    /// Begins a key.
+    pub fn begin(&mut self) -> &mut Self {
+        self.text.clear();
+        self.lens.clear();
+        self
+    }
+
+    /// Adds a field.
+    pub fn field(&mut self, field: &str) -> &mut Self {
+        self.write(|to| to.push_str(field))
+    }
+
+    /// Adds a field that is written.
+    pub fn write(&mut self, write: impl FnOnce(&mut String)) -> &mut Self {
+        let start = self.text.len();
+        write(&mut self.text);
+        self.lens.push((self.text.len() - start).min(MAX_LEN));
+        self.text.push('\0');
+        self
+    }
+
+    /// The key.
+    pub fn done(&mut self) -> &str {
+        for len in self.lens.drain(..) {
+            self.text
+                .extend((0..LEN_CHARS).map(|n| char::from((len >> (7 * n)) as u8 & 0x7f)));
+        }
+        &self.text
+    }
+}
+
+/// The fields of a key; [`OTHER`] fills all.
 pub fn fields<const N: usize>(key: &str) -> [&str; N] {
-    let mut parts = key.splitn(N, '\0');
-    let mut last = "";
+    if key == OTHER {
+        return [OTHER; N];
+    }
+    let (mut text, lens) = key
+        .split_at_checked(key.len().saturating_sub(N * LEN_CHARS))
+        .unwrap_or((key, ""));
+    let mut lens = lens.as_bytes().chunks_exact(LEN_CHARS);
     std::array::from_fn(|_| {
-        last = parts.next().unwrap_or(last);
-        last
+        let len = lens
+            .next()
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .fold(0, |len, seven| len << 7 | usize::from(*seven));
+        let (field, rest) = text.split_at_checked(len).unwrap_or((text, ""));
+        text = rest.strip_prefix('\0').unwrap_or(rest);
+        field
     })
 }
 
@@ -232,7 +301,7 @@ mod tests {
 
     #[test]
     fn keys_beyond_the_limit_are_counted_together() {
-        let mut keyed = Keyed::<Count>::new(2);
+        let mut keyed = Keyed::<Count>::new(2, usize::MAX);
         for key in ["a", "b", "c", "a", "d", "c"] {
             keyed.get(key).0 += 1;
         }
@@ -242,8 +311,8 @@ mod tests {
 
     #[test]
     fn merged_shards_keep_their_sums() {
-        let mut one = Keyed::<Count>::new(2);
-        let mut two = Keyed::<Count>::new(2);
+        let mut one = Keyed::<Count>::new(2, usize::MAX);
+        let mut two = Keyed::<Count>::new(2, usize::MAX);
         ["a", "b", "c"].iter().for_each(|key| one.get(key).0 += 1);
         ["b", "d", "e"].iter().for_each(|key| two.get(key).0 += 1);
         one.merge(two);
@@ -270,7 +339,7 @@ mod tests {
                 self.1 += all.len() as u32;
             }
         }
-        let mut keyed = Keyed::<Sum>::new(10);
+        let mut keyed = Keyed::<Sum>::new(10, usize::MAX);
         let mut waiting = Waiting::default();
         let keys = ["a", "b", "c", "d"].map(|key| keyed.number(key));
         let many = 2 * Waiting::<u32>::MANY as u32 + 7;
@@ -294,10 +363,48 @@ mod tests {
         );
     }
 
+    fn key(fields: &[&str]) -> String {
+        let mut key = KeyText::default();
+        key.begin();
+        fields.iter().for_each(|field| {
+            key.field(field);
+        });
+        key.done().to_string()
+    }
+
     #[test]
     fn fields_of_a_key() {
-        assert_eq!(fields::<3>("GET\0/a\0h"), ["GET", "/a", "h"]);
+        assert_eq!(fields::<3>(&key(&["GET", "/a", "h"])), ["GET", "/a", "h"]);
         assert_eq!(fields::<2>(OTHER), [OTHER, OTHER]);
-        assert_eq!(fields::<2>("COM_QUERY\0select\0x"), ["COM_QUERY", "select\0x"]);
+        assert_eq!(fields::<2>(&key(&["", ""])), ["", ""]);
+        let long = "é".repeat(20_000);
+        assert_eq!(fields::<2>(&key(&[&long, "x"])), [&long, "x"]);
+    }
+
+    #[test]
+    fn a_field_may_hold_what_separates_fields() {
+        let all = ["", "\0", "a", "a\0", "\0a", "a\0b", "\0\0"];
+        let mut seen = std::collections::HashMap::new();
+        for first in all {
+            for second in all {
+                for third in all {
+                    let key = key(&[first, second, third]);
+                    assert_eq!(fields::<3>(&key), [first, second, third]);
+                    assert_eq!(seen.insert(key, [first, second, third]), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_bounded_in_bytes() {
+        let mut keyed = Keyed::<Count>::new(usize::MAX, 1000);
+        for number in 0..1000 {
+            keyed.get(&format!("{number:0100}")).0 += 1;
+        }
+        let all: Vec<_> = keyed.iter().map(|(key, count)| (key.len(), count.0)).collect();
+        assert_eq!(all[..10], [(100, 1); 10]);
+        assert_eq!(all[10..], [(OTHER.len(), 990)]);
+        assert!(keyed.is_other(10) && !keyed.is_other(9));
     }
 }

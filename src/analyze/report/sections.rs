@@ -164,7 +164,10 @@ fn talkers(aggregate: &Aggregate) -> Columns {
         spec("to_server", Bytes),
         spec("to_client", Bytes),
     ]);
-    for (key, stats) in aggregate.talkers.ranked(|stats| stats.to_server + stats.to_client) {
+    for (key, stats) in aggregate
+        .talkers
+        .ranked(|stats| stats.to_server.saturating_add(stats.to_client))
+    {
         let [client, server, endpoint, protocol] = fields(key);
         columns.push_row(&[
             Value::text(client),

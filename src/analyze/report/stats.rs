@@ -5,6 +5,12 @@ use super::histogram::Histogram;
 use super::keyed::{Count, Merge};
 use crate::analyze::row::Latency;
 
+/// Adds what a capture says: numbers in a file may be anything, and a total that would not fit is the largest there is.
+#[inline]
+pub fn add(to: &mut u64, more: u64) {
+    *to = to.saturating_add(more);
+}
+
 /// Whether the first byte of the response was its last; also where nothing was measured.
 fn came_at_once(one: &Latency) -> bool {
     one.ttfb_ns == one.total_ns
@@ -100,8 +106,8 @@ impl Count<HttpCount> for HttpStats {
             self.incomplete += u64::from(one.incomplete);
             self.errors += u64::from(one.error);
             self.status[usize::from(one.status / 100).min(5)] += 1;
-            self.request_bytes += one.request_bytes;
-            self.response_bytes += one.response_bytes;
+            add(&mut self.request_bytes, one.request_bytes);
+            add(&mut self.response_bytes, one.response_bytes);
         }
         self.latency.record_all(all.iter().map(|one| one.latency));
     }
@@ -116,8 +122,8 @@ impl Merge for HttpStats {
             .iter_mut()
             .zip(other.status)
             .for_each(|(to, from)| *to += from);
-        self.request_bytes += other.request_bytes;
-        self.response_bytes += other.response_bytes;
+        add(&mut self.request_bytes, other.request_bytes);
+        add(&mut self.response_bytes, other.response_bytes);
         self.latency.merge(other.latency);
         self.agreed.merge(other.agreed);
     }
@@ -167,10 +173,10 @@ impl Count<MysqlCount> for MysqlStats {
             self.incomplete += u64::from(one.incomplete);
             self.errors += u64::from(one.error);
             self.no_index_used += u64::from(one.no_index_used);
-            self.rows += one.rows;
-            self.affected_rows += one.affected_rows;
-            self.request_bytes += one.request_bytes;
-            self.response_bytes += one.response_bytes;
+            add(&mut self.rows, one.rows);
+            add(&mut self.affected_rows, one.affected_rows);
+            add(&mut self.request_bytes, one.request_bytes);
+            add(&mut self.response_bytes, one.response_bytes);
         }
         self.latency.record_all(all.iter().map(|one| one.latency));
     }
@@ -188,11 +194,11 @@ impl Merge for MysqlStats {
         self.count += other.count;
         self.incomplete += other.incomplete;
         self.errors += other.errors;
-        self.rows += other.rows;
-        self.affected_rows += other.affected_rows;
+        add(&mut self.rows, other.rows);
+        add(&mut self.affected_rows, other.affected_rows);
         self.no_index_used += other.no_index_used;
-        self.request_bytes += other.request_bytes;
-        self.response_bytes += other.response_bytes;
+        add(&mut self.request_bytes, other.request_bytes);
+        add(&mut self.response_bytes, other.response_bytes);
         self.latency.merge(other.latency);
         self.agreed.merge(other.agreed);
     }
@@ -214,7 +220,7 @@ impl Merge for ServiceStats {
     fn merge(&mut self, other: ServiceStats) {
         self.requests += other.requests;
         self.errors += other.errors;
-        self.bytes += other.bytes;
+        add(&mut self.bytes, other.bytes);
         self.connections += other.connections;
         self.total.merge(&other.total);
         self.agreed.merge(other.agreed);
@@ -234,8 +240,8 @@ impl Merge for TalkerStats {
     fn merge(&mut self, other: TalkerStats) {
         self.connections += other.connections;
         self.exchanges += other.exchanges;
-        self.to_server += other.to_server;
-        self.to_client += other.to_client;
+        add(&mut self.to_server, other.to_server);
+        add(&mut self.to_client, other.to_client);
     }
 }
 
@@ -250,7 +256,7 @@ pub struct ConnectionStats {
 impl Merge for ConnectionStats {
     fn merge(&mut self, other: ConnectionStats) {
         self.count += other.count;
-        self.bytes += other.bytes;
+        add(&mut self.bytes, other.bytes);
         self.connect.merge(&other.connect);
     }
 }
@@ -295,8 +301,8 @@ impl Merge for LossStats {
         };
         self.last = self.last.max(other.last);
         self.intervals += other.intervals;
-        self.events += other.events;
-        self.bytes += other.bytes;
+        add(&mut self.events, other.events);
+        add(&mut self.bytes, other.bytes);
     }
 }
 

@@ -2,14 +2,21 @@
 
 use super::column::{Columns, Spec};
 use super::define::{Def, Key, Scratch, Table};
+use super::spill::Spill;
 use crate::analyze::output::{Behind, RowWriter};
 use crate::analyze::query::order::compare_rows;
 
 /// Rows of a row group. At some 300 bytes a row this is about 20 MB.
 const GROUP: usize = 1 << 16;
+/// Bytes of a row group, at most, about: statements may be long.
+const GROUP_BYTES: usize = 48 << 20;
 /// Row groups that wait for earlier rows, at most: one exchange that lasts for hours must not hold everything. Its row
 /// then comes after later ones.
 const MAX_WAITING: usize = 4;
+/// The same in bytes.
+const MAX_WAITING_BYTES: usize = 96 << 20;
+/// Bytes of rows that are held to be put in order; more of them wait in temporary files.
+const MAX_HELD_BYTES: usize = 32 << 20;
 
 /// Finished rows of one shard.
 pub struct RowBuffer<T: Table> {
@@ -32,7 +39,26 @@ impl Rows {
         }
     }
 
-    fn gather(&self, rows: &[u32]) -> Rows {
+    /// Bytes that they take in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.columns.bytes() + self.keys.len() * size_of::<Key>()
+    }
+
+    /// The numbers of the rows in order: by these columns, then by key.
+    pub fn order(&self, sort: &[(usize, bool)]) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.keys.len() as u32).collect();
+        match sort.is_empty() {
+            true => order.sort_by_key(|row| self.keys[*row as usize]),
+            false => order.sort_by(|a, b| {
+                let (a, b) = (*a as usize, *b as usize);
+                compare_rows(&self.columns, sort, a, b).then_with(|| self.keys[a].cmp(&self.keys[b]))
+            }),
+        }
+        order
+    }
+
+    /// The rows with these numbers, in this order.
+    pub fn gather(&self, rows: &[u32]) -> Rows {
         Rows {
             columns: self.columns.gather(rows),
             keys: rows.iter().map(|row| self.keys[*row as usize]).collect(),
@@ -74,13 +100,16 @@ pub struct Arrangement {
 }
 
 /// Puts rows in order and writes them. Without `sort` and `limit` they leave in row groups as soon as no earlier one
-/// can come.
+/// can come; otherwise in the end, and what would take too much memory until then waits in temporary files.
 pub struct RowStream {
     waiting: Rows,
     arrangement: Arrangement,
     writer: Behind,
+    spill: Spill,
     /// Rows of a row group.
     group: usize,
+    /// Bytes that are held to be put in order.
+    held: usize,
 }
 
 impl RowStream {
@@ -88,81 +117,102 @@ impl RowStream {
     pub fn new(specs: &[Spec], arrangement: Arrangement, writer: Box<dyn RowWriter>) -> RowStream {
         RowStream {
             waiting: Rows::new(specs.iter().copied()),
+            spill: Spill::new(specs, &arrangement.sort),
             arrangement,
             writer: Behind::new(writer),
             group: GROUP,
+            held: MAX_HELD_BYTES,
         }
     }
 
     /// Adds rows.
-    pub fn push(&mut self, rows: Rows) {
+    pub fn push(&mut self, rows: Rows) -> anyhow::Result<()> {
         if rows.keys.is_empty() {
-            return;
+            return Ok(());
         }
         self.waiting.columns.append(&rows.columns);
         self.waiting.keys.extend(rows.keys);
-        if let Some(limit) = self.arrangement.limit
-            && self.waiting.keys.len() > self.group.max(limit.saturating_mul(2))
-        {
-            let mut order = self.order();
+        if self.streams() {
+            return Ok(());
+        }
+        let limit = self.arrangement.limit.unwrap_or(usize::MAX);
+        let is_full = self.waiting.bytes() > self.held;
+        if is_full || self.waiting.keys.len() > self.group.max(limit.saturating_mul(2)) {
+            let mut order = self.waiting.order(&self.arrangement.sort);
             order.truncate(limit);
             self.waiting = self.waiting.gather(&order);
         }
+        if is_full && self.waiting.bytes() > self.held / 2 {
+            let all: Vec<u32> = (0..self.waiting.keys.len() as u32).collect();
+            self.spill.add(&self.waiting, &all)?;
+            self.waiting = self.waiting.gather(&[]);
+        }
+        Ok(())
+    }
+
+    /// Whether rows leave before the end.
+    fn streams(&self) -> bool {
+        self.arrangement.sort.is_empty() && self.arrangement.limit.is_none()
     }
 
     /// Whether enough rows wait for a row group, in an order that lets some leave before the end.
     pub fn has_group(&self) -> bool {
-        self.arrangement.sort.is_empty() && self.arrangement.limit.is_none() && self.waiting.keys.len() >= self.group
-    }
-
-    fn order(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.waiting.keys.len() as u32).collect();
-        let keys = &self.waiting.keys;
-        match self.arrangement.sort.is_empty() {
-            true => order.sort_by_key(|row| keys[*row as usize]),
-            false => order.sort_by(|a, b| {
-                let (a, b) = (*a as usize, *b as usize);
-                compare_rows(&self.waiting.columns, &self.arrangement.sort, a, b).then_with(|| keys[a].cmp(&keys[b]))
-            }),
-        }
-        order
+        self.streams() && (self.waiting.keys.len() >= self.group || self.waiting.bytes() >= GROUP_BYTES)
     }
 
     /// Writes whole row groups of what can leave: no row before `horizon` is still to come; 0 when that is not known.
     /// When too many wait the earlier half leaves all the same.
     pub fn write_ready(&mut self, horizon: u64) -> anyhow::Result<()> {
-        let many = self.waiting.keys.len();
+        let (many, bytes) = (self.waiting.keys.len(), self.waiting.bytes());
         let before = self.waiting.keys.iter().filter(|key| key.0 < horizon).count();
-        let ready = if many >= MAX_WAITING * self.group {
+        let ready = if many >= MAX_WAITING * self.group || bytes >= MAX_WAITING_BYTES {
             before.max(many / 2)
         } else {
             before
         };
-        let ready = ready - ready % self.group;
+        let in_a_group = (many as u64 * GROUP_BYTES as u64)
+            .checked_div(bytes as u64)
+            .unwrap_or(0);
+        let group = (in_a_group as usize).clamp(1, self.group);
+        let ready = ready - ready % group;
         if ready == 0 {
             return Ok(());
         }
-        let order = self.order();
-        for rows in order[..ready].chunks(self.group) {
-            self.write(rows)?;
+        let order = self.waiting.order(&[]);
+        for rows in order[..ready].chunks(group) {
+            self.write(self.waiting.gather(rows))?;
         }
         self.waiting = self.waiting.gather(&order[ready..]);
         Ok(())
     }
 
-    fn write(&mut self, rows: &[u32]) -> anyhow::Result<()> {
-        let mut columns = self.waiting.columns.gather(rows);
-        columns.columns.truncate(self.arrangement.visible);
-        self.writer.write(columns)
+    fn write(&mut self, mut rows: Rows) -> anyhow::Result<()> {
+        rows.columns.columns.truncate(self.arrangement.visible);
+        self.writer.write(rows.columns)
     }
 
     /// Writes what is left, and ends the file.
     pub fn finish(mut self) -> anyhow::Result<()> {
-        let mut order = self.order();
-        order.truncate(self.arrangement.limit.unwrap_or(usize::MAX));
-        for rows in order.chunks(self.group) {
-            self.write(rows)?;
+        let mut left = self.arrangement.limit.unwrap_or(usize::MAX);
+        let mut order = self.waiting.order(&self.arrangement.sort);
+        order.truncate(left);
+        if self.spill.is_empty() {
+            for rows in order.chunks(self.group) {
+                self.write(self.waiting.gather(rows))?;
+            }
+            return self.writer.finish();
         }
+        self.spill.add(&self.waiting, &order)?;
+        self.waiting = self.waiting.gather(&[]);
+        let empty = Spill::new(&[], &[]);
+        std::mem::replace(&mut self.spill, empty).finish(|mut rows| {
+            if rows.keys.len() > left {
+                rows = rows.gather(&(0..left as u32).collect::<Vec<u32>>());
+            }
+            left -= rows.keys.len();
+            self.write(rows)?;
+            Ok(left > 0)
+        })?;
         self.writer.finish()
     }
 }
@@ -231,14 +281,14 @@ mod tests {
     #[test]
     fn rows_leave_in_groups_and_in_order_when_none_before_them_can_come() {
         let (mut stream, kept) = stream(Arrangement::default());
-        stream.push(rows(&[5, 2, 9]));
+        stream.push(rows(&[5, 2, 9])).unwrap();
         assert!(stream.has_group());
         stream.write_ready(4).unwrap();
         assert!(written(&mut stream, &kept).is_empty());
-        stream.push(rows(&[8, 4, 6]));
+        stream.push(rows(&[8, 4, 6])).unwrap();
         stream.write_ready(8).unwrap();
         assert_eq!(written(&mut stream, &kept), [vec![2, 4, 5]]);
-        stream.push(rows(&[10, 7]));
+        stream.push(rows(&[10, 7])).unwrap();
         stream.write_ready(11).unwrap();
         assert_eq!(written(&mut stream, &kept), [vec![2, 4, 5], vec![6, 7, 8]]);
         stream.finish().unwrap();
@@ -246,10 +296,36 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_leave_in_smaller_groups() {
+        const TEXT: Spec = Spec {
+            name: "statement",
+            kind: Kind::Text,
+            doc: "",
+        };
+        let (mut stream, kept) = stream(Arrangement::default());
+        stream.waiting = Rows::new([SPEC, TEXT]);
+        stream.group = GROUP;
+        for turn in 0..120u64 {
+            let mut rows = Rows::new([SPEC, TEXT]);
+            let text = format!("{turn}{}", "x".repeat(1 << 20));
+            rows.columns.push_row(&[Value::Int(turn), Value::Text(&text)]);
+            rows.keys.push((turn, 0, 0));
+            stream.push(rows).unwrap();
+            if stream.has_group() {
+                stream.write_ready(0).unwrap();
+            }
+            assert!(stream.waiting.bytes() <= MAX_WAITING_BYTES + (2 << 20));
+        }
+        let groups: Vec<usize> = written(&mut stream, &kept).iter().map(Vec::len).collect();
+        assert_eq!(groups.len(), 1, "{groups:?}");
+        assert!(groups[0] << 20 <= GROUP_BYTES, "{groups:?}");
+    }
+
+    #[test]
     fn one_long_exchange_does_not_hold_everything() {
         let (mut stream, kept) = stream(Arrangement::default());
         let many: Vec<u64> = (10..30).rev().collect();
-        stream.push(rows(&many));
+        stream.push(rows(&many)).unwrap();
         stream.write_ready(1).unwrap();
         assert_eq!(written(&mut stream, &kept).concat(), (10..19).collect::<Vec<u64>>());
         stream.finish().unwrap();
@@ -265,10 +341,36 @@ mod tests {
         };
         let (mut stream, kept) = stream(arrangement);
         for times in [[5, 1, 7], [9, 2, 3], [4, 8, 6]] {
-            stream.push(rows(&times));
+            stream.push(rows(&times)).unwrap();
             assert!(!stream.has_group());
         }
         stream.finish().unwrap();
         assert_eq!(kept.0.lock().unwrap().concat(), [9, 8]);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_sorted_all_the_same() {
+        for limit in [None, Some(5), Some(150), Some(1000)] {
+            let arrangement = Arrangement {
+                sort: vec![(0, true)],
+                limit,
+                visible: 1,
+            };
+            let (mut stream, kept) = stream(arrangement);
+            // A few rows.
+            stream.held = 400;
+            let mut expected = Vec::new();
+            for turn in 0..100u64 {
+                let times = [turn * 7919 % 1009, turn * 104_729 % 1009 + 2000, turn];
+                expected.extend(times);
+                stream.push(rows(&times)).unwrap();
+                assert!(stream.waiting.bytes() <= 2 * stream.held);
+            }
+            assert_eq!(stream.spill.is_empty(), limit == Some(5));
+            stream.finish().unwrap();
+            expected.sort_unstable_by(|a, b| b.cmp(a));
+            expected.truncate(limit.unwrap_or(usize::MAX));
+            assert_eq!(kept.0.lock().unwrap().concat(), expected, "{limit:?}");
+        }
     }
 }

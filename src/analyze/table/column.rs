@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 use rayon::prelude::*;
 
-/// A map with a fast hash that is the same in each run.
-pub type FastMap<K, V> = HashMap<K, V, FixedState>;
+/// A map with a fast hash, seeded at random: captures choose the keys. Nothing may depend on its order.
+pub type FastMap<K, V> = HashMap<K, V, RandomState>;
 
 /// What a column's values mean; decides how they are stored in files and shown to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,7 +101,12 @@ pub struct Dictionary {
     texts: Vec<Arc<str>>,
     codes: FastMap<Arc<str>, u32>,
     last: u32,
+    /// Of all texts, with what it takes to find them.
+    bytes: usize,
 }
+
+/// What a text takes in a dictionary beside its own bytes, about: its head and two pointers to it.
+const TEXT_BYTES: usize = 56;
 
 impl Dictionary {
     /// The code of this text. Mostly it is that of the text before.
@@ -118,6 +123,7 @@ impl Dictionary {
             return *code;
         }
         let code = self.texts.len() as u32;
+        self.bytes += text.len() + TEXT_BYTES;
         let text: Arc<str> = text.into();
         self.texts.push(text.clone());
         self.codes.insert(text, code);
@@ -194,6 +200,17 @@ impl Column {
     /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let values = match &self.values {
+            Values::Int(v) => v.len() * size_of::<u64>(),
+            Values::Float(v) => v.len() * size_of::<f64>(),
+            Values::Flag(v) => v.len(),
+            Values::Text(v, dictionary) => v.len() * size_of::<u32>() + dictionary.bytes,
+        };
+        values + self.valid.len()
     }
 
     /// Adds a value. One of another type than the column's becomes null.
@@ -330,6 +347,11 @@ impl Columns {
     /// How many rows there are.
     pub fn rows(&self) -> usize {
         self.columns.first().map_or(0, Column::len)
+    }
+
+    /// Bytes that they take in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().map(Column::bytes).sum()
     }
 
     /// Name, kind and meaning of each column.

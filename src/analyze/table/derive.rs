@@ -54,6 +54,8 @@ fn path_and_rest(target: &str) -> (&str, &str) {
 
 /// Entries kept in a cache; when it is full it is emptied.
 const MAX_KEPT: usize = 16_384;
+/// The same in bytes of texts.
+const MAX_KEPT_BYTES: usize = 2 << 20;
 /// Longer keys are not kept.
 const MAX_KEY: usize = 1024;
 
@@ -62,6 +64,7 @@ const MAX_KEY: usize = 1024;
 pub struct Templates {
     patterns: Patterns,
     kept: FastMap<Box<str>, Box<str>>,
+    kept_bytes: usize,
     long: String,
 }
 
@@ -81,10 +84,13 @@ impl Templates {
             return &self.long;
         }
         if !self.kept.contains_key(path) {
-            if self.kept.len() >= MAX_KEPT {
+            if self.kept.len() >= MAX_KEPT || self.kept_bytes >= MAX_KEPT_BYTES {
                 self.kept.clear();
+                self.kept_bytes = 0;
             }
-            self.kept.insert(path.into(), self.patterns.template(path).into());
+            let template = self.patterns.template(path);
+            self.kept_bytes += path.len() + template.len();
+            self.kept.insert(path.into(), template.into());
         }
         self.kept.get(path).map_or("", |template| template)
     }
@@ -112,6 +118,8 @@ pub struct Fingerprints {
     numbers: FastMap<Box<str>, u32>,
     /// Of statements without their values.
     begun: FastMap<Box<[u8]>, u32>,
+    /// Bytes of these texts.
+    kept_bytes: usize,
     text: Vec<u8>,
     /// Of a long statement.
     long: (Shape, u32),
@@ -122,7 +130,7 @@ pub struct Fingerprints {
 impl Fingerprints {
     /// The fingerprint of a statement and its id.
     pub fn of(&mut self, statement: &str) -> &Digest {
-        if self.digests.len() >= MAX_KEPT {
+        if self.digests.len() >= MAX_KEPT || self.kept_bytes >= MAX_KEPT_BYTES {
             *self = Fingerprints {
                 forgotten: self.forgotten + 1,
                 ..Fingerprints::default()
@@ -158,6 +166,7 @@ impl Fingerprints {
                 }
                 let number = self.number(mysql::finish_fingerprint(&self.text));
                 if self.text.len() <= MAX_KEY && self.begun.len() < MAX_KEPT {
+                    self.kept_bytes += self.text.len();
                     self.begun.insert(self.text.as_slice().into(), number);
                 }
                 number
@@ -170,6 +179,7 @@ impl Fingerprints {
             return *number;
         }
         let number = self.digests.len() as u32;
+        self.kept_bytes += 2 * fingerprint.len();
         self.numbers.insert(fingerprint.as_str().into(), number);
         self.digests.push(Digest {
             digest: mysql::digest(&fingerprint),
@@ -200,6 +210,28 @@ mod tests {
             assert_eq!(found.digest, mysql::digest(&found.fingerprint));
         }
         assert_eq!(fingerprints.digests.len(), 7);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_in_bytes() {
+        let mut fingerprints = Fingerprints::default();
+        let mut templates = Templates::default();
+        for n in 0..3000 {
+            // Letters, which no fingerprint and no template replaces.
+            let name: String = format!("{n:04}").bytes().map(|digit| char::from(digit + 49)).collect();
+            let statement = format!("select {} from t", name.repeat(500));
+            assert_eq!(fingerprints.of(&statement).fingerprint, statement);
+            let kept: usize = fingerprints.digests.iter().map(|digest| digest.fingerprint.len()).sum();
+            assert!(kept <= MAX_KEPT_BYTES, "{kept} bytes of statements");
+            let path = format!("/{}", name.repeat(200));
+            templates.template(&path);
+            let kept: usize = templates
+                .kept
+                .iter()
+                .map(|(path, template)| path.len() + template.len())
+                .sum();
+            assert!(kept <= MAX_KEPT_BYTES + 2 * path.len(), "{kept} bytes of paths");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod exchanges;
 pub mod losses;
 pub mod processes;
 pub mod services;
+mod spill;
 
 pub use column::{Column, Columns, Kind, Spec, Value};
 pub use define::{Def, Scratch, Table};

@@ -582,6 +582,23 @@ impl HttpStitcher {
     }
 }
 
+impl HttpStitcher {
+    /// The client asks again, so it has what it waited for: what the server sends without an end that was seen is over.
+    fn end_unseen(&mut self, queue: &mut Queue) {
+        let lost = match (self.server.state, self.doubt) {
+            (State::Lost(lost), _) if lost.why == Incomplete::Truncated => lost,
+            // Behind a hole a head may have been believed that was a part of a body, with whatever length it told.
+            (State::Length(_) | State::Chunked(_) | State::UntilClose, Some(why)) if !self.turns.is_pipelined => {
+                self.server.lose(why, true);
+                let State::Lost(lost) = self.server.state else { return };
+                lost
+            }
+            _ => return,
+        };
+        self.response_lost(self.server_at, lost, queue);
+    }
+}
+
 impl Stitcher for HttpStitcher {
     fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict {
         if self.left || bytes.is_empty() {
@@ -598,13 +615,8 @@ impl Stitcher for HttpStitcher {
         self.in_call = false;
         if from == Side::Client {
             let is_between = self.client.state == State::Start && self.client.buf.is_empty();
-            if self.turns.client()
-                && is_between
-                && let State::Lost(lost) = self.server.state
-                && lost.why == Incomplete::Truncated
-            {
-                // The client has what it waited for: that was the end of it.
-                self.response_lost(self.server_at, lost, queue);
+            if self.turns.client() && is_between {
+                self.end_unseen(queue);
             }
             if self.doubt.is_some() {
                 queue.confirm_unsure(pos);

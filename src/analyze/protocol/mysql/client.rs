@@ -150,7 +150,8 @@ impl MysqlStitcher {
     /// A command whose first byte is there and whose end is not: it waits in the queue already, because its answer may
     /// come before its end (an error).
     pub(super) fn begin_partial(&mut self, queue: &mut Queue) {
-        if self.begun.is_some() || self.client != ClientState::Commands {
+        // In the login only commands have sequence id 0.
+        if self.begun.is_some() || !self.is_synced() {
             return;
         }
         if let Some((0, [command, ..], start)) = self.client_framer.partial()

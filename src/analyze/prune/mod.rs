@@ -1,0 +1,128 @@
+//! Which blocks of a capture are read for a part of its rows: pruning.
+//!
+//! **The law**: what is selected is what selecting from all rows would give, in every column of every table, and the
+//! report counts exactly that. Pruning makes it cheaper and never different. So a block is left out only where it is known
+//! that nothing in it has a say in a selected row, and a row is known by more than its own bytes:
+//!
+//! - *Session state.* Whether a byte begins a message depends on all bytes of its connection before it; a MySQL command
+//!   has the user of the login and the text of a PREPARE, hours before; `sequence` counts all exchanges before. So the unit
+//!   of reading is the connection, not the block: block headers say which connections a block may speak of (a Bloom filter
+//!   over the upper halves of socket ids, here called keys; both ends of a connection have the same key), and of a
+//!   connection all blocks are read, from its first socket record on. Of other connections in these blocks nothing is
+//!   followed: a connection is read whole or not at all, so that none is seen with holes.
+//! - *What comes later.* An exchange that began in the span ends when it ends: after the span, connections are followed
+//!   until no exchange that began before its end can still come ([`Engine::unfinished`]).
+//! - *Time that passes.* Some decisions wait for a number of blocks (what is missing is given up after some). A block that
+//!   is not read passes all the same ([`Take::Nothing`]).
+//! - *Clocks.* Calendar time is the boot clock and the last reading of the calendar before. Readings are spread over the
+//!   blocks; those that matter for a time that is shown are looked up first.
+//! - *What lasts.* A connection or process belongs to each span that it reaches into, also if it is silent there: that it
+//!   is still there follows from not having ended, so blocks before the span in which connections or processes end are
+//!   looked through for that (their headers count records by kind), and none of their events are followed.
+//! - *Whole rows.* The table `connections` shows totals, so all blocks of its connections are read. The report of a span
+//!   counts what lies within the span ([`WithinSpan`]), and names what a connection is, which its other blocks decide.
+//!
+//! **The one exception** is what makes a minute of an hour cheap: HTTP/1.1 over connections that last. Between two
+//! exchanges it has no state but that nothing is under way. Such a connection is not read from its beginning but joined
+//! shortly before the span, if two samples agree that it is plain: no more than one request at a time, each with a whole
+//! answer, no tunnel and no other protocol, both where the connection begins and in its last blocks before the span
+//! ([`restart`]). What this takes on trust is that it was no different in between and is again the same now: a
+//! connection that pipelined, tunnelled or carried requests in bodies only in between, and left no trace at both ends,
+//! would be read wrongly. Where rows show `sequence`, or totals of connections, nothing is taken on trust.
+//!
+//! A loss belongs to the span in which it was noticed (its `until`), and so do exit codes; with `--port`, `--pid`,
+//! `--pod` and `--where` all losses are told, because nobody knows what was lost.
+//!
+//! Block headers are believed as far as they go: a file with a false header and a right checksum is false.
+//!
+//! [`WithinSpan`]: super::row::WithinSpan
+
+mod filter;
+mod place;
+mod restart;
+mod roster;
+mod schedule;
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use foldhash::fast::RandomState;
+
+pub use filter::{BlockFilter, Span, pod_pattern};
+pub use place::{Placed, in_time_order, is_state};
+pub use schedule::{Schedule, Tail};
+
+#[cfg(doc)]
+use super::engine::{Engine, Take};
+use crate::format::kind::Kind;
+
+/// Connections by the upper halves of their sockets' ids. Files choose these, so the hash is seeded at random.
+pub type KeySet = HashSet<u32, RandomState>;
+
+/// Which rows are made of what is read, and what of them is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rows {
+    /// What could not be read is shown: that is known of what was tried.
+    pub damage: bool,
+    pub exchanges: bool,
+    /// The number of an exchange in its connection is shown, or decides.
+    pub sequences: bool,
+    pub connections: ConnectionRows,
+    pub processes: bool,
+}
+
+/// What of the rows of connections is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub enum ConnectionRows {
+    #[default]
+    None,
+    /// What a connection is, and what of it lies within the span.
+    WithinSpan,
+    Whole,
+}
+
+/// What is asked of the captures.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// What all rows of exchanges and connections agree with.
+    pub filter: BlockFilter,
+    /// The span to which losses and lasting things belong; that of the filter may be narrower.
+    pub span: Option<Span>,
+    pub rows: Rows,
+    /// Nothing is left out, for tests.
+    pub read_all: bool,
+}
+
+/// Which connections are followed, and in which blocks.
+#[derive(Debug, Default)]
+pub struct Followed(HashMap<u32, Range<usize>, RandomState>);
+
+/// With more connections than this, most blocks hold one of them.
+const MAX_KEYS: usize = 4096;
+
+impl Followed {
+    /// Whether a record about this connection, in the block at this place, is followed. State is followed wherever it is.
+    #[inline]
+    pub fn has(&self, key: u32, kind: Kind, place: usize) -> bool {
+        let is_state = matches!(kind, Kind::Socket | Kind::Owner);
+        self.0
+            .get(&key)
+            .is_some_and(|blocks| is_state || blocks.contains(&place))
+    }
+
+    /// Whether nothing is followed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the block at this place may hold such a record.
+    fn may_be_in(&self, placed: &Placed<'_>, place: usize) -> bool {
+        let is_state = is_state(&placed.stored);
+        let mut here = self.0.iter().filter(|(_, blocks)| is_state || blocks.contains(&place));
+        if self.0.len() > MAX_KEYS {
+            return here.next().is_some();
+        }
+        let sockets = placed.stored.sockets();
+        here.any(|(key, _)| sockets.may_contain(*key))
+    }
+}

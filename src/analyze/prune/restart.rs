@@ -1,0 +1,177 @@
+//! Connections that need not be read from their beginning: plain HTTP/1.1 that lasts. What this takes on trust stands at
+//! the top of [`super`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+
+use foldhash::fast::RandomState;
+
+use super::place::Placed;
+use super::roster::{Roster, key};
+use super::{Followed, KeySet};
+use crate::analyze::engine::{Engine, Take, Taken};
+use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, Sink};
+use crate::format::kind::Kind;
+
+/// So many blocks before the span that may hold a connection are read for it; where they do not show it at rest, more.
+const LEADS: [usize; 2] = [2, 8];
+/// Blocks at its beginning that are looked at.
+const BEGINNING: usize = 2;
+/// Exchanges that a sample must show, one after the other.
+const ENOUGH: u64 = 2;
+/// Blocks that are fed together.
+const TOGETHER: usize = 4;
+
+/// A part of some connections, as the blocks in which they are followed.
+type Parts = BTreeMap<u32, Range<usize>>;
+
+/// Where connections can be joined in their middle, of those that are followed: the place of a block before `window`,
+/// where the span begins.
+pub fn places<S: Sink>(
+    places: &[Placed<'_>],
+    window: usize,
+    (roster, followed): (&Roster, &Followed),
+    engine: &mut Engine<S>,
+    release: &dyn Fn(&Placed<'_>),
+) -> BTreeMap<u32, usize> {
+    let mut left = candidates(roster, followed, engine);
+    let mut plain = Parts::new();
+    for blocks in LEADS {
+        let lead = |key: &u32| {
+            let before = followed.0.get(key)?.start..window;
+            let last: Vec<usize> = before
+                .rev()
+                .filter(|place| may_hold(&places[*place], *key))
+                .take(blocks)
+                .collect();
+            // With fewer, it is read from its beginning anyway.
+            (last.len() == blocks).then_some((*key, *last.last()?..window))
+        };
+        let leads: Parts = left.iter().filter_map(lead).collect();
+        let passed = sample(places, &leads, true, engine, release);
+        left.retain(|key| !passed.contains(key));
+        plain.extend(leads.into_iter().filter(|(key, _)| passed.contains(key)));
+    }
+    let beginning = |key: &u32| {
+        let blocks = followed.0.get(key)?.start..window;
+        let mut held = blocks.clone().filter(|place| may_hold(&places[*place], *key));
+        Some((*key, blocks.start..held.nth(BEGINNING - 1)? + 1))
+    };
+    let beginnings: Parts = plain.keys().filter_map(beginning).collect();
+    let passed = sample(places, &beginnings, false, engine, release);
+    plain
+        .into_iter()
+        .filter(|(key, _)| passed.contains(key))
+        .map(|(key, lead)| (key, lead.start))
+        .collect()
+}
+
+/// Connections of which each end is one socket: where ports were used again, the key stands for several connections.
+fn candidates<S: Sink>(roster: &Roster, followed: &Followed, engine: &Engine<S>) -> BTreeSet<u32> {
+    let mut found: BTreeSet<u32> = followed.0.keys().copied().collect();
+    let mut ends: HashSet<_, RandomState> = HashSet::default();
+    for ((host, id), socket) in &roster.sockets {
+        if found.contains(&key(*id)) && !ends.insert((*host, key(*id), socket.local)) {
+            found.remove(&key(*id));
+        }
+    }
+    let translated = engine.translated_keys();
+    found.retain(|key| !translated.contains(key));
+    found
+}
+
+fn may_hold(placed: &Placed<'_>, key: u32) -> bool {
+    placed.stored.count(Kind::Data) > 0 && placed.stored.sockets().may_contain(key)
+}
+
+/// Of these connections, those that look plain in these parts of them; `joined` when the parts are not their beginnings.
+fn sample<S: Sink>(
+    places: &[Placed<'_>],
+    parts: &Parts,
+    joined: bool,
+    engine: &mut Engine<S>,
+    release: &dyn Fn(&Placed<'_>),
+) -> KeySet {
+    if parts.is_empty() {
+        return KeySet::default();
+    }
+    let followed = Followed(parts.iter().map(|(key, blocks)| (*key, blocks.clone())).collect());
+    if joined {
+        engine.join_in_the_middle(parts.keys().copied().collect());
+    }
+    let taken: Vec<Taken<'_>> = places
+        .iter()
+        .enumerate()
+        .filter(|(place, placed)| followed.may_be_in(placed, *place))
+        .map(|(place, placed)| Taken {
+            block: placed.block,
+            take: Take::Of(&followed, place),
+        })
+        .collect();
+    let batches: Vec<&[Taken<'_>]> = taken.chunks(TOGETHER).collect();
+    let passed = engine.scout(
+        |_| Manners::default(),
+        |scout| {
+            let fed: Result<(), std::convert::Infallible> = scout.feed_all(&batches, |_, _| Ok(()));
+            let Ok(()) = fed;
+            scout
+                .sinks()
+                .flat_map(|sink| sink.plain().collect::<Vec<u32>>())
+                .collect()
+        },
+    );
+    if joined {
+        engine.join_in_the_middle(KeySet::default());
+    }
+    places
+        .iter()
+        .enumerate()
+        .filter(|(place, placed)| followed.may_be_in(placed, *place))
+        .for_each(|(_, placed)| release(placed));
+    passed
+}
+
+/// How connections behave in a sample, by key.
+#[derive(Default)]
+struct Manners(HashMap<u32, Seen, RandomState>);
+
+#[derive(Default)]
+struct Seen {
+    /// Whole exchanges, each after the end of the one before.
+    exchanges: u64,
+    last_end: u64,
+    is_odd: bool,
+}
+
+impl Manners {
+    fn plain(&self) -> impl Iterator<Item = u32> {
+        let plain = self
+            .0
+            .iter()
+            .filter(|(_, seen)| !seen.is_odd && seen.exchanges >= ENOUGH);
+        plain.map(|(key, _)| *key)
+    }
+}
+
+impl Sink for Manners {
+    fn http(&mut self, row: &HttpRow<'_>) {
+        let seen = self.0.entry(key(row.connection)).or_default();
+        let message = row.message;
+        match row.latency.total_ns.filter(|_| row.incomplete.is_none()) {
+            Some(total) => {
+                seen.is_odd |= row.start < seen.last_end || message.status == 101 || message.method == "CONNECT";
+                seen.exchanges += 1;
+                seen.last_end = row.start.saturating_add(total);
+            }
+            // What was under way where the sample begins.
+            None if seen.exchanges == 0 => {}
+            None => seen.is_odd = true,
+        }
+    }
+
+    fn mysql(&mut self, row: &MysqlRow<'_>) {
+        self.0.entry(key(row.connection)).or_default().is_odd = true;
+    }
+
+    fn connection(&mut self, _: &ConnectionRow<'_>) {}
+}

@@ -1,0 +1,184 @@
+//! All sockets that the captures name, and which connections a filter is about.
+
+use std::collections::{BTreeSet, HashMap};
+
+use foldhash::fast::RandomState;
+
+use super::filter::BlockFilter;
+use super::place::{Placed, is_state};
+use super::schedule::look_through;
+use crate::analyze::names::Host;
+use crate::format::block;
+use crate::format::kind::Kind;
+use crate::format::record::{Endpoint, Opened, Record, Role};
+
+/// With more sockets than this, all is read: to know them all would take more memory than to follow them.
+const MAX_SOCKETS: usize = 1 << 20;
+/// With more processes than this, most blocks hold one of them.
+const MAX_PIDS: usize = 4096;
+
+/// A socket: number of its host, and its id.
+pub type SocketKey = (u16, u64);
+
+/// What is known of a socket before any event is read.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownSocket {
+    /// Place of the first block that names it.
+    pub first: usize,
+    /// When it was opened (boot clock, ns), if that was seen.
+    pub opened: Option<u64>,
+    pub listens: bool,
+    pub local: Endpoint,
+}
+
+/// All sockets, and what is chosen of them.
+#[derive(Debug, Default)]
+pub struct Roster {
+    pub sockets: HashMap<SocketKey, KnownSocket, RandomState>,
+    /// Connections that the filter is about, whatever the time, by the upper halves of ids; `None` for all.
+    pub chosen: Option<BTreeSet<u32>>,
+}
+
+/// The upper half of a socket's id: both ends of a connection have the same, unless its addresses are translated.
+pub fn key(id: u64) -> u32 {
+    (id >> 32) as u32
+}
+
+impl Roster {
+    /// Goes through the state of the captures, whose names the hosts know already; nothing where there is too much.
+    pub fn new(
+        places: &[Placed<'_>],
+        filter: &BlockFilter,
+        hosts: &[Host],
+        release: &dyn Fn(&Placed<'_>),
+    ) -> Option<Roster> {
+        let mut roster = Roster::default();
+        let mut chosen = Chosen::new(filter, hosts);
+        let state = (0..places.len()).filter(|place| is_state(&places[*place].stored));
+        look_through(places, state, release, |place, bytes| {
+            let host = places[place].block.host;
+            for record in block::records(bytes).flatten() {
+                if let Record::Socket(socket) = &record {
+                    let opened_here = matches!(socket.opened, Opened::Connect | Opened::Accept | Opened::Listen);
+                    roster.sockets.entry((host, socket.id)).or_insert(KnownSocket {
+                        first: place,
+                        opened: opened_here.then_some(socket.time),
+                        listens: socket.role == Role::Listener,
+                        local: socket.local,
+                    });
+                }
+                chosen.record(host, &record);
+            }
+            roster.sockets.len() <= MAX_SOCKETS
+        });
+        if roster.sockets.len() > MAX_SOCKETS {
+            return None;
+        }
+        // Who uses a socket need not be who owns it.
+        let holds_some = |place: &usize| {
+            let stored = &places[*place].stored;
+            let pids = stored.pids();
+            stored.count(Kind::Data) > 0
+                && (chosen.pids.len() > MAX_PIDS || chosen.pids.iter().any(|pid| pids.may_contain(*pid)))
+        };
+        let users: Vec<usize> = match filter.is_of_processes() && filter.ports.is_empty() {
+            true => (0..places.len()).filter(holds_some).collect(),
+            false => Vec::new(),
+        };
+        look_through(places, users, release, |_, bytes| {
+            for data in block::frames(bytes).flatten().filter_map(|frame| frame.data()) {
+                if chosen.pids.contains(&data.pid) {
+                    chosen.keys.insert(key(data.id));
+                }
+            }
+            true
+        });
+        roster.chosen = chosen.keys();
+        Some(roster)
+    }
+}
+
+/// Gathers the connections and processes that a filter is about.
+struct Chosen<'f> {
+    filter: &'f BlockFilter,
+    hosts: &'f [Host],
+    keys: BTreeSet<u32>,
+    pids: BTreeSet<u32>,
+}
+
+impl<'f> Chosen<'f> {
+    fn new(filter: &'f BlockFilter, hosts: &'f [Host]) -> Self {
+        let mut pids: BTreeSet<u32> = filter.pids.iter().copied().collect();
+        if !filter.pods.is_empty() {
+            for host in hosts {
+                let programs = host.programs().into_iter();
+                let of_pods = programs.filter(|p| filter.is_pod(&host.party(p.pid, p.cgroup, p.began)));
+                pids.extend(of_pods.map(|program| program.pid));
+            }
+        }
+        Chosen {
+            filter,
+            hosts,
+            keys: BTreeSet::new(),
+            pids,
+        }
+    }
+
+    /// Takes in a state record of a host.
+    fn record(&mut self, host: u16, record: &Record<'_>) {
+        match record {
+            Record::Socket(socket) if self.filter.ports.is_empty() => {
+                let ends = [&socket.local, &socket.remote];
+                let is_its = self.is_process(host, (socket.pid, socket.cgroup), socket.time);
+                if is_its || ends.into_iter().any(|end| self.is_address(end)) {
+                    self.keys.insert(key(socket.id));
+                }
+            }
+            // Of a port and a process the port decides: a connection may be used by a process that never owned it.
+            Record::Socket(socket) => {
+                let mut ports = [socket.local.port, socket.remote.port].into_iter();
+                if ports.any(|port| self.filter.ports.contains(&port)) {
+                    self.keys.insert(key(socket.id));
+                }
+            }
+            Record::Owner(owner) if self.filter.ports.is_empty() => {
+                let is_its = self.is_process(host, (owner.pid, owner.cgroup), owner.time);
+                if is_its {
+                    self.keys.insert(key(owner.id));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a process is one of those, or of a pod of those. If so it is known from now on: what it does is recorded with
+    /// its number.
+    fn is_process(&mut self, host: u16, (pid, cgroup): (u32, u64), time: u64) -> bool {
+        if self.pids.contains(&pid) {
+            return true;
+        }
+        let of_pod = !self.filter.pods.is_empty()
+            && self
+                .hosts
+                .get(usize::from(host))
+                .is_some_and(|host| self.filter.is_pod(&host.party(pid, cgroup, time)));
+        if of_pod && pid != 0 {
+            self.pids.insert(pid);
+        }
+        of_pod
+    }
+
+    fn is_address(&self, end: &Endpoint) -> bool {
+        !self.filter.pods.is_empty()
+            && self
+                .hosts
+                .iter()
+                .flat_map(|host| host.parties_at(end))
+                .any(|party| self.filter.is_pod(&party))
+    }
+
+    fn keys(self) -> Option<BTreeSet<u32>> {
+        let is_all = self.filter.ports.is_empty() && !self.filter.is_of_processes();
+        (!is_all).then_some(self.keys)
+    }
+}
