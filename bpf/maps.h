@@ -32,6 +32,16 @@ struct {
 	__uint(max_entries, 8 << 20);
 } ring SEC(".maps");
 
+/* How much of a socket is in the ring. Only goes up, and only when the record is there: a record for which the ring had no
+ * room is tried again whenever the socket shows itself.
+ */
+enum stage {
+	STAGE_OPEN, /* nothing, and the filter has not decided yet: it waits for the process */
+	STAGE_SELECTED, /* nothing yet */
+	STAGE_ANNOUNCED, /* its Socket record, without an owner */
+	STAGE_OWNED, /* its owner too: all there is */
+};
+
 /* A socket that is followed. */
 struct entry {
 	u64 id;
@@ -41,6 +51,7 @@ struct entry {
 	u64 send_msg; /* its struct msghdr; 0: not known */
 	u32 send_tid; /* the thread that makes it */
 	u32 send_pos; /* position of its first byte */
+	u32 start_pos[2]; /* by direction: the first byte of the connection, where it was seen to open (started) */
 	u64 many_base; /* sendmmsg, recvmmsg: their vector … */
 	u32 many_tid; /* … and thread … */
 	u32 many_next; /* … and the next message of it */
@@ -48,10 +59,10 @@ struct entry {
 	u8 counted[2];
 	u8 opened;
 	u8 role;
-	u8 announced; /* its Socket record was written */
+	u8 stage; /* enum stage */
 	u8 many_direction; /* … and which of the two calls it was */
 	u8 state; /* the last change of state that was told (config.twice) */
-	u8 pad;
+	u8 started;
 	u32 pid; /* owner; 0: not known yet */
 	u32 netns;
 	struct mdf_endpoints ends;
@@ -139,18 +150,32 @@ struct {
 	__type(value, u32);
 } cgroup_verdicts SEC(".maps");
 
-/* Thread groups whose Exit record was written: two last threads may both see themselves as the last. */
-struct exit_key {
+struct process_key {
 	u64 start;
 	u32 pid;
 	u32 pad;
 };
+
+/* Thread groups whose Exit record was written: two last threads may both see themselves as the last. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct exit_key);
+	__type(key, struct process_key);
 	__type(value, u32);
 } exited SEC(".maps");
+
+/* Thread groups whose last Process record found no room in the ring: they are named at their end at the latest. */
+struct unnamed {
+	u64 time;
+	u32 origin;
+	u32 pad;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct process_key);
+	__type(value, struct unnamed);
+} unnamed SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -53,6 +53,39 @@ static __always_inline void fill_process(struct mdf_process *record, struct task
 	record->pad2 = 0;
 }
 
+static __always_inline struct process_key process_key(struct task_struct *task)
+{
+	struct process_key key = { .start = start_time(task), .pid = BPF_CORE_READ(task, tgid) };
+
+	return key;
+}
+
+/* The record of a fork or an execve found no room. */
+static __always_inline void leave_unnamed(struct task_struct *task, u8 origin)
+{
+	struct process_key key = process_key(task);
+	struct unnamed value = { .time = bpf_ktime_get_boot_ns(), .origin = origin };
+
+	bpf_map_update_elem(&unnamed, &key, &value, BPF_ANY);
+}
+
+/* Names a process that ends, if a record of it found no room. Its arguments are gone by now. */
+static __always_inline void name_at_last(struct task_struct *task, const struct process_key *key)
+{
+	struct unnamed *owed = bpf_map_lookup_elem(&unnamed, key);
+	struct mdf_process *record;
+
+	if (!owed)
+		return;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record)
+		return;
+	fill_process(record, task, owed->origin);
+	record->time = owed->time;
+	submit(record, sizeof(*record));
+	bpf_map_delete_elem(&unnamed, key);
+}
+
 /* In the parent. */
 static __always_inline int forked(struct task_struct *child)
 {
@@ -81,8 +114,10 @@ static __always_inline int forked(struct task_struct *child)
 	if (!select_netns(task_netns(child)))
 		return 0;
 	record = RESERVE(struct mdf_process);
-	if (!record)
+	if (!record) {
+		leave_unnamed(child, MDF_ORIGIN_FORK);
 		return 0;
+	}
 	fill_process(record, child, MDF_ORIGIN_FORK);
 	submit(record, sizeof(*record));
 	return 0;
@@ -118,6 +153,7 @@ static __always_inline int executed(const void *filename)
 	u32 slot = SLOT_EXEC;
 	struct scratch *scratch;
 	struct mdf_process *record;
+	struct process_key key;
 	unsigned long start, end;
 	u64 size, length;
 	u8 *tail;
@@ -156,8 +192,15 @@ static __always_inline int executed(const void *filename)
 		record->argv_len = length;
 		size += length + sizeof(*record);
 		asm volatile("" : "+r"(size));
-		if (size <= sizeof(*record) + MAX_EXE + MAX_ARGV)
-			output(record, size, 0, wakeup_flag(0));
+		if (size > sizeof(*record) + MAX_EXE + MAX_ARGV)
+			return 0;
+		if (output(record, size, 0, wakeup_flag(0))) {
+			/* What an earlier record would have said is over. */
+			key = process_key(task);
+			bpf_map_delete_elem(&unnamed, &key);
+		} else {
+			leave_unnamed(task, MDF_ORIGIN_EXEC);
+		}
 	}
 	return 0;
 }
@@ -181,7 +224,7 @@ static __always_inline int exited_one(void)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct mdf_exit *record;
-	struct exit_key key = {};
+	struct process_key key;
 	u32 one = 1;
 	bool selected;
 
@@ -192,13 +235,15 @@ static __always_inline int exited_one(void)
 		bpf_map_delete_elem(&followed, &tgid);
 	if (!selected || !select_netns(task_netns(task)))
 		return 0;
-	key.start = start_time(task);
-	key.pid = tgid;
-	if (bpf_map_update_elem(&exited, &key, &one, BPF_NOEXIST))
-		return 0;
+	key = process_key(task);
+	name_at_last(task, &key);
 	record = RESERVE(struct mdf_exit);
 	if (!record)
 		return 0;
+	if (bpf_map_update_elem(&exited, &key, &one, BPF_NOEXIST)) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
 	record->kind = MDF_EXIT;
 	record->pad = 0;
 	record->pid = tgid;

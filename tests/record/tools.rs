@@ -210,6 +210,8 @@ pub struct Capture {
     pub data: Vec<Piece>,
     pub connects: Vec<Connect>,
     pub closes: Vec<Close>,
+    /// The pid of each socket's owner, as told after its socket record.
+    pub owners: HashMap<u64, u32>,
     pub losses: BTreeMap<LossReason, (u64, u64)>,
     pub clocks: usize,
 }
@@ -229,6 +231,7 @@ impl Capture {
             data: Vec::new(),
             connects: Vec::new(),
             closes: Vec::new(),
+            owners: HashMap::new(),
             losses: BTreeMap::new(),
             clocks: 0,
         };
@@ -272,7 +275,10 @@ impl Capture {
                 total.1 += l.bytes;
             }
             Record::Clock(_) => self.clocks += 1,
-            Record::Owner(_) | Record::Workload(_) | Record::Address(_) => {}
+            Record::Owner(o) => {
+                self.owners.insert(o.id, o.pid);
+            }
+            Record::Workload(_) | Record::Address(_) => {}
         }
     }
 
