@@ -211,7 +211,9 @@ struct mdf_config {
 	u16 ports[MDF_MAX_PORTS];
 	u32 all_cgroups; /* tell of each cgroup that is made, whatever is recorded */
 	u32 plain_loads; /* kernel memory can be read by plain loads (bpf_rdonly_cast, 6.2) */
+	u32 command; /* the recorder's child is followed, and to be in the cgroups or in followed is enough */
+	u32 pad;
 };
-_Static_assert(sizeof(struct mdf_config) == 144, "mdf_config");
+_Static_assert(sizeof(struct mdf_config) == 152, "mdf_config");
 
 #endif

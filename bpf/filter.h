@@ -55,21 +55,45 @@ static __noinline int wanted_cgroup(struct cgroup *cgroup)
 	return verdict & 1;
 }
 
-/* For cgroups that are not the current task's. */
-static __always_inline bool select_cgroup(struct cgroup *cgroup)
+/* Whether a cgroup lies in one of the filter's. Without any in the filter all do; a command alone takes none. */
+static __always_inline bool in_cgroups(struct cgroup *cgroup)
 {
-	if (control.only_self)
-		return false;
 	if (config.cgroup_dynamic)
 		return wanted_cgroup(cgroup);
 	if (!config.cgroup_count)
-		return true;
+		return !config.command;
 #pragma unroll
 	for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
 		if (i < config.cgroup_count && ancestor_id(cgroup, config.cgroup_levels[i]) == config.cgroups[i])
 			return true;
 	}
 	return false;
+}
+
+/* The same for the current task, more cheaply. */
+static __always_inline bool current_in_cgroups(struct task_struct *current)
+{
+	if (config.cgroup_dynamic)
+		return wanted_cgroup(task_cgroup((void *)bpf_get_current_task()));
+	if (!config.cgroup_count)
+		return !config.command;
+#pragma unroll
+	for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
+		if (i < config.cgroup_count &&
+		    current_ancestor_id(current, config.cgroup_levels[i]) == config.cgroups[i])
+			return true;
+	}
+	return false;
+}
+
+/* What cgroups and ancestors say of a process together: both must be right; with a command either is enough. */
+static __always_inline bool select_place(bool inside, u32 tgid)
+{
+	if (config.command && (inside || !strays))
+		return inside;
+	if (!config.command && !inside)
+		return false;
+	return !config.pid_filter || bpf_map_lookup_elem(&followed, &tgid);
 }
 
 static __always_inline bool select_comm(struct task_struct *task)
@@ -88,22 +112,7 @@ static __always_inline bool select_task(struct task_struct *current, u32 tgid)
 		return control.only_self;
 	if (control.only_self)
 		return false;
-	if (config.cgroup_dynamic) {
-		if (!wanted_cgroup(task_cgroup((void *)bpf_get_current_task())))
-			return false;
-	} else if (config.cgroup_count) {
-		bool found = false;
-
-#pragma unroll
-		for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
-			if (i < config.cgroup_count &&
-			    current_ancestor_id(current, config.cgroup_levels[i]) == config.cgroups[i])
-				found = true;
-		}
-		if (!found)
-			return false;
-	}
-	if (config.pid_filter && !bpf_map_lookup_elem(&followed, &tgid))
+	if (!select_place(current_in_cgroups(current), tgid))
 		return false;
 	if (config.comm_filter && !select_comm((void *)bpf_get_current_task()))
 		return false;
@@ -118,10 +127,10 @@ static __always_inline bool select_current(u32 tgid)
 /* What a program does for the current task, if it is recorded. */
 #define IF_SELECTED(call) (select_current(bpf_get_current_pid_tgid() >> 32) ? (call) : 0)
 
-/* Whether the filter can be answered without knowing the process. */
+/* Whether no cgroup alone can answer the filter with yes. */
 static __always_inline bool filter_needs_process(void)
 {
-	return config.pid_filter || config.comm_filter || control.only_self;
+	return (config.pid_filter && !config.command) || config.comm_filter || control.only_self;
 }
 
 static __always_inline bool select_ports(u16 local, u16 remote)

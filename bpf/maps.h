@@ -12,6 +12,10 @@ struct control {
 	u32 pad;
 };
 volatile struct control control SEC(".data.control");
+/* With a command: whether a followed process may be outside of the filter's cgroups. As long as none is, nobody is looked up in
+ * followed, and who is not recorded costs no more than with cgroups alone. Not in control, which user space writes as a whole.
+ */
+volatile u32 strays SEC(".data.strays");
 /* Where the kernel keeps struct page, and the memory that it describes: the addresses of its variables (moved about by
  * KASLR), or without these variables the places themselves. Set by user space once it has looked through
  * /proc/kallsyms, which takes a while; 0: not known.
@@ -127,12 +131,17 @@ struct {
 	__type(value, struct seed);
 } seeds SEC(".maps");
 
-/* Thread groups of the pid filter and their descendants. */
+/* Thread groups of the pid filter, the command, and the descendants of both. */
+struct followed {
+	u64 start; /* as in Process records: a number alone may be another process's by now */
+	u32 of_command;
+	u32 pad;
+};
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
 	__type(key, u32);
-	__type(value, u32);
+	__type(value, struct followed);
 } followed SEC(".maps");
 
 struct {

@@ -86,28 +86,57 @@ static __always_inline void name_at_last(struct task_struct *task, const struct 
 	bpf_map_delete_elem(&unnamed, key);
 }
 
+static __always_inline void follow(struct task_struct *task, u32 tgid, u32 of_command)
+{
+	struct followed value = { .start = start_time(task), .of_command = of_command };
+
+	if (bpf_map_update_elem(&followed, &tgid, &value, BPF_ANY))
+		count_loss(MDF_LOSS_MAP_FULL, 0);
+	else if (config.command && !in_cgroups(task_cgroup(task)))
+		strays = 1;
+}
+
+/* A new process is followed if its parent is. If not, its number may have been that of a followed process whose end was
+ * missed.
+ */
+static __always_inline void follow_child(struct task_struct *child, u32 pid)
+{
+	u32 parent = bpf_get_current_pid_tgid() >> 32;
+	struct followed *known = bpf_map_lookup_elem(&followed, &parent);
+
+	if (known)
+		follow(child, pid, known->of_command);
+	else
+		bpf_map_delete_elem(&followed, &pid);
+}
+
+/* The recorder's command was forked before anybody looked, and a fork can be missed. */
+static __always_inline void follow_late(struct task_struct *task, u32 tgid)
+{
+	u32 parent = BPF_CORE_READ(task, real_parent, tgid);
+	struct followed *known;
+
+	if (bpf_map_lookup_elem(&followed, &tgid))
+		return;
+	known = bpf_map_lookup_elem(&followed, &parent);
+	if (config.command && parent == control.own_tgid)
+		follow(task, tgid, 1);
+	else if (known)
+		follow(task, tgid, known->of_command);
+}
+
 /* In the parent. */
 static __always_inline int forked(struct task_struct *child)
 {
 	struct mdf_process *record;
 	u32 pid = BPF_CORE_READ(child, tgid);
-	u32 parent;
 
 	/* A thread is not a process. */
 	if (BPF_CORE_READ(child, pid) != (int)pid || BPF_CORE_READ(child, flags) & PF_KTHREAD)
 		return 0;
-	parent = bpf_get_current_pid_tgid() >> 32;
-	if (config.pid_filter) {
-		u32 one = 1;
-
-		if (!bpf_map_lookup_elem(&followed, &parent))
-			return 0;
-		if (bpf_map_update_elem(&followed, &pid, &one, BPF_ANY)) {
-			count_loss(MDF_LOSS_MAP_FULL, 0);
-			return 0;
-		}
-	}
-	if (!select_cgroup(task_cgroup(child)))
+	if (config.pid_filter)
+		follow_child(child, pid);
+	if (control.only_self || !select_place(in_cgroups(task_cgroup(child)), pid))
 		return 0;
 	if (config.comm_filter && !select_comm(child))
 		return 0;
@@ -159,6 +188,8 @@ static __always_inline int executed(const void *filename)
 	u8 *tail;
 	long got;
 
+	if (config.pid_filter)
+		follow_late(task, tgid);
 	if (!select_current(tgid))
 		return 0;
 	if (!select_netns(task_netns(task)))
@@ -271,23 +302,23 @@ int process_exited_calm(void *ctx)
 	return exited_one();
 }
 
-/* (cgroup, path); also fires for v1 hierarchies, whose ids mean something else. */
-SEC("raw_tp/cgroup_mkdir")
-int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
+/* Whether a cgroup is of version 2: in the hierarchy of every task's default cgroup. The ids of others mean something else. */
+static __always_inline bool is_v2(struct cgroup *cgroup)
 {
-	struct cgroup *cgroup = (struct cgroup *)ctx->args[0];
 	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(cgroup, root) == BPF_CORE_READ(task, cgroups, dfl_cgrp, root);
+}
+
+/* Both programs that call it run while the one lock of all cgroups is held, so they may share a slot. */
+static __always_inline int emit_cgroup(struct cgroup *cgroup, const void *path)
+{
 	u32 slot = SLOT_CGROUP;
 	struct scratch *scratch;
 	struct mdf_cgroup *record;
 	u64 size;
 	long got;
 
-	/* The default hierarchy is the one in which every task's default cgroup lies. */
-	if (BPF_CORE_READ(cgroup, root) != BPF_CORE_READ(task, cgroups, dfl_cgrp, root))
-		return 0;
-	if (!config.all_cgroups && !select_cgroup(cgroup))
-		return 0;
 	scratch = bpf_map_lookup_elem(&scratches, &slot);
 	if (!scratch)
 		return 0;
@@ -296,7 +327,7 @@ int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 	record->pad = 0;
 	record->time = bpf_ktime_get_boot_ns();
 	record->id = cgroup_id(cgroup);
-	got = bpf_probe_read_kernel_str(record + 1, MAX_CGROUP_PATH, (void *)ctx->args[1]);
+	got = bpf_probe_read_kernel_str(record + 1, MAX_CGROUP_PATH, path);
 	size = got > 0 ? got - 1 : 0;
 	record->path_len = size;
 	size += sizeof(*record);
@@ -305,6 +336,31 @@ int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 	if (size <= sizeof(*record) + MAX_CGROUP_PATH)
 		output(record, size, 0, BPF_RB_FORCE_WAKEUP);
 	return 0;
+}
+
+/* (cgroup, path) */
+SEC("raw_tp/cgroup_mkdir")
+int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct cgroup *cgroup = (struct cgroup *)ctx->args[0];
+
+	if (!is_v2(cgroup) || (!config.all_cgroups && (control.only_self || !in_cgroups(cgroup))))
+		return 0;
+	return emit_cgroup(cgroup, (void *)ctx->args[1]);
+}
+
+/* (cgroup, path, task, threadgroup): a followed process moves to a cgroup that may not have been named yet. */
+SEC("raw_tp/cgroup_attach_task")
+int cgroup_entered(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct cgroup *cgroup = (struct cgroup *)ctx->args[0];
+	u32 tgid = BPF_CORE_READ((struct task_struct *)ctx->args[2], tgid);
+
+	if (!config.pid_filter || !is_v2(cgroup) || !bpf_map_lookup_elem(&followed, &tgid))
+		return 0;
+	if (config.command && !in_cgroups(cgroup))
+		strays = 1;
+	return control.only_self ? 0 : emit_cgroup(cgroup, (void *)ctx->args[1]);
 }
 
 /* Run once by user space: finds the kernel's own variables without reading through /proc/kallsyms (5.16 and later). */

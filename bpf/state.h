@@ -128,6 +128,7 @@ static __noinline int accepted(struct sock *sk, u32 slot)
 	struct entry fresh = {};
 	struct entry *entry;
 	struct cgroup *cgroup;
+	bool selected;
 
 	if (!take_ends(sk, &fresh, false))
 		return 0;
@@ -138,16 +139,13 @@ static __noinline int accepted(struct sock *sk, u32 slot)
 	fresh.time = bpf_ktime_get_boot_ns();
 	fresh.opened = MDF_OPENED_ACCEPT;
 	fresh.role = MDF_ROLE_SERVER;
-	connection_starts(sk, &fresh);
-	if (filter_needs_process()) {
-		remember(sk, &fresh, 0);
-		return 0;
-	}
-	if (!select_cgroup(cgroup))
-		return 0;
 	fresh.cgroup = cgroup_id(cgroup);
+	connection_starts(sk, &fresh);
+	selected = !filter_needs_process() && in_cgroups(cgroup);
+	if (!selected && !filter_needs_process() && !(config.command && strays))
+		return 0;
 	entry = remember(sk, &fresh, 0);
-	if (entry)
+	if (entry && selected)
 		announce(entry, fresh.time, slot);
 	return 0;
 }

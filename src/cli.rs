@@ -69,6 +69,7 @@ Examples:
                                                       for weeks, in the last gigabyte
 
 Without any filter the whole host is recorded. Filters of different kinds must all match; of one kind, any.
+A command is recorded beside what --pid, --cgroup, --container, --pod, --namespace and --label choose.
 Captures hold what programs said: files are made with mode 0600, and never overwritten without --force.";
 
 #[derive(Debug, Args)]
@@ -152,7 +153,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "BACKEND", value_parser = ["fexit", "socktp", "kprobe", "systp"])]
     pub backend: Option<String>,
 
-    /// Run this command in a cgroup of its own and record its whole tree until it ends
+    /// Run this command in a cgroup of its own and record its whole tree, wherever that goes, until it ends
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }

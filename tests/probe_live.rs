@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masdeepflow::format::record::*;
+use masdeepflow::record::identity::Identity;
 use masdeepflow::record::probe::{Backend, Config, Filter, KernelLosses, Probe};
 use masdeepflow::record::wire;
 
@@ -764,14 +765,14 @@ fn filters_select_and_children_are_followed() {
         // This process's children, by the pid of their parent; the parent itself is the recorder and left out.
         let (output, seen, _, cgroup) = record(backend, "child_processes", |config, _| {
             config.filter.cgroups.clear();
-            config.filter.pids = vec![std::process::id()];
+            config.filter.pids = Identity::of(std::process::id()).into_iter().collect();
         });
         let pid: u32 = value(&output, "pid");
         let records = of_kind!(seen, Process).filter(|p| p.origin == Origin::Exec && p.ppid == pid);
         assert_eq!(records.filter(|p| p.cgroup == cgroup).count(), 51, "{backend}");
         // Who accepts a connection is known by its first bytes; its socket begins with them all the same.
         let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| {
-            config.filter.pids = vec![std::process::id()];
+            config.filter.pids = Identity::of(std::process::id()).into_iter().collect();
         });
         let accepted = |s: &Socket| s.role == Role::Server;
         for server in seen.sockets().into_iter().filter(accepted) {

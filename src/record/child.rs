@@ -1,7 +1,7 @@
 //! The command that is to be recorded: in a cgroup of its own, and held back until the probes are attached.
 //!
-//! Without a v2 hierarchy (or the right to make a cgroup) the command is chosen by its pid, and its children are
-//! followed.
+//! Without a v2 hierarchy (or the right to make a cgroup) it runs where the recorder runs. Who leaves the cgroup is followed by
+//! the kernel side, which knows the whole tree.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::cgroup::{Tree, path_of_process};
+use super::identity::Identity;
 use super::sys;
 
 /// A cgroup that this process made. Dropping it removes it; processes still in it are moved to the cgroup above.
@@ -182,7 +183,7 @@ impl Child {
         self.gate.take().map_or(Ok(()), |mut gate| gate.write_all(b"!"))
     }
 
-    /// What has become of the command and of all it started. Does not wait.
+    /// What has become of the command and of all that is in its cgroup. Does not wait.
     pub fn look(&mut self) -> Fate {
         if let Some(starter) = self.starter.take_if(|starter| starter.is_finished()) {
             match starter.join() {
@@ -196,9 +197,9 @@ impl Child {
         {
             self.status = process.try_wait().ok().flatten();
         }
-        let tree_ended = || self.home.as_ref().is_none_or(|home| home.pids().is_empty());
+        let is_empty = || self.home.as_ref().is_none_or(|home| home.pids().is_empty());
         match self.status {
-            Some(status) if tree_ended() => Fate::Ended(status),
+            Some(status) if is_empty() => Fate::Ended(status),
             _ => Fate::Running,
         }
     }
@@ -208,15 +209,18 @@ impl Child {
         self.status
     }
 
-    /// Asks the command and all it started to end.
-    pub fn ask_to_end(&self) {
+    /// Asks the command and all it started to end, once each: what is in its cgroup, and what of its tree is elsewhere.
+    pub fn ask_to_end(&self, tree: &[Identity]) {
         let pids = match &self.home {
             Some(home) => home.pids(),
             None if self.status.is_none() => vec![self.pid],
             None => Vec::new(),
         };
-        for pid in pids {
-            let _ = sys::signal(pid, libc::SIGTERM);
+        for pid in &pids {
+            let _ = sys::signal(*pid, libc::SIGTERM);
+        }
+        for process in tree.iter().filter(|process| !pids.contains(&process.pid)) {
+            let _ = process.signal(libc::SIGTERM);
         }
     }
 }
@@ -328,7 +332,7 @@ mod tests {
         while child.process.is_none() {
             assert!(matches!(child.look(), Fate::Running));
         }
-        child.ask_to_end();
+        child.ask_to_end(&[]);
         let Fate::Ended(status) = end(&mut child) else {
             panic!("it ran")
         };

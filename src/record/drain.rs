@@ -13,6 +13,7 @@ use super::cgroup::Tree;
 use super::clock::{self, Ticker};
 use super::loss::{Count, Ledger};
 use super::output::Rotation;
+use super::procfs::same_start;
 use super::queue::{Batch, Order, Refused, Sender};
 use super::shared::Shared;
 use super::snapshot::{self, Listeners, Snapshot};
@@ -288,10 +289,12 @@ impl Drain {
         let Some(found) = snapshot::process(pid, self.tree.as_ref()) else {
             return;
         };
-        if found.start == forked.start && found.comm != forked.comm {
+        let start = forked.start;
+        if same_start(found.start, start) && found.comm != forked.comm {
             self.name_cgroup(found.cgroup, &found.cgroup_path);
             self.state(&Record::Process(Process {
                 origin: Origin::Fork,
+                start,
                 ..found.record()
             }));
         }

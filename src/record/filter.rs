@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::cgroup::Tree;
+use super::identity::Identity;
 use super::procfs;
 
 /// The inode number of the initial pid namespace (PROC_PID_INIT_INO of <linux/proc_ns.h>).
@@ -35,8 +36,10 @@ pub struct Words {
 /// What is to be recorded. Different kinds must all match; of one kind, any. Empty: the whole host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Thread group ids in the initial pid namespace; their children are followed.
-    pub pids: Vec<u32>,
+    /// Processes of the initial pid namespace; their children are followed.
+    pub pids: Vec<Identity>,
+    /// A command is recorded beside what `pids` and `cgroups` choose, and by itself if they are empty.
+    pub command: bool,
     pub comm: Option<String>,
     /// cgroup v2 ids, each with its subtree.
     pub cgroups: Vec<u64>,
@@ -53,7 +56,23 @@ impl Selection {
 
     /// Whether it chooses among processes, not only among sockets.
     pub fn names_processes(&self) -> bool {
-        !self.pids.is_empty() || self.comm.is_some() || !self.cgroups.is_empty()
+        !self.pids.is_empty() || self.comm.is_some() || !self.cgroups.is_empty() || self.command
+    }
+
+    /// Whether a process is chosen, as far as `pids` and `cgroups` say, from whether it is among the ones and in the others.
+    pub fn takes_place(&self, among_pids: bool, in_cgroups: bool) -> bool {
+        let by = |list_is_empty: bool, is_in: bool| match self.command {
+            true => !list_is_empty && is_in,
+            false => list_is_empty || is_in,
+        };
+        let (by_pids, by_cgroups) = (
+            by(self.pids.is_empty(), among_pids),
+            by(self.cgroups.is_empty(), in_cgroups),
+        );
+        match self.command {
+            true => by_pids || by_cgroups,
+            false => by_pids && by_cgroups,
+        }
     }
 
     /// Whether this port, local or remote, is wanted.
@@ -68,6 +87,7 @@ pub fn resolve(words: &Words, tree: Option<&Tree>) -> Result<Selection> {
         bail!("port 0 does not exist");
     }
     Ok(Selection {
+        command: false,
         pids: pids(&words.pids)?,
         comm: words.comm.as_deref().map(comm).transpose()?,
         cgroups: words
@@ -89,7 +109,7 @@ pub fn describe(words: &Words, command: bool) -> String {
     parts.extend(words.ports.iter().map(|port| format!("port {port}")));
     parts.extend(words.netns.iter().map(|netns| format!("netns {netns}")));
     if command {
-        parts.push("the command's own cgroup".to_owned());
+        parts.push("the command's process tree".to_owned());
     }
     parts.join(", ")
 }
@@ -150,7 +170,7 @@ fn netns(word: &str) -> Result<u32> {
 }
 
 /// The pids as the initial namespace numbers them, with the descendants that they have already.
-fn pids(words: &[u32]) -> Result<Vec<u32>> {
+fn pids(words: &[u32]) -> Result<Vec<Identity>> {
     if words.is_empty() {
         return Ok(Vec::new());
     }
@@ -172,13 +192,27 @@ fn pids(words: &[u32]) -> Result<Vec<u32>> {
                  that is; run in the host's pid namespace (docker run --pid=host), or choose with --cgroup or --comm"
             );
         }
-        if !Path::new("/proc").join(pid.to_string()).is_dir() {
-            bail!("--pid {pid}: no such process");
-        }
-        roots.push(pid);
+        roots.push(process(pid)?);
     }
-    let parents = super::snapshot::parents();
-    Ok(descendants(&roots, &parents).into_iter().collect())
+    Ok(with_descendants(roots).into_iter().collect())
+}
+
+/// The process that this number means now.
+fn process(pid: u32) -> Result<Identity> {
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    if let Some(tgid) = procfs::status(&status).tgid.filter(|tgid| *tgid != pid) {
+        bail!("--pid {pid} is a thread of process {tgid}: give --pid {tgid}, which records all of its threads");
+    }
+    Identity::of(pid).with_context(|| format!("--pid {pid}: no such process"))
+}
+
+/// These processes and everything below them, as far as it still runs.
+pub fn with_descendants(roots: impl IntoIterator<Item = Identity>) -> BTreeSet<Identity> {
+    let living: BTreeSet<Identity> = roots.into_iter().filter(Identity::lives).collect();
+    let numbers: Vec<u32> = living.iter().map(|process| process.pid).collect();
+    let below = descendants(&numbers, &super::snapshot::parents()).into_iter();
+    let below = below.filter(|pid| !numbers.contains(pid)).filter_map(Identity::of);
+    living.iter().copied().chain(below).collect()
 }
 
 /// The roots and everything below them; `parents` says each process's parent.
@@ -275,6 +309,44 @@ mod tests {
     }
 
     #[test]
+    fn a_threads_number_is_refused_and_its_process_named() {
+        let (number, told) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: no arguments, no state.
+            number.send(unsafe { libc::gettid() }).unwrap();
+            let _ = ended.recv();
+        });
+        let tid = u32::try_from(told.recv().unwrap()).unwrap();
+        let error = process(tid).unwrap_err().to_string();
+        let own = std::process::id();
+        assert!(error.contains(&format!("give --pid {own}")), "{error}");
+        assert_eq!(process(own).unwrap().pid, own);
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_command_is_recorded_beside_pids_and_cgroups_which_otherwise_must_both_match() {
+        let identity = Identity { pid: 7, start: 1 };
+        let (none, some) = ((vec![], vec![]), (vec![identity], vec![5]));
+        let takes = |command: bool, (pids, cgroups): (Vec<Identity>, Vec<u64>)| {
+            let selection = Selection {
+                command,
+                pids,
+                cgroups,
+                ..Selection::default()
+            };
+            [(false, false), (true, false), (false, true), (true, true)].map(|(a, b)| selection.takes_place(a, b))
+        };
+        assert_eq!(takes(false, none.clone()), [true; 4]);
+        assert_eq!(takes(false, some.clone()), [false, false, false, true]);
+        assert_eq!(takes(true, some.clone()), [false, true, true, true]);
+        assert_eq!(takes(true, (some.0, vec![])), [false, true, false, true]);
+        assert_eq!(takes(true, none), [false; 4], "nothing of what was there before");
+    }
+
+    #[test]
     fn descendants_are_taken_whatever_order_they_are_listed_in() {
         let parents = HashMap::from([(2, 1), (5, 9), (9, 7), (7, 2), (8, 1), (1, 0)]);
         assert_eq!(descendants(&[7], &parents), BTreeSet::from([5, 7, 9]));
@@ -331,6 +403,6 @@ mod tests {
             describe(&words, false),
             "pid 7, comm nginx, cgroup /a, port 80, port 443"
         );
-        assert_eq!(describe(&Words::default(), true), "the command's own cgroup");
+        assert_eq!(describe(&Words::default(), true), "the command's process tree");
     }
 }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod doctor;
 pub mod drain;
 pub mod filter;
+pub mod identity;
 mod kallsyms;
 mod kernelfs;
 mod kretprobe;

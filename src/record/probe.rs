@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use libbpf_rs::RingBuffer;
 
+use super::identity::Identity;
 use super::probe_object::{self, Loaded};
 use super::probe_plan::{Kernel, Plan, plan};
 use super::selftest::{self, Outcome};
@@ -95,13 +96,25 @@ impl std::str::FromStr for Backend {
     }
 }
 
+/// Where the command runs that is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// It begins in one of the filter's cgroups; those of its tree that leave it are followed.
+    InCgroup,
+    /// Anywhere: all of its tree is followed.
+    Anywhere,
+}
+
 /// What to record. All given conditions must hold; inside one list any entry does. Empty means everything.
 ///
 /// The recorder's own process is always left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
-    /// Process (thread group) ids in the initial pid namespace. Children are followed from their fork.
-    pub pids: Vec<u32>,
+    /// Processes of the initial pid namespace. Children are followed from their fork.
+    pub pids: Vec<Identity>,
+    /// The recorder's child, from its execve on, and all that it starts. It is recorded beside `pids` and `cgroups`: to be
+    /// one of these, in one of these, or of its tree is enough.
+    pub command: Option<Command>,
     /// Name of the program: the comm of the thread group's leader, at most 15 bytes.
     pub comm: Option<String>,
     /// cgroup v2 ids; each takes its subtree.
@@ -375,9 +388,19 @@ impl Probe {
         self.loaded.put_io("seeds", &key, &value)
     }
 
-    /// Adds a process (thread group id in the initial pid namespace) to the filter.
-    pub fn follow(&self, pid: u32) -> io::Result<()> {
-        self.loaded.put_io("followed", &pid.to_ne_bytes(), &1u32.to_ne_bytes())
+    /// Adds a process of the initial pid namespace, and the children that it will start, to the filter.
+    pub fn follow(&self, process: Identity) -> io::Result<()> {
+        self.loaded.follow(process)
+    }
+
+    /// Takes a process out of the filter again: it has ended, and another may get its number.
+    pub fn unfollow(&self, pid: u32) -> io::Result<()> {
+        self.loaded.remove_io("followed", &pid.to_ne_bytes())
+    }
+
+    /// The processes of the command's tree that have not ended, as the initial pid namespace numbers them.
+    pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
+        self.loaded.command_tree()
     }
 
     /// Adds a cgroup and its subtree to the filter. Needs [`Filter::dynamic`].

@@ -11,11 +11,12 @@ use libbpf_rs::{
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 
 use super::cgroup::Tree;
+use super::identity::Identity;
 use super::kallsyms;
 use super::kernelfs::Mount;
 use super::kretprobe::Kretprobes;
-use super::probe::{Config, Count, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
+use super::probe::{Command, Config, Count, KernelLosses, MAX_SNAPLEN};
+use super::probe_plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
 
 /// The kernel side, packed by zstd.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
@@ -78,7 +79,7 @@ fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) ->
     word(libbpf_rs::num_possible_cpus().unwrap_or(1) as u32);
     word((ring_size(config) / 4) as u32);
     word(filter.netns.unwrap_or(0));
-    word(u32::from(!filter.pids.is_empty()));
+    word(u32::from(!filter.pids.is_empty() || filter.command.is_some()));
     word(u32::from(filter.comm.is_some()));
     let mut comm = [0; 16];
     for (to, from) in comm
@@ -112,7 +113,15 @@ fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) ->
     // Whoever chooses among cgroups at run time has to hear of them.
     bytes.extend(u32::from(filter.dynamic).to_ne_bytes());
     bytes.extend(u32::from(uses.plain_loads).to_ne_bytes());
+    bytes.extend(u32::from(filter.command.is_some()).to_ne_bytes());
+    bytes.extend(0u32.to_ne_bytes());
     bytes
+}
+
+/// Whether followed processes may be outside of the filter's cgroups from the beginning, or could leave them unseen.
+fn has_strays(config: &Config, plan: &Plan) -> bool {
+    let sees_moves = || plan.programs.iter().any(|planned| planned.program == CGROUP_ENTERED);
+    config.filter.command == Some(Command::Anywhere) || !config.filter.pids.is_empty() || !sees_moves()
 }
 
 /// The depths of the cgroups of the filter below the true root of the hierarchy, so that the kernel side can compare
@@ -172,6 +181,9 @@ impl Loaded {
                 Some(".rodata.config") => {
                     map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), plan, uses))?;
                 }
+                Some(".data.strays") => {
+                    map.set_initial_value(&u32::from(has_strays(config, plan)).to_ne_bytes())?;
+                }
                 Some("ring") => map.set_max_entries(ring_size(config) as u32)?,
                 Some("sockets" | "seeds") => map.set_max_entries(config.max_sockets.max(16))?,
                 _ => {}
@@ -194,8 +206,8 @@ impl Loaded {
         for id in &config.filter.cgroups {
             loaded.put("wanted_cgroups", &id.to_ne_bytes(), &1u32.to_ne_bytes())?;
         }
-        for pid in &config.filter.pids {
-            loaded.put("followed", &pid.to_ne_bytes(), &1u32.to_ne_bytes())?;
+        for process in &config.filter.pids {
+            loaded.follow(*process)?;
         }
         loaded.attach(plan)?;
         loaded.find_pages(plan)?;
@@ -315,6 +327,30 @@ impl Loaded {
 
     pub fn remove_io(&self, map: &str, key: &[u8]) -> io::Result<()> {
         self.map(map).and_then(|map| map.delete(key)).map_err(io_error)
+    }
+
+    pub fn follow(&self, process: Identity) -> io::Result<()> {
+        // struct followed
+        let mut value = process.start.to_ne_bytes().to_vec();
+        value.extend([0; 8]);
+        self.put_io("followed", &process.pid.to_ne_bytes(), &value)
+    }
+
+    pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
+        let map = self.map("followed").map_err(io_error)?;
+        let mut tree = Vec::new();
+        for key in map.keys() {
+            let value = map.lookup(&key, MapFlags::ANY).map_err(io_error)?.unwrap_or_default();
+            let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+            let start = value
+                .get(..8)
+                .and_then(|start| start.try_into().ok())
+                .map(u64::from_ne_bytes);
+            if let (Some(pid), Some(start), Some(1)) = (word(&key, 0), start, word(&value, 8)) {
+                tree.push(Identity { pid, start });
+            }
+        }
+        Ok(tree)
     }
 
     fn control(&self) -> Result<Control, libbpf_rs::Error> {

@@ -67,6 +67,7 @@ const LIFECYCLE: &[Planned] = &[
     must("process_exited", Hook::Tracepoint("sched_process_exit")),
     may("retransmitted", Hook::Tracepoint("tcp_retransmit_skb")),
     may("cgroup_made", Hook::Tracepoint("cgroup_mkdir")),
+    may(CGROUP_ENTERED, Hook::Tracepoint("cgroup_attach_task")),
 ];
 
 const FEXIT: &[Planned] = &[
@@ -105,7 +106,7 @@ const KPROBE: &[Planned] = &[
 const SYSTP: &[Planned] = &[must("systp_returned", Hook::Tracepoint("sys_exit"))];
 
 /// Programs that can be preempted where tracepoints can, and what stands there for them (bpf/maps.h, enum slot). Not among
-/// them: cgroup_mkdir, which has the one lock of all cgroups.
+/// them: cgroup_mkdir and cgroup_attach_task, which have the one lock of all cgroups.
 const CALM: &[(&str, Planned)] = &[
     (
         "process_forked",
@@ -133,6 +134,9 @@ const CALM: &[(&str, Planned)] = &[
     ),
     ("send_began", may("send_began_calm", Hook::Kprobe("tcp_sendmsg_locked"))),
 ];
+
+/// Sees processes move between cgroups.
+pub const CGROUP_ENTERED: &str = "cgroup_entered";
 
 /// Stands beside this program: each hears what the other cannot.
 pub const STATE: &str = "state_changed";

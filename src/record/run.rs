@@ -1,5 +1,6 @@
 //! `mdf record`, from the first check to the last line. The steps in order; what they mean is one call down.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -18,10 +19,11 @@ use super::cgroup::Tree;
 use super::child::{self, Child, Fate};
 use super::drain::{self, Drain, Outlets};
 use super::filter::{self, Selection, Words};
+use super::identity::Identity;
 use super::loss::Count;
 use super::output::{self, Rotation};
 use super::printer::{self, MakePrinter};
-use super::probe::{Backend, Config, Filter, MAX_SNAPLEN, Probe};
+use super::probe::{Backend, Command, Config, Filter, MAX_SNAPLEN, Probe};
 use super::queue::{self, Batch, Refused, Sender};
 use super::shared::Shared;
 use super::signals::Asked;
@@ -161,17 +163,24 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         true => None,
         false => Some(Child::prepare(&options.command, tree.as_ref())?),
     };
-    if let Some(child) = &child {
-        match child.cgroup() {
-            Some(id) => selection.cgroups.push(id),
-            None => selection.pids.push(child.pid()),
-        }
-    }
-    if !selectors.is_empty() && !selection.pids.is_empty() {
-        bail!("a command can be recorded together with pods only where it can have a cgroup of its own");
-    }
-    let config = config(options, &selection, !selectors.is_empty());
+    selection.command = child.is_some();
+    selection.cgroups.extend(child.as_ref().and_then(Child::cgroup));
+    let config = config(options, &selection, child.as_ref(), !selectors.is_empty());
     let mut probe = Probe::attach(&config).map_err(|refusal| anyhow!("{refusal}"))?;
+    let own = std::process::id();
+    let left_out: Vec<u32> = [Some(own), child.as_ref().map(Child::pid)]
+        .into_iter()
+        .flatten()
+        .collect();
+    selection.pids = still_there(&selection.pids, &probe, &left_out)?;
+    let is_gone = |pid: &&u32| !selection.pids.iter().any(|process| process.pid == **pid);
+    for pid in options.filter.pids.iter().filter(is_gone) {
+        let what = format!("--pid {pid}: the process ended before recording began");
+        if selection.pids.is_empty() && child.is_none() {
+            bail!("{what}");
+        }
+        say(&what);
+    }
 
     let header = header(options, &selectors, probe.backend(), child.is_some());
     let shared = Arc::new(Shared::default());
@@ -194,7 +203,6 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     };
     announce(options, &probe, &header, begun.elapsed());
 
-    let own = std::process::id();
     let plan = drain::Plan {
         block_age: if prints(options) {
             drain::BLOCK_AGE_LIVE
@@ -214,10 +222,6 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     if !plan.proc {
         say("this process runs in a pid namespace of its own: processes that ran before are not named");
     }
-    let left_out: Vec<u32> = [Some(own), child.as_ref().map(Child::pid)]
-        .into_iter()
-        .flatten()
-        .collect();
     // With pods chosen and none known yet, an empty selection is nothing, not the whole host.
     let any = selectors.is_empty() || !selection.cgroups.is_empty();
     let snapshot = start_snapshot(plan.proc && any, selection, tree.clone(), left_out.clone())?;
@@ -289,6 +293,10 @@ fn check(options: &Options, can_print: bool) -> Result<()> {
     if options.keep == Some(0) {
         return usage("--keep 0 would keep nothing");
     }
+    let filter = &options.filter;
+    if !options.command.is_empty() && !filter.pids.is_empty() && !filter.cgroups.is_empty() {
+        return usage("a command is recorded beside --pid or --cgroup, not beside both of them: leave one out");
+    }
     if options.ring.is_some() && rotates {
         return usage("--ring and rotation exclude each other");
     }
@@ -325,10 +333,14 @@ fn selectors(options: &Options, tree: Option<&Tree>) -> Result<Selectors> {
     Ok(selectors)
 }
 
-fn config(options: &Options, selection: &Selection, dynamic: bool) -> Config {
+fn config(options: &Options, selection: &Selection, child: Option<&Child>, dynamic: bool) -> Config {
     Config {
         filter: Filter {
             pids: selection.pids.clone(),
+            command: child.map(|child| match child.cgroup() {
+                Some(_) => Command::InCgroup,
+                None => Command::Anywhere,
+            }),
             comm: selection.comm.clone(),
             cgroups: selection.cgroups.clone(),
             ports: selection.ports.clone(),
@@ -340,6 +352,24 @@ fn config(options: &Options, selection: &Selection, dynamic: bool) -> Config {
         backend: options.backend,
         ..Config::default()
     }
+}
+
+/// Which of the chosen processes still run, now that all forks and ends are seen, with what they have started meanwhile. The
+/// others are not followed any more: somebody else may get their numbers.
+fn still_there(chosen: &[Identity], probe: &Probe, left_out: &[u32]) -> Result<Vec<Identity>> {
+    let chosen: BTreeSet<Identity> = chosen.iter().copied().collect();
+    let mut there = filter::with_descendants(chosen.iter().copied());
+    for process in chosen.difference(&there) {
+        // Its end may have been seen.
+        let _ = probe.unfollow(process.pid);
+    }
+    there.retain(|process| !left_out.contains(&process.pid));
+    for process in there.difference(&chosen) {
+        probe
+            .follow(*process)
+            .with_context(|| format!("cannot follow process {}", process.pid))?;
+    }
+    Ok(there.into_iter().collect())
 }
 
 fn header(options: &Options, selectors: &Selectors, backend: Backend, command: bool) -> Header {
@@ -562,6 +592,7 @@ fn record(
                     let program = options.command.first().map(|word| word.to_string_lossy().into_owned());
                     return Err(error).with_context(|| format!("cannot run {}", program.unwrap_or_default()));
                 }
+                Fate::Ended(_) if !command_tree(probe).is_empty() => {}
                 Fate::Ended(_) => {
                     let wanted = stop.map_or(End::Command, |(_, end)| end);
                     let linger = Instant::now() + LINGER;
@@ -596,7 +627,7 @@ fn record(
         match &child {
             // It is heard to its end.
             Some(child) => {
-                child.ask_to_end();
+                child.ask_to_end(&command_tree(probe));
                 stop = Some((Instant::now() + COMMAND_END, wanted));
             }
             None => break wanted,
@@ -610,6 +641,16 @@ fn record(
     ring.consume().context("cannot read the ring buffer")?;
     read_losses(drain, probe);
     Ok(end)
+}
+
+/// What runs of the command's tree, wherever it is.
+fn command_tree(probe: &Probe) -> Vec<Identity> {
+    let mut tree = probe.command_tree().unwrap_or_default();
+    // An end may have been missed. In a pid namespace of its own this process cannot look.
+    if probe.own_tgid() == std::process::id() {
+        tree.retain(Identity::lives);
+    }
+    tree
 }
 
 fn read_losses(drain: &Mutex<Drain>, probe: &Probe) {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::cgroup::{Entry, Tree, path_of_process, v1_container};
-use super::filter::{Selection, descendants};
+use super::filter::{Selection, with_descendants};
 use super::procfs::{self, TcpLine, TcpState};
 use super::sys;
 use crate::format::record::{Endpoint, Opened, Origin, Process, Role, Socket};
@@ -193,13 +193,18 @@ pub fn take(selection: &Selection, tree: Option<&Tree>, left_out: &[u32]) -> Sna
     };
     let followed: BTreeSet<u32> = match selection.pids.is_empty() {
         true => BTreeSet::new(),
-        false => descendants(&selection.pids, &parents()),
+        false => with_descendants(selection.pids.iter().copied())
+            .iter()
+            .map(|process| process.pid)
+            .collect(),
     };
+    // Those that cannot be chosen any more are not read.
+    let is_possible = |pid: u32| selection.takes_place(followed.contains(&pid), true);
     let mut processes: Vec<Found> = pids()
         .into_iter()
-        .filter(|pid| !left_out.contains(pid) && (followed.is_empty() || followed.contains(pid)))
+        .filter(|pid| !left_out.contains(pid) && is_possible(*pid))
         .filter_map(|pid| process(pid, tree))
-        .filter(|found| selection.cgroups.is_empty() || subtree.contains(&found.v2_cgroup))
+        .filter(|found| selection.takes_place(followed.contains(&found.pid), subtree.contains(&found.v2_cgroup)))
         .filter(|found| selection.comm.as_ref().is_none_or(|comm| comm.as_bytes() == found.comm))
         .filter(|found| selection.netns.is_none_or(|netns| netns == found.netns))
         .collect();
@@ -349,6 +354,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use super::*;
+    use crate::record::identity::Identity;
 
     fn end(ip: [u8; 4], port: u16) -> Endpoint {
         Endpoint::new(Ipv4Addr::from(ip).into(), port)
@@ -401,7 +407,7 @@ mod tests {
 
         let own = std::process::id();
         let selection = Selection {
-            pids: vec![own],
+            pids: Identity::of(own).into_iter().collect(),
             ..Selection::default()
         };
         let snapshot = take(&selection, Tree::find(None).as_ref(), &[]);
@@ -442,7 +448,7 @@ mod tests {
     fn the_recorder_leaves_itself_out() {
         let own = std::process::id();
         let selection = Selection {
-            pids: vec![own],
+            pids: Identity::of(own).into_iter().collect(),
             ..Selection::default()
         };
         assert!(take(&selection, None, &[own]).processes.is_empty());

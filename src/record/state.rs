@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::procfs::TICK_NS;
+use super::procfs::same_start;
 use super::snapshot::Listeners;
 use crate::format::record::{
     Address, AddressKind, Cgroup, Opened, Origin, Owner, Process, Record, Role, Socket, Workload,
@@ -141,11 +141,11 @@ impl Live {
         }
     }
 
-    /// The start by which this process is known. /proc rounds it down to a tick, the kernel's events do not; a process
-    /// of the snapshot keeps the rounded one, or its exit would belong to nobody.
+    /// The start by which this process is known. /proc and the kernel's events may round it differently; a process of the
+    /// snapshot keeps its own, or its exit would belong to nobody.
     pub fn known_start(&self, pid: u32, start: u64) -> u64 {
         match self.newest.get(&pid) {
-            Some(&known) if known == start / TICK_NS * TICK_NS => known,
+            Some(&known) if same_start(known, start) => known,
             _ => start,
         }
     }

@@ -13,4 +13,5 @@ mod killed;
 mod mariadb;
 mod programs;
 mod sockets;
+mod tree;
 mod webserver;

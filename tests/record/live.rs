@@ -33,7 +33,7 @@ fn everything_that_a_command_says_is_in_the_file() {
     assert_eq!(code, 0, "{log}");
     for line in [
         "backend socktp",
-        "the command's own cgroup",
+        "the command's process tree",
         "nothing was lost",
         "the command exited with 0",
     ] {
@@ -44,7 +44,7 @@ fn everything_that_a_command_says_is_in_the_file() {
 
     let capture = Capture::read(&path);
     assert!(capture.clean && capture.damage == 0 && capture.losses.is_empty());
-    assert_eq!(capture.header.filters, "the command's own cgroup");
+    assert_eq!(capture.header.filters, "the command's process tree");
     assert!(capture.clocks >= 2, "at the start and at the end");
     assert_eq!(capture.data.len() as u64, 777 * EVENTS);
     let streams = capture.streams();

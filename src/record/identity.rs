@@ -1,0 +1,69 @@
+//! Which process a number means: numbers are used again, so a process is its number and the time of its start.
+
+use std::io;
+
+use super::{procfs, sys};
+
+/// A process (thread group), as this process's pid namespace numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    pub pid: u32,
+    /// Boot clock, ns, as /proc tells it.
+    pub start: u64,
+}
+
+impl Identity {
+    /// The process that has this number now; `None` when there is none, or it has ended and waits to be reaped.
+    pub fn of(pid: u32) -> Option<Identity> {
+        let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = procfs::stat(&text).filter(|stat| !stat.ended)?;
+        Some(Identity { pid, start: stat.start })
+    }
+
+    /// Whether it still runs.
+    pub fn lives(&self) -> bool {
+        Identity::of(self.pid).is_some_and(|now| procfs::same_start(now.start, self.start))
+    }
+
+    /// Sends it a signal, and nobody who has its number now.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        let held = sys::hold_process(self.pid)?;
+        match self.lives() {
+            true => sys::signal_held(&held, signal),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_lives_until_it_ends_and_nobody_else_is_taken_for_it() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let identity = Identity::of(child.id()).unwrap();
+        assert!(identity.lives());
+        let earlier = Identity {
+            start: identity.start - 10 * procfs::TICK_NS,
+            ..identity
+        };
+        assert!(!earlier.lives(), "the number was another's then");
+        assert!(earlier.signal(libc::SIGKILL).is_err());
+
+        identity.signal(libc::SIGTERM).unwrap();
+        // Ended, and not reaped: its number is still taken.
+        while identity.lives() {
+            std::thread::yield_now();
+        }
+        assert_eq!(Identity::of(child.id()), None);
+        let status = child.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(libc::SIGTERM)
+        );
+        assert!(identity.signal(libc::SIGTERM).is_err());
+    }
+}
