@@ -4,6 +4,8 @@
 
 /* Depth of the cgroup tree that is walked. */
 #define MAX_CGROUP_LEVELS 24
+/* TASK_COMM_LEN */
+#define COMM_LEN 16
 
 /* The id of the ancestor at this level; 0 when the cgroup is not that deep. */
 static __always_inline u64 ancestor_id(struct cgroup *cgroup, u32 level)
@@ -96,12 +98,21 @@ static __always_inline bool select_place(bool inside, u32 tgid)
 	return !config.pid_filter || bpf_map_lookup_elem(&followed, &tgid);
 }
 
+/* The name of a process, and zeros. Before 5.17 the kernel leaves the end of a longer, earlier name behind the NUL. */
+static __always_inline void read_comm(struct task_struct *task, void *comm)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	__builtin_memset(comm, 0, COMM_LEN);
+	bpf_core_read_str(comm, COMM_LEN, &leader->comm);
+}
+
 static __always_inline bool select_comm(struct task_struct *task)
 {
-	u64 comm[2] = {};
+	u64 comm[COMM_LEN / sizeof(u64)];
 	const volatile u64 *wanted = (const volatile u64 *)config.comm;
 
-	BPF_CORE_READ_INTO(&comm, task, group_leader, comm);
+	read_comm(task, comm);
 	return comm[0] == wanted[0] && comm[1] == wanted[1];
 }
 
@@ -133,16 +144,14 @@ static __always_inline bool filter_needs_process(void)
 	return (config.pid_filter && !config.command) || config.comm_filter || control.only_self;
 }
 
+static __always_inline bool wanted_port(u16 port)
+{
+	return wanted_ports[port >> 3] >> (port & 7) & 1;
+}
+
 static __always_inline bool select_ports(u16 local, u16 remote)
 {
-	if (!config.port_count || control.only_self)
-		return true;
-#pragma unroll
-	for (u32 i = 0; i < MDF_MAX_PORTS; i++) {
-		if (i < config.port_count && (config.ports[i] == local || config.ports[i] == remote))
-			return true;
-	}
-	return false;
+	return !config.port_filter || control.only_self || wanted_port(local) || wanted_port(remote);
 }
 
 static __always_inline bool select_netns(u32 netns)

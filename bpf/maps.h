@@ -3,6 +3,8 @@
 #define MDF_MAPS_H
 
 const volatile struct mdf_config config SEC(".rodata.config");
+/* One bit for each port. */
+const volatile u8 wanted_ports[65536 / 8] SEC(".rodata.ports");
 
 /* What changes while programs run. Alone in its section, so that user space finds it without a name. */
 struct control {

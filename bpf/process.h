@@ -45,8 +45,7 @@ static __always_inline void fill_process(struct mdf_process *record, struct task
 	record->pid_in_ns = pid_in_ns(task);
 	record->uid = BPF_CORE_READ(task, real_cred, uid.val);
 	record->netns = task_netns(task);
-	__builtin_memset(record->comm, 0, sizeof(record->comm));
-	BPF_CORE_READ_INTO(&record->comm, task, group_leader, comm);
+	read_comm(task, record->comm);
 	record->exe_len = 0;
 	record->argv_len = 0;
 	record->argv_total = 0;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 /// Bit numbers of <linux/capability.h>.
+pub const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -12,6 +13,12 @@ pub fn check() -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = effective(&status).context("/proc/self/status has no CapEff line")?;
     judge(effective)
+}
+
+/// Whether this process has a capability.
+pub fn has(bit: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective(&status).is_some_and(|effective| effective & (1 << bit) != 0)
 }
 
 /// The effective capabilities in the text of /proc/PID/status.

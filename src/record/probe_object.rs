@@ -10,7 +10,7 @@ use libbpf_rs::{
 };
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 
-use super::cgroup::Tree;
+use super::cgroup::{TRUE_ROOT, Tree};
 use super::identity::Identity;
 use super::kallsyms;
 use super::kernelfs::Mount;
@@ -21,8 +21,7 @@ use super::probe_plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE, 
 /// The kernel side, packed by zstd.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
 
-/// Limits of `struct mdf_config`.
-pub const MAX_PORTS: usize = 16;
+/// Limit of `struct mdf_config`.
 const MAX_FIXED_CGROUPS: usize = 4;
 
 /// `struct control` of bpf/maps.h.
@@ -104,18 +103,24 @@ fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) ->
                 .to_ne_bytes(),
         );
     }
-    bytes.extend((filter.ports.len().min(MAX_PORTS) as u32).to_ne_bytes());
+    bytes.extend(u32::from(!filter.ports.is_empty()).to_ne_bytes());
     let twice = plan.programs.iter().any(|planned| planned.program == STATE_CALM);
     bytes.extend(u32::from(twice).to_ne_bytes());
-    for i in 0..MAX_PORTS {
-        bytes.extend(filter.ports.get(i).copied().unwrap_or(0).to_ne_bytes());
-    }
     // Whoever chooses among cgroups at run time has to hear of them.
     bytes.extend(u32::from(filter.dynamic).to_ne_bytes());
     bytes.extend(u32::from(uses.plain_loads).to_ne_bytes());
     bytes.extend(u32::from(filter.command.is_some()).to_ne_bytes());
     bytes.extend(0u32.to_ne_bytes());
     bytes
+}
+
+/// `wanted_ports` of bpf/maps.h.
+fn port_bits(ports: &[u16]) -> Vec<u8> {
+    let mut bits = vec![0; 65_536 / 8];
+    for port in ports {
+        bits[usize::from(port / 8)] |= 1 << (port % 8);
+    }
+    bits
 }
 
 /// Whether followed processes may be outside of the filter's cgroups from the beginning, or could leave them unseen.
@@ -150,9 +155,6 @@ fn cgroup_levels(config: &Config) -> Option<Vec<u32>> {
         .collect()
 }
 
-/// The id of the hierarchy's first cgroup, in every kernel.
-const TRUE_ROOT: u64 = 1;
-
 /// The ring's size: a power of two, at least one page of every architecture.
 fn ring_size(config: &Config) -> usize {
     config.buffer_size.clamp(64 << 10, 1 << 30).next_power_of_two()
@@ -181,6 +183,7 @@ impl Loaded {
                 Some(".rodata.config") => {
                     map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), plan, uses))?;
                 }
+                Some(".rodata.ports") => map.set_initial_value(&port_bits(&config.filter.ports))?,
                 Some(".data.strays") => {
                     map.set_initial_value(&u32::from(has_strays(config, plan)).to_ne_bytes())?;
                 }

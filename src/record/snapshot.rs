@@ -123,7 +123,8 @@ pub fn parents() -> HashMap<u32, u32> {
         .collect()
 }
 
-fn pids() -> Vec<u32> {
+/// The numbers of all processes.
+pub fn pids() -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };

@@ -94,6 +94,15 @@ pub fn signal_held(process: &OwnedFd, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Whether an open file is a network namespace: the kernel says of which kind it is (ioctl_ns(2), since Linux 4.11).
+pub fn is_network_namespace(file: &std::fs::File) -> bool {
+    // SAFETY: a descriptor that is open, and a request without an argument.
+    unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) == libc::CLONE_NEWNET }
+}
+
+// linux/nsfs.h
+const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+
 /// Mounts a file system of the kernel's own where nobody else sees it; it goes away with what is returned. Since Linux 5.2.
 pub fn mount_apart(kind: &CStr) -> io::Result<OwnedFd> {
     let fd = |result: libc::c_long| match result {

@@ -247,6 +247,12 @@ impl Recorder {
     pub fn start(options: &[&std::ffi::OsStr]) -> Self {
         let mut command = mdf();
         command.arg("record").args(options);
+        Recorder::spawn(command)
+    }
+
+    /// The same by a command that becomes the recorder.
+    #[track_caller]
+    pub fn spawn(mut command: Command) -> Self {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -8,6 +8,7 @@ mod support;
 mod harness;
 
 mod command;
+mod filters;
 mod generator;
 mod killed;
 mod mariadb;
