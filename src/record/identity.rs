@@ -2,13 +2,13 @@
 
 use std::io;
 
-use super::{procfs, sys};
+use super::{procfs, sys, timens};
 
 /// A process (thread group), as this process's pid namespace numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     pub pid: u32,
-    /// Boot clock, ns, as /proc tells it.
+    /// The host's boot clock, ns, as exactly as /proc tells it.
     pub start: u64,
 }
 
@@ -17,7 +17,8 @@ impl Identity {
     pub fn of(pid: u32) -> Option<Identity> {
         let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
         let stat = procfs::stat(&text).filter(|stat| !stat.ended)?;
-        Some(Identity { pid, start: stat.start })
+        let start = timens::host_boot(stat.start);
+        Some(Identity { pid, start })
     }
 
     /// Whether it still runs.

@@ -31,6 +31,7 @@ pub mod snapshot;
 pub mod state;
 pub mod status;
 pub mod sys;
+mod timens;
 pub mod wire;
 pub mod words;
 

@@ -19,7 +19,7 @@ pub struct Stat<'a> {
     pub kernel_thread: bool,
     /// All its threads have ended; it only waits to be reaped.
     pub ended: bool,
-    /// Boot clock, ns, rounded down to a tick.
+    /// The reader's boot clock, ns, rounded down to a tick.
     pub start: u64,
 }
 

@@ -30,7 +30,7 @@ use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
 use super::status::{self, say};
-use super::{permit, sys, words};
+use super::{permit, sys, timens, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
 use crate::outcome::Usage;
@@ -157,6 +157,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     let selectors = selectors(options, tree.as_ref())?;
     let unbound = selection.clone();
     permit::check()?;
+    timens::check()?;
     let asked = Asked::listen().context("cannot listen to signals")?;
 
     let mut child = match options.command.is_empty() {

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::cgroup::{Entry, Tree, path_of_process, v1_container};
 use super::filter::{Selection, with_descendants};
 use super::procfs::{self, TcpLine, TcpState};
-use super::sys;
+use super::{sys, timens};
 use crate::format::record::{Endpoint, Opened, Origin, Process, Role, Socket};
 
 /// Arguments kept of each process, bytes.
@@ -23,7 +23,7 @@ pub struct Found {
     pub pid: u32,
     pub ppid: u32,
     pub pid_in_ns: u32,
-    /// Boot clock, ns, rounded down to a tick of 10 ms.
+    /// The host's boot clock, ns, rounded down to a tick of 10 ms (in a time namespace: of its clock).
     pub start: u64,
     pub uid: u32,
     /// The one that tells of its container: v2, or on v1 hosts one of [`super::cgroup::v1_container`].
@@ -173,7 +173,7 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
         pid,
         ppid: stat.ppid,
         pid_in_ns: status.pids.last().copied().unwrap_or(pid),
-        start: stat.start,
+        start: timens::host_boot(stat.start),
         uid: status.uid,
         cgroup,
         cgroup_path,

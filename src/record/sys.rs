@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_TRACEPOINT, perf_event_attr};
 
+use super::timens;
 use crate::format::record::Clock;
 
 /// One of the kernel's clocks, ns.
@@ -22,12 +23,12 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
         .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// CLOCK_BOOTTIME, ns: the clock of all records.
+/// The host's CLOCK_BOOTTIME, ns: the clock of all records.
 pub fn boot_ns() -> u64 {
-    clock_ns(libc::CLOCK_BOOTTIME)
+    timens::host_boot(clock_ns(libc::CLOCK_BOOTTIME))
 }
 
-/// The three clocks, read as closely together as one thread can.
+/// The host's three clocks, read as closely together as one thread can.
 ///
 /// The boot clock is read before and after the others and the tightest of a few tries is kept, so that being
 /// scheduled out in between does not shift the conversion to calendar time.
@@ -42,7 +43,7 @@ pub fn clocks() -> Clock {
     );
     for _ in 0..4 {
         let before = boot_ns();
-        let monotonic = clock_ns(libc::CLOCK_MONOTONIC);
+        let monotonic = timens::before(clock_ns(libc::CLOCK_MONOTONIC), timens::offsets().monotonic);
         let realtime = clock_ns(libc::CLOCK_REALTIME);
         let width = boot_ns().saturating_sub(before);
         if width < best.0 {

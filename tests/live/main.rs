@@ -14,5 +14,6 @@ mod killed;
 mod mariadb;
 mod programs;
 mod sockets;
+mod time_namespace;
 mod tree;
 mod webserver;
