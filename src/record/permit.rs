@@ -2,14 +2,27 @@
 
 use anyhow::{Context, Result, bail};
 
+use super::sys;
+
 /// Bit numbers of <linux/capability.h>.
 pub const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// Fails with advice when the capabilities that eBPF needs are missing.
+/// File descriptors that the recorder may hold at one time: maps, programs and links are some 50, and it reads /proc and writes
+/// files besides. What does not open for want of them is not found, such as the sockets of a process.
+const OPEN_FILES: u64 = 128;
+
+/// Fails with advice when the capabilities that eBPF needs are missing, or too few files may be open.
 pub fn check() -> Result<()> {
+    let limit = sys::open_files_limit();
+    if limit < OPEN_FILES {
+        bail!(
+            "the limit of open files is {limit}, and recording needs {OPEN_FILES}: raise it (ulimit -n {OPEN_FILES}, or \
+             LimitNOFILE= in a unit of systemd)"
+        );
+    }
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = effective(&status).context("/proc/self/status has no CapEff line")?;
     judge(effective)

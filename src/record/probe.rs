@@ -251,12 +251,12 @@ fn try_backend(plan: &Plan, config: &Config) -> Result<(Loaded, Option<String>),
 /// Why the kernel refused, in a line: its own word for it, and where it comes from libbpf, the program.
 fn explain(error: &str, said: &str) -> String {
     let program = said.split("prog '").nth(1).and_then(|rest| rest.split('\'').next());
-    // The verifier's reason is the last line before its statistics.
-    let verdict = said
+    // The verifier's reason is the last line before its statistics. Its log is empty where it was not asked.
+    let log = said.split_once("BEGIN PROG LOAD LOG --\n").map_or("", |(_, log)| log);
+    let verdict = log
         .lines()
-        .take_while(|line| !line.starts_with("processed "))
-        .last()
-        .filter(|_| said.contains("PROG LOAD LOG"));
+        .take_while(|line| !line.starts_with("processed ") && !line.contains("-- END PROG LOAD LOG"))
+        .last();
     match (program, verdict) {
         (Some(program), Some(verdict)) => format!("the kernel's verifier refuses {program}: {verdict} ({error})"),
         (Some(program), None) if error.contains("os error 1)") => {
@@ -276,16 +276,36 @@ pub struct Probe {
     dynamic_cgroups: bool,
 }
 
+/// The refusal of all backends when one of them fails for want of file descriptors: another that needs fewer might pass, and
+/// miss more.
+fn out_of_files(error: &str) -> Option<Refusal> {
+    // EMFILE, ENFILE
+    let what = if error.contains("(os error 24)") {
+        "too many open files in this process"
+    } else if error.contains("(os error 23)") {
+        "too many open files on this host"
+    } else {
+        return None;
+    };
+    Some(Refusal {
+        what: what.to_string(),
+        advice: "raise the limit (ulimit -n, LimitNOFILE= in a unit of systemd; fs.file-max)".to_string(),
+        refused: Vec::new(),
+    })
+}
+
 impl Probe {
     /// Chooses a backend that works here, loads and attaches it. Events flow from now on.
     ///
     /// A backend works when the kernel has what it needs, takes its programs, and a self-test over loopback comes out
     /// right. One that would miss some of what happens is used only when it is asked for, or when nothing else works.
     pub fn attach(config: &Config) -> Result<Probe, Refusal> {
-        let kernel = Kernel::read().map_err(|_| Refusal {
-            what: "this kernel does not describe itself (no BTF in /sys/kernel/btf/vmlinux)".to_string(),
-            advice: "see mdf doctor".to_string(),
-            refused: Vec::new(),
+        let kernel = Kernel::read().map_err(|error| {
+            out_of_files(&format!("{error:#}")).unwrap_or_else(|| Refusal {
+                what: "this kernel does not describe itself (no BTF in /sys/kernel/btf/vmlinux)".to_string(),
+                advice: "see mdf doctor".to_string(),
+                refused: Vec::new(),
+            })
         })?;
         let mut plans: Vec<_> = Backend::ALL
             .into_iter()
@@ -314,7 +334,10 @@ impl Probe {
                         dynamic_cgroups: config.filter.dynamic,
                     });
                 }
-                Err(why) => refused.push((backend, why)),
+                Err(why) => match out_of_files(&why) {
+                    Some(refusal) => return Err(refusal),
+                    None => refused.push((backend, why)),
+                },
             }
         }
         let what = match config.backend {
@@ -455,5 +478,29 @@ fn check(result: i32) -> io::Result<()> {
         Ok(())
     } else {
         Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifier_is_blamed_for_what_it_said_and_for_nothing_else() {
+        let said = "libbpf: prog 'p': BPF program load failed: -EACCES\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n\
+                    0: R1=ctx()\nR1 invalid mem access 'scalar'\nprocessed 7 insns (limit 1000000)\n\
+                    -- END PROG LOAD LOG --\n";
+        assert_eq!(
+            explain("Permission denied (os error 13)", said),
+            "the kernel's verifier refuses p: R1 invalid mem access 'scalar' (Permission denied (os error 13))"
+        );
+        // Not asked: there was no descriptor for the program.
+        let said = "libbpf: prog 'p': BPF program load failed: -EMFILE\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n\
+                    -- END PROG LOAD LOG --\n";
+        let why = explain("Too many open files (os error 24)", said);
+        assert_eq!(why, "Too many open files (os error 24)");
+        let refusal = out_of_files(&why).unwrap().to_string();
+        assert!(refusal.starts_with("too many open files in this process") && refusal.contains("ulimit -n"));
+        assert_eq!(out_of_files("Permission denied (os error 13)"), None);
     }
 }

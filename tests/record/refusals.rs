@@ -120,6 +120,34 @@ fn a_filter_that_can_match_nothing_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn too_few_open_files_are_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cap.mdf");
+    for limit in [16, 24, 32, 40, 64, 127] {
+        let mut command = mdf();
+        command.args(["record", "-o"]).arg(&file).args(["--", "true"]);
+        let wanted = libc::rlimit {
+            rlim_cur: limit,
+            rlim_max: limit,
+        };
+        // SAFETY: setrlimit reads one struct, which the closure owns; it concerns the child only.
+        unsafe {
+            command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {said}");
+        let named = format!("the limit of open files is {limit}");
+        assert!(said.contains(&named) && said.contains("ulimit -n"), "{limit}: {said}");
+        assert!(!said.contains("verifier"), "{limit}: {said}");
+        assert!(!file.exists());
+    }
+}
+
+#[test]
 fn options_that_make_no_sense_together_are_wrong_usage() {
     for words in [
         &["-o", "x.mdf", "--keep", "3"][..],
