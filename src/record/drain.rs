@@ -421,6 +421,9 @@ impl Drain {
         if missing > self.shared.missing.get() {
             // Whoever shows itself next does so anew.
             self.recent = [0; 4];
+            if let Some(learner) = self.learner.as_ref().filter(|learner| learner.selective) {
+                learner.lost();
+            }
         }
         self.shared.missing.set(missing);
     }

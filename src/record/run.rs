@@ -527,12 +527,15 @@ fn take_snapshot(drain: &Mutex<Drain>, probe: &Probe, taken: Snapshot) {
 }
 
 /// Stores new names, and records the cgroups of newly chosen pods.
-fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution) {
+fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution, shared: &Shared) {
     let mut followed = Vec::new();
     for tell in names.tells() {
         tell.record(|record| lock(drain).state(record));
         match tell {
-            Tell::Follow(id) if probe.add_cgroup(id).is_ok() => followed.push(id),
+            Tell::Follow(id) => match probe.add_cgroup(id) {
+                Ok(()) => followed.push(id),
+                Err(error) => shared.note(format!("a chosen container is not recorded (cgroup {id}): {error}")),
+            },
             // It may have gone by itself.
             Tell::Unfollow(id) => drop(probe.remove_cgroup(id)),
             Tell::Snapshot(taken) => take_snapshot(drain, probe, *taken),
@@ -576,7 +579,7 @@ fn record(
             snapshot = None;
             take_snapshot(drain, probe, taken);
         }
-        take_names(drain, probe, sources.names);
+        take_names(drain, probe, sources.names, shared);
         if losses_read.elapsed() >= LOSSES {
             losses_read = Instant::now();
             read_losses(drain, probe);

@@ -43,6 +43,8 @@ const TRIES: [Duration; 8] = [
 ];
 /// How often cgroups that are gone are taken out of the kernel's filter, and the pod list is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// The least time between two walks of the whole tree: where events are lost, more are to come.
+const WALK_PAUSE: Duration = Duration::from_secs(1);
 /// cgroups kept before those that are gone are forgotten.
 const CGROUPS_MANY: usize = 32_768;
 /// How long the kubelet may take for the last question.
@@ -59,6 +61,8 @@ pub enum Ask {
     },
     /// The kernel records these now.
     Followed(Vec<u64>),
+    /// Events were lost, and cgroups may have been made in them.
+    Lost,
     /// All that a source knows.
     List(u32, Vec<Item>),
     /// A source does not answer.
@@ -140,6 +144,11 @@ impl Learner {
     pub fn learn(&self, id: u64, path: &[u8], stored: bool) {
         let path = path.to_vec();
         let _ = self.to.send(Ask::Cgroup { id, path, stored });
+    }
+
+    /// Events were lost.
+    pub fn lost(&self) {
+        let _ = self.to.send(Ask::Lost);
     }
 }
 
@@ -353,6 +362,9 @@ struct Worker {
     /// Cgroups that came since.
     fresh: BTreeSet<u64>,
     kept_house: Instant,
+    /// When the tree was walked, and whether that has to be done again.
+    walked: Instant,
+    must_walk: bool,
     closing: bool,
 }
 
@@ -377,21 +389,19 @@ impl Worker {
             resolved: 0,
             fresh: BTreeSet::new(),
             kept_house: Instant::now(),
+            walked: Instant::now(),
+            must_walk: false,
             closing: false,
         }
     }
 
     fn run(mut self, asks: &Receiver<Ask>) {
         self.read_pod_file();
-        // With selectors nobody else looks for what is there already.
-        if !self.selectors.is_empty()
-            && let Some(tree) = &self.tree
-        {
-            for entry in tree.walk(b"/") {
-                self.learn_cgroup(entry.id, &entry.path, false);
-            }
-        }
+        self.walk();
         loop {
+            if self.must_walk && self.walked.elapsed() >= WALK_PAUSE {
+                self.walk();
+            }
             self.look();
             // Choosing a pod makes its containers fresh.
             while self.is_behind() {
@@ -417,10 +427,22 @@ impl Worker {
         }
     }
 
+    /// With selectors nobody else looks for what is there already, and a cgroup that was missed would never be recorded.
+    fn walk(&mut self) {
+        (self.must_walk, self.walked) = (false, Instant::now());
+        let Some(tree) = self.tree.as_ref().filter(|_| !self.selectors.is_empty()) else {
+            return;
+        };
+        for entry in tree.walk(b"/") {
+            self.learn_cgroup(entry.id, &entry.path, false);
+        }
+    }
+
     fn take(&mut self, ask: Ask) {
         match ask {
             Ask::Cgroup { id, path, stored } => self.learn_cgroup(id, &path, stored),
             Ask::Followed(ids) => self.snapshot(ids),
+            Ask::Lost => self.must_walk = true,
             Ask::List(list, items) => self.set.learn_list(list, items),
             Ask::Failed(_) => {}
             Ask::Applied(item) => self.set.learn(item),
@@ -453,8 +475,9 @@ impl Worker {
 
     fn next_due(&self) -> Instant {
         let tries = self.cgroups.values().filter_map(|entry| entry.due).min();
+        let walk = self.must_walk.then(|| self.walked + WALK_PAUSE);
         let house = self.kept_house + HOUSEKEEPING;
-        tries.map_or(house, |due| due.min(house))
+        tries.into_iter().chain(walk).fold(house, Instant::min)
     }
 
     /// Looks for the names of cgroups that have none and whose time has come.

@@ -10,6 +10,9 @@ use super::server::{Server, Step};
 use super::{list, pod, timing};
 use crate::pods::select::{Selectors, Words};
 use crate::record::cgroup::Tree;
+use crate::record::drain::{Drain, Outlets, Plan};
+use crate::record::output::Rotation;
+use crate::record::probe::{Count, KernelLosses};
 
 const ID: &str = "3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f";
 const UID: &str = "2f7a1c9e-1111-2222-3333-444455556666";
@@ -212,4 +215,52 @@ fn chosen_pods_are_followed_when_their_names_are_known_and_others_are_not_stored
         )
     };
     assert_eq!(rest.iter().filter(about_it).count(), 0, "{rest:?}");
+}
+
+#[test]
+fn a_chosen_pod_whose_cgroup_record_was_lost_is_found_all_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    make_logs(root.path(), "cart-0", "app");
+    let other = "bbbbbbbb-1111-2222-3333-444455556666";
+    std::fs::create_dir_all(root.path().join(format!("var/log/pods/shop_cart-1_{other}/app"))).unwrap();
+    let tree = Tree::at(folder.path());
+    let make = |uid: &str| -> u64 {
+        let path = format!("/kubepods/burstable/pod{uid}");
+        std::fs::create_dir_all(tree.directory(path.as_bytes())).unwrap();
+        tree.id(path.as_bytes()).unwrap()
+    };
+    let first = make(UID);
+    let names = start(root.path(), |start| {
+        start.tree = Some(tree.clone());
+        start.selectors = Selectors::new(Words {
+            pods: vec!["shop/*".into()],
+            ..Words::default()
+        })
+        .unwrap();
+    });
+    let followed = |tell: &Tell| match tell {
+        Tell::Follow(id) => Some(*id),
+        _ => None,
+    };
+    assert_eq!(wait(&names, followed), first, "there at the start");
+    let plan = Plan {
+        block_age: Duration::from_secs(1),
+        rotation: Rotation::default(),
+        ring: None,
+        max_events: None,
+        max_sockets: 10,
+        proc: false,
+        v1: false,
+    };
+    let mut drain = Drain::new(plan, Outlets::default(), Default::default(), None, 0);
+    drain.tell_cgroups_to(names.learner());
+    // The record of this one does not come.
+    let second = make(other);
+    let losses = KernelLosses {
+        ring_full: Count { events: 1, bytes: 0 },
+        ..KernelLosses::default()
+    };
+    drain.kernel_losses(&losses, 1);
+    assert_eq!(wait(&names, followed), second);
 }
