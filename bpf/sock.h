@@ -222,9 +222,20 @@ static __noinline int discover(struct sock *sk, struct entry *entry)
 		entry->pid = seed->pid;
 		entry->opened = MDF_OPENED_SNAPSHOT;
 		entry->stage = seed->pid ? STAGE_OWNED : STAGE_ANNOUNCED;
-		bpf_map_delete_elem(&seeds, &key);
 	}
 	return 1;
+}
+
+/* The seed of an entry is used up. */
+static __always_inline void forget_seed(const struct entry *entry)
+{
+	struct seed_key key = {};
+
+	if (entry->opened != MDF_OPENED_SNAPSHOT)
+		return;
+	key.ends = entry->ends;
+	key.netns = entry->netns;
+	bpf_map_delete_elem(&seeds, &key);
 }
 
 /* The entry of a socket that is used for the first time that we see. */
@@ -232,7 +243,7 @@ static __noinline struct entry *discovered(struct sock *sk, u64 now, u32 slot, u
 {
 	/* Not on the stack: it is small, and all callers' frames together count. */
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
-	struct entry *fresh;
+	struct entry *fresh, *entry;
 
 	if (!scratch)
 		return NULL;
@@ -240,7 +251,11 @@ static __noinline struct entry *discovered(struct sock *sk, u64 now, u32 slot, u
 	if (!discover(sk, fresh))
 		return NULL;
 	fresh->time = now;
-	return remember(sk, fresh, bytes);
+	entry = remember(sk, fresh, bytes);
+	/* Not before: where the table is full, the next try needs it. */
+	if (entry)
+		forget_seed(fresh);
+	return entry;
 }
 
 /* Now it is known whose the socket is: the current task's, which the filter selects. Gives whether the ring has its Socket

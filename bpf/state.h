@@ -179,6 +179,7 @@ static __always_inline struct entry *seeded(struct sock *sk, struct entry *fresh
 {
 	if (!discover(sk, fresh) || fresh->stage < STAGE_ANNOUNCED)
 		return NULL;
+	forget_seed(fresh);
 	return fresh;
 }
 
