@@ -14,8 +14,9 @@ struct control {
 	u32 pad;
 };
 volatile struct control control SEC(".data.control");
-/* With a command: whether a followed process may be outside of the filter's cgroups. As long as none is, nobody is looked up in
- * followed, and who is not recorded costs no more than with cgroups alone. Not in control, which user space writes as a whole.
+/* With a command: whether a followed process may be outside of the filter's cgroups. As long as none is, followed is not
+ * looked up, and a process that is not recorded costs no more than with a filter on cgroups. Not in control, which user space
+ * writes as a whole.
  */
 volatile u32 strays SEC(".data.strays");
 /* Where the kernel keeps struct page, and the memory that it describes: the addresses of its variables (moved about by
@@ -42,10 +43,10 @@ struct {
  * room is tried again whenever the socket shows itself.
  */
 enum stage {
-	STAGE_OPEN, /* nothing, and the filter has not decided yet: it waits for the process */
+	STAGE_UNDECIDED, /* nothing: the filter needs the process, which is not known yet */
 	STAGE_SELECTED, /* nothing yet */
 	STAGE_ANNOUNCED, /* its Socket record, without an owner */
-	STAGE_OWNED, /* its owner too: all there is */
+	STAGE_OWNED, /* its owner too: complete */
 };
 
 /* A socket that is followed. */
@@ -135,7 +136,7 @@ struct {
 
 /* Thread groups of the pid filter, the command, and the descendants of both. */
 struct followed {
-	u64 start; /* as in Process records: a number alone may be another process's by now */
+	u64 start; /* as in Process records: pids are used again */
 	u32 of_command;
 	u32 pad;
 };
@@ -175,8 +176,8 @@ struct {
 	__type(value, u32);
 } exited SEC(".maps");
 
-/* Thread groups whose last Process record found no room in the ring: they are named at their end at the latest. */
-struct unnamed {
+/* Thread groups whose last Process record did not fit into the ring: it is emitted when they exit. */
+struct pending_process {
 	u64 time;
 	u32 origin;
 	u32 pad;
@@ -185,8 +186,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct process_key);
-	__type(value, struct unnamed);
-} unnamed SEC(".maps");
+	__type(value, struct pending_process);
+} pending_processes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

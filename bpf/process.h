@@ -59,30 +59,30 @@ static __always_inline struct process_key process_key(struct task_struct *task)
 	return key;
 }
 
-/* The record of a fork or an execve found no room. */
-static __always_inline void leave_unnamed(struct task_struct *task, u8 origin)
+/* The record of a fork or an execve did not fit into the ring. */
+static __always_inline void defer_process(struct task_struct *task, u8 origin)
 {
 	struct process_key key = process_key(task);
-	struct unnamed value = { .time = bpf_ktime_get_boot_ns(), .origin = origin };
+	struct pending_process value = { .time = bpf_ktime_get_boot_ns(), .origin = origin };
 
-	bpf_map_update_elem(&unnamed, &key, &value, BPF_ANY);
+	bpf_map_update_elem(&pending_processes, &key, &value, BPF_ANY);
 }
 
-/* Names a process that ends, if a record of it found no room. Its arguments are gone by now. */
-static __always_inline void name_at_last(struct task_struct *task, const struct process_key *key)
+/* The pending record of a process that exits. Its arguments are gone by now. */
+static __always_inline void emit_pending_process(struct task_struct *task, const struct process_key *key)
 {
-	struct unnamed *owed = bpf_map_lookup_elem(&unnamed, key);
+	struct pending_process *pending = bpf_map_lookup_elem(&pending_processes, key);
 	struct mdf_process *record;
 
-	if (!owed)
+	if (!pending)
 		return;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record)
 		return;
-	fill_process(record, task, owed->origin);
-	record->time = owed->time;
+	fill_process(record, task, pending->origin);
+	record->time = pending->time;
 	submit(record, sizeof(*record));
-	bpf_map_delete_elem(&unnamed, key);
+	bpf_map_delete_elem(&pending_processes, key);
 }
 
 static __always_inline void follow(struct task_struct *task, u32 tgid, u32 of_command)
@@ -109,7 +109,7 @@ static __always_inline void follow_child(struct task_struct *child, u32 pid)
 		bpf_map_delete_elem(&followed, &pid);
 }
 
-/* The recorder's command was forked before anybody looked, and a fork can be missed. */
+/* The recorder's command was forked before the programs were attached, and a fork can be missed. */
 static __always_inline void follow_late(struct task_struct *task, u32 tgid)
 {
 	u32 parent = BPF_CORE_READ(task, real_parent, tgid);
@@ -143,7 +143,7 @@ static __always_inline int forked(struct task_struct *child)
 		return 0;
 	record = RESERVE(struct mdf_process);
 	if (!record) {
-		leave_unnamed(child, MDF_ORIGIN_FORK);
+		defer_process(child, MDF_ORIGIN_FORK);
 		return 0;
 	}
 	fill_process(record, child, MDF_ORIGIN_FORK);
@@ -225,11 +225,11 @@ static __always_inline int executed(const void *filename)
 		if (size > sizeof(*record) + MAX_EXE + MAX_ARGV)
 			return 0;
 		if (output(record, size, 0, wakeup_flag(0))) {
-			/* What an earlier record would have said is over. */
+			/* It replaces an earlier one. */
 			key = process_key(task);
-			bpf_map_delete_elem(&unnamed, &key);
+			bpf_map_delete_elem(&pending_processes, &key);
 		} else {
-			leave_unnamed(task, MDF_ORIGIN_EXEC);
+			defer_process(task, MDF_ORIGIN_EXEC);
 		}
 	}
 	return 0;
@@ -266,7 +266,7 @@ static __always_inline int exited_one(void)
 	if (!selected || !select_netns(task_netns(task)))
 		return 0;
 	key = process_key(task);
-	name_at_last(task, &key);
+	emit_pending_process(task, &key);
 	record = RESERVE(struct mdf_exit);
 	if (!record)
 		return 0;

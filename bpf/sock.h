@@ -167,8 +167,8 @@ static __always_inline bool emit_owner(const struct entry *entry, u64 now)
 	return true;
 }
 
-/* Writes what the ring lacks of a selected socket: its Socket record, or its owner. Gives whether it lacks nothing that is
- * known. What does not fit is no loss yet: it is tried again.
+/* Emits what the ring lacks of a selected socket: its Socket record, or its Owner record. Gives whether it lacks nothing that
+ * is known. What does not fit is no loss yet: it is tried again.
  */
 static __noinline int announce(struct entry *entry, u64 now, u32 slot)
 {
@@ -180,7 +180,7 @@ static __noinline int announce(struct entry *entry, u64 now, u32 slot)
 		entry->stage = after;
 		return 1;
 	}
-	if (entry->stage == STAGE_OPEN)
+	if (entry->stage == STAGE_UNDECIDED)
 		entry->stage = STAGE_SELECTED;
 	return 0;
 }
@@ -271,8 +271,8 @@ static __noinline int own_socket(struct entry *entry, u64 now, u32 slot)
 	return entry->stage >= STAGE_ANNOUNCED;
 }
 
-/* The entry of a socket over which a selected task moves bytes now, its Socket record in the ring; NULL when it is not
- * wanted, or the ring has no room for the record: data that nobody could attribute is counted instead of told.
+/* The entry of a socket over which a selected task moves bytes now, with its Socket record in the ring; NULL when it is not
+ * selected, or the ring has no room for the record: data that could not be attributed is counted instead.
  * entry: what find_socket() gave.
  */
 static __always_inline struct entry *use_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot, u64 bytes)

@@ -107,7 +107,7 @@ static __noinline int connect_done(struct sock *sk, u16 error, u32 slot)
 
 	if (!entry)
 		return 0;
-	if (entry->stage == STAGE_OPEN && !take_ends(sk, entry, false)) {
+	if (entry->stage == STAGE_UNDECIDED && !take_ends(sk, entry, false)) {
 		forget_socket(sk);
 		return 0;
 	}
@@ -220,8 +220,8 @@ static __noinline int closed(struct sock *sk, u32 old, u32 slot)
 		/* No FIN was sent: SO_LINGER 0, unread data, ss --kill. */
 		ending = MDF_ENDING_RESET_LOCALLY;
 	}
-	/* The last time that what the ring lacks is tried. */
-	if (entry->stage != STAGE_OPEN && !announce(entry, now, slot))
+	/* The last try. */
+	if (entry->stage != STAGE_UNDECIDED && !announce(entry, now, slot))
 		count_loss(MDF_LOSS_RING_FULL, 0);
 	if (entry->stage >= STAGE_ANNOUNCED)
 		emit_close(sk, entry, now, ending);

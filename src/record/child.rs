@@ -1,7 +1,7 @@
 //! The command that is to be recorded: in a cgroup of its own, and held back until the probes are attached.
 //!
-//! Without a v2 hierarchy (or the right to make a cgroup) it runs where the recorder runs. Who leaves the cgroup is followed by
-//! the kernel side, which knows the whole tree.
+//! Without a v2 hierarchy (or the right to make a cgroup) it runs in the recorder's own cgroup. The kernel side follows the whole
+//! tree, also outside of the cgroup.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -209,7 +209,7 @@ impl Child {
         self.status
     }
 
-    /// Asks the command and all it started to end, once each: what is in its cgroup, and what of its tree is elsewhere.
+    /// Asks the command and all it started to end, once each: its cgroup, and what of its tree has left that.
     pub fn ask_to_end(&self, tree: &[Identity]) {
         let pids = match &self.home {
             Some(home) => home.pids(),

@@ -61,8 +61,8 @@ impl Selection {
         !self.pids.is_empty() || self.comm.is_some() || !self.cgroups.is_empty() || self.command
     }
 
-    /// Whether a process is chosen, as far as `pids` and `cgroups` say, from whether it is among the ones and in the others.
-    pub fn takes_place(&self, among_pids: bool, in_cgroups: bool) -> bool {
+    /// Whether `pids` and `cgroups` together choose a process, given whether each of them does.
+    pub fn chooses(&self, among_pids: bool, in_cgroups: bool) -> bool {
         let by = |list_is_empty: bool, is_in: bool| match self.command {
             true => !list_is_empty && is_in,
             false => list_is_empty || is_in,
@@ -255,7 +255,7 @@ fn pids(words: &[u32]) -> Result<Vec<Identity>> {
     Ok(with_descendants(roots).into_iter().collect())
 }
 
-/// The process that this number means now.
+/// The process with this pid.
 fn process(pid: u32) -> Result<Identity> {
     let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
     if let Some(tgid) = procfs::status(&status).tgid.filter(|tgid| *tgid != pid) {
@@ -267,6 +267,9 @@ fn process(pid: u32) -> Result<Identity> {
 /// These processes and everything below them, as far as it still runs.
 pub fn with_descendants(roots: impl IntoIterator<Item = Identity>) -> BTreeSet<Identity> {
     let living: BTreeSet<Identity> = roots.into_iter().filter(Identity::lives).collect();
+    if living.is_empty() {
+        return living;
+    }
     let numbers: Vec<u32> = living.iter().map(|process| process.pid).collect();
     let below = descendants(&numbers, &snapshot::parents()).into_iter();
     let below = below.filter(|pid| !numbers.contains(pid)).filter_map(Identity::of);
@@ -369,15 +372,15 @@ mod tests {
     }
 
     #[test]
-    fn a_threads_number_is_refused_and_its_process_named() {
-        let (number, told) = std::sync::mpsc::channel();
+    fn the_id_of_a_thread_is_refused_and_its_process_named() {
+        let (sender, receiver) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             // SAFETY: no arguments, no state.
-            number.send(unsafe { libc::gettid() }).unwrap();
+            sender.send(unsafe { libc::gettid() }).unwrap();
             let _ = ended.recv();
         });
-        let tid = u32::try_from(told.recv().unwrap()).unwrap();
+        let tid = u32::try_from(receiver.recv().unwrap()).unwrap();
         let error = process(tid).unwrap_err().to_string();
         let own = std::process::id();
         assert!(error.contains(&format!("give --pid {own}")), "{error}");
@@ -397,7 +400,7 @@ mod tests {
                 cgroups,
                 ..Selection::default()
             };
-            [(false, false), (true, false), (false, true), (true, true)].map(|(a, b)| selection.takes_place(a, b))
+            [(false, false), (true, false), (false, true), (true, true)].map(|(a, b)| selection.chooses(a, b))
         };
         assert_eq!(takes(false, none.clone()), [true; 4]);
         assert_eq!(takes(false, some.clone()), [false, false, false, true]);

@@ -1,4 +1,4 @@
-//! Which process a number means: numbers are used again, so a process is its number and the time of its start.
+//! Pids are used again: a process is identified by its pid and the time of its start.
 
 use std::io;
 
@@ -13,7 +13,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The process that has this number now; `None` when there is none, or it has ended and waits to be reaped.
+    /// The process that has this pid now; `None` when there is none, or it is a zombie.
     pub fn of(pid: u32) -> Option<Identity> {
         let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
         let stat = procfs::stat(&text).filter(|stat| !stat.ended)?;
@@ -26,11 +26,11 @@ impl Identity {
         Identity::of(self.pid).is_some_and(|now| procfs::same_start(now.start, self.start))
     }
 
-    /// Sends it a signal, and nobody who has its number now.
+    /// Sends a signal to it, never to another process with the same pid.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        let held = sys::hold_process(self.pid)?;
+        let process = sys::pidfd_open(self.pid)?;
         match self.lives() {
-            true => sys::signal_held(&held, signal),
+            true => sys::pidfd_send_signal(&process, signal),
             false => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_lives_until_it_ends_and_nobody_else_is_taken_for_it() {
+    fn a_process_lives_until_it_ends_and_no_other_is_taken_for_it() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let identity = Identity::of(child.id()).unwrap();
         assert!(identity.lives());
@@ -51,11 +51,11 @@ mod tests {
             start: identity.start - 10 * procfs::TICK_NS,
             ..identity
         };
-        assert!(!earlier.lives(), "the number was another's then");
+        assert!(!earlier.lives(), "another process had the pid then");
         assert!(earlier.signal(libc::SIGKILL).is_err());
 
         identity.signal(libc::SIGTERM).unwrap();
-        // Ended, and not reaped: its number is still taken.
+        // A zombie keeps its pid.
         while identity.lives() {
             std::thread::yield_now();
         }

@@ -10,8 +10,8 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// File descriptors that the recorder may hold at one time: maps, programs and links are some 50, and it reads /proc and writes
-/// files besides. What does not open for want of them is not found, such as the sockets of a process.
+/// File descriptors that the recorder may need at one time: maps, programs and links are some 50; it also reads /proc and writes
+/// files. A file of /proc that cannot be opened is missing from the snapshot without a word.
 const OPEN_FILES: u64 = 128;
 
 /// Fails with advice when the capabilities that eBPF needs are missing, or too few files may be open.

@@ -276,8 +276,8 @@ pub struct Probe {
     dynamic_cgroups: bool,
 }
 
-/// The refusal of all backends when one of them fails for want of file descriptors: another that needs fewer might pass, and
-/// miss more.
+/// The refusal of all backends when one of them runs out of file descriptors: another one that needs fewer might work, and see
+/// less.
 fn out_of_files(error: &str) -> Option<Refusal> {
     // EMFILE, ENFILE
     let what = if error.contains("(os error 24)") {

@@ -173,7 +173,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         .into_iter()
         .flatten()
         .collect();
-    selection.pids = still_there(&selection.pids, &probe, &left_out)?;
+    selection.pids = refresh_pids(&selection.pids, &probe, &left_out)?;
     let is_gone = |pid: &&u32| !selection.pids.iter().any(|process| process.pid == **pid);
     for pid in options.filter.pids.iter().filter(is_gone) {
         let what = format!("--pid {pid}: the process ended before recording began");
@@ -355,13 +355,13 @@ fn config(options: &Options, selection: &Selection, child: Option<&Child>, dynam
     }
 }
 
-/// Which of the chosen processes still run, now that all forks and ends are seen, with what they have started meanwhile. The
-/// others are not followed any more: somebody else may get their numbers.
-fn still_there(chosen: &[Identity], probe: &Probe, left_out: &[u32]) -> Result<Vec<Identity>> {
+/// The chosen processes that still run, and the descendants that they have started while the programs were being attached.
+/// Processes that have ended are not followed any more: other processes may get their pids.
+fn refresh_pids(chosen: &[Identity], probe: &Probe, left_out: &[u32]) -> Result<Vec<Identity>> {
     let chosen: BTreeSet<Identity> = chosen.iter().copied().collect();
     let mut there = filter::with_descendants(chosen.iter().copied());
     for process in chosen.difference(&there) {
-        // Its end may have been seen.
+        // The kernel side removes it itself when it sees the exit.
         let _ = probe.unfollow(process.pid);
     }
     there.retain(|process| !left_out.contains(&process.pid));
@@ -647,10 +647,10 @@ fn record(
     Ok(end)
 }
 
-/// What runs of the command's tree, wherever it is.
+/// The processes of the command's tree that run, in whatever cgroup.
 fn command_tree(probe: &Probe) -> Vec<Identity> {
     let mut tree = probe.command_tree().unwrap_or_default();
-    // An end may have been missed. In a pid namespace of its own this process cannot look.
+    // An exit may have been missed. In a pid namespace of its own the recorder cannot check that.
     if probe.own_tgid() == std::process::id() {
         tree.retain(Identity::lives);
     }

@@ -200,12 +200,12 @@ pub fn take(selection: &Selection, tree: Option<&Tree>, left_out: &[u32]) -> Sna
             .collect(),
     };
     // Those that cannot be chosen any more are not read.
-    let is_possible = |pid: u32| selection.takes_place(followed.contains(&pid), true);
+    let is_possible = |pid: u32| selection.chooses(followed.contains(&pid), true);
     let mut processes: Vec<Found> = pids()
         .into_iter()
         .filter(|pid| !left_out.contains(pid) && is_possible(*pid))
         .filter_map(|pid| process(pid, tree))
-        .filter(|found| selection.takes_place(followed.contains(&found.pid), subtree.contains(&found.v2_cgroup)))
+        .filter(|found| selection.chooses(followed.contains(&found.pid), subtree.contains(&found.v2_cgroup)))
         .filter(|found| selection.comm.as_ref().is_none_or(|comm| comm.as_bytes() == found.comm))
         .filter(|found| selection.netns.is_none_or(|netns| netns == found.netns))
         .collect();

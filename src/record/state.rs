@@ -142,7 +142,7 @@ impl Live {
     }
 
     /// The start by which this process is known. /proc and the kernel's events may round it differently; a process of the
-    /// snapshot keeps its own, or its exit would belong to nobody.
+    /// snapshot keeps its own, or its exit would not match.
     pub fn known_start(&self, pid: u32, start: u64) -> u64 {
         match self.newest.get(&pid) {
             Some(&known) if same_start(known, start) => known,

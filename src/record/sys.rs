@@ -43,7 +43,7 @@ pub fn clocks() -> Clock {
     );
     for _ in 0..4 {
         let before = boot_ns();
-        let monotonic = timens::before(clock_ns(libc::CLOCK_MONOTONIC), timens::offsets().monotonic);
+        let monotonic = timens::remove_offset(clock_ns(libc::CLOCK_MONOTONIC), timens::offsets().monotonic);
         let realtime = clock_ns(libc::CLOCK_REALTIME);
         let width = boot_ns().saturating_sub(before);
         if width < best.0 {
@@ -84,9 +84,8 @@ pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
     }
 }
 
-/// Keeps a process's number from meaning another process, as long as the signals to it go through what is returned. Since
-/// Linux 5.3.
-pub fn hold_process(pid: u32) -> io::Result<OwnedFd> {
+/// A descriptor that refers to this process for ever, whatever process has its pid later. Since Linux 5.3.
+pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: two integers.
     match unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } {
@@ -96,8 +95,8 @@ pub fn hold_process(pid: u32) -> io::Result<OwnedFd> {
     }
 }
 
-/// Sends a signal to a process that is held.
-pub fn signal_held(process: &OwnedFd, signal: i32) -> io::Result<()> {
+/// Sends a signal to the process that a descriptor refers to.
+pub fn pidfd_send_signal(process: &OwnedFd, signal: i32) -> io::Result<()> {
     let no_details = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a descriptor that is open, an integer, and nothing that is read or written.
     match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, no_details, 0) } {

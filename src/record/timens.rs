@@ -16,7 +16,7 @@ pub struct Offsets {
     pub boot: i64,
 }
 
-/// Fails when the clocks are shifted, and nobody says how far.
+/// Fails when the clocks are shifted by an unknown offset.
 pub fn check() -> Result<()> {
     if known().is_none() {
         bail!(
@@ -34,11 +34,11 @@ pub fn offsets() -> Offsets {
 
 /// A time of this process's boot clock, or of /proc, by the host's.
 pub fn host_boot(time: u64) -> u64 {
-    before(time, offsets().boot)
+    remove_offset(time, offsets().boot)
 }
 
 /// A time without what a namespace has added to it.
-pub fn before(time: u64, offset: i64) -> u64 {
+pub fn remove_offset(time: u64, offset: i64) -> u64 {
     time.saturating_add_signed(offset.saturating_neg())
 }
 
@@ -52,7 +52,7 @@ fn known() -> Option<Offsets> {
             // None: before Linux 5.6, or built without.
             _ => return Some(Offsets::default()),
         };
-        // The file tells of the namespace that children are born in.
+        // The file describes the namespace of children.
         if inode("time_for_children").ok() != Some(own) {
             return None;
         }
@@ -89,9 +89,13 @@ mod tests {
                 boot: -2_750_000_000
             }
         );
-        assert_eq!(before(10_000_000_000, offsets.boot), 12_750_000_000);
-        assert_eq!(before(864_000_000_000_007, offsets.monotonic), 7);
-        assert_eq!(before(7, offsets.monotonic), 0, "no time is before the host's start");
+        assert_eq!(remove_offset(10_000_000_000, offsets.boot), 12_750_000_000);
+        assert_eq!(remove_offset(864_000_000_000_007, offsets.monotonic), 7);
+        assert_eq!(
+            remove_offset(7, offsets.monotonic),
+            0,
+            "no time is before the host's start"
+        );
         for text in [
             "",
             "monotonic 1 0\n",

@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::harness::{Group, Live, Recorder};
 use crate::support::{Guard, free_port, mdf, rows};
 
-/// Says that it is there, and makes a request to itself with each path that it reads, over a connection of its own; `/path@port`
-/// names the server's port. `&/path` lets a child do it, which is born at once and goes to work on the next line.
+/// Prints its pid, and makes one request to itself for each path that it reads, on a new connection; `/path@port` sets the
+/// server's port. With `&/path` a child makes the request: it is forked at once and waits for the next line.
 const PROGRAM: &str = r#"
 import os, socket, sys, threading
 
@@ -56,7 +56,7 @@ for line in sys.stdin:
 pub struct Talker {
     child: Guard,
     lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
-    /// Its number; behind a wrapper the child's is another.
+    /// Its own pid: a wrapper's may be another.
     pub pid: u32,
 }
 
@@ -263,8 +263,8 @@ impl Stopped {
     }
 }
 
-/// A child with the number of a process that is gone (clone3 with set_tid, Linux 5.5). It does what the program above does.
-fn with_number(live: &Live, pid: u32) -> Talker {
+/// A talker with the pid of a process that is gone (clone3 with set_tid, Linux 5.5).
+fn with_pid(live: &Live, pid: u32) -> Talker {
     let script = r#"
 import ctypes, os, sys
 number = (ctypes.c_int32 * 1)(int(sys.argv[1]))
@@ -288,7 +288,7 @@ fn kill(mut child: Child) {
 }
 
 #[test]
-fn a_process_that_ends_while_the_recorder_attaches_is_noticed_and_whoever_gets_its_number_is_not_recorded() {
+fn a_process_that_ends_while_the_recorder_attaches_is_reported_and_the_next_one_with_its_pid_is_not_recorded() {
     let Some(live) = Live::begin("--pid of a process that ends", &["python3", "sleep"]) else {
         return;
     };
@@ -315,7 +315,7 @@ fn a_process_that_ends_while_the_recorder_attaches_is_noticed_and_whoever_gets_i
     let (pid, other_pid) = (number.to_string(), other.pid.to_string());
     let stopped = Stopped::start(&live, &["-o", file_name, "--pid", &pid, "--pid", &other_pid]);
     kill(victim);
-    let mut successor = with_number(&live, number);
+    let mut successor = with_pid(&live, number);
     stopped.attach();
     successor.request("/successor");
     other.request("/other");

@@ -55,7 +55,7 @@ fn times_are_the_hosts_also_in_a_time_namespace() {
         let requests = rows(&file, "http");
         assert_eq!(paths(&requests), ["/when"]);
         is_between(&requests[0], "start");
-        // Found in /proc, and its end told by the kernel: one process.
+        // Found in /proc, its exit recorded by the kernel side: one process.
         let mut processes = rows(&file, "processes");
         processes.retain(|row| row["pid"] == pid);
         assert_eq!(processes.len(), 1, "{processes:#?}");

@@ -42,7 +42,7 @@ def wait(pid):
     assert os.waitpid(pid, 0)[1] == 0
 "#;
 
-/// By itself, by its parent, from its birth, and below one that left.
+/// A process moves itself, its child inherits that; one is moved by its parent; one is cloned into the other cgroup.
 const WAYS: &str = r#"
 def mover():
     leave()
@@ -110,7 +110,7 @@ fn what_the_command_starts_is_recorded_in_whatever_cgroup_it_is() {
     }
 }
 
-/// Nobody of the tree is left in the command's cgroup when the command itself has long ended.
+/// The only process that is left of the tree has left the command's cgroup.
 const OUTLIVES: &str = r#"
 parent = os.getpid()
 def late():

@@ -124,7 +124,7 @@ fn a_stopped_recorder_loses_what_does_not_fit_and_counts_it() {
 }
 
 #[test]
-fn what_is_told_once_and_found_the_ring_full_is_told_again() {
+fn state_records_that_did_not_fit_into_the_ring_are_emitted_again() {
     if !live() {
         return;
     }
@@ -186,7 +186,7 @@ fn what_is_told_once_and_found_the_ring_full_is_told_again() {
                 .filter(|piece| piece.id == socket.id && piece.direction == direction)
                 .collect();
             assert_eq!(pieces.len() as u64, ROUNDS_AFTER, "{role:?} of {port}, {direction:?}");
-            // The connection began where it began, not where it was heard again.
+            // Positions are those of the handshake, not of the first event after the hole.
             let missing = 3 * HOLE_BYTES;
             assert_eq!(
                 pieces[0].pos.wrapping_sub(start) as usize,
@@ -195,16 +195,16 @@ fn what_is_told_once_and_found_the_ring_full_is_told_again() {
             );
         }
     }
-    assert_eq!(
-        sockets(opened, Role::Listener).len(),
-        1,
-        "told when it is closed at last"
-    );
+    assert_eq!(sockets(opened, Role::Listener).len(), 1, "emitted when it is closed");
     let named: Vec<_> = (capture.processes.iter())
         .filter(|process| process.1 == "cat")
         .map(|process| (process.2.as_str(), process.3))
         .collect();
-    assert_eq!(named, [("", Origin::Exec)], "begun in the hole, ended behind it: {log}");
+    assert_eq!(
+        named,
+        [("", Origin::Exec)],
+        "started in the hole, exited after it: {log}"
+    );
 }
 
 #[test]

@@ -210,7 +210,7 @@ pub struct Capture {
     pub data: Vec<Piece>,
     pub connects: Vec<Connect>,
     pub closes: Vec<Close>,
-    /// The pid of each socket's owner, as told after its socket record.
+    /// The pid in each socket's owner record.
     pub owners: HashMap<u64, u32>,
     pub losses: BTreeMap<LossReason, (u64, u64)>,
     pub clocks: usize,

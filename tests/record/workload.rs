@@ -108,10 +108,10 @@ fn talk() {
     server.join().unwrap();
 }
 
-/// The command that does everything that is told only once while a hole is being recorded.
+/// The command that causes every state record that is emitted once, while the ring is full.
 pub fn live_through_a_hole() -> Vec<String> {
     let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
-    let script = "MDF_HOLE=1 exec \"$1\" --exact --ignored --quiet workload::what_is_told_once >/dev/null";
+    let script = "MDF_HOLE=1 exec \"$1\" --exact --ignored --quiet workload::state_in_a_hole >/dev/null";
     ["sh", "-c", script, "sh", &program].map(str::to_owned).into()
 }
 
@@ -121,7 +121,7 @@ pub const HOLE_BYTES: usize = 100;
 
 #[test]
 #[ignore = "the workload of other tests, not a test"]
-fn what_is_told_once() {
+fn state_in_a_hole() {
     if std::env::var_os("MDF_HOLE").is_none() {
         return;
     }
@@ -149,7 +149,7 @@ fn what_is_told_once() {
         server.write_all(&message).unwrap();
         client.read_exact(&mut message).unwrap();
     };
-    // Opened before the hole; who accepted it shows in the hole.
+    // Opened before the hole; its owner shows in the hole.
     let mut accepted = connect();
     let mut filler = connect();
     say("connected", &[]);
@@ -157,7 +157,7 @@ fn what_is_told_once() {
     for _ in 0..200 {
         exchange(&mut filler, 4000);
     }
-    // Their ends are the smallest records there are: now nothing fits any more.
+    // Exits are the smallest records: now nothing fits any more.
     for _ in 0..100 {
         assert!(Command::new("true").status().unwrap().success());
     }

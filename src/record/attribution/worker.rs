@@ -427,7 +427,7 @@ impl Worker {
         }
     }
 
-    /// With selectors nobody else looks for what is there already, and a cgroup that was missed would never be recorded.
+    /// With selectors, what exists already is found only here, and a cgroup whose record was lost would never be recorded.
     fn walk(&mut self) {
         (self.must_walk, self.walked) = (false, Instant::now());
         let Some(tree) = self.tree.as_ref().filter(|_| !self.selectors.is_empty()) else {
