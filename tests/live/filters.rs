@@ -8,31 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Group, Live, Recorder};
+use crate::harness::{Group, Live, REQUEST, Recorder};
 use crate::support::{Guard, free_port, mdf, rows};
 
 /// Prints its pid, and makes one request to itself for each path that it reads, on a new connection; `/path@port` sets the
 /// server's port. With `&/path` a child makes the request: it is forked at once and waits for the next line.
 const PROGRAM: &str = r#"
-import os, socket, sys, threading
-
-def request(path):
-    path, _, port = path.partition("@")
-    listener = socket.create_server(("127.0.0.1", int(port or 0)))
-    def serve():
-        conn, _ = listener.accept()
-        got = b""
-        while b"\r\n\r\n" not in got:
-            got += conn.recv(65536)
-        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        conn.close()
-    server = threading.Thread(target=serve)
-    server.start()
-    s = socket.create_connection(listener.getsockname())
-    s.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
-    while s.recv(65536):
-        pass
-    server.join()
 if len(sys.argv) > 1:
     with open("/proc/self/comm", "w") as comm:
         comm.write(sys.argv[1])
@@ -62,7 +43,7 @@ pub struct Talker {
 
 impl Talker {
     pub fn start(live: &Live, command: &mut Command, name: &[&str]) -> Talker {
-        let program = live.write("talker.py", PROGRAM);
+        let program = live.write("talker.py", &[REQUEST, PROGRAM].concat());
         // Not by a wrapper that would be another process.
         let python = Command::new("python3")
             .args(["-c", "import sys; print(sys.executable)"])

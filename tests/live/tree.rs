@@ -3,35 +3,17 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Group, Live, Recorder};
+use crate::harness::{Group, Live, REQUEST, Recorder};
 use crate::support::{count, rows};
 
-/// One request to a server thread of the same process, with a path of one's own; and ways to leave.
+/// Moves to the cgroup that is the first argument; children.
 const PROGRAM: &str = r#"
-import ctypes, os, socket, sys, threading, time
+import ctypes, time
 
 elsewhere = sys.argv[1]
 def leave():
     with open(elsewhere + "/cgroup.procs", "w") as procs:
         procs.write("0")
-def request(path):
-    listener = socket.create_server(("127.0.0.1", 0))
-    def serve():
-        conn, _ = listener.accept()
-        got = b""
-        while b"\r\n\r\n" not in got:
-            got += conn.recv(65536)
-        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        conn.close()
-    server = threading.Thread(target=serve)
-    server.start()
-    s = socket.create_connection(listener.getsockname())
-    s.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
-    got = b""
-    while part := s.recv(65536):
-        got += part
-    assert got.endswith(b"ok")
-    server.join()
 def child(work):
     pid = os.fork()
     if pid == 0:
@@ -81,7 +63,7 @@ fn what_the_command_starts_is_recorded_in_whatever_cgroup_it_is() {
     // The best backend; and the one of old kernels.
     for options in [&["--force"][..], &["--force", "--backend", "systp"]] {
         let group = Group::make();
-        let program = live.write("program.py", &[PROGRAM, WAYS].concat());
+        let program = live.write("program.py", &[REQUEST, PROGRAM, WAYS].concat());
         let script = format!("python3 {} {}", program.display(), group.dir().display());
         let recorded = live.record_script(options, &script);
         recorded.expect_clean();
@@ -127,7 +109,7 @@ fn recording_goes_on_until_the_whole_tree_has_ended() {
         return;
     };
     let group = Group::make();
-    let program = live.write("program.py", &[PROGRAM, OUTLIVES].concat());
+    let program = live.write("program.py", &[REQUEST, PROGRAM, OUTLIVES].concat());
     let script = format!("python3 {} {}", program.display(), group.dir().display());
     let recorded = live.record_script(&[], &script);
     recorded.expect_clean();
@@ -156,7 +138,7 @@ fn what_has_left_the_commands_cgroup_is_asked_to_end_too() {
         return;
     };
     let group = Group::make();
-    let program = live.write("program.py", &[PROGRAM, STAYS].concat());
+    let program = live.write("program.py", &[REQUEST, PROGRAM, STAYS].concat());
     let (file, ready) = (live.path("cap.mdf"), live.path("ready"));
     let words = [
         Path::new("-o"),
