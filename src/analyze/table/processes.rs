@@ -41,7 +41,7 @@ impl Table for Processes {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Processes>] {
         static DEFS: &[Def<Processes>] = &[
-            brief("start", Time, "when the program began: execve where it was seen, else fork, else the start of the process", |r, _| Value::Int(r.start)),
+            brief("start", Time, "when the program began: fork for the first program of a process, where that was seen; else execve; else the start of the process", |r, _| Value::Int(r.start)),
             column("exit", Time, "when it exited, or ran another program; null when it was alive at the end", |r, _| Value::int(r.exit)),
             brief("pid", Number, "process id on the host", |r, _| Value::Int(r.pid.into())),
             brief("ppid", Number, "its parent", |r, _| Value::Int(r.ppid.into())),
