@@ -71,6 +71,11 @@ pub fn link_number(link: &[u8], kind: &str) -> Option<u64> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
+/// The path of a program in the link /proc/PID/exe. The kernel marks a file that was removed since.
+pub fn program_path(link: &[u8]) -> &[u8] {
+    link.strip_suffix(b" (deleted)").unwrap_or(link)
+}
+
 /// A line of /proc/net/tcp or tcp6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpLine {
@@ -179,6 +184,12 @@ mod tests {
         assert_eq!(link_number(b"net:[4026531840]", "net"), Some(4_026_531_840));
         assert_eq!(link_number(b"socket:[1]", "net"), None);
         assert_eq!(link_number(b"net:[x]", "net"), None);
+    }
+
+    #[test]
+    fn a_program_keeps_its_path_when_its_file_is_removed() {
+        assert_eq!(program_path(b"/usr/sbin/nginx (deleted)"), b"/usr/sbin/nginx");
+        assert_eq!(program_path(b"/usr/bin/python3.13"), b"/usr/bin/python3.13");
     }
 
     #[test]

@@ -165,7 +165,7 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
     let argv_len = u32::try_from(argv.len()).unwrap_or(u32::MAX);
     argv.truncate(ARGV_MAX);
     let exe = std::fs::read_link(folder.join("exe"))
-        .map(|path| path.as_os_str().as_bytes().to_vec())
+        .map(|path| procfs::program_path(path.as_os_str().as_bytes()).to_vec())
         .unwrap_or_default();
     Some(Found {
         time: sys::boot_ns(),
