@@ -1,25 +1,28 @@
 //! From ring records to blocks, and from blocks to the queues. Runs on the thread that reads the ring and never waits
-//! for anything: what a queue does not take is counted, and told in the next block that it takes.
+//! for anything, nor does it touch a file: what a queue does not take is counted, and told in the next block that it takes;
+//! what has to be looked up is asked for ([`super::lookup`]).
 //!
 //! State records are not lost to a full queue: they wait for the next block. Should too many wait, the whole live state is
 //! stored again as soon as there is room.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::vec;
 
 use super::attribution::Learner;
-use super::cgroup::Tree;
+use super::cgroup::Entry;
 use super::clock::{self, Ticker};
+use super::lookup::{Answer, Lookups, Question};
 use super::loss::{Count, Ledger};
 use super::output::Rotation;
 use super::queue::{Batch, Order, Refused, Sender};
 use super::shared::Shared;
-use super::snapshot::{self, Listeners, Snapshot};
+use super::snapshot::{Found, Listeners, Snapshot};
 use super::state::Live;
 use super::{probe, sys, wire};
 use crate::format::record::{
-    CGROUP_V1, Cgroup, Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket,
+    CGROUP_V1, Cgroup, Cut, Endpoint, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket,
 };
 use crate::format::{BlockBuilder, Class, Kind, RawBlock};
 
@@ -33,8 +36,10 @@ const STATE_MAX: usize = 2 << 20;
 const DUMP_PAUSE: Duration = Duration::from_secs(2);
 /// Causes of shortened payload that are told apart.
 const CUTS: usize = 8;
-/// Pids that /proc did not know, kept so that they are not asked for with each event.
-const STRANGERS_MAX: usize = 65_536;
+/// Pids that were asked for, kept so that they are not asked for with each event.
+const ASKED_MAX: usize = 65_536;
+/// Cgroups whose paths are looked for.
+const UNNAMED_MAX: usize = 65_536;
 
 /// How to drain.
 #[derive(Debug, Clone)]
@@ -58,17 +63,43 @@ pub struct Outlets {
     pub print: Option<Sender>,
 }
 
+/// What could not be found out.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Unresolved {
+    /// Processes that were seen in events, and had ended when they were looked up.
+    pub processes: u64,
+    /// Cgroups that were seen in events, and gone when they were looked for.
+    pub cgroups: u64,
+}
+
+/// What is left of a snapshot to be taken in.
+struct Intake {
+    cgroups: vec::IntoIter<Entry>,
+    processes: vec::IntoIter<Found>,
+    sockets: vec::IntoIter<Socket>,
+}
+
+/// What tells one socket from another.
+type Ends = (u32, Endpoint, Endpoint);
+
+fn ends(socket: &Socket) -> Ends {
+    (socket.netns, socket.local, socket.remote)
+}
+
 /// See the module.
 pub struct Drain {
     plan: Plan,
     outlets: Outlets,
     shared: Arc<Shared>,
-    tree: Option<Tree>,
+    lookups: Option<Lookups>,
     live: Live,
     ledger: Ledger,
     state: BlockBuilder,
     events: BlockBuilder,
     listeners: Option<Listeners>,
+    /// Snapshots that are being taken in, and meanwhile the sockets that are known.
+    intakes: VecDeque<Intake>,
+    seen: HashSet<Ends>,
     /// Sockets of snapshots that got an id.
     snapshot_sockets: u32,
     learner: Option<Learner>,
@@ -82,9 +113,15 @@ pub struct Drain {
     not_printed: Count,
     /// Pids of the latest data, newest first: a client and a server take turns.
     recent: [u32; 4],
-    strangers: HashSet<u32>,
+    /// Pids that nothing has named, and that were asked for.
+    asked: HashSet<u32>,
+    /// Pids whose containers are asked for.
+    containers_asked: HashSet<u32>,
     /// Ids of cgroups that processes are in, and whose paths are not known.
-    nameless: HashSet<u64>,
+    unnamed: HashSet<u64>,
+    /// The cgroup tree is being walked.
+    walking: bool,
+    unresolved: Unresolved,
     clock: Ticker,
     losses_read: u64,
     part_begun: u64,
@@ -96,7 +133,7 @@ pub struct Drain {
 
 impl Drain {
     /// Begins. `now` is the boot clock.
-    pub fn new(plan: Plan, outlets: Outlets, shared: Arc<Shared>, tree: Option<Tree>, now: u64) -> Self {
+    pub fn new(plan: Plan, outlets: Outlets, shared: Arc<Shared>, lookups: Option<Lookups>, now: u64) -> Self {
         // Events of other CPUs can come out of the ring a little later than what ended a socket or process.
         let retention = plan.ring.unwrap_or(Duration::ZERO) + Duration::from_secs(5);
         let sockets_max = plan.max_sockets.saturating_mul(2);
@@ -105,11 +142,13 @@ impl Drain {
             plan,
             outlets,
             shared,
-            tree,
+            lookups,
             ledger: Ledger::default(),
             state: BlockBuilder::new(Class::State),
             events: BlockBuilder::new(Class::Events),
             listeners: None,
+            intakes: VecDeque::new(),
+            seen: HashSet::new(),
             snapshot_sockets: 0,
             learner: None,
             opened: 0,
@@ -118,8 +157,11 @@ impl Drain {
             cuts: [Count::default(); CUTS],
             not_printed: Count::default(),
             recent: [0; 4],
-            strangers: HashSet::new(),
-            nameless: HashSet::new(),
+            asked: HashSet::new(),
+            containers_asked: HashSet::new(),
+            unnamed: HashSet::new(),
+            walking: false,
+            unresolved: Unresolved::default(),
             clock: Ticker::new(clock::INTERVAL),
             losses_read: now,
             part_begun: now,
@@ -161,8 +203,8 @@ impl Drain {
             Record::Process(process) => {
                 let start = self.live.known_start(process.pid, process.start);
                 self.meet_cgroup(process.cgroup, process.pid);
-                self.strangers.remove(&process.pid);
-                let cgroup = self.v1_cgroup(process.pid, process.ppid).unwrap_or(process.cgroup);
+                self.asked.remove(&process.pid);
+                let cgroup = self.v1_cgroup(process).unwrap_or(process.cgroup);
                 let process = Process {
                     start,
                     cgroup,
@@ -178,6 +220,9 @@ impl Drain {
                     }
                     _ => socket.role,
                 };
+                if !self.intakes.is_empty() {
+                    self.seen.insert(ends(socket));
+                }
                 self.state(&Record::Socket(Socket { role, ..*socket }));
             }
             Record::Owner(Owner { pid, .. }) => {
@@ -254,94 +299,143 @@ impl Drain {
         }
     }
 
-    /// Names a process that turns up without having been named: one that ran before recording began, and that the
-    /// snapshot did not take because nothing selected it then.
+    /// Asks for a process that turns up without having been named: one that ran before recording began, and that the
+    /// snapshot did not take because nothing selected it then. Where events were lost, that of an execve may be among them:
+    /// then also for the name by which a forked process goes now.
     fn meet(&mut self, pid: u32) {
-        if pid == 0 || !self.plan.proc || self.strangers.contains(&pid) {
+        if pid == 0 || !self.plan.proc || self.asked.contains(&pid) {
             return;
         }
-        if self.live.knows_process(pid) {
-            if self.shared.missing.get() > 0 {
-                self.check_name(pid);
-            }
+        if self.live.knows_process(pid) && !(self.shared.missing.get() > 0 && self.live.is_unchecked(pid)) {
             return;
         }
-        match snapshot::process(pid, self.tree.as_ref()) {
-            Some(found) => {
-                self.name_cgroup(found.cgroup, &found.cgroup_path);
-                self.state(&Record::Process(found.record()));
+        if self.ask(Question::Process(pid)) {
+            if self.asked.len() >= ASKED_MAX {
+                self.asked.clear();
             }
-            None => {
-                if self.strangers.len() >= STRANGERS_MAX {
-                    self.strangers.clear();
-                }
-                self.strangers.insert(pid);
-            }
+            self.asked.insert(pid);
         }
     }
 
-    /// Where events were lost, that of an execve may be among them: gives a forked process the name by which it goes now.
-    fn check_name(&mut self, pid: u32) {
-        let Some(forked) = self.live.take_forked(pid) else {
-            return;
-        };
-        let Some(found) = snapshot::process(pid, self.tree.as_ref()) else {
-            return;
-        };
-        if found.start == forked.start && found.comm != forked.comm {
-            self.name_cgroup(found.cgroup, &found.cgroup_path);
-            self.state(&Record::Process(Process {
-                origin: Origin::Fork,
-                ..found.record()
-            }));
-        }
+    fn ask(&mut self, question: Question) -> bool {
+        self.lookups.as_mut().is_some_and(|lookups| lookups.ask(question))
     }
 
-    /// On hosts with v1 hierarchies: the cgroup that tells of a new process's container, else its parent's.
-    fn v1_cgroup(&mut self, pid: u32, parent: u32) -> Option<u64> {
+    /// On hosts with v1 hierarchies: the cgroup that tells of a process's container. It has that of its parent until it is
+    /// found in another one; runtimes move it there before its execve.
+    fn v1_cgroup(&mut self, process: &Process<'_>) -> Option<u64> {
         if !self.plan.v1 {
             return None;
         }
-        match std::fs::read(format!("/proc/{pid}/cgroup")) {
-            Ok(text) => {
-                let found = super::cgroup::v1_container(&text)?;
-                self.name_cgroup(found.id, &found.path);
-                Some(found.id)
-            }
-            Err(_) => self.live.cgroup_of(parent).filter(|id| id & CGROUP_V1 != 0),
+        let (pid, parent) = (process.pid, process.ppid);
+        let is_fork = process.origin == Origin::Fork;
+        if (!is_fork || self.containers_asked.contains(&parent)) && self.ask(Question::Container(pid)) {
+            self.containers_asked.insert(pid);
         }
+        let known = if is_fork { None } else { self.live.cgroup_of(pid) };
+        known
+            .or_else(|| self.live.cgroup_of(parent))
+            .filter(|id| id & CGROUP_V1 != 0)
     }
 
-    /// Names the cgroup of a process, if it has not been named.
+    /// Asks for the path of a process's cgroup, if it is not known.
     fn meet_cgroup(&mut self, id: u64, pid: u32) {
-        if id == 0 || self.live.knows_cgroup(id) {
+        if id == 0 || !self.plan.proc || self.live.knows_cgroup(id) || self.unnamed.len() >= UNNAMED_MAX {
             return;
         }
-        let Some(tree) = self.tree.as_ref().filter(|_| self.plan.proc) else {
-            return;
-        };
-        let path = std::fs::read(format!("/proc/{pid}/cgroup"))
-            .ok()
-            .and_then(|text| super::cgroup::path_of_process(&text).map(|path| tree.absolute(path)))
-            .filter(|path| tree.id(path).is_ok_and(|found| found == id));
-        match path {
-            Some(path) => self.name_cgroup(id, &path),
-            None => {
-                self.nameless.insert(id);
-            }
+        if self.unnamed.insert(id) {
+            // Without room for the question, the next walk of the tree finds it.
+            self.ask(Question::Cgroup { id, pid });
         }
     }
 
-    /// Looks for cgroups that could not be named through their process, because it had ended or moved on.
-    fn name_nameless(&mut self) {
-        let nameless = std::mem::take(&mut self.nameless);
-        let Some(tree) = self.tree.as_ref().filter(|_| !nameless.is_empty()) else {
+    /// Has the tree walked for cgroups that could not be named through their process, because it had ended or moved on; and
+    /// for those that are gone, where many are known.
+    fn walk(&mut self) {
+        let many = self.live.has_many_cgroups();
+        if self.walking || (self.unnamed.is_empty() && !many) {
             return;
-        };
-        let paths = tree.by_id();
-        for id in nameless {
-            if let Some(path) = paths.get(&id) {
-                self.name_cgroup(id, path);
+        }
+        let known = if many { self.live.cgroups() } else { Vec::new() };
+        let unnamed = self.unnamed.iter().copied().collect();
+        self.walking = self.ask(Question::Cgroups { unnamed, known });
+    }
+
+    /// Takes what was looked up, at most so many answers.
+    pub fn take_answers(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(answer) = self.lookups.as_mut().and_then(Lookups::answer) else {
+                return;
+            };
+            self.take_answer(answer);
+        }
+    }
+
+    /// Waits for what is still being looked up; for the end of a recording.
+    pub fn await_answers(&mut self, until: Instant) {
+        self.walk();
+        while let Some(answer) = self.lookups.as_mut().and_then(|lookups| lookups.wait(until)) {
+            self.take_answer(answer);
+        }
+        self.unresolved.processes += self.lookups.as_ref().map_or(0, |lookups| lookups.open() as u64);
+        self.unresolved.cgroups += self.unnamed.len() as u64;
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        match answer {
+            // It stays among those that were asked for.
+            Answer::Process(_, None) => self.unresolved.processes += 1,
+            Answer::Process(pid, Some(found)) => {
+                self.asked.remove(&pid);
+                self.name_cgroup(found.cgroup, &found.cgroup_path);
+                self.live.check(pid);
+                let origin = match self.live.newest(pid) {
+                    Some(known) if known.start > found.start => return,
+                    Some(known) if known.start == found.start => {
+                        if known.origin != Origin::Fork || known.comm == found.comm {
+                            return;
+                        }
+                        Origin::Fork
+                    }
+                    // Known, but not kept.
+                    None if self.live.knows_process(pid) => return,
+                    _ => Origin::Snapshot,
+                };
+                self.state(&Record::Process(Process {
+                    origin,
+                    ..found.record()
+                }));
+                self.live.check(pid);
+            }
+            Answer::Container(pid, found) => {
+                self.containers_asked.remove(&pid);
+                let Some((start, cgroup)) = found else { return };
+                self.name_cgroup(cgroup.id, &cgroup.path);
+                if self.live.change_cgroup((pid, start), cgroup.id) {
+                    self.note_opened();
+                    let process = self.live.newest(pid);
+                    process
+                        .into_iter()
+                        .for_each(|process| self.state.push(&Record::Process(process)));
+                }
+            }
+            Answer::Cgroup(_, None) => {}
+            Answer::Cgroup(id, Some(path)) => {
+                self.unnamed.remove(&id);
+                self.name_cgroup(id, &path);
+            }
+            Answer::Cgroups { named, unnamed, gone } => {
+                self.walking = false;
+                for Entry { id, path } in named {
+                    self.unnamed.remove(&id);
+                    self.name_cgroup(id, &path);
+                }
+                for id in unnamed {
+                    self.unresolved.cgroups += u64::from(self.unnamed.remove(&id));
+                }
+                if !gone.is_empty() {
+                    self.live.prune_cgroups(|id| !gone.contains(&id));
+                }
             }
         }
     }
@@ -356,36 +450,63 @@ impl Drain {
         }
     }
 
-    /// Takes what was there before; again when more is recorded than at the start. Returns the open connections, for the kernel side to know.
-    pub fn snapshot(&mut self, snapshot: Snapshot) -> Vec<Socket> {
-        for entry in &snapshot.cgroups {
-            self.name_cgroup(entry.id, &entry.path);
-        }
-        for found in &snapshot.processes {
-            self.name_cgroup(found.cgroup, &found.cgroup_path);
-            if !self.live.knows_process(found.pid) {
-                self.state(&Record::Process(found.record()));
-            }
-        }
-        // Connections that have been heard meanwhile keep the ids that they got.
+    /// Begins to take in what was there before; again when more is recorded than at the start.
+    pub fn snapshot(&mut self, snapshot: Snapshot) {
         for socket in self.live.settle_roles(&snapshot.listeners) {
             self.state(&Record::Socket(socket));
         }
-        let seen: HashSet<_> = self.live.sockets().map(|s| (s.netns, s.local, s.remote)).collect();
+        self.listeners.get_or_insert_default().extend(snapshot.listeners);
+        if self.intakes.is_empty() {
+            self.seen = self.live.sockets().map(ends).collect();
+        }
+        self.intakes.push_back(Intake {
+            cgroups: snapshot.cgroups.into_iter(),
+            processes: snapshot.processes.into_iter(),
+            sockets: snapshot.sockets.into_iter(),
+        });
+    }
+
+    /// Whether there is more to take in.
+    pub fn is_taking_in(&self) -> bool {
+        !self.intakes.is_empty()
+    }
+
+    /// Takes in some more of a snapshot: there may be tens of thousands of sockets, and the ring does not wait. Returns the
+    /// open connections, for the kernel side to know.
+    pub fn take_in(&mut self, most: usize) -> Vec<Socket> {
         let mut open = Vec::new();
-        for socket in snapshot.sockets {
-            if seen.contains(&(socket.netns, socket.local, socket.remote)) {
-                continue;
-            }
-            let id = wire::snapshot_id(&socket.local, &socket.remote, self.snapshot_sockets);
-            self.snapshot_sockets = self.snapshot_sockets.wrapping_add(1);
-            let socket = Socket { id, ..socket };
-            self.state(&Record::Socket(socket));
-            if socket.role != Role::Listener {
-                open.push(socket);
+        let Some(mut intake) = self.intakes.pop_front() else {
+            return open;
+        };
+        for _ in 0..most {
+            if let Some(entry) = intake.cgroups.next() {
+                self.name_cgroup(entry.id, &entry.path);
+            } else if let Some(found) = intake.processes.next() {
+                self.name_cgroup(found.cgroup, &found.cgroup_path);
+                if !self.live.knows_process(found.pid) {
+                    self.state(&Record::Process(found.record()));
+                }
+            } else if let Some(socket) = intake.sockets.next() {
+                // Connections that have been heard meanwhile keep the ids that they got.
+                if self.seen.contains(&ends(&socket)) {
+                    continue;
+                }
+                let id = wire::snapshot_id(&socket.local, &socket.remote, self.snapshot_sockets);
+                self.snapshot_sockets = self.snapshot_sockets.wrapping_add(1);
+                let socket = Socket { id, ..socket };
+                self.state(&Record::Socket(socket));
+                if socket.role != Role::Listener {
+                    open.push(socket);
+                }
+            } else {
+                self.seen = match self.intakes.is_empty() {
+                    true => HashSet::new(),
+                    false => self.live.sockets().map(ends).collect(),
+                };
+                return open;
             }
         }
-        self.listeners.get_or_insert_default().extend(snapshot.listeners);
+        self.intakes.push_front(intake);
         open
     }
 
@@ -427,11 +548,7 @@ impl Drain {
         if self.clock.due(now) {
             self.event(&Record::Clock(sys::clocks()));
             self.live.prune(now);
-            self.name_nameless();
-            self.prune_cgroups();
-            let events = self.live.take_not_kept();
-            self.ledger
-                .note(LossReason::MapFull, self.losses_read, Count { events, bytes: 0 });
+            self.walk();
         }
         self.shared.events.set(self.heard);
         self.shared.bytes.set(self.bytes);
@@ -448,13 +565,6 @@ impl Drain {
         }
         if self.opened != 0 && now.saturating_sub(self.opened) >= nanos(self.plan.block_age) {
             self.flush(now);
-        }
-    }
-
-    fn prune_cgroups(&mut self) {
-        if let Some(tree) = self.tree.as_ref().filter(|_| self.live.has_many_cgroups()) {
-            let existing = tree.by_id();
-            self.live.prune_cgroups(|id| existing.contains_key(&id));
         }
     }
 
@@ -498,6 +608,7 @@ impl Drain {
         let blocks = self.live_blocks();
         match file.offer(&Arc::new(Batch { order, blocks })) {
             Ok(()) => {
+                self.note_absent(now);
                 self.want_dump = false;
                 self.part_begun = now;
                 self.part_blocks = false;
@@ -508,6 +619,12 @@ impl Drain {
             Err(_) => self.shared.want_part.make(),
         }
         self.dumped = now;
+    }
+
+    /// A dump was handed over: what it does not repeat is not known to those who read from there on.
+    fn note_absent(&mut self, now: u64) {
+        let events = self.live.absent();
+        self.ledger.note(LossReason::MapFull, now, Count { events, bytes: 0 });
     }
 
     fn live_blocks(&self) -> Vec<RawBlock> {
@@ -537,7 +654,9 @@ impl Drain {
         file.offer(&Arc::new(Batch {
             order: Order::DumpRing,
             blocks: self.live_blocks(),
-        }))
+        }))?;
+        self.note_absent(now);
+        Ok(())
     }
 
     fn offer(&mut self, batch: Batch) {
@@ -593,6 +712,9 @@ impl Drain {
     /// wait for room now.
     pub fn finish(&mut self, now: u64) -> Batch {
         self.events.push(&Record::Clock(sys::clocks()));
+        if self.plan.ring.is_some() {
+            self.note_absent(now);
+        }
         self.push_losses(now);
         self.shared.events.set(self.heard);
         self.shared.bytes.set(self.bytes);
@@ -621,6 +743,11 @@ impl Drain {
     /// The queues; dropping them ends the consumers.
     pub fn take_outlets(&mut self) -> Outlets {
         std::mem::take(&mut self.outlets)
+    }
+
+    /// What could not be found out.
+    pub fn unresolved(&self) -> Unresolved {
+        self.unresolved
     }
 
     /// Whether the user's limit on events is reached.

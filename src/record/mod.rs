@@ -10,6 +10,7 @@ pub mod filter;
 mod kallsyms;
 mod kernelfs;
 mod kretprobe;
+pub mod lookup;
 pub mod loss;
 pub mod memory;
 pub mod output;
