@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::Instant;
 
 use super::cgroup::{self, Entry, Tree};
+use super::privilege;
 use super::snapshot::{self, Found};
 
 /// Questions that wait for the thread.
@@ -57,6 +58,7 @@ impl Lookups {
     pub fn start(tree: Option<Tree>) -> io::Result<Lookups> {
         let (lookups, questions, answers) = Lookups::channel(QUESTIONS_MAX);
         std::thread::Builder::new().name("lookups".into()).spawn(move || {
+            let _all = privilege::read_all();
             for question in questions {
                 if answers.send(look_up(question, tree.as_ref())).is_err() {
                     break;

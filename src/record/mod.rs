@@ -17,6 +17,7 @@ pub mod output;
 pub mod permit;
 mod preempt;
 pub mod printer;
+pub mod privilege;
 pub mod probe;
 mod probe_object;
 mod probe_plan;

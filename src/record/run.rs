@@ -30,7 +30,7 @@ use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
 use super::status::{self, say};
-use super::{permit, procfs, sys, words};
+use super::{permit, privilege, procfs, sys, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
 use crate::outcome::Usage;
@@ -182,7 +182,10 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         bail!("a command can be recorded together with pods only where it can have a cgroup of its own");
     }
     let config = config(options, &selection, !selectors.is_empty());
-    let mut probe = Probe::attach(&config).map_err(|refusal| anyhow!("{refusal}"))?;
+    let mut probe = {
+        let _all = privilege::read_all();
+        Probe::attach(&config).map_err(|refusal| anyhow!("{refusal}"))?
+    };
 
     let header = header(options, &selectors, probe.backend(), child.is_some());
     let shared = Arc::new(Shared::default());
@@ -455,6 +458,7 @@ fn start_snapshot(
 ) -> Result<mpsc::Receiver<Snapshot>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+        let _all = privilege::read_all();
         let snapshot = match proc {
             true => snapshot::take(&selection, tree.as_ref(), &left_out),
             false => Snapshot::default(),
@@ -539,8 +543,10 @@ fn record(
     shared: &Shared,
     asked: &Asked,
 ) -> Result<End> {
-    // All other threads and the command have been started: they keep their own nice values.
+    // All other threads and the command have been started: they keep their own nice values, and their own rights.
     sys::hurry(DRAIN_NICE);
+    // For tracefs, where the losses of kretprobes are read.
+    let _all = privilege::read_all();
     let mut ring = probe
         .ring(|bytes| drain.borrow_mut().ring_record(bytes))
         .context("cannot read the ring buffer")?;

@@ -12,5 +12,6 @@ mod generator;
 mod killed;
 mod mariadb;
 mod programs;
+mod rights;
 mod sockets;
 mod webserver;
