@@ -17,8 +17,8 @@ use crate::pods::{AddressName, PodSet};
 /// Parties that one shard remembers, and the bytes of their texts.
 const MAX_PARTIES: usize = 4096;
 const MAX_PARTY_BYTES: usize = 4 << 20;
-/// Memory for everything that a host is told: about two million processes, or 130,000 with the longest arguments that the
-/// recorder keeps.
+/// Memory for the names of one host: about two million processes, or 130,000 with the longest arguments that the recorder
+/// keeps.
 const MAX_BYTES: usize = 512 << 20;
 /// Bytes kept of a path (PATH_MAX), and of a name: no kernel and no cluster has longer ones.
 const MAX_PATH: usize = 4096;
@@ -65,7 +65,7 @@ pub struct Run<'a> {
 /// other, and so do the programs of a process.
 type ProgramKey = (u32, u64, u64);
 
-/// A process, as an event or a socket tells of it.
+/// A process, as an event or a socket refers to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Who {
     pub pid: u32,
@@ -347,7 +347,7 @@ impl Host {
                 .next_back()
                 .is_some()
         {
-            // What /proc said of a process is what it ran then.
+            // /proc shows what a process runs when it is read.
             return false;
         }
         // And what was found by then ran before only if nothing is known to have begun in between.

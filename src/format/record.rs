@@ -261,8 +261,9 @@ pub struct Process<'a> {
     /// At most 15 bytes, without the ending NUL.
     pub comm: &'a [u8],
     /// Path of the file that is run, without links, from the root of its mount namespace: what /proc/PID/exe is, less its
-    /// mark of a file that was removed since. Of a script it is the interpreter. Empty when unknown: after a fork, and
-    /// where the path is longer than 1023 bytes or has more than 60 parts.
+    /// mark of a file that was removed since. Of a script it is the interpreter; of a forked process, what its parent runs.
+    /// Empty when unknown: where the path is longer than 1023 bytes or has more than some 60 parts, and after a fork by a
+    /// process that is not recorded.
     pub exe: &'a [u8],
     /// The arguments, each followed by a NUL as in /proc/PID/cmdline; maybe a prefix.
     pub argv: &'a [u8],

@@ -9,7 +9,7 @@ use serde::Deserialize;
 pub struct Plain {
     pub id: String,
     pub name: String,
-    /// The user who says so of his own containers; nothing: root.
+    /// The user whose container it is; nothing: root.
     pub user: Option<u32>,
     pub labels: BTreeMap<String, String>,
 }

@@ -1,6 +1,6 @@
 //! From ring records to blocks, and from blocks to the queues. Runs on the thread that reads the ring and never waits
-//! for anything, nor does it touch a file: what a queue does not take is counted, and told in the next block that it takes;
-//! what has to be looked up is asked for ([`super::lookup`]).
+//! for anything, nor does it touch a file: what a queue does not take is counted, and stored as a loss in the next block that
+//! it takes; what has to be looked up is left to another thread ([`super::lookup`]).
 //!
 //! State records are not lost to a full queue: they wait for the next block. Should too many wait, the whole live state is
 //! stored again as soon as there is room.
@@ -79,7 +79,7 @@ struct Intake {
     sockets: vec::IntoIter<Socket>,
 }
 
-/// What tells one socket from another.
+/// A connection as /proc and the kernel's events both identify it: the network namespace and the two ends.
 type Ends = (u32, Endpoint, Endpoint);
 
 fn ends(socket: &Socket) -> Ends {
@@ -114,7 +114,7 @@ pub struct Drain {
     /// Pids of the latest data, newest first: a client and a server take turns.
     recent: [u32; 4],
     /// Pids that nothing has named, and that were asked for.
-    asked: HashSet<u32>,
+    pids_asked: HashSet<u32>,
     /// Pids whose containers are asked for.
     containers_asked: HashSet<u32>,
     /// Ids of cgroups that processes are in, and whose paths are not known.
@@ -157,7 +157,7 @@ impl Drain {
             cuts: [Count::default(); CUTS],
             not_printed: Count::default(),
             recent: [0; 4],
-            asked: HashSet::new(),
+            pids_asked: HashSet::new(),
             containers_asked: HashSet::new(),
             unnamed: HashSet::new(),
             walking: false,
@@ -195,25 +195,31 @@ impl Drain {
                 if !self.recent.contains(&data.pid) {
                     self.recent.rotate_right(1);
                     self.recent[0] = data.pid;
-                    self.meet(data.pid);
+                    self.resolve_process(data.pid);
                 }
                 self.bytes += u64::from(data.len);
                 self.event(record);
             }
             Record::Process(process) => {
                 let start = self.live.known_start(process.pid, process.start);
-                self.meet_cgroup(process.cgroup, process.pid);
-                self.asked.remove(&process.pid);
+                self.resolve_cgroup(process.cgroup, process.pid);
+                self.pids_asked.remove(&process.pid);
                 let cgroup = self.v1_cgroup(process).unwrap_or(process.cgroup);
+                // A forked process runs what its parent runs; the kernel side gives no path with a fork.
+                let inherited = match process.origin {
+                    Origin::Fork => self.live.newest(process.ppid).map(|parent| parent.exe.to_vec()),
+                    _ => None,
+                };
                 let process = Process {
                     start,
                     cgroup,
+                    exe: inherited.as_deref().unwrap_or(process.exe),
                     ..*process
                 };
                 self.state(&Record::Process(process));
             }
             Record::Socket(socket) => {
-                self.meet(socket.pid);
+                self.resolve_process(socket.pid);
                 let role = match (&self.listeners, socket.role, socket.opened) {
                     (Some(listeners), Role::Undetermined, Opened::FirstSeen) => {
                         listeners.role(socket.netns, &socket.local, &socket.remote)
@@ -226,7 +232,7 @@ impl Drain {
                 self.state(&Record::Socket(Socket { role, ..*socket }));
             }
             Record::Owner(Owner { pid, .. }) => {
-                self.meet(*pid);
+                self.resolve_process(*pid);
                 self.state(record);
             }
             Record::Exit(exit) => {
@@ -299,21 +305,21 @@ impl Drain {
         }
     }
 
-    /// Asks for a process that turns up without having been named: one that ran before recording began, and that the
-    /// snapshot did not take because nothing selected it then. Where events were lost, that of an execve may be among them:
-    /// then also for the name by which a forked process goes now.
-    fn meet(&mut self, pid: u32) {
-        if pid == 0 || !self.plan.proc || self.asked.contains(&pid) {
+    /// Looks up a process of which there is no record: one that ran before recording began, and that the snapshot did not
+    /// take because nothing selected it then. Where events were lost, that of an execve may be among them: then a forked
+    /// process is looked up too.
+    fn resolve_process(&mut self, pid: u32) {
+        if pid == 0 || !self.plan.proc || self.pids_asked.contains(&pid) {
             return;
         }
         if self.live.knows_process(pid) && !(self.shared.missing.get() > 0 && self.live.is_unchecked(pid)) {
             return;
         }
         if self.ask(Question::Process(pid)) {
-            if self.asked.len() >= ASKED_MAX {
-                self.asked.clear();
+            if self.pids_asked.len() >= ASKED_MAX {
+                self.pids_asked.clear();
             }
-            self.asked.insert(pid);
+            self.pids_asked.insert(pid);
         }
     }
 
@@ -321,8 +327,8 @@ impl Drain {
         self.lookups.as_mut().is_some_and(|lookups| lookups.ask(question))
     }
 
-    /// On hosts with v1 hierarchies: the cgroup that tells of a process's container. It has that of its parent until it is
-    /// found in another one; runtimes move it there before its execve.
+    /// On hosts with v1 hierarchies: the cgroup that names a process's container. It is that of its parent until the process
+    /// is found in another one; runtimes move it there before its execve.
     fn v1_cgroup(&mut self, process: &Process<'_>) -> Option<u64> {
         if !self.plan.v1 {
             return None;
@@ -338,8 +344,8 @@ impl Drain {
             .filter(|id| id & CGROUP_V1 != 0)
     }
 
-    /// Asks for the path of a process's cgroup, if it is not known.
-    fn meet_cgroup(&mut self, id: u64, pid: u32) {
+    /// Looks up the path of a process's cgroup, if it is not known.
+    fn resolve_cgroup(&mut self, id: u64, pid: u32) {
         if id == 0 || !self.plan.proc || self.live.knows_cgroup(id) || self.unnamed.len() >= UNNAMED_MAX {
             return;
         }
@@ -361,7 +367,7 @@ impl Drain {
         self.walking = self.ask(Question::Cgroups { unnamed, known });
     }
 
-    /// Takes what was looked up, at most so many answers.
+    /// Takes what was looked up; at most this number of answers.
     pub fn take_answers(&mut self, most: usize) {
         for _ in 0..most {
             let Some(answer) = self.lookups.as_mut().and_then(Lookups::answer) else {
@@ -383,10 +389,10 @@ impl Drain {
 
     fn take_answer(&mut self, answer: Answer) {
         match answer {
-            // It stays among those that were asked for.
+            // Its pid is kept, so that it is not looked up again.
             Answer::Process(_, None) => self.unresolved.processes += 1,
             Answer::Process(pid, Some(found)) => {
-                self.asked.remove(&pid);
+                self.pids_asked.remove(&pid);
                 self.name_cgroup(found.cgroup, &found.cgroup_path);
                 self.live.check(pid);
                 let origin = match self.live.newest(pid) {
@@ -487,7 +493,7 @@ impl Drain {
                     self.state(&Record::Process(found.record()));
                 }
             } else if let Some(socket) = intake.sockets.next() {
-                // Connections that have been heard meanwhile keep the ids that they got.
+                // The kernel has announced it meanwhile, with an id of its own.
                 if self.seen.contains(&ends(&socket)) {
                     continue;
                 }

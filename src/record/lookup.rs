@@ -10,8 +10,8 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::Instant;
 
 use super::cgroup::{self, Entry, Tree};
-use super::privilege;
 use super::snapshot::{self, Found};
+use super::{privilege, sys};
 
 /// Questions that wait for the thread.
 const QUESTIONS_MAX: usize = 8192;
@@ -21,11 +21,11 @@ const QUESTIONS_MAX: usize = 8192;
 pub enum Question {
     /// The process of this pid.
     Process(u32),
-    /// The cgroup that tells of the container of this pid, on a host with v1 hierarchies.
+    /// The v1 cgroup of this pid that names its container.
     Container(u32),
-    /// The path of a cgroup, and a process that was in it.
+    /// The path of a cgroup; a process that was in it.
     Cgroup { id: u64, pid: u32 },
-    /// The paths of cgroups, whoever was in them; and which of the `known` ones are gone.
+    /// The paths of cgroups, by a walk of the tree; and which of the `known` ones are gone.
     Cgroups { unnamed: Vec<u64>, known: Vec<u64> },
 }
 
@@ -54,10 +54,11 @@ pub struct Lookups {
 }
 
 impl Lookups {
-    /// Starts the thread.
-    pub fn start(tree: Option<Tree>) -> io::Result<Lookups> {
+    /// Starts the thread, with this nice value.
+    pub fn start(tree: Option<Tree>, nice: i32) -> io::Result<Lookups> {
         let (lookups, questions, answers) = Lookups::channel(QUESTIONS_MAX);
         std::thread::Builder::new().name("lookups".into()).spawn(move || {
+            sys::hurry(nice);
             let _all = privilege::read_all();
             for question in questions {
                 if answers.send(look_up(question, tree.as_ref())).is_err() {
@@ -68,7 +69,7 @@ impl Lookups {
         Ok(lookups)
     }
 
-    /// With room for so many questions, and the ends of whoever answers.
+    /// With room for this number of questions, and the two ends of the thread that answers.
     pub fn channel(room: usize) -> (Lookups, Receiver<Question>, Sender<Answer>) {
         let (to, questions) = mpsc::sync_channel(room);
         let (answers, from) = mpsc::channel();
@@ -155,7 +156,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("a")).unwrap();
         let id = std::fs::metadata(folder.path().join("a")).unwrap().ino();
-        let mut lookups = Lookups::start(Some(Tree::at(folder.path()))).unwrap();
+        let mut lookups = Lookups::start(Some(Tree::at(folder.path())), 0).unwrap();
         let own = std::process::id();
         let questions = [
             Question::Process(own),

@@ -1,4 +1,4 @@
-//! The rights that file capabilities lend to whoever runs the program, and when they are used.
+//! The rights that file capabilities lend to the user who runs the program, and when they are used.
 //!
 //! With CAP_DAC_READ_SEARCH (README, "Permissions") the program may read every file; the user who runs it may not. So that
 //! right is put aside when the program begins, and taken up only where the host's own files are read ([`read_all`]): never

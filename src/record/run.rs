@@ -41,6 +41,8 @@ const POLL: Duration = Duration::from_millis(8);
 const POLL_IDLE: Duration = Duration::from_millis(32);
 /// The ring is emptied even when the host has more to do than it can: this is little work, and what it misses is lost.
 const DRAIN_NICE: i32 = -20;
+/// A process can end within milliseconds of its first event, and then nothing in /proc names it.
+const LOOKUP_NICE: i32 = -20;
 /// Compressing is more work; it is preferred to ordinary work, but does not push it aside.
 const SINK_NICE: i32 = -10;
 /// How often the kernel's loss counters are read.
@@ -206,7 +208,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         }
         None => None,
     };
-    announce(options, &probe, &header, begun.elapsed());
+    let attached = begun.elapsed();
 
     let own = std::process::id();
     let plan = drain::Plan {
@@ -246,10 +248,11 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     };
     let notes = shared.clone();
     let names = Attribution::start(names, Report::new(move |text| notes.note(text)))?;
-    let lookups = Lookups::start(tree)?;
+    let lookups = Lookups::start(tree, LOOKUP_NICE)?;
     let mut drain = Drain::new(plan, outlets, shared.clone(), Some(lookups), sys::boot_ns());
     drain.tell_cgroups_to(names.learner());
     let drain = RefCell::new(drain);
+    announce(options, &probe, &header, attached);
     let status = status::start(
         shared.clone(),
         !(prints(options) && io::stdout().is_terminal()),

@@ -196,7 +196,7 @@ fn arguments(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Since when a process has run, and the cgroup that tells of its container on a host with v1 hierarchies.
+/// Since when a process has run, and its v1 cgroup that names its container.
 pub fn container(pid: u32) -> Option<(u64, Entry)> {
     let cgroups = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;

@@ -273,7 +273,7 @@ fn a_process_that_nothing_has_named_is_asked_for_once_and_named_by_proc() {
     assert_eq!(
         drain.unresolved().processes,
         5,
-        "whoever was not answered is not named either"
+        "without an answer there is no name either"
     );
     assert_eq!(state(drain, &consumer), ["cgroup 5 /five", "snapshot 7 nginx in 5"]);
 }
@@ -366,7 +366,7 @@ fn processes_that_find_no_room_are_neither_asked_for_again_nor_lost() {
 
 /// A full queue of questions costs names, and never time.
 #[test]
-fn whoever_finds_no_room_among_the_questions_is_asked_for_when_he_shows_himself_again() {
+fn a_process_that_finds_no_room_among_the_questions_is_asked_for_at_its_next_event() {
     let (mut drain, _consumer, questions, _answers) = asking(proc(), 1);
     for time in [20, 30] {
         (1..=5).for_each(|pid| drain.record(&data_of(pid, time)));
@@ -523,6 +523,34 @@ fn what_a_part_does_not_repeat_is_lost_there() {
         drain.tick(3_000_000_000);
         assert_eq!(drain.ledger().missing(), missing);
     }
+}
+
+#[test]
+fn a_forked_process_runs_what_its_parent_runs() {
+    let (mut drain, _consumer, _questions, _answers) = asking(proc(), 10);
+    drain.record(&Record::Process(process(7, 1, Origin::Exec)));
+    let fork = |pid, ppid| {
+        Record::Process(Process {
+            ppid,
+            exe: b"",
+            ..process(pid, 2, Origin::Fork)
+        })
+    };
+    [fork(8, 7), fork(9, 8), fork(10, 77)]
+        .iter()
+        .for_each(|record| drain.record(record));
+    let last = drain.finish(100);
+    let records = last.blocks.iter().flat_map(|block| block.records().flatten());
+    let exes: Vec<&[u8]> = records
+        .filter_map(|record| {
+            if let Record::Process(process) = record {
+                Some(process.exe)
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert_eq!(exes, [&b"/bin/ls"[..], b"/bin/ls", b"/bin/ls", b""]);
 }
 
 #[test]
@@ -869,8 +897,8 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     );
 }
 
-/// Whatever these need to know of files is asked for ([`super::lookup`]): a tree of 5,000 cgroups took longer to walk than
-/// the ring holds events. This says what they may not even know of.
+/// What these need from files is looked up elsewhere ([`super::lookup`]): a tree of 5,000 cgroups took longer to walk than
+/// the ring holds events.
 #[test]
 fn the_thread_that_reads_the_ring_does_no_file_system_work() {
     let sources = [

@@ -47,7 +47,7 @@ impl Table for Processes {
             brief("ppid", Number, "its parent", |r, _| Value::Int(r.ppid.into())),
             brief("uid", Number, "user id", |r, _| Value::Int(r.uid.into())),
             brief("comm", Text, "name of the process", |r, _| Value::text(r.comm)),
-            column("exe", Text, "path of the file that is run, without links, as its mount namespace names it; of a script, the interpreter; null after a fork without execve, and beyond 1023 bytes or some 60 parts", |r, _| Value::text(r.exe)),
+            column("exe", Text, "path of the file that is run, without links, as its mount namespace names it; of a script, the interpreter; null beyond 1023 bytes or some 60 parts, and after a fork by a process that was not recorded", |r, _| Value::text(r.exe)),
             brief("argv", Text, "arguments, apart by spaces, quoted as for a shell", |r, s| {
                 s.text.clear();
                 write_argv(&mut s.text, r.argv);

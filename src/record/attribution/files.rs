@@ -30,7 +30,7 @@ pub struct Base {
 impl Base {
     /// The root of the host's file system. What is below counts where it is root's; links stay within.
     pub fn root(path: &Path) -> io::Result<Base> {
-        // Where that is was said by the user: no rights are taken up for it.
+        // The user named it: no rights are taken up for it.
         let folder = File::options()
             .read(true)
             .custom_flags(libc::O_PATH | libc::O_DIRECTORY)

@@ -74,7 +74,7 @@ pub enum Ask {
     List(u32, Vec<Item>),
     /// A source does not answer.
     Failed(u32),
-    /// What users say of their own containers.
+    /// From the lists of users.
     Containers(Vec<Plain>),
     Applied(Item),
     Deleted(Item),

@@ -146,7 +146,7 @@ fn a_pid_that_is_used_again_is_not_who_had_the_connection() {
         client(CLIENT, 5000),
         server(SERVER, 5000),
     ];
-    // Whoever has the socket now does not read: only the client sees these.
+    // The process that has the socket now does not read: only the client sees these.
     for (n, time) in (0..).zip([1000, 3000]) {
         records.extend(exchange(n, time, &[CLIENT]));
     }
@@ -166,7 +166,7 @@ fn a_process_that_is_gone_does_not_lend_its_name_to_one_that_nothing_names() {
     assert_eq!(comms(&records)[..2], [" -> server", " -> "]);
 }
 
-/// What ran before was lost, or is told nowhere.
+/// The record of what ran before was lost.
 #[test]
 fn an_execve_names_nothing_that_was_before_it() {
     let mut records = vec![process(200, 5, 2000, Origin::Exec, "python"), server(SERVER, 5000)];
@@ -177,7 +177,7 @@ fn an_execve_names_nothing_that_was_before_it() {
 }
 
 #[test]
-fn who_is_the_owner_is_told_late_and_his_name_is_that_of_the_time() {
+fn an_owner_that_becomes_known_late_has_the_name_of_the_time() {
     let mut records = programs();
     records.push(client(CLIENT, 5000));
     if let Record::Socket(socket) = server(SERVER, 5000) {

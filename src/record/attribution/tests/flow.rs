@@ -214,7 +214,7 @@ fn chosen_pods_are_followed_when_their_names_are_known_and_others_are_not_stored
     assert_eq!(rest.iter().filter(about_it).count(), 0, "{rest:?}");
 }
 
-/// The folder of a user, in whose list are these containers; whoever runs the test is that user, if it is not root.
+/// Makes the list of a user's containers; who runs the test is that user, if it is not root. Returns the user's number.
 fn make_list(root: &Path, list: &str) -> u32 {
     let driver = root.join("home/alice/.local/share/containers/storage/overlay-containers");
     std::fs::create_dir_all(&driver).unwrap();
