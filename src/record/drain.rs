@@ -5,26 +5,26 @@
 //! State records are not lost to a full queue: they wait for the next block. Should too many wait, the whole live state is
 //! stored again as soon as there is room.
 
+mod resolve;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use std::vec;
+use std::time::Duration;
 
 use super::attribution::Learner;
-use super::cgroup::Entry;
 use super::clock::{self, Ticker};
-use super::lookup::{Answer, Lookups, Question};
+use super::lookup::Lookups;
 use super::loss::{Count, Ledger};
 use super::output::Rotation;
 use super::queue::{Batch, Order, Refused, Sender};
 use super::shared::Shared;
-use super::snapshot::{Found, Listeners, Snapshot};
+use super::snapshot::Listeners;
 use super::state::Live;
 use super::{probe, sys, wire};
-use crate::format::record::{
-    CGROUP_V1, Cgroup, Cut, Endpoint, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket,
-};
+use crate::format::record::{Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket};
 use crate::format::{BlockBuilder, Class, Kind, RawBlock};
+pub use resolve::Unresolved;
+use resolve::{Ends, Intake, ends};
 
 /// A block is handed over after this time even when it is not full.
 pub const BLOCK_AGE: Duration = Duration::from_millis(250);
@@ -36,10 +36,6 @@ const STATE_MAX: usize = 2 << 20;
 const DUMP_PAUSE: Duration = Duration::from_secs(2);
 /// Causes of shortened payload that are told apart.
 const CUTS: usize = 8;
-/// Pids that were asked for, kept so that they are not asked for with each event.
-const ASKED_MAX: usize = 65_536;
-/// Cgroups whose paths are looked for.
-const UNNAMED_MAX: usize = 65_536;
 
 /// How to drain.
 #[derive(Debug, Clone)]
@@ -61,29 +57,6 @@ pub struct Plan {
 pub struct Outlets {
     pub file: Option<Sender>,
     pub print: Option<Sender>,
-}
-
-/// What could not be found out.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Unresolved {
-    /// Processes that were seen in events, and had ended when they were looked up.
-    pub processes: u64,
-    /// Cgroups that were seen in events, and gone when they were looked for.
-    pub cgroups: u64,
-}
-
-/// What is left of a snapshot to be taken in.
-struct Intake {
-    cgroups: vec::IntoIter<Entry>,
-    processes: vec::IntoIter<Found>,
-    sockets: vec::IntoIter<Socket>,
-}
-
-/// A connection as /proc and the kernel's events both identify it: the network namespace and the two ends.
-type Ends = (u32, Endpoint, Endpoint);
-
-fn ends(socket: &Socket) -> Ends {
-    (socket.netns, socket.local, socket.remote)
 }
 
 /// See the module.
@@ -115,6 +88,8 @@ pub struct Drain {
     recent: [u32; 4],
     /// Pids that nothing has named, and that were asked for.
     pids_asked: HashSet<u32>,
+    /// Of these, those that had ended.
+    pids_gone: HashSet<u32>,
     /// Pids whose containers are asked for.
     containers_asked: HashSet<u32>,
     /// Ids of cgroups that processes are in, and whose paths are not known.
@@ -158,6 +133,7 @@ impl Drain {
             not_printed: Count::default(),
             recent: [0; 4],
             pids_asked: HashSet::new(),
+            pids_gone: HashSet::new(),
             containers_asked: HashSet::new(),
             unnamed: HashSet::new(),
             walking: false,
@@ -303,217 +279,6 @@ impl Drain {
         if self.opened == 0 {
             self.opened = sys::boot_ns();
         }
-    }
-
-    /// Looks up a process of which there is no record: one that ran before recording began, and that the snapshot did not
-    /// take because nothing selected it then. Where events were lost, that of an execve may be among them: then a forked
-    /// process is looked up too.
-    fn resolve_process(&mut self, pid: u32) {
-        if pid == 0 || !self.plan.proc || self.pids_asked.contains(&pid) {
-            return;
-        }
-        if self.live.knows_process(pid) && !(self.shared.missing.get() > 0 && self.live.is_unchecked(pid)) {
-            return;
-        }
-        if self.ask(Question::Process(pid)) {
-            if self.pids_asked.len() >= ASKED_MAX {
-                self.pids_asked.clear();
-            }
-            self.pids_asked.insert(pid);
-        }
-    }
-
-    fn ask(&mut self, question: Question) -> bool {
-        self.lookups.as_mut().is_some_and(|lookups| lookups.ask(question))
-    }
-
-    /// On hosts with v1 hierarchies: the cgroup that names a process's container. It is that of its parent until the process
-    /// is found in another one; runtimes move it there before its execve.
-    fn v1_cgroup(&mut self, process: &Process<'_>) -> Option<u64> {
-        if !self.plan.v1 {
-            return None;
-        }
-        let (pid, parent) = (process.pid, process.ppid);
-        let is_fork = process.origin == Origin::Fork;
-        if (!is_fork || self.containers_asked.contains(&parent)) && self.ask(Question::Container(pid)) {
-            self.containers_asked.insert(pid);
-        }
-        let known = if is_fork { None } else { self.live.cgroup_of(pid) };
-        known
-            .or_else(|| self.live.cgroup_of(parent))
-            .filter(|id| id & CGROUP_V1 != 0)
-    }
-
-    /// Looks up the path of a process's cgroup, if it is not known.
-    fn resolve_cgroup(&mut self, id: u64, pid: u32) {
-        if id == 0 || !self.plan.proc || self.live.knows_cgroup(id) || self.unnamed.len() >= UNNAMED_MAX {
-            return;
-        }
-        if self.unnamed.insert(id) {
-            // Without room for the question, the next walk of the tree finds it.
-            self.ask(Question::Cgroup { id, pid });
-        }
-    }
-
-    /// Has the tree walked for cgroups that could not be named through their process, because it had ended or moved on; and
-    /// for those that are gone, where many are known.
-    fn walk(&mut self) {
-        let many = self.live.has_many_cgroups();
-        if self.walking || (self.unnamed.is_empty() && !many) {
-            return;
-        }
-        let known = if many { self.live.cgroups() } else { Vec::new() };
-        let unnamed = self.unnamed.iter().copied().collect();
-        self.walking = self.ask(Question::Cgroups { unnamed, known });
-    }
-
-    /// Takes what was looked up; at most this number of answers.
-    pub fn take_answers(&mut self, most: usize) {
-        for _ in 0..most {
-            let Some(answer) = self.lookups.as_mut().and_then(Lookups::answer) else {
-                return;
-            };
-            self.take_answer(answer);
-        }
-    }
-
-    /// Waits for what is still being looked up; for the end of a recording.
-    pub fn await_answers(&mut self, until: Instant) {
-        self.walk();
-        while let Some(answer) = self.lookups.as_mut().and_then(|lookups| lookups.wait(until)) {
-            self.take_answer(answer);
-        }
-        self.unresolved.processes += self.lookups.as_ref().map_or(0, |lookups| lookups.open() as u64);
-        self.unresolved.cgroups += self.unnamed.len() as u64;
-    }
-
-    fn take_answer(&mut self, answer: Answer) {
-        match answer {
-            // Its pid is kept, so that it is not looked up again.
-            Answer::Process(_, None) => self.unresolved.processes += 1,
-            Answer::Process(pid, Some(found)) => {
-                self.pids_asked.remove(&pid);
-                self.name_cgroup(found.cgroup, &found.cgroup_path);
-                self.live.check(pid);
-                let origin = match self.live.newest(pid) {
-                    Some(known) if known.start > found.start => return,
-                    Some(known) if known.start == found.start => {
-                        if known.origin != Origin::Fork || known.comm == found.comm {
-                            return;
-                        }
-                        Origin::Fork
-                    }
-                    // Known, but not kept.
-                    None if self.live.knows_process(pid) => return,
-                    _ => Origin::Snapshot,
-                };
-                self.state(&Record::Process(Process {
-                    origin,
-                    ..found.record()
-                }));
-                self.live.check(pid);
-            }
-            Answer::Container(pid, found) => {
-                self.containers_asked.remove(&pid);
-                let Some((start, cgroup)) = found else { return };
-                self.name_cgroup(cgroup.id, &cgroup.path);
-                if self.live.change_cgroup((pid, start), cgroup.id) {
-                    self.note_opened();
-                    let process = self.live.newest(pid);
-                    process
-                        .into_iter()
-                        .for_each(|process| self.state.push(&Record::Process(process)));
-                }
-            }
-            Answer::Cgroup(_, None) => {}
-            Answer::Cgroup(id, Some(path)) => {
-                self.unnamed.remove(&id);
-                self.name_cgroup(id, &path);
-            }
-            Answer::Cgroups { named, unnamed, gone } => {
-                self.walking = false;
-                for Entry { id, path } in named {
-                    self.unnamed.remove(&id);
-                    self.name_cgroup(id, &path);
-                }
-                for id in unnamed {
-                    self.unresolved.cgroups += u64::from(self.unnamed.remove(&id));
-                }
-                if !gone.is_empty() {
-                    self.live.prune_cgroups(|id| !gone.contains(&id));
-                }
-            }
-        }
-    }
-
-    fn name_cgroup(&mut self, id: u64, path: &[u8]) {
-        if id != 0 && !path.is_empty() && !self.live.knows_cgroup(id) {
-            self.state(&Record::Cgroup(Cgroup {
-                time: sys::boot_ns(),
-                id,
-                path,
-            }));
-        }
-    }
-
-    /// Begins to take in what was there before; again when more is recorded than at the start.
-    pub fn snapshot(&mut self, snapshot: Snapshot) {
-        for socket in self.live.settle_roles(&snapshot.listeners) {
-            self.state(&Record::Socket(socket));
-        }
-        self.listeners.get_or_insert_default().extend(snapshot.listeners);
-        if self.intakes.is_empty() {
-            self.seen = self.live.sockets().map(ends).collect();
-        }
-        self.intakes.push_back(Intake {
-            cgroups: snapshot.cgroups.into_iter(),
-            processes: snapshot.processes.into_iter(),
-            sockets: snapshot.sockets.into_iter(),
-        });
-    }
-
-    /// Whether there is more to take in.
-    pub fn is_taking_in(&self) -> bool {
-        !self.intakes.is_empty()
-    }
-
-    /// Takes in some more of a snapshot: there may be tens of thousands of sockets, and the ring does not wait. Returns the
-    /// open connections, for the kernel side to know.
-    pub fn take_in(&mut self, most: usize) -> Vec<Socket> {
-        let mut open = Vec::new();
-        let Some(mut intake) = self.intakes.pop_front() else {
-            return open;
-        };
-        for _ in 0..most {
-            if let Some(entry) = intake.cgroups.next() {
-                self.name_cgroup(entry.id, &entry.path);
-            } else if let Some(found) = intake.processes.next() {
-                self.name_cgroup(found.cgroup, &found.cgroup_path);
-                if !self.live.knows_process(found.pid) {
-                    self.state(&Record::Process(found.record()));
-                }
-            } else if let Some(socket) = intake.sockets.next() {
-                // The kernel has announced it meanwhile, with an id of its own.
-                if self.seen.contains(&ends(&socket)) {
-                    continue;
-                }
-                let id = wire::snapshot_id(&socket.local, &socket.remote, self.snapshot_sockets);
-                self.snapshot_sockets = self.snapshot_sockets.wrapping_add(1);
-                let socket = Socket { id, ..socket };
-                self.state(&Record::Socket(socket));
-                if socket.role != Role::Listener {
-                    open.push(socket);
-                }
-            } else {
-                self.seen = match self.intakes.is_empty() {
-                    true => HashSet::new(),
-                    false => self.live.sockets().map(ends).collect(),
-                };
-                return open;
-            }
-        }
-        self.intakes.push_front(intake);
-        open
     }
 
     /// Reads the kernel's counters; what they grew by was lost since they were read last.
@@ -749,11 +514,6 @@ impl Drain {
     /// The queues; dropping them ends the consumers.
     pub fn take_outlets(&mut self) -> Outlets {
         std::mem::take(&mut self.outlets)
-    }
-
-    /// What could not be found out.
-    pub fn unresolved(&self) -> Unresolved {
-        self.unresolved
     }
 
     /// Whether the user's limit on events is reached.

@@ -279,6 +279,25 @@ fn a_process_that_nothing_has_named_is_asked_for_once_and_named_by_proc() {
 }
 
 #[test]
+fn a_process_that_the_snapshot_found_in_time_is_not_missing() {
+    let (mut drain, _consumer, _questions, answers) = asking(proc(), 10);
+    for pid in [7, 8, 9] {
+        drain.record(&data_of(pid, 20));
+        answers.send(Answer::Process(pid, None)).unwrap();
+    }
+    drain.take_answers(1);
+    drain.snapshot(Snapshot {
+        processes: vec![found(7, 1, "before"), found(8, 1, "after")],
+        ..Snapshot::default()
+    });
+    while drain.is_taking_in() {
+        drain.take_in(10);
+    }
+    drain.take_answers(10);
+    assert_eq!(drain.unresolved().processes, 1);
+}
+
+#[test]
 fn an_answer_that_comes_late_names_nobody_else() {
     let (mut drain, consumer, _questions, answers) = asking(proc(), 10);
     drain.record(&data_of(7, 20));
@@ -903,6 +922,7 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
 fn the_thread_that_reads_the_ring_does_no_file_system_work() {
     let sources = [
         ("drain.rs", include_str!("drain.rs")),
+        ("drain/resolve.rs", include_str!("drain/resolve.rs")),
         ("state.rs", include_str!("state.rs")),
         ("wire.rs", include_str!("wire.rs")),
         ("loss.rs", include_str!("loss.rs")),
