@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::ids::IdMap;
 use super::row::Party;
 use crate::format::record::{
-    Address, AddressKind, CGROUP_V1, Clock, Endpoint, Exit, Origin, Owner, Process, Record, Role, Socket, Workload,
+    Address, AddressKind, CGROUP_V1, Cgroup, Clock, Endpoint, Exit, Origin, Owner, Process, Record, Role, Socket,
+    Workload,
 };
 use crate::pods::{AddressName, PodSet};
 
@@ -23,6 +24,8 @@ const MAX_BYTES: usize = 512 << 20;
 /// Bytes kept of a path (PATH_MAX), and of a name: no kernel and no cluster has longer ones.
 const MAX_PATH: usize = 4096;
 const MAX_NAME: usize = 1024;
+/// What an entry of a map needs besides what it holds, about.
+const ENTRY: usize = 64;
 /// Readings of the clocks that are out of order are sorted in as long as there are no more of them than this.
 const MAX_UNORDERED_CLOCKS: usize = 1 << 14;
 
@@ -130,6 +133,17 @@ impl KnownWorkload {
         }
     }
 
+    fn bytes(&self) -> usize {
+        let texts = [
+            &self.container_id,
+            &self.container,
+            &self.pod,
+            &self.namespace,
+            &self.workload,
+        ];
+        size_of::<KnownWorkload>() + texts.iter().map(|text| text.len()).sum::<usize>()
+    }
+
     fn is_whole(&self) -> bool {
         !self.container.is_empty() && !self.pod.is_empty() && !self.workload.is_empty()
     }
@@ -234,6 +248,23 @@ pub struct Host {
     pub not_kept: u64,
 }
 
+/// Whether a host learns from a record, beside the ends of processes.
+fn is_name(record: &Record<'_>) -> bool {
+    match record {
+        Record::Process(_) | Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) | Record::Clock(_) => true,
+        Record::Socket(socket) => socket.role == Role::Listener,
+        _ => false,
+    }
+}
+
+/// Bytes that a map grows by, when it gets an entry of this size in the place of one of that size.
+fn added(bytes: usize, replaced: Option<usize>) -> usize {
+    match replaced {
+        Some(replaced) => bytes.saturating_sub(replaced),
+        None => bytes + ENTRY,
+    }
+}
+
 fn text(bytes: &[u8], most: usize) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
 }
@@ -261,57 +292,57 @@ impl Host {
 
     /// Learns from a record; those that name nothing are passed over.
     pub fn learn(&mut self, record: &Record<'_>) {
-        let bytes = match record {
-            Record::Process(process) => {
-                size_of::<Program>() + process.comm.len() + process.exe.len() + process.argv.len()
-            }
-            Record::Cgroup(cgroup) => cgroup.path.len().min(MAX_PATH),
-            Record::Workload(_) => size_of::<KnownWorkload>() + 128,
-            Record::Address(_) => size_of::<Party>() + 128,
-            Record::Socket(socket) if socket.role == Role::Listener => 0,
-            Record::Clock(_) => size_of::<Clock>(),
-            Record::Exit(exit) => {
-                self.edition += 1;
-                return self.learn_exit(exit);
-            }
-            _ => return,
-        };
-        // What a map needs for its entry.
-        let bytes = bytes + 64;
-        if bytes > self.room {
+        if let Record::Exit(exit) = record {
+            self.edition += 1;
+            return self.learn_exit(exit);
+        }
+        if !is_name(record) {
+            return;
+        }
+        if self.room == 0 {
             self.not_kept += 1;
             return;
         }
         self.edition += 1;
-        let is_new = match record {
+        let bytes = match record {
             Record::Process(process) => self.learn_process(process),
-            Record::Cgroup(cgroup) => self.cgroups.insert(cgroup.id, text(cgroup.path, MAX_PATH)).is_none(),
+            Record::Cgroup(cgroup) => self.learn_cgroup(cgroup),
             Record::Workload(workload) => self.learn_workload(workload),
             Record::Address(address) => self.learn_address(address),
-            Record::Socket(socket) => self.listeners.insert((socket.netns, socket.local.port)),
+            Record::Socket(socket) => {
+                let is_new = self.listeners.insert((socket.netns, socket.local.port));
+                if is_new { ENTRY } else { 0 }
+            }
             Record::Clock(clock) => self.learn_clock(*clock),
-            _ => false,
+            _ => 0,
         };
-        if is_new {
-            self.room -= bytes;
-        }
+        self.room = self.room.saturating_sub(bytes);
     }
 
-    fn learn_clock(&mut self, clock: Clock) -> bool {
+    // Each of these returns how many bytes of memory were added.
+
+    fn learn_clock(&mut self, clock: Clock) -> usize {
         if self.clocks.last().is_none_or(|last| last.boot <= clock.boot) {
             self.clocks.push(clock);
-            return true;
+            return size_of::<Clock>();
         }
         if self.clocks.len() >= MAX_UNORDERED_CLOCKS {
             self.not_kept += 1;
-            return false;
+            return 0;
         }
         let at = self.clocks.partition_point(|known| known.boot <= clock.boot);
         self.clocks.insert(at, clock);
-        true
+        size_of::<Clock>()
     }
 
-    fn learn_process(&mut self, process: &Process<'_>) -> bool {
+    fn learn_cgroup(&mut self, cgroup: &Cgroup<'_>) -> usize {
+        let path = text(cgroup.path, MAX_PATH);
+        let bytes = path.len();
+        let replaced = self.cgroups.insert(cgroup.id, path);
+        added(bytes, replaced.map(|path| path.len()))
+    }
+
+    fn learn_process(&mut self, process: &Process<'_>) -> usize {
         let (pid, start) = (process.pid, process.start);
         let is_snapshot = process.origin == Origin::Snapshot;
         let began = if is_snapshot { start } else { process.time };
@@ -338,17 +369,17 @@ impl Host {
             if known.learnt == program.learnt {
                 known.cgroup = program.cgroup;
             }
-            return false;
+            return 0;
         }
         if is_snapshot
             && self
                 .programs
-                .range(key..=(pid, start, process.time))
+                .range(key..=(pid, start, process.time.max(start)))
                 .next_back()
                 .is_some()
         {
             // /proc shows what a process runs when it is read.
-            return false;
+            return 0;
         }
         // And what was found by then ran before only if nothing is known to have begun in between.
         let found = (pid, start, start);
@@ -364,8 +395,9 @@ impl Host {
             .range(of_process)
             .next_back()
             .and_then(|(_, last)| last.exit);
+        let texts = program.comm.len() + program.exe.len() + program.argv.len();
         self.programs.insert(key, Program { exit, ..program });
-        true
+        added(size_of::<Program>() + texts, None)
     }
 
     fn learn_exit(&mut self, exit: &Exit) {
@@ -375,7 +407,7 @@ impl Host {
         }
     }
 
-    fn learn_workload(&mut self, workload: &Workload<'_>) -> bool {
+    fn learn_workload(&mut self, workload: &Workload<'_>) -> usize {
         let known = KnownWorkload {
             container_id: name(workload.container_id),
             container: name(workload.container),
@@ -383,15 +415,20 @@ impl Host {
             namespace: name(workload.namespace),
             workload: name(workload.workload),
         };
-        self.workloads.insert(workload.cgroup, known).is_none()
+        let bytes = known.bytes();
+        let replaced = self.workloads.insert(workload.cgroup, known);
+        added(bytes, replaced.map(|known| known.bytes()))
     }
 
-    fn learn_address(&mut self, address: &Address<'_>) -> bool {
+    fn learn_address(&mut self, address: &Address<'_>) -> usize {
         let texts = [address.namespace, address.name, address.workload].map(name);
         let party = address_party(address.kind, &texts[0], &texts[1], &texts[2]);
         // The dump at the start of a rotated part repeats what is known.
         let key = (address.ip, address.time);
-        self.addresses.insert(key, Arc::new(party)).is_none()
+        let of = |party: &Party| size_of::<Party>() + party.text_bytes();
+        let bytes = of(&party);
+        let replaced = self.addresses.insert(key, Arc::new(party));
+        added(bytes, replaced.map(|party| of(&party)))
     }
 
     /// The workload of a cgroup: as recorded; what that leaves open is read from the path, then from the pod list.
@@ -468,21 +505,21 @@ impl Host {
         if let Some(exited) = exited.filter(|exited| *exited < who.seen) {
             return Found {
                 program: None,
-                valid: exited + 1..next_process,
+                valid: exited.saturating_add(1)..next_process,
             };
         }
         let before = of_process(0, time).next_back();
         let after = of_process(time.saturating_add(1), u64::MAX).next();
         let until = after.map_or(next_process, |(key, _)| key.2.min(next_process));
         let gone = exited.filter(|exited| time <= *exited);
-        let (program, from) = match before {
-            Some((key, program)) => (Some(program), key.2),
-            None if time < start => (after.map(|(_, program)| program), 0),
-            None => (None, start),
+        let (program, from, until) = match before {
+            Some((key, program)) => (Some(program), key.2, until),
+            None if time < start => (after.map(|(_, program)| program), 0, until.min(start)),
+            None => (None, start, until),
         };
         Found {
             program,
-            valid: from..gone.map_or(until, |exited| until.min(exited + 1)),
+            valid: from..gone.map_or(until, |exited| until.min(exited.saturating_add(1))),
         }
     }
 
