@@ -56,7 +56,7 @@ enum mdf_ending {
 	MDF_ENDING_CONNECT_FAILED = 5,
 };
 
-/* Followed by exe_len bytes of the program's path and argv_len bytes of arguments. */
+/* Followed by exe_len bytes of the path of the file that is run and argv_len bytes of arguments. */
 struct mdf_process {
 	u16 kind;
 	u8 origin;

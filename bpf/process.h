@@ -2,7 +2,6 @@
 #ifndef MDF_PROCESS_H
 #define MDF_PROCESS_H
 
-#define MAX_EXE 512
 #define MAX_ARGV 4096
 #define MAX_CGROUP_PATH 1024
 
@@ -174,7 +173,7 @@ int process_forked_calm(struct trace_event_raw_sched_process_fork *ctx)
 }
 
 /* In the task. */
-static __always_inline int executed(const void *filename)
+static __always_inline int executed(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
@@ -182,10 +181,11 @@ static __always_inline int executed(const void *filename)
 	struct scratch *scratch;
 	struct mdf_process *record;
 	struct process_key key;
+	struct path_room *room;
 	unsigned long start, end;
 	u64 size, length;
 	u8 *tail;
-	long got;
+	u32 at;
 
 	if (config.pid_filter)
 		follow_late(task, tgid);
@@ -200,11 +200,12 @@ static __always_inline int executed(const void *filename)
 	tail = (u8 *)(record + 1);
 	fill_process(record, task, MDF_ORIGIN_EXEC);
 
-	got = bpf_probe_read_kernel_str(tail, MAX_EXE, filename);
-	/* The length counts the ending NUL. */
-	size = got > 0 ? got - 1 : 0;
-	if (size > MAX_EXE)
-		size = MAX_EXE;
+	room = (struct path_room *)(scratch->payload + MDF_MAX_SNAPLEN);
+	at = write_path(room, BPF_CORE_READ(task, mm, exe_file));
+	size = MAX_EXE - at;
+	asm volatile("" : "+r"(at), "+r"(size));
+	if (at > MAX_EXE || size > MAX_EXE || bpf_probe_read_kernel(tail, size, &room->text[at]))
+		size = 0;
 	record->exe_len = size;
 
 	start = BPF_CORE_READ(task, mm, arg_start);
@@ -235,17 +236,16 @@ static __always_inline int executed(const void *filename)
 	return 0;
 }
 
-/* (task, old pid, bprm) */
 SEC("raw_tp/sched_process_exec")
 int process_executed(struct bpf_raw_tracepoint_args *ctx)
 {
-	return executed(BPF_CORE_READ((struct linux_binprm *)ctx->args[2], filename));
+	return executed();
 }
 
 SEC("tp/sched/sched_process_exec")
-int process_executed_calm(struct trace_event_raw_sched_process_exec *ctx)
+int process_executed_calm(void *ctx)
 {
-	return executed((void *)ctx + (u16)ctx->__data_loc_filename);
+	return executed();
 }
 
 /* In the exiting task. */

@@ -129,6 +129,9 @@ pub struct RecordArgs {
     /// Size of the kernel's ring buffer
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Limits")]
     pub buffer_size: Option<u64>,
+    /// Sockets that can be followed at one time [default: twice as many as there are, at least 65536]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=16_777_216), help_heading = "Limits")]
+    pub max_sockets: Option<u32>,
 
     /// Begin a new file when one has this size
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "output", help_heading = "Flight recorder")]
@@ -484,6 +487,7 @@ mod record {
                     .snaplen
                     .map_or(default.snaplen, |value| u32::try_from(value).unwrap_or(u32::MAX)),
                 buffer_size: size(self.buffer_size, default.buffer_size),
+                max_sockets: self.max_sockets,
                 backend: self.backend.as_deref().map(str::parse).transpose().map_err(Usage)?,
                 rotate_size: self.rotate_size,
                 rotate_time: self.rotate_time,

@@ -30,6 +30,11 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<Outcome> {
+    #[cfg(feature = "record")]
+    match command {
+        Command::Record(_) | Command::Doctor(_) => masdeepflow::record::privilege::put_aside(),
+        _ => masdeepflow::record::privilege::give_back(),
+    }
     match command {
         Command::Record(arguments) => record(*arguments),
         Command::Analyze(arguments) => analyze(*arguments),

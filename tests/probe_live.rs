@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -451,6 +452,7 @@ fn check_processes(backend: Backend) {
     let (output, seen, losses, cgroup) = record(backend, "child_processes", |_, _| {});
     assert_no_loss(backend, &losses);
     let pid: u32 = value(&output, "pid");
+    let shell = fs::canonicalize("/bin/sh").expect("a shell");
     let records = seen.records();
     let started: Vec<_> = records
         .iter()
@@ -467,7 +469,7 @@ fn check_processes(backend: Backend) {
             b"/bin/sh\0-c\0kill -9 $$\0".to_vec()
         };
         assert_eq!(String::from_utf8_lossy(process.argv), String::from_utf8_lossy(&argv));
-        assert_eq!((process.exe, process.comm), (&b"/bin/sh"[..], &b"sh"[..]));
+        assert_eq!((process.exe, process.comm), (shell.as_os_str().as_bytes(), &b"sh"[..]));
         assert_eq!(
             (process.ppid, process.cgroup, process.argv_len as usize),
             (pid, cgroup, argv.len())
@@ -487,6 +489,110 @@ fn check_processes(backend: Backend) {
         .filter(|r| matches!(r, Record::Process(p) if p.origin == Origin::Fork))
         .count();
     assert_eq!(forks, 51);
+}
+
+/// Runs a program that says what it is, by all kinds of names.
+#[test]
+#[ignore = "run by a_program_has_one_path_however_it_is_started"]
+fn child_paths() {
+    if !enter_cgroup() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dir = folder.path().join("dir");
+    let readlink = fs::canonicalize("/usr/bin/readlink").expect("readlink");
+    let run = |command: &mut Command| {
+        let output = command.arg("/proc/self/exe").current_dir(&dir).output().expect("run");
+        let path = String::from_utf8(output.stdout).expect("UTF-8");
+        let path = path
+            .lines()
+            .next()
+            .expect("a path")
+            .trim_end_matches(" (deleted)")
+            .to_owned();
+        println!("path={path}");
+        path
+    };
+    let copy = |to: &std::path::Path| {
+        fs::copy(&readlink, to).expect("copy");
+    };
+    for folder in [&dir, &folder.path().join("mounted")] {
+        fs::create_dir(folder).expect("make a folder");
+    }
+    println!();
+    copy(&dir.join("real"));
+    std::os::unix::fs::symlink("real", dir.join("link")).expect("link");
+    for name in ["./real", "./link", "../dir/real", "/proc/self/cwd/../dir/link"] {
+        assert_eq!(run(&mut Command::new(name)), dir.join("real").to_str().expect("UTF-8"));
+    }
+    run(Command::new("real").env("PATH", &dir));
+    fs::write(dir.join("script"), format!("#!{} -n\n", dir.join("real").display())).expect("write");
+    fs::set_permissions(dir.join("script"), fs::metadata(&readlink).expect("mode").permissions()).expect("chmod");
+    // readlink is asked about the script first, which is no link.
+    run(&mut Command::new("./script"));
+    let script = r#"mount --bind "$1" "$2" && exec "$2/link" /proc/self/exe"#;
+    let mounted = folder.path().join("mounted");
+    run(Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&dir)
+        .arg(&mounted));
+    // SAFETY: the name ends with a NUL byte; the descriptor is inherited by what is run, and closed with this process.
+    let memory = unsafe { libc::memfd_create(c"inmemory".as_ptr(), 0) };
+    fs::copy(&readlink, format!("/proc/self/fd/{memory}")).expect("write");
+    assert_eq!(
+        run(&mut Command::new(format!("/proc/self/fd/{memory}"))),
+        "/memfd:inmemory"
+    );
+    // As long as a path can be, and longer; as deep, and deeper. Not all of these can be told.
+    for part in ["x".repeat(200), "d".to_owned()] {
+        let mut deep = dir.clone();
+        for n in 1..70 {
+            deep.push(&part);
+            if deep.as_os_str().len() > 1200 {
+                break;
+            }
+            fs::create_dir(&deep).expect("make a folder");
+            if n > 3 {
+                copy(&deep.join("real"));
+                run(&mut Command::new(deep.join("real")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_has_one_path_however_it_is_started() {
+    for backend in backends().into_iter().take(1) {
+        let (output, seen, losses, _) = record(backend, "child_paths", |_, _| {});
+        assert_no_loss(backend, &losses);
+        let paths: Vec<&str> = output.iter().filter_map(|line| line.strip_prefix("path=")).collect();
+        let records = seen.records();
+        let is_run =
+            |p: &&Process<'_>| p.argv.ends_with(b"\0/proc/self/exe\0") && p.comm != b"unshare" && p.comm != b"sh";
+        let recorded: Vec<String> = (records.iter())
+            .filter_map(|record| match record {
+                Record::Process(process) if process.origin == Origin::Exec => Some(process),
+                _ => None,
+            })
+            .filter(is_run)
+            .map(|process| String::from_utf8_lossy(process.exe).into_owned())
+            .collect();
+        assert_eq!(recorded.len(), paths.len(), "{recorded:#?}");
+        let mut unknown = 0;
+        for (recorded, path) in recorded.iter().zip(&paths) {
+            let parts = path.matches('/').count();
+            if path.len() < 1024 && parts < 60 {
+                assert_eq!(recorded, path);
+            } else {
+                unknown += 1;
+                assert!(
+                    recorded.is_empty() || recorded == path,
+                    "a part of a path is not told: {recorded}"
+                );
+            }
+        }
+        assert!(unknown > 5, "{paths:?}");
+    }
 }
 
 /// Sends a file descriptor's worth of each family of calls; every byte is `pattern` of its place in the stream.

@@ -13,7 +13,7 @@ use rayon::ScopeFifo;
 use rayon::prelude::*;
 
 use super::elsewhere::Elsewhere;
-use super::names::{Host, Pods};
+use super::names::{Host, Pods, Run};
 use super::nat::Nat;
 use super::row::{LossRow, Party, ProcessRow, Sink};
 use super::shard::Shard;
@@ -371,8 +371,19 @@ impl<S: Sink> Engine<S> {
         self.shards.par_iter_mut().for_each(|shard| shard.finish(hosts));
         self.totals.nameless = self.shards.iter().map(|shard| shard.nameless).sum();
         if let Some(first) = self.shards.first_mut() {
-            for host in hosts {
+            for (number, host) in (0..).zip(hosts) {
                 processes(host, &mut first.sink);
+                let (since, until) = host.span();
+                let not_kept = KeptLoss {
+                    since,
+                    until,
+                    reason: LossReason::MapFull,
+                    events: host.not_kept,
+                    bytes: 0,
+                    host: number,
+                    file: usize::MAX,
+                };
+                self.losses.extend((host.not_kept > 0).then_some(not_kept));
             }
             for loss in &self.losses {
                 let Some(host) = hosts.get(usize::from(loss.host)) else {
@@ -634,13 +645,19 @@ fn keep_loss(losses: &mut Vec<KeptLoss>, loss: KeptLoss) {
 }
 
 fn processes<S: Sink>(host: &Host, sink: &mut S) {
-    for program in host.programs() {
+    for Run {
+        program,
+        began,
+        ended,
+        status,
+    } in host.programs()
+    {
         let party: Party = host.party(program.pid, program.cgroup, program.began);
-        let exited = program.status.filter(|status| status & 0x7f == 0);
-        let killed = program.status.filter(|status| status & 0x7f != 0);
+        let exited = status.filter(|status| status & 0x7f == 0);
+        let killed = status.filter(|status| status & 0x7f != 0);
         sink.process(&ProcessRow {
-            start: host.utc(program.began),
-            exit: program.ended.map(|ended| host.utc(ended)),
+            start: host.utc(began),
+            exit: ended.map(|ended| host.utc(ended)),
             origin: program.origin,
             pid: program.pid,
             ppid: program.ppid,

@@ -9,7 +9,7 @@ use chrono::DateTime;
 
 use super::engine::{Block, Engine, Source};
 use super::exchange::Incomplete;
-use super::names::Host;
+use super::names::{Host, Who};
 use super::protocol::mysql::Status;
 use super::row::{ConnectionRow, Frame, HttpRow, MysqlRow, Party, Sink};
 use crate::format::block::{self, RawBlock};
@@ -40,7 +40,8 @@ impl Line {
 /// Turns blocks into lines.
 pub struct Live {
     engine: Engine<Lines>,
-    sockets: HashMap<u64, Socket>,
+    /// With who is known to use them.
+    sockets: HashMap<u64, (Socket, Who)>,
     host: u16,
 }
 
@@ -127,26 +128,25 @@ impl Live {
                 Some(format!("EXIT    {comm}[{}] {how}", exit.pid))
             }
             Record::Socket(socket) => {
-                let text = socket_line(host, socket);
-                self.sockets.insert(socket.id, *socket);
-                text
+                self.sockets.insert(socket.id, (*socket, Who::from(socket)));
+                socket_line(host, socket)
             }
             Record::Owner(owner) => {
-                if let Some(socket) = self.sockets.get_mut(&owner.id)
-                    && socket.pid == 0
+                if let Some((_, known)) = self.sockets.get_mut(&owner.id)
+                    && known.pid == 0
                 {
-                    (socket.pid, socket.cgroup) = (owner.pid, owner.cgroup);
+                    *known = Who::from(owner);
                 }
                 None
             }
-            Record::Connect(connect) => self.sockets.get(&connect.id).map(|socket| {
+            Record::Connect(connect) => self.sockets.get(&connect.id).map(|(socket, owner)| {
                 let outcome = match connect.error {
                     0 => format!("connected in {}", milliseconds(connect.connect_ns)),
                     error => format!("failed after {}: {}", milliseconds(connect.connect_ns), errno(error)),
                 };
-                format!("CONNECT {} {outcome}", ends(host, socket))
+                format!("CONNECT {} {outcome}", ends(host, socket, *owner, connect.time))
             }),
-            Record::Close(close) => self.sockets.remove(&close.id).map(|socket| {
+            Record::Close(close) => self.sockets.remove(&close.id).map(|(socket, owner)| {
                 let age = match socket.opened {
                     Opened::Connect | Opened::Accept => {
                         format!(", open for {}", milliseconds(close.time.saturating_sub(socket.time)))
@@ -155,19 +155,28 @@ impl Live {
                 };
                 format!(
                     "CLOSE   {} {}: {} bytes sent, {} received{age}",
-                    ends(host, &socket),
+                    ends(host, &socket, owner, close.time),
                     close.ending.name(),
                     close.bytes_sent,
                     close.bytes_received
                 )
             }),
-            Record::Data(data) => self.sockets.get(&data.id).map(|socket| {
+            Record::Data(data) => self.sockets.get(&data.id).map(|(socket, owner)| {
                 let way = if data.direction == Direction::Sent {
                     "sent"
                 } else {
                     "received"
                 };
-                format!("DATA    {} {way} {} bytes", ends(host, socket), data.len)
+                let who = match data.pid {
+                    0 => *owner,
+                    pid => Who {
+                        pid,
+                        cgroup: data.cgroup,
+                        seen: data.time,
+                    },
+                };
+                let ends = ends(host, socket, who, data.time);
+                format!("DATA    {ends} {way} {} bytes", data.len)
             }),
             Record::Loss(loss) => Some(format!(
                 "LOSS    {} events, {} bytes: {}",
@@ -208,19 +217,21 @@ fn process_line(process: &Process<'_>) -> Option<String> {
 }
 
 fn socket_line(host: &Host, socket: &Socket) -> Option<String> {
+    let owner = Who::from(socket);
     match (socket.opened, socket.role) {
-        (Opened::Accept, _) => Some(format!("ACCEPT  {}", ends(host, socket))),
+        (Opened::Accept, _) => Some(format!("ACCEPT  {}", ends(host, socket, owner, socket.time))),
         (Opened::Listen, _) => Some(format!(
             "LISTEN  {} {}",
-            who(&host.party(socket.pid, socket.cgroup, socket.time)),
+            who(&host.party_of(owner, socket.time)),
             socket.local
         )),
         _ => None,
     }
 }
 
-fn ends(host: &Host, socket: &Socket) -> String {
-    let party = host.party(socket.pid, socket.cgroup, socket.time);
+/// The ends of a connection at a time, with who used it.
+fn ends(host: &Host, socket: &Socket, user: Who, time: u64) -> String {
+    let party = host.party_of(user, time);
     let arrow = if socket.role == Role::Server { "<-" } else { "->" };
     format!("{} {} {arrow} {}", who(&party), socket.local, socket.remote)
 }

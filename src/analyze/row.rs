@@ -35,6 +35,24 @@ pub struct Party {
     pub hostname: String,
 }
 
+impl Party {
+    /// Bytes of all its texts.
+    pub fn text_bytes(&self) -> usize {
+        let texts = [
+            &self.comm,
+            &self.cgroup,
+            &self.container,
+            &self.container_id,
+            &self.pod,
+            &self.namespace,
+            &self.workload,
+            &self.address_name,
+            &self.hostname,
+        ];
+        texts.iter().map(|text| text.len()).sum()
+    }
+}
+
 /// At which ends a connection was observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Observed {
@@ -193,7 +211,8 @@ impl ConnectionRow<'_> {
 /// A process: one row for each program that it ran (execve makes a new row).
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessRow<'a> {
-    /// When the program began: execve where it was seen, else fork, else the start of the process.
+    /// When the program began: for the first one that a process ran the fork, where that was seen; else execve; else the
+    /// start of the process.
     pub start: u64,
     /// When it exited, or ran another program; `None` when it was alive at the end.
     pub exit: Option<u64>,

@@ -4,6 +4,7 @@
 //! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -11,7 +12,7 @@ use foldhash::fast::RandomState;
 use super::exchange::{Exchange, Message};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
-use super::names::{Host, Parties};
+use super::names::{Host, Parties, Who};
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink};
 use super::stream::Segment;
 use crate::format::record::{
@@ -51,8 +52,8 @@ struct SocketState {
     observer: usize,
     /// Which end of the flow it is.
     end: usize,
-    pid: u32,
-    cgroup: u64,
+    /// The process that is known to use it.
+    owner: Who,
     /// Another host has recorded the other end.
     expects_other: bool,
     connect: Option<Connect>,
@@ -66,8 +67,7 @@ struct SocketState {
 impl SocketState {
     fn new(socket: Socket) -> Self {
         SocketState {
-            pid: socket.pid,
-            cgroup: socket.cgroup,
+            owner: Who::from(&socket),
             socket,
             flow: None,
             observer: WIRE,
@@ -82,26 +82,24 @@ impl SocketState {
         }
     }
 
-    /// Who uses it, or of this `pid` and `cgroup` who did; 0 for the one who is known to use it.
+    /// Who a process of its host was at a time, and between which times it is the same.
     fn party(
         &self,
         (hosts, host): (&[Host], u16),
-        (pid, cgroup): (u32, u64),
+        who: Who,
         time: u64,
         parties: &mut Parties,
-    ) -> Arc<Party> {
-        if self.socket.role == Role::Wire {
-            return Arc::default();
+    ) -> (Arc<Party>, Range<u64>) {
+        match hosts.get(usize::from(host)) {
+            Some(known) if self.socket.role != Role::Wire => parties.party(host, known, who, time),
+            _ => (Arc::default(), 0..u64::MAX),
         }
-        let Some(known) = hosts.get(usize::from(host)) else {
-            return Arc::default();
-        };
-        let whose = if pid == 0 {
-            (self.pid, self.cgroup)
-        } else {
-            (pid, cgroup)
-        };
-        parties.party(host, known, whose, time)
+    }
+
+    /// Who opened it, or was the first to be seen using it.
+    fn opener(&self, hosts: (&[Host], u16), parties: &mut Parties) -> Arc<Party> {
+        let time = self.socket.time.max(self.owner.seen);
+        self.party(hosts, self.owner, time, parties).0
     }
 }
 
@@ -111,6 +109,8 @@ struct LastParty {
     /// The hosts' editions and the process for which it was looked up: another process may use the socket, and more
     /// may be known later.
     of: Option<(u64, u32)>,
+    /// Between which times it is this one: a process can run another program. On the boot clock of the end's host.
+    valid: Range<u64>,
     party: Arc<Party>,
 }
 
@@ -208,9 +208,8 @@ impl<S: Sink> Shard<S> {
                 if known.socket.role == Role::Undetermined {
                     known.socket.role = socket.role;
                 }
-                if known.pid == 0 {
-                    known.pid = socket.pid;
-                    known.cgroup = socket.cgroup;
+                if known.owner.pid == 0 {
+                    known.owner = Who::from(socket);
                 }
             }
             None if self.gone_keys.contains(&(host, socket.id)) => {}
@@ -235,8 +234,7 @@ impl<S: Sink> Shard<S> {
 
     fn owner(&mut self, host: u16, owner: &Owner) {
         if let Some(known) = self.sockets.get_mut(&(host, owner.id)) {
-            known.pid = owner.pid;
-            known.cgroup = owner.cgroup;
+            known.owner = Who::from(owner);
         }
     }
 
@@ -595,7 +593,7 @@ impl<S: Sink> Shard<S> {
 
     /// The row of a socket that never had data.
     fn lone_row(&mut self, key: Key, state: SocketState, hosts: &[Host]) {
-        let party = state.party((hosts, key.0), (0, 0), state.socket.time, &mut self.parties);
+        let party = state.opener((hosts, key.0), &mut self.parties);
         let nobody = remote_party(hosts, Some((key.0, state.socket.time)), &state.socket.remote);
         let is_server = matches!(state.socket.role, Role::Server | Role::Listener);
         let (client, server) = match is_server {
@@ -648,7 +646,7 @@ impl<S: Sink> Shard<S> {
             .find_map(|state| state.as_ref().map(|(key, state)| (key.0, state.socket.time)));
         let parties = &mut self.parties;
         let mut party = |state: &Option<(Key, SocketState)>, end: usize| match state {
-            Some((key, state)) => state.party((hosts, key.0), (0, 0), state.socket.time, parties),
+            Some((key, state)) => state.opener((hosts, key.0), parties),
             None => remote_party(hosts, observer, &slot.flow.ends[end]),
         };
         let client_party = party(&at_client, client);
@@ -822,28 +820,45 @@ fn update_parties(
     let edition = hosts.iter().map(|host| host.edition).sum();
     let client = slot.flow.client().unwrap_or(0);
     let of = (client, edition, [exchange.views[0].pid, exchange.views[1].pid]);
-    if slot.sure == Some(of) {
+    let times = [0, 1].map(|end| time_at(slot, exchange, hosts, end));
+    let is_same = |end: usize| slot.parties[end].valid.contains(&times[end]);
+    if slot.sure == Some(of) && is_same(0) && is_same(1) {
         return;
     }
     let mut changed = slot.pair == 0 || slot.client != client;
     let mut sure = true;
-    for end in 0..2 {
+    for (end, time) in times.into_iter().enumerate() {
         let view = &exchange.views[end];
         // Who uses a socket may become known at any time.
         let unsure = view.pid == 0 && slot.sockets[end].is_some();
         sure &= !unsure;
-        if !unsure && slot.parties[end].of == Some((edition, view.pid)) {
+        let last = &slot.parties[end];
+        if !unsure && last.of == Some((edition, view.pid)) && last.valid.contains(&time) {
             continue;
         }
         let state = slot.sockets[end].and_then(|key| Some((key, sockets.get(&key)?)));
-        let party = match state {
-            Some((key, state)) => state.party((hosts, key.0), (view.pid, view.cgroup), view.request.last, parties),
-            None => remote_party(hosts, first_seen(slot, exchange), &slot.flow.ends[end]),
+        let (party, valid) = match state {
+            Some((key, state)) => {
+                let who = match view.pid {
+                    0 => state.owner,
+                    pid => Who {
+                        pid,
+                        cgroup: view.cgroup,
+                        seen: time,
+                    },
+                };
+                state.party((hosts, key.0), who, time, parties)
+            }
+            None => {
+                let party = remote_party(hosts, first_seen(slot, exchange), &slot.flow.ends[end]);
+                (party, 0..u64::MAX)
+            }
         };
         // Mostly it is looked up in vain: what was learnt concerns others.
         changed |= party != slot.parties[end].party;
         slot.parties[end] = LastParty {
             of: Some((edition, view.pid)),
+            valid,
             party,
         };
     }
@@ -853,6 +868,30 @@ fn update_parties(
         slot.client = client;
     }
     slot.sure = sure.then_some(of);
+}
+
+/// When an end of a flow took part in an exchange, on the boot clock of its host: when it had seen the request, or else when
+/// it saw anything; where it saw nothing, when the other end did. 0 for an end that was not recorded.
+#[inline]
+fn time_at(slot: &Slot, exchange: &Exchange, hosts: &[Host], end: usize) -> u64 {
+    let Some((own, _)) = slot.sockets[end] else { return 0 };
+    let view = &exchange.views[end];
+    if view.request.last != 0 {
+        return view.request.last;
+    }
+    view.first()
+        .unwrap_or_else(|| time_elsewhere(slot, exchange, hosts, own))
+}
+
+/// When an exchange was seen by another end, on the boot clock of this host.
+fn time_elsewhere(slot: &Slot, exchange: &Exchange, hosts: &[Host], own: u16) -> u64 {
+    let Some((other, time)) = first_seen(slot, exchange) else {
+        return 0;
+    };
+    match (hosts.get(usize::from(other)), hosts.get(usize::from(own))) {
+        (Some(of), Some(to)) if other != own => to.boot(of.utc(time)),
+        _ => time,
+    }
 }
 
 /// When the observer of a flow that is preferred among those that saw an exchange first saw it: its host, and its boot

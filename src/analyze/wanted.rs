@@ -101,7 +101,7 @@ impl<'w> Sought<'w> {
         let mut pids: BTreeSet<u32> = wanted.pids.iter().copied().collect();
         if !wanted.pods.is_empty() {
             for host in hosts {
-                let programs = host.programs().into_iter();
+                let programs = host.programs().into_iter().map(|run| run.program);
                 let of_pods = programs.filter(|p| wanted.is_pod(&host.party(p.pid, p.cgroup, p.began)));
                 pids.extend(of_pods.map(|program| program.pid));
             }

@@ -14,6 +14,7 @@ use super::attribution::options::Environment;
 use super::attribution::{self, Status};
 use super::cgroup::Tree;
 use super::kernelfs::Mount;
+use super::privilege;
 use super::probe::{Backend, Config, Filter, Probe};
 
 /// The capabilities that recording needs or likes, and for what.
@@ -77,10 +78,18 @@ pub struct Report {
 
 /// Looks at this machine, tries every backend with a filter that selects nobody, and asks every source of names.
 pub fn examine(names: &attribution::Options) -> Report {
+    let mut report = examine_kernel();
+    report.names = attribution::try_sources(names, &Environment::find(), patience());
+    report.advice = report.make_advice();
+    report
+}
+
+fn examine_kernel() -> Report {
+    let _all = privilege::read_all();
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_string()).ok();
     let mounts = read("/proc/self/mounts").unwrap_or_default();
     let status = read("/proc/self/status").unwrap_or_default();
-    let mut report = Report {
+    Report {
         kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
         arch: std::env::consts::ARCH.to_string(),
         btf: fs::metadata("/sys/kernel/btf/vmlinux")
@@ -97,11 +106,9 @@ pub fn examine(names: &attribution::Options) -> Report {
             None => "not mounted; mdf opens it for itself".to_string(),
         }),
         backends: Backend::ALL.into_iter().map(try_backend).collect(),
-        names: attribution::try_sources(names, &Environment::find(), patience()),
+        names: Vec::new(),
         advice: Vec::new(),
-    };
-    report.advice = report.make_advice();
-    report
+    }
 }
 
 /// Somebody waits for the answers.

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use libbpf_rs::RingBuffer;
@@ -376,11 +377,12 @@ impl Probe {
         self.loaded.own_tgid()
     }
 
-    /// A reader of the ring; make one only. It may move to another thread and outlive the probe (the rest can
-    /// still be read after detaching). `each` gets one ring record, for [`super::wire::decode`].
-    pub fn ring<'cb>(&self, each: impl FnMut(&[u8]) + Send + 'cb) -> io::Result<Ring<'cb>> {
+    /// A reader of the ring; make one only. It may outlive the probe (the rest can still be read after detaching). `each`
+    /// gets one ring record, for [`super::wire::decode`].
+    pub fn ring<'cb>(&self, each: impl FnMut(&[u8]) + 'cb) -> io::Result<Ring<'cb>> {
         Ok(Ring {
             ring: self.loaded.ring(each)?,
+            _on_one_thread: PhantomData,
         })
     }
 
@@ -452,9 +454,10 @@ impl Probe {
     }
 }
 
-/// The reading end of the ring. `Send`.
+/// The reading end of the ring. It stays on its thread, as what it calls does.
 pub struct Ring<'cb> {
     ring: RingBuffer<'cb>,
+    _on_one_thread: PhantomData<*const ()>,
 }
 
 impl Ring<'_> {

@@ -444,7 +444,7 @@ impl Loaded {
         total + state_calm.map_or(state, |calm| calm.min(state))
     }
 
-    pub fn ring<'cb>(&self, mut each: impl FnMut(&[u8]) + Send + 'cb) -> io::Result<RingBuffer<'cb>> {
+    pub fn ring<'cb>(&self, mut each: impl FnMut(&[u8]) + 'cb) -> io::Result<RingBuffer<'cb>> {
         let map = self.map("ring").map_err(io_error)?;
         let mut builder = RingBufferBuilder::new();
         let callback = move |bytes: &[u8]| {

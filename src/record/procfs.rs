@@ -84,6 +84,21 @@ pub fn link_number(link: &[u8], kind: &str) -> Option<u64> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
+/// The path of a program in the link /proc/PID/exe. The kernel marks a file that was removed since.
+pub fn program_path(link: &[u8]) -> &[u8] {
+    link.strip_suffix(b" (deleted)").unwrap_or(link)
+}
+
+/// How many TCP sockets the kernel has, of all network namespaces, by /proc/net/sockstat.
+pub fn tcp_sockets(sockstat: &str) -> Option<u32> {
+    let mut words = sockstat
+        .lines()
+        .find_map(|line| line.strip_prefix("TCP:"))?
+        .split_whitespace();
+    words.find(|word| *word == "alloc")?;
+    words.next()?.parse().ok()
+}
+
 /// A line of /proc/net/tcp or tcp6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpLine {
@@ -205,6 +220,19 @@ mod tests {
         assert_eq!(link_number(b"net:[4026531840]", "net"), Some(4_026_531_840));
         assert_eq!(link_number(b"socket:[1]", "net"), None);
         assert_eq!(link_number(b"net:[x]", "net"), None);
+    }
+
+    #[test]
+    fn sockstat_tells_how_many_sockets_there_are() {
+        let text = "sockets: used 300\nTCP: inuse 7 orphan 0 tw 2 alloc 80123 mem 1\nUDP: inuse 1 mem 0\n";
+        assert_eq!(tcp_sockets(text), Some(80_123));
+        assert_eq!(tcp_sockets("TCP: inuse 7\n"), None);
+    }
+
+    #[test]
+    fn a_program_keeps_its_path_when_its_file_is_removed() {
+        assert_eq!(program_path(b"/usr/sbin/nginx (deleted)"), b"/usr/sbin/nginx");
+        assert_eq!(program_path(b"/usr/bin/python3.13"), b"/usr/bin/python3.13");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `mdf record`, from the first check to the last line. The steps in order; what they mean is one call down.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use super::child::{self, Child, Fate};
 use super::drain::{self, Drain, Outlets};
 use super::filter::{self, Selection, Words};
 use super::identity::Identity;
+use super::lookup::Lookups;
 use super::loss::Count;
 use super::output::{self, Rotation};
 use super::printer::{self, MakePrinter};
@@ -30,7 +32,7 @@ use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
 use super::status::{self, say};
-use super::{permit, sys, timens, words};
+use super::{permit, privilege, procfs, sys, timens, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
 use crate::outcome::Usage;
@@ -41,10 +43,14 @@ const POLL: Duration = Duration::from_millis(8);
 const POLL_IDLE: Duration = Duration::from_millis(32);
 /// The ring is emptied even when the host has more to do than it can: this is little work, and what it misses is lost.
 const DRAIN_NICE: i32 = -20;
+/// A process can end within milliseconds of its first event, and then nothing in /proc names it.
+const LOOKUP_NICE: i32 = -20;
 /// Compressing is more work; it is preferred to ordinary work, but does not push it aside.
 const SINK_NICE: i32 = -10;
 /// How often the kernel's loss counters are read.
 const LOSSES: Duration = Duration::from_millis(500);
+/// The kernel needs some 300 bytes for each socket that can be followed: no more is taken without being asked for.
+const MAX_SOCKETS: u32 = 1 << 20;
 /// Batches between the drain and each consumer: at most about so many MiB.
 const QUEUE: usize = 24;
 /// After the command's tree has ended, its connections are still closing.
@@ -53,6 +59,10 @@ const LINGER: Duration = Duration::from_millis(100);
 const SNAPSHOT: Duration = Duration::from_secs(1);
 /// How long a command that was asked to end may take.
 const COMMAND_END: Duration = Duration::from_secs(2);
+/// How long processes and cgroups are looked up at the end.
+const LAST_LOOKUPS: Duration = Duration::from_secs(1);
+/// What is taken at a time of what others found out, before the ring is read again.
+const ANSWERS: usize = 256;
 /// How long names are looked for at the end.
 const LAST_NAMES: Duration = Duration::from_secs(1);
 /// A consumer that makes no progress for this long at the end is given up.
@@ -83,6 +93,8 @@ pub struct Options {
     pub snaplen: u32,
     /// Bytes of the kernel's ring buffer.
     pub buffer_size: usize,
+    /// Sockets that can be followed at one time; nothing: enough for twice as many as there are.
+    pub max_sockets: Option<u32>,
     pub backend: Option<Backend>,
     pub rotate_size: Option<u64>,
     pub rotate_time: Option<Duration>,
@@ -112,6 +124,7 @@ impl Default for Options {
             max_events: None,
             snaplen: config.snaplen,
             buffer_size: config.buffer_size,
+            max_sockets: None,
             backend: None,
             rotate_size: None,
             rotate_time: None,
@@ -167,7 +180,10 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     selection.command = child.is_some();
     selection.cgroups.extend(child.as_ref().and_then(Child::cgroup));
     let config = config(options, &selection, child.as_ref(), !selectors.is_empty());
-    let mut probe = Probe::attach(&config).map_err(|refusal| anyhow!("{refusal}"))?;
+    let mut probe = {
+        let _all = privilege::read_all();
+        Probe::attach(&config).map_err(|refusal| anyhow!("{refusal}"))?
+    };
     let own = std::process::id();
     let left_out: Vec<u32> = [Some(own), child.as_ref().map(Child::pid)]
         .into_iter()
@@ -202,7 +218,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         }
         None => None,
     };
-    announce(options, &probe, &header, begun.elapsed());
+    let attached = begun.elapsed();
 
     let plan = drain::Plan {
         block_age: if prints(options) {
@@ -237,9 +253,11 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     };
     let notes = shared.clone();
     let names = Attribution::start(names, Report::new(move |text| notes.note(text)))?;
-    let mut drain = Drain::new(plan, outlets, shared.clone(), tree, sys::boot_ns());
+    let lookups = Lookups::start(tree, LOOKUP_NICE)?;
+    let mut drain = Drain::new(plan, outlets, shared.clone(), Some(lookups), sys::boot_ns());
     drain.tell_cgroups_to(names.learner());
-    let drain = Mutex::new(drain);
+    let drain = RefCell::new(drain);
+    announce(options, &probe, &header, attached);
     let status = status::start(
         shared.clone(),
         !(prints(options) && io::stdout().is_terminal()),
@@ -257,7 +275,8 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     let command = child.as_ref().and_then(Child::status);
     // The command's cgroup is removed before waiting for a disk that may be slow.
     drop(child);
-    let mut drain = drain.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut drain = drain.into_inner();
+    drain.await_answers(Instant::now() + LAST_LOOKUPS);
     for tell in names.close(LAST_NAMES) {
         tell.record(|record| drain.state(record));
     }
@@ -350,8 +369,8 @@ fn config(options: &Options, selection: &Selection, child: Option<&Child>, dynam
         },
         snaplen: options.snaplen,
         buffer_size: options.buffer_size,
+        max_sockets: options.max_sockets.unwrap_or_else(max_sockets),
         backend: options.backend,
-        ..Config::default()
     }
 }
 
@@ -371,6 +390,13 @@ fn refresh_pids(chosen: &[Identity], probe: &Probe, left_out: &[u32]) -> Result<
             .with_context(|| format!("cannot follow process {}", process.pid))?;
     }
     Ok(there.into_iter().collect())
+}
+
+/// Room for twice as many sockets as there are, and not for fewer than usual.
+fn max_sockets() -> u32 {
+    let sockstat = std::fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    let now = procfs::tcp_sockets(&sockstat).unwrap_or(0);
+    now.saturating_mul(2).clamp(Config::default().max_sockets, MAX_SOCKETS)
 }
 
 fn header(options: &Options, selectors: &Selectors, backend: Backend, command: bool) -> Header {
@@ -466,6 +492,7 @@ fn start_snapshot(
 ) -> Result<mpsc::Receiver<Snapshot>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+        let _all = privilege::read_all();
         let snapshot = match proc {
             true => snapshot::take(&selection, tree.as_ref(), &left_out),
             false => Snapshot::default(),
@@ -508,10 +535,6 @@ fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
     ));
 }
 
-fn lock<'a>(drain: &'a Mutex<Drain>) -> MutexGuard<'a, Drain> {
-    drain.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What comes beside the ring.
 struct Sources<'a> {
     /// What was there before.
@@ -519,18 +542,18 @@ struct Sources<'a> {
     names: &'a Attribution,
 }
 
-fn take_snapshot(drain: &Mutex<Drain>, probe: &Probe, taken: Snapshot) {
-    for socket in lock(drain).snapshot(taken) {
+fn take_in(drain: &RefCell<Drain>, probe: &Probe) {
+    for socket in drain.borrow_mut().take_in(ANSWERS) {
         // Without it, the connection is announced again at its first traffic.
         let _ = probe.seed_socket(&socket);
     }
 }
 
 /// Stores new names, and records the cgroups of newly chosen pods.
-fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution, shared: &Shared) {
+fn take_names(drain: &RefCell<Drain>, probe: &Probe, names: &Attribution, shared: &Shared) {
     let mut followed = Vec::new();
-    for tell in names.tells() {
-        tell.record(|record| lock(drain).state(record));
+    for tell in names.tells().take(ANSWERS) {
+        tell.record(|record| drain.borrow_mut().state(record));
         match tell {
             Tell::Follow(id) => match probe.add_cgroup(id) {
                 Ok(()) => followed.push(id),
@@ -538,7 +561,7 @@ fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution, shared: 
             },
             // It may have gone by itself.
             Tell::Unfollow(id) => drop(probe.remove_cgroup(id)),
-            Tell::Snapshot(taken) => take_snapshot(drain, probe, *taken),
+            Tell::Snapshot(taken) => drain.borrow_mut().snapshot(*taken),
             _ => {}
         }
     }
@@ -550,17 +573,19 @@ fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution, shared: 
 /// Reads the ring until something ends the recording, and then what is left in it.
 fn record(
     options: &Options,
-    drain: &Mutex<Drain>,
+    drain: &RefCell<Drain>,
     probe: &mut Probe,
     mut child: Option<&mut Child>,
     sources: Sources<'_>,
     shared: &Shared,
     asked: &Asked,
 ) -> Result<End> {
-    // All other threads and the command have been started: they keep their own nice values.
+    // All other threads and the command have been started: they keep their own nice values, and their own rights.
     sys::hurry(DRAIN_NICE);
+    // For tracefs, where the losses of kretprobes are read.
+    let _all = privilege::read_all();
     let mut ring = probe
-        .ring(|bytes| lock(drain).ring_record(bytes))
+        .ring(|bytes| drain.borrow_mut().ring_record(bytes))
         .context("cannot read the ring buffer")?;
     let begun = Instant::now();
     let mut losses_read = Instant::now();
@@ -570,22 +595,28 @@ fn record(
     let mut stop: Option<(Instant, End)> = None;
     let end = loop {
         ring.poll(wait).context("cannot read the ring buffer")?;
-        let before = std::mem::replace(&mut heard, lock(drain).heard().events);
-        wait = match heard == before {
-            true => (wait * 2).min(POLL_IDLE),
-            false => POLL,
-        };
+        let before = std::mem::replace(&mut heard, drain.borrow_mut().heard().events);
         if let Some(taken) = snapshot.as_ref().and_then(|snapshot| snapshot.try_recv().ok()) {
             snapshot = None;
-            take_snapshot(drain, probe, taken);
+            drain.borrow_mut().snapshot(taken);
         }
+        take_in(drain, probe);
         take_names(drain, probe, sources.names, shared);
+        drain.borrow_mut().take_answers(ANSWERS);
+        wait = match heard == before {
+            _ if drain.borrow().is_taking_in() => Duration::ZERO,
+            true => (wait * 2).clamp(POLL, POLL_IDLE),
+            false => POLL,
+        };
         if losses_read.elapsed() >= LOSSES {
             losses_read = Instant::now();
             read_losses(drain, probe);
         }
-        lock(drain).tick(sys::boot_ns());
-        if asked.to_dump() && options.ring.is_some() && lock(drain).dump_ring(sys::boot_ns()) == Err(Refused::Full) {
+        drain.borrow_mut().tick(sys::boot_ns());
+        if asked.to_dump()
+            && options.ring.is_some()
+            && drain.borrow_mut().dump_ring(sys::boot_ns()) == Err(Refused::Full)
+        {
             shared.note("the memory ring is not written: the disk has not caught up with earlier work".to_owned());
         }
 
@@ -619,7 +650,7 @@ fn record(
             End::Signal
         } else if options.duration.is_some_and(|limit| begun.elapsed() >= limit) {
             End::Duration
-        } else if lock(drain).limit_reached() {
+        } else if drain.borrow_mut().limit_reached() {
             End::Events
         } else if shared.size_reached.is_made() {
             End::Size
@@ -640,7 +671,10 @@ fn record(
     probe.stop_new_events();
     // A recording can be shorter than the look around at its start.
     if let Some(Ok(taken)) = snapshot.map(|snapshot| snapshot.recv_timeout(SNAPSHOT)) {
-        lock(drain).snapshot(taken);
+        drain.borrow_mut().snapshot(taken);
+    }
+    while drain.borrow().is_taking_in() {
+        drain.borrow_mut().take_in(ANSWERS);
     }
     ring.consume().context("cannot read the ring buffer")?;
     read_losses(drain, probe);
@@ -657,10 +691,10 @@ fn command_tree(probe: &Probe) -> Vec<Identity> {
     tree
 }
 
-fn read_losses(drain: &Mutex<Drain>, probe: &Probe) {
+fn read_losses(drain: &RefCell<Drain>, probe: &Probe) {
     // A reading that fails is made up for by the next one: the counters only grow.
     if let Ok(losses) = probe.losses() {
-        lock(drain).kernel_losses(&losses, sys::boot_ns());
+        drain.borrow_mut().kernel_losses(&losses, sys::boot_ns());
     }
 }
 
@@ -795,6 +829,9 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
         .chain(&words::cuts(&drain.cuts(), options.snaplen))
     {
         say(line);
+    }
+    if let Some(line) = words::unresolved(drain.unresolved()) {
+        say(&line);
     }
     if !drain.not_printed().is_zero() {
         let events = words::number(drain.not_printed().events);

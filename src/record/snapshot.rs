@@ -4,6 +4,8 @@
 //! from each network namespace through one of its processes, so no namespace is entered. Payload is never read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -15,6 +17,8 @@ use crate::format::record::{Endpoint, Opened, Origin, Process, Role, Socket};
 
 /// Arguments kept of each process, bytes.
 pub const ARGV_MAX: usize = 4096;
+/// Arguments read to learn how long they are, bytes: as many as execve takes on most hosts.
+const ARGV_READ: u64 = 2 << 20;
 
 /// A process found in /proc.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,11 +166,11 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
         .and_then(|link| procfs::link_number(link.as_os_str().as_bytes(), "net"))
         .and_then(|inode| u32::try_from(inode).ok())
         .unwrap_or(0);
-    let mut argv = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+    let mut argv = arguments(&folder.join("cmdline")).unwrap_or_default();
     let argv_len = u32::try_from(argv.len()).unwrap_or(u32::MAX);
     argv.truncate(ARGV_MAX);
     let exe = std::fs::read_link(folder.join("exe"))
-        .map(|path| path.as_os_str().as_bytes().to_vec())
+        .map(|path| procfs::program_path(path.as_os_str().as_bytes()).to_vec())
         .unwrap_or_default();
     Some(Found {
         time: sys::boot_ns(),
@@ -184,6 +188,20 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
         argv,
         argv_len,
     })
+}
+
+/// The arguments of a process; it decides itself how long they are.
+fn arguments(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(ARGV_READ).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Since when a process has run, and its v1 cgroup that names its container.
+pub fn container(pid: u32) -> Option<(u64, Entry)> {
+    let cgroups = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Some((timens::host_boot(procfs::stat(&stat)?.start), v1_container(&cgroups)?))
 }
 
 /// Reads everything that the selection takes, except the processes `left_out` (the recorder's own).

@@ -2,9 +2,11 @@
 //!
 //! Nothing here knows what the recorder does with the answers.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_TRACEPOINT, perf_event_attr};
 
@@ -182,9 +184,109 @@ pub fn hurry(nice: i32) {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
+/// The user whose rights this process has.
+pub fn user() -> u32 {
+    // SAFETY: no arguments, no state; it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Whether that is root.
+pub fn is_root() -> bool {
+    user() == 0
+}
+
+/// The capabilities of a thread: those in force, those it may put in force, those it may pass on. Bits by number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+}
+
+// linux/capability.h
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: i32,
+}
+
+/// Those of the calling thread.
+pub fn capabilities() -> io::Result<Capabilities> {
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    // The lower and the upper 32 bits of each: effective, permitted, inheritable.
+    let mut words = [[0u32; 3]; 2];
+    // SAFETY: the header says version 3, for which the call writes two structs of three words.
+    if unsafe { libc::syscall(libc::SYS_capget, &raw const header, words.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let whole = |n: usize| u64::from(words[0][n]) | u64::from(words[1][n]) << 32;
+    Ok(Capabilities {
+        effective: whole(0),
+        permitted: whole(1),
+        inheritable: whole(2),
+    })
+}
+
+/// Changes those of the calling thread; it cannot have more than it was permitted.
+pub fn set_capabilities(to: Capabilities) -> io::Result<()> {
+    let header = CapabilityHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
+    let all = [to.effective, to.permitted, to.inheritable];
+    let words = [all.map(|bits| bits as u32), all.map(|bits| (bits >> 32) as u32)];
+    // SAFETY: the header says version 3, for which the call reads two structs of three words.
+    match unsafe { libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Opens a path below a folder, resolved as the RESOLVE_ flags of openat2(2) say. Since Linux 5.6.
+pub fn open_below(folder: BorrowedFd<'_>, path: &Path, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: all bytes zero are a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.resolve = resolve;
+    // SAFETY: the path ends with a NUL byte, and the struct says how long it is; both outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            folder.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    match result {
+        // SAFETY: a new descriptor of ours.
+        0.. => Ok(unsafe { OwnedFd::from_raw_fd(result as i32) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn capabilities_are_those_that_proc_tells() {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let bits = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        let own = capabilities().unwrap();
+        assert_eq!(own.effective, bits("CapEff:"));
+        assert_eq!((own.permitted, own.inheritable), (bits("CapPrm:"), bits("CapInh:")));
+        set_capabilities(own).unwrap();
+        assert_eq!(capabilities().unwrap(), own);
+    }
 
     #[test]
     fn clocks_are_read_together_and_run_forwards() {

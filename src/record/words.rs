@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::drain::Unresolved;
 use super::loss::{Count, Ledger};
 use crate::format::record::{Cut, LossReason};
 
@@ -77,7 +78,7 @@ pub fn losses(ledger: &Ledger) -> Vec<String> {
 fn lost_words(reason: LossReason) -> String {
     let why = match reason {
         LossReason::RingFull => "the ring buffer was full (--buffer-size makes it larger)",
-        LossReason::MapFull => "a table of sockets or processes was full",
+        LossReason::MapFull => "a table of sockets or processes was full (--max-sockets makes that of sockets larger)",
         LossReason::Missed => "the kernel skipped the probe",
         LossReason::QueueFull => "the disk was slower than the events",
         LossReason::DiskError => "the file could not be written",
@@ -113,6 +114,26 @@ pub fn cuts(cuts: &[(Cut, Count)], snaplen: u32) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// What could not be found out, if anything.
+pub fn unresolved(unresolved: Unresolved) -> Option<String> {
+    let count = |count: u64, one: &str, many: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{} {many}", number(count))),
+    };
+    let parts = [
+        count(unresolved.processes, "process", "processes"),
+        count(unresolved.cgroups, "cgroup", "cgroups"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "{} could not be named: gone before they were looked up, or the kernel's own",
+            parts.join(" and ")
+        )
+    })
 }
 
 /// The status line.
@@ -202,6 +223,19 @@ mod tests {
         assert_eq!(
             lines,
             ["payload of 2 events not kept whole, longer than 4096 bytes (--snaplen keeps more): 10 kB left out"]
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_named_is_said() {
+        let (processes, cgroups) = (0, 0);
+        assert_eq!(unresolved(Unresolved { processes, cgroups }), None);
+        let (processes, cgroups) = (1, 2000);
+        assert_eq!(
+            unresolved(Unresolved { processes, cgroups }).as_deref(),
+            Some(
+                "1 process and 2,000 cgroups could not be named: gone before they were looked up, or the kernel's own"
+            )
         );
     }
 

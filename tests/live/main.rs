@@ -13,6 +13,7 @@ mod generator;
 mod killed;
 mod mariadb;
 mod programs;
+mod rights;
 mod sockets;
 mod time_namespace;
 mod tree;

@@ -1,4 +1,5 @@
 mod laws;
+mod who;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -795,7 +796,7 @@ fn fork_and_exec_are_one_process_and_exec_again_is_another() {
     let programs: Vec<_> = host
         .programs()
         .iter()
-        .map(|p| (p.began, p.ended, p.argv.clone()))
+        .map(|run| (run.began, run.ended, run.program.argv.clone()))
         .collect();
     assert_eq!(
         programs,

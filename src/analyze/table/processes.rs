@@ -41,13 +41,13 @@ impl Table for Processes {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Processes>] {
         static DEFS: &[Def<Processes>] = &[
-            brief("start", Time, "when the program began: execve where it was seen, else fork, else the start of the process", |r, _| Value::Int(r.start)),
+            brief("start", Time, "when the program began: fork for the first program of a process, where that was seen; else execve; else the start of the process", |r, _| Value::Int(r.start)),
             column("exit", Time, "when it exited, or ran another program; null when it was alive at the end", |r, _| Value::int(r.exit)),
             brief("pid", Number, "process id on the host", |r, _| Value::Int(r.pid.into())),
             brief("ppid", Number, "its parent", |r, _| Value::Int(r.ppid.into())),
             brief("uid", Number, "user id", |r, _| Value::Int(r.uid.into())),
             brief("comm", Text, "name of the process", |r, _| Value::text(r.comm)),
-            column("exe", Text, "path of the program", |r, _| Value::text(r.exe)),
+            column("exe", Text, "path of the file that is run, without links, as its mount namespace names it; of a script, the interpreter; null beyond 1023 bytes or some 60 parts, and after a fork by a process that was not recorded", |r, _| Value::text(r.exe)),
             brief("argv", Text, "arguments, apart by spaces, quoted as for a shell", |r, s| {
                 s.text.clear();
                 write_argv(&mut s.text, r.argv);
