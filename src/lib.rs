@@ -8,6 +8,7 @@ pub mod analyze;
 #[cfg(feature = "analyzer")]
 mod fetch;
 pub mod format;
+pub mod human;
 pub mod info;
 pub mod mapped;
 pub mod outcome;

@@ -35,7 +35,7 @@ fn judge(effective: u64) -> Result<()> {
     }
     bail!(
         "recording needs {} which this process does not have: run as root, or give the program the capabilities with \
-         \"setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep\" (before Linux 5.8: cap_sys_admin)",
+         \"setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep\"",
         missing.join(" and ")
     )
 }

@@ -31,6 +31,7 @@ use super::status::{self, say};
 use super::{permit, sys, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
+use crate::human;
 use crate::outcome::Usage;
 use crate::pods::{Selectors, select};
 
@@ -445,13 +446,6 @@ fn start_snapshot(
 }
 
 fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
-    for (backend, why) in probe.refused() {
-        // What the verifier said fills pages; `mdf doctor` tells it.
-        say(&format!(
-            "backend {backend} is not used: {}",
-            why.lines().next().unwrap_or_default()
-        ));
-    }
     if let Some(why) = probe.inexact() {
         say(&format!("backend {} is not exact here: {why}", probe.backend()));
     }
@@ -463,7 +457,7 @@ fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
         (Some(path), Some(age)) => {
             format!(
                 "memory, the last {}, written to {} on SIGUSR1 and at the end",
-                words::duration(age),
+                human::elapsed(age),
                 path.display()
             )
         }
@@ -726,13 +720,13 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
     let lost: u64 = lost_in_queue.map(|(_, count)| count.events).sum();
     let mut text = format!(
         "{why}: {} events with {} heard in {}",
-        words::number(heard.events),
-        words::bytes(heard.bytes),
-        words::duration(took)
+        human::count(heard.events),
+        human::bytes(heard.bytes),
+        human::elapsed(took)
     );
     if options.output.is_some() {
-        let size = words::bytes(shared.written.get());
-        let kept = words::number(heard.events.saturating_sub(lost));
+        let size = human::bytes(shared.written.get());
+        let kept = human::count(heard.events.saturating_sub(lost));
         let last = outcome
             .files
             .last()
@@ -752,7 +746,7 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
         say(line);
     }
     if !drain.not_printed().is_zero() {
-        let events = words::number(drain.not_printed().events);
+        let events = human::count(drain.not_printed().events);
         say(&format!(
             "{events} events are in the file but were not printed: standard output was slower"
         ));
