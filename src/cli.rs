@@ -69,7 +69,13 @@ Examples:
                                                       for weeks, in the last gigabyte
 
 Without any filter the whole host is recorded. Filters of different kinds must all match; of one kind, any.
-Captures hold what programs said: files are made with mode 0600, and never overwritten without --force.";
+Captures hold what programs said: files are made with mode 0600, and never overwritten without --force.
+
+The terminal sends Ctrl-C to COMMAND too: mdf records until COMMAND has ended, and a second Ctrl-C ends the recording now. A \
+signal by kill, or a limit, ends COMMAND by SIGTERM. After SIGTERM, SIGHUP or a limit, COMMAND is recorded for at most 5 s.
+
+Exit code: COMMAND's own if it ends by itself (128+N if signal N killed it), 0 if mdf ended it. 3 if data was lost, whatever \
+COMMAND's exit code is. 1 or 2 if mdf failed; the reason is on a line that begins with \"mdf:\".";
 
 #[derive(Debug, Args)]
 #[command(after_help = RECORD_EXAMPLES)]

@@ -15,4 +15,5 @@ pub mod outcome;
 pub mod pods;
 #[cfg(feature = "record")]
 pub mod record;
+pub mod stdout;
 pub mod units;

@@ -133,14 +133,16 @@ impl Child {
         let mut command = Command::new(program);
         command.args(arguments);
         // SAFETY: runs between fork and exec, so only calls that are safe in a signal handler are made: write, getpid,
-        // close and read on descriptors that were opened before. `gate_number` is the child's own copy of the gate's
-        // writing end, owned by nobody in the child; without closing it, the end of the recorder would go unnoticed.
+        // close and read on descriptors that were opened before, and signal. `gate_number` is the child's own copy of the
+        // gate's writing end, owned by nobody in the child; without closing it, the end of the recorder would go unnoticed.
         unsafe {
             command.pre_exec(move || {
                 libc::close(gate_number);
                 if let Some(procs) = &procs {
                     (&*procs).write_all(b"0")?;
                 }
+                // What this process ignores, the command would.
+                libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
                 pid_writer.write_all(&std::process::id().to_ne_bytes())?;
                 match gate_reader.read(&mut [0])? {
                     0 => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
@@ -221,6 +223,18 @@ impl Child {
     }
 }
 
+impl Drop for Child {
+    fn drop(&mut self) {
+        // A command that was never let go ends now. Its last words go to the thread that started it, which so must not end
+        // before it.
+        if self.gate.take().is_some()
+            && let Some(starter) = self.starter.take()
+        {
+            let _ = starter.join();
+        }
+    }
+}
+
 /// Fails when there is no such program, so that nothing is attached and no file is made for it.
 fn find(program: &OsStr) -> Result<()> {
     let is_there = |path: &Path| {
@@ -239,6 +253,12 @@ fn find(program: &OsStr) -> Result<()> {
     } else {
         bail!("cannot run {}: there is no such program", program.display())
     }
+}
+
+/// The exit code that stands for how a command ended, as shells give it: its own, or 128 and the signal that killed it.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
 /// How a command ended, in words.
@@ -314,10 +334,11 @@ mod tests {
     fn a_command_that_is_never_let_go_ends_without_having_run() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("made");
-        let mut child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), None).unwrap();
-        let starter = child.starter.take().unwrap();
+        let child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), None).unwrap();
+        let command = format!("/proc/{}", child.pid());
+        assert!(Path::new(&command).exists());
         drop(child);
-        assert!(starter.join().unwrap().is_err());
+        assert!(!Path::new(&command).exists(), "it has ended, and was waited for");
         assert!(!file.exists());
     }
 

@@ -32,7 +32,7 @@ use super::{permit, sys, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
 use crate::human;
-use crate::outcome::Usage;
+use crate::outcome::{Outcome, Usage};
 use crate::pods::{Selectors, select};
 
 /// How long the ring is waited for; short, because wakeups come only when it fills. Longer when nothing is heard.
@@ -50,8 +50,10 @@ const QUEUE: usize = 24;
 const LINGER: Duration = Duration::from_millis(100);
 /// At the end, a snapshot that is still being taken is waited for so long.
 const SNAPSHOT: Duration = Duration::from_secs(1);
-/// How long a command that was asked to end may take.
-const COMMAND_END: Duration = Duration::from_secs(2);
+/// How long a command that was asked to end is recorded on, where nobody is there who could say that it takes too long.
+const COMMAND_END: Duration = Duration::from_secs(5);
+/// After this time of waiting for the command, the user is told how not to.
+const COMMAND_SLOW: Duration = Duration::from_secs(1);
 /// How long names are looked for at the end.
 const LAST_NAMES: Duration = Duration::from_secs(1);
 /// A consumer that makes no progress for this long at the end is given up.
@@ -133,6 +135,20 @@ pub struct Recorded {
     pub files: Vec<PathBuf>,
     /// How the command ended.
     pub command: Option<ExitStatus>,
+    /// It ended by itself, and the recording with it.
+    pub to_its_end: bool,
+}
+
+impl Recorded {
+    /// What the exit code is to say. Losses come first: they are of the recording, and whoever relies on it must not miss
+    /// them. A command that this process asked to end ended as it was meant to.
+    pub fn outcome(&self) -> Outcome {
+        match self.command {
+            _ if self.missing > 0 => Outcome::Losses,
+            Some(status) if self.to_its_end && !status.success() => Outcome::Command(child::exit_code(status)),
+            _ => Outcome::Clean,
+        }
+    }
 }
 
 /// Why recording ended.
@@ -242,7 +258,9 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         options.output.is_some() && options.ring.is_none(),
     )?;
     if let Some(child) = &mut child {
-        child.start().context("cannot start the command")?;
+        child
+            .start()
+            .context("the command was ended before it could be started")?;
     }
 
     let sources = Sources {
@@ -267,6 +285,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         missing: drain.ledger().missing(),
         files,
         command,
+        to_its_end: ended == End::Command,
     };
     summarize(options, &drain, &outcome, &shared, ended, begun.elapsed());
     Ok(outcome)
@@ -507,6 +526,47 @@ fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution) {
     }
 }
 
+/// The recording ends, but not before the command has.
+#[derive(Debug)]
+struct Stop {
+    end: End,
+    since: Instant,
+    /// When the waiting ends.
+    at: Option<Instant>,
+    told: bool,
+}
+
+impl Stop {
+    fn for_command(end: End) -> Stop {
+        Stop {
+            end,
+            since: Instant::now(),
+            at: None,
+            told: false,
+        }
+    }
+
+    /// The command has ended; what its connections still do comes within a moment.
+    fn command_ended(&mut self) {
+        let linger = Instant::now() + LINGER;
+        self.at = Some(self.at.map_or(linger, |at| at.min(linger)));
+    }
+
+    /// Who pressed Ctrl-C waits for as long as the command wants, and can press it again. Nobody else would.
+    fn is_over(&mut self, asked: &Asked, shared: &Shared) -> bool {
+        let may_take_its_time = self.end == End::Signal && !asked.soon();
+        if !may_take_its_time && self.at.is_none() {
+            self.at = Some(self.since + COMMAND_END);
+        }
+        if may_take_its_time && self.at.is_none() && !self.told && self.since.elapsed() > COMMAND_SLOW {
+            self.told = true;
+            let how = "waiting for the command to end; another signal (Ctrl-C) ends the recording now";
+            shared.note(how.to_owned());
+        }
+        asked.ends() > 1 || self.at.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
 /// Reads the ring until something ends the recording, and then what is left in it.
 fn record(
     options: &Options,
@@ -526,8 +586,8 @@ fn record(
     let mut losses_read = Instant::now();
     let (mut wait, mut heard) = (POLL, 0);
     let mut snapshot = Some(sources.snapshot);
-    // When to stop, and why; set when the command has ended or was asked to end.
-    let mut stop: Option<(Instant, End)> = None;
+    // Set when the command has ended or was asked to end.
+    let mut stop: Option<Stop> = None;
     let end = loop {
         ring.poll(wait).context("cannot read the ring buffer")?;
         let before = std::mem::replace(&mut heard, lock(drain).heard().events);
@@ -556,21 +616,12 @@ fn record(
                     let program = options.command.first().map(|word| word.to_string_lossy().into_owned());
                     return Err(error).with_context(|| format!("cannot run {}", program.unwrap_or_default()));
                 }
-                Fate::Ended(_) => {
-                    let wanted = stop.map_or(End::Command, |(_, end)| end);
-                    let linger = Instant::now() + LINGER;
-                    if stop.is_none_or(|(at, _)| at > linger) {
-                        stop = Some((linger, wanted));
-                    }
-                }
+                Fate::Ended(_) => stop.get_or_insert(Stop::for_command(End::Command)).command_ended(),
             }
         }
-        if asked.at_once() {
-            break End::Signal;
-        }
-        if let Some((at, end)) = stop {
-            if Instant::now() >= at {
-                break end;
+        if let Some(waiting) = &mut stop {
+            if waiting.is_over(asked, shared) {
+                break waiting.end;
             }
             continue;
         }
@@ -588,14 +639,26 @@ fn record(
             continue;
         };
         match &child {
-            // It is heard to its end.
+            // It is recorded to its end.
             Some(child) => {
-                child.ask_to_end();
-                stop = Some((Instant::now() + COMMAND_END, wanted));
+                // Not a second time: programs that end in order at the first signal would be cut off by another.
+                let knows = wanted == End::Signal && asked.by_terminal() && sys::is_in_own_group(child.pid());
+                if !knows {
+                    child.ask_to_end();
+                }
+                stop = Some(Stop::for_command(wanted));
             }
             None => break wanted,
         }
     };
+    if asked.ends() > 1
+        && let Some(child) = &child
+    {
+        child.ask_to_end();
+    }
+    asked.heed();
+    // The signal may have come to both, and the command have been the faster.
+    let end = if asked.to_end() { End::Signal } else { end };
     probe.stop_new_events();
     // A recording can be shorter than the look around at its start.
     if let Some(Ok(taken)) = snapshot.map(|snapshot| snapshot.recv_timeout(SNAPSHOT)) {
@@ -751,7 +814,9 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
             "{events} events are in the file but were not printed: standard output was slower"
         ));
     }
-    if let Some(status) = outcome.command {
-        say(&format!("the command {}", child::status_words(status)));
+    match outcome.command {
+        Some(status) => say(&format!("the command {}", child::status_words(status))),
+        None if options.command.is_empty() => {}
+        None => say("the command still runs, and is not recorded any more"),
     }
 }

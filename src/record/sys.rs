@@ -72,6 +72,24 @@ pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
     }
 }
 
+/// Whether a process is in this process's group: to both of them a terminal sends its signals.
+pub fn is_in_own_group(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else {
+        return false;
+    };
+    // SAFETY: both take integers and return one.
+    unsafe { libc::getpgid(pid) == libc::getpgrp() }
+}
+
+/// Whether a signal was ignored when this process was started, as nohup(1) has it; to be asked before it is handled.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros is a valid sigaction, which the call fills; nothing is changed.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Mounts a file system of the kernel's own where nobody else sees it; it goes away with what is returned. Since Linux 5.2.
 pub fn mount_apart(kind: &CStr) -> io::Result<OwnedFd> {
     let fd = |result: libc::c_long| match result {

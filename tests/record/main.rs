@@ -6,5 +6,6 @@
 mod faults;
 mod live;
 mod refusals;
+mod signals;
 mod tools;
 mod workload;

@@ -18,6 +18,16 @@ pub fn mdf() -> Command {
     Command::new(env!("CARGO_BIN_EXE_mdf"))
 }
 
+/// Makes a named pipe.
+pub fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// The cgroup that a recorder makes for its command.
+pub fn home_of(recorder: &Recorder) -> PathBuf {
+    cgroup_root().join(format!("mdf-{}", recorder.child.id()))
+}
+
 pub fn is_root() -> bool {
     // SAFETY: no arguments, no state.
     unsafe { libc::geteuid() == 0 }
@@ -122,10 +132,11 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // Only when a test fails: then it must not be left behind.
+        // Only when a test fails: then neither it nor its command must be left behind.
         if let Ok(None) = self.child.try_wait() {
             let _ = self.child.kill();
             let _ = self.child.wait();
+            remove_cgroup(&home_of(self));
         }
     }
 }
