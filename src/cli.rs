@@ -158,6 +158,10 @@ pub struct RecordArgs {
     #[arg(long, value_name = "BACKEND", value_parser = ["fexit", "socktp", "kprobe", "systp"])]
     pub backend: Option<String>,
 
+    /// Store COMMAND's arguments in the head of the file; they may hold passwords, so only its name is otherwise
+    #[arg(long, help_heading = "Command")]
+    pub store_arguments: bool,
+
     /// Run this command in a cgroup of its own and record its whole tree until it ends
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
@@ -463,6 +467,7 @@ mod record {
             let words: Vec<String> = std::env::args_os()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
+            let arguments = self.command.len().saturating_sub(1);
             Ok(Options {
                 output: self.output,
                 print: self.print,
@@ -495,8 +500,29 @@ mod record {
                 keep: self.keep,
                 ring: self.ring,
                 ring_size: size(self.ring_size, default.ring_size),
-                command_line: words.join(" "),
+                command_line: match self.store_arguments {
+                    true => words.join(" "),
+                    false => without_last(&words, arguments),
+                },
             })
+        }
+    }
+
+    /// The words but for the last `hidden`.
+    fn without_last(words: &[String], hidden: usize) -> String {
+        let shown = words[..words.len().saturating_sub(hidden)].join(" ");
+        if hidden > 0 { shown + " …" } else { shown }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn arguments_of_the_command_are_not_in_the_command_line() {
+            let words: Vec<String> = ["mdf", "record", "--", "mysql", "-pSECRET", "shop"]
+                .map(str::to_owned)
+                .into();
+            assert_eq!(super::without_last(&words, 2), "mdf record -- mysql …");
+            assert_eq!(super::without_last(&words[..4], 0), "mdf record -- mysql");
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use std::process::{Command, Stdio};
 
+use masdeepflow::format::{Header, Reader, Writer};
+
 use super::support::{Finished, mdf, mdf_path, run};
-use super::synth;
+use super::{Path, synth};
 
 /// Runs it with a standard output that nobody reads.
 fn unread(command: &mut Command) -> Finished {
@@ -87,4 +89,42 @@ fn a_file_at_the_limit_of_its_size_is_an_error_in_words() {
         "http.ndjson",
     );
     limited("exec \"$1\" replay \"$2\" >\"$3\"", "lines");
+}
+
+#[test]
+fn what_was_typed_behind_the_dashes_is_in_no_result() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let capture = folder.path().join("cap.mdf");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny.mdf");
+    let fixture = std::fs::read(fixture).expect("the fixture is there");
+    let header = Header {
+        command_line: "mdf record -o cap.mdf -- mysql -pSECRET shop".to_owned(),
+        ..Reader::open(&fixture).expect("it is a capture").header().clone()
+    };
+    let file = std::fs::File::create(&capture).expect("the folder can be written");
+    Writer::new(file, &header, 1)
+        .and_then(Writer::finish)
+        .expect("the folder can be written");
+
+    let of = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    for (table, format) in [
+        ("capture", "csv"),
+        ("capture", "json"),
+        ("capture", "parquet"),
+        ("mysql", "parquet"),
+        ("connections", "arrow"),
+    ] {
+        let result = folder.path().join(format!("{table}.{format}"));
+        run(mdf()
+            .arg("analyze")
+            .arg(&capture)
+            .args(["--table", table, "-o"])
+            .arg(&result))
+        .expect_code(&[0]);
+        let bytes = std::fs::read(&result).expect("it was written");
+        assert!(!of(&bytes, "SECRET"), "{table}.{format}");
+        assert!(of(&bytes, "-- mysql"), "{table}.{format} has the command's name");
+    }
+    let report = run(mdf().arg("analyze").arg(&capture)).expect_code(&[0]).stdout;
+    assert!(!report.contains("SECRET"), "{report}");
 }
