@@ -71,6 +71,9 @@ Examples:
 Without any filter the whole host is recorded. Filters of different kinds must all match; of one kind, any.
 Captures hold what programs said: files are made with mode 0600, and never overwritten without --force.
 
+COMMAND runs as the user who called sudo, otherwise as mdf does; --user overrides this. It gets mdf's environment; as \
+another user, HOME, LOGNAME, USER and SHELL are set for that user, and MAIL and sudo's variables are removed.
+
 The terminal sends Ctrl-C to COMMAND too: mdf records until COMMAND has ended, and a second Ctrl-C ends the recording now. A \
 signal by kill, or a limit, ends COMMAND by SIGTERM. After SIGTERM, SIGHUP or a limit, COMMAND is recorded for at most 5 s.
 
@@ -157,6 +160,10 @@ pub struct RecordArgs {
     /// Use this way of hearing the kernel: fexit, socktp, kprobe, systp (chosen by itself otherwise)
     #[arg(long, value_name = "BACKEND", value_parser = ["fexit", "socktp", "kprobe", "systp"])]
     pub backend: Option<String>,
+
+    /// Run COMMAND as this user, by name or number (otherwise as who called sudo)
+    #[arg(long, value_name = "USER", help_heading = "Command")]
+    pub user: Option<String>,
 
     /// Store COMMAND's arguments in the head of the file; they may hold passwords, so only its name is otherwise
     #[arg(long, help_heading = "Command")]
@@ -487,6 +494,7 @@ mod record {
                 },
                 names: self.names.options(),
                 command: self.command,
+                user: self.user,
                 duration: self.duration,
                 max_size: self.max_size,
                 max_events: self.max_events,

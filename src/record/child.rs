@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail};
 
 use super::cgroup::{Tree, path_of_process};
 use super::sys;
+use super::user::User;
 
 /// A cgroup that this process made. Dropping it removes it; processes still in it are moved to the cgroup above.
 #[derive(Debug)]
@@ -117,9 +118,16 @@ pub struct Child {
     status: Option<ExitStatus>,
 }
 
+/// How a command runs, where that is not as this process does.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// With all of their groups, and an environment that names them.
+    pub user: Option<User>,
+}
+
 impl Child {
     /// Makes the process, in its cgroup, stopped before it becomes the command.
-    pub fn prepare(words: &[OsString], tree: Option<&Tree>) -> Result<Child> {
+    pub fn prepare(words: &[OsString], setting: &Setting, tree: Option<&Tree>) -> Result<Child> {
         let (program, arguments) = words.split_first().context("no command")?;
         find(program)?;
         let home = tree.and_then(|tree| Home::make(tree).ok());
@@ -132,9 +140,17 @@ impl Child {
         let gate_number = gate.as_raw_fd();
         let mut command = Command::new(program);
         command.args(arguments);
+        let user = setting.user.clone();
+        for (variable, value) in user.iter().flat_map(User::environment) {
+            match value {
+                Some(value) => command.env(variable, value),
+                None => command.env_remove(variable),
+            };
+        }
         // SAFETY: runs between fork and exec, so only calls that are safe in a signal handler are made: write, getpid,
-        // close and read on descriptors that were opened before, and signal. `gate_number` is the child's own copy of the
-        // gate's writing end, owned by nobody in the child; without closing it, the end of the recorder would go unnoticed.
+        // close and read on descriptors that were opened before, signal, and those that change the user. `gate_number` is
+        // the child's own copy of the gate's writing end, owned by nobody in the child; without closing it, the end of the
+        // recorder would go unnoticed.
         unsafe {
             command.pre_exec(move || {
                 libc::close(gate_number);
@@ -143,6 +159,10 @@ impl Child {
                 }
                 // What this process ignores, the command would.
                 libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+                // Last, because afterwards the cgroup is out of reach.
+                if let Some(user) = &user {
+                    sys::become_user(user)?;
+                }
                 pid_writer.write_all(&std::process::id().to_ne_bytes())?;
                 match gate_reader.read(&mut [0])? {
                     0 => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
@@ -291,7 +311,7 @@ mod tests {
     fn a_command_does_nothing_before_it_is_let_go() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("made");
-        let mut child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), None).unwrap();
+        let mut child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), &Setting::default(), None).unwrap();
         assert!(matches!(child.look(), Fate::Running));
         let command = std::fs::read(format!("/proc/{}/exe", child.pid()));
         assert!(command.is_ok(), "it exists");
@@ -303,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_the_commands() {
-        let mut child = Child::prepare(&words(&["sh", "-c", "exit 3"]), None).unwrap();
+        let mut child = Child::prepare(&words(&["sh", "-c", "exit 3"]), &Setting::default(), None).unwrap();
         child.start().unwrap();
         let Fate::Ended(status) = end(&mut child) else {
             panic!("it ran")
@@ -314,7 +334,9 @@ mod tests {
     #[test]
     fn a_command_that_does_not_exist_is_refused_before_anything_is_made() {
         for name in ["/no/such/program", "no-such-program", "/"] {
-            let error = Child::prepare(&words(&[name]), None).unwrap_err().to_string();
+            let error = Child::prepare(&words(&[name]), &Setting::default(), None)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(name), "{error}");
         }
     }
@@ -325,7 +347,7 @@ mod tests {
         let file = folder.path().join("broken");
         std::fs::write(&file, "#!/no/such/interpreter\n").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let mut child = Child::prepare(&words(&[file.to_str().unwrap()]), None).unwrap();
+        let mut child = Child::prepare(&words(&[file.to_str().unwrap()]), &Setting::default(), None).unwrap();
         child.start().unwrap();
         assert!(matches!(end(&mut child), Fate::Failed(_)));
     }
@@ -334,7 +356,7 @@ mod tests {
     fn a_command_that_is_never_let_go_ends_without_having_run() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("made");
-        let child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), None).unwrap();
+        let child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), &Setting::default(), None).unwrap();
         let command = format!("/proc/{}", child.pid());
         assert!(Path::new(&command).exists());
         drop(child);
@@ -344,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_command_is_asked_to_end() {
-        let mut child = Child::prepare(&words(&["sleep", "1000"]), None).unwrap();
+        let mut child = Child::prepare(&words(&["sleep", "1000"]), &Setting::default(), None).unwrap();
         child.start().unwrap();
         while child.process.is_none() {
             assert!(matches!(child.look(), Fate::Running));

@@ -30,6 +30,7 @@ pub mod snapshot;
 pub mod state;
 pub mod status;
 pub mod sys;
+pub mod user;
 pub mod wire;
 pub mod words;
 

@@ -15,7 +15,7 @@ use super::attribution::client::Timing;
 use super::attribution::options::Environment;
 use super::attribution::{self, Attribution, Report, Tell};
 use super::cgroup::Tree;
-use super::child::{self, Child, Fate};
+use super::child::{self, Child, Fate, Setting};
 use super::drain::{self, Drain, Outlets};
 use super::filter::{self, Selection, Words};
 use super::loss::Count;
@@ -28,6 +28,7 @@ use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
 use super::status::{self, say};
+use super::user::{Caller, User};
 use super::{permit, sys, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
@@ -76,6 +77,8 @@ pub struct Options {
     pub names: attribution::Options,
     /// A command to run and record; empty: none.
     pub command: Vec<OsString>,
+    /// As whom it runs; nothing: as who called sudo, else as this process.
+    pub user: Option<String>,
     pub duration: Option<Duration>,
     /// Bytes of all files together.
     pub max_size: Option<u64>,
@@ -108,6 +111,7 @@ impl Default for Options {
             pods: select::Words::default(),
             names: attribution::Options::default(),
             command: Vec::new(),
+            user: None,
             duration: None,
             max_size: None,
             max_events: None,
@@ -176,7 +180,10 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
 
     let mut child = match options.command.is_empty() {
         true => None,
-        false => Some(Child::prepare(&options.command, tree.as_ref())?),
+        false => {
+            let setting = setting(options)?;
+            Some(Child::prepare(&options.command, &setting, tree.as_ref())?)
+        }
     };
     if let Some(child) = &child {
         match child.cgroup() {
@@ -312,6 +319,9 @@ fn check(options: &Options, can_print: bool) -> Result<()> {
     if options.ring.is_some() && rotates {
         return usage("--ring and rotation exclude each other");
     }
+    if options.user.is_some() && options.command.is_empty() {
+        return usage("--user is for a command: give one behind --");
+    }
     match &options.output {
         Some(base) => output::check(base, rotates || options.ring.is_some(), options.force),
         None if rotates || options.ring.is_some() => usage("rotation and --ring need a file: give -o"),
@@ -343,6 +353,23 @@ fn selectors(options: &Options, tree: Option<&Tree>) -> Result<Selectors> {
         bail!("containers and pods are chosen by their cgroups, and /proc/mounts has none of type cgroup2");
     }
     Ok(selectors)
+}
+
+/// As whom the command runs; also says so, where it is not as this process.
+fn setting(options: &Options) -> Result<Setting> {
+    let user = match (&options.user, Caller::find()) {
+        (Some(name), _) => Some(User::named(name)?),
+        (None, Some(caller)) => {
+            let user = User::of_caller(caller);
+            say(&format!(
+                "the command runs as {}, who called sudo; --user root has it run as root",
+                user.describe()
+            ));
+            Some(user)
+        }
+        (None, None) => None,
+    };
+    Ok(Setting { user })
 }
 
 fn config(options: &Options, selection: &Selection, dynamic: bool) -> Config {

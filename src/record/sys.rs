@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_TRACEPOINT, perf_event_attr};
 
+use super::user::User;
 use crate::format::record::Clock;
 
 /// One of the kernel's clocks, ns.
@@ -88,6 +89,23 @@ pub fn is_ignored(signal: i32) -> bool {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
     }
+}
+
+/// The real and the effective user of this process.
+pub fn user() -> (u32, u32) {
+    // SAFETY: no arguments, and they cannot fail.
+    unsafe { (libc::getuid(), libc::geteuid()) }
+}
+
+/// Makes the calling process, which has one thread, another user's. Only makes system calls.
+pub fn become_user(user: &User) -> io::Result<()> {
+    // SAFETY: the list of groups has the length that is given; the rest are integers.
+    let done = unsafe {
+        libc::setgroups(user.groups.len(), user.groups.as_ptr()) == 0
+            && libc::setgid(user.gid) == 0
+            && libc::setuid(user.uid) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Mounts a file system of the kernel's own where nobody else sees it; it goes away with what is returned. Since Linux 5.2.

@@ -3,6 +3,7 @@
 //! The live tests capture only the tests' own processes, chosen in the kernel by a cgroup or a pid.
 #![cfg(feature = "record")]
 
+mod command;
 mod faults;
 mod live;
 mod refusals;

@@ -14,8 +14,26 @@ use masdeepflow::format::record::*;
 /// Nothing here takes longer, unless it hangs.
 pub const LONG: Duration = Duration::from_secs(60);
 
+/// mdf as root starts it, also where `sudo` started the tests.
 pub fn mdf() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_mdf"))
+    let mut mdf = Command::new(env!("CARGO_BIN_EXE_mdf"));
+    mdf.env_remove("SUDO_UID").env_remove("SUDO_GID");
+    mdf
+}
+
+/// Not root, and in every /etc/passwd.
+pub const NOBODY: u32 = 65534;
+
+/// mdf as `sudo` starts it for nobody.
+pub fn sudo() -> Command {
+    let id = NOBODY.to_string();
+    let mut command = mdf();
+    command
+        .env("SUDO_UID", &id)
+        .env("SUDO_GID", &id)
+        .env("SUDO_USER", "nobody");
+    command.env("HOME", "/root");
+    command
 }
 
 /// Makes a named pipe.
