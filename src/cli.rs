@@ -69,7 +69,8 @@ Examples:
                                                       for weeks, in the last gigabyte
 
 Without any filter the whole host is recorded. Filters of different kinds must all match; of one kind, any.
-Captures hold what programs said: files are made with mode 0600, and never overwritten without --force.
+Captures hold what programs said: files are made with mode 0600, and never overwritten without --force. Under sudo they \
+belong to the user who called it. -o - writes to standard output; COMMAND's output then goes to standard error.
 
 COMMAND runs as the user who called sudo, otherwise as mdf does; --user overrides this. It gets mdf's environment; as \
 another user, HOME, LOGNAME, USER and SHELL are set for that user, and MAIL and sudo's variables are removed.

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "analyzer")]
 pub mod analyze;
+pub mod create;
 #[cfg(feature = "analyzer")]
 mod fetch;
 pub mod format;

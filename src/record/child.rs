@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -123,6 +123,8 @@ pub struct Child {
 pub struct Setting {
     /// With all of their groups, and an environment that names them.
     pub user: Option<User>,
+    /// What it prints goes to standard error.
+    pub output_to_error: bool,
 }
 
 impl Child {
@@ -140,6 +142,9 @@ impl Child {
         let gate_number = gate.as_raw_fd();
         let mut command = Command::new(program);
         command.args(arguments);
+        if setting.output_to_error {
+            command.stdout(io::stderr().as_fd().try_clone_to_owned()?);
+        }
         let user = setting.user.clone();
         for (variable, value) in user.iter().flat_map(User::environment) {
             match value {

@@ -55,6 +55,8 @@ const SNAPSHOT: Duration = Duration::from_secs(1);
 const COMMAND_END: Duration = Duration::from_secs(5);
 /// After this time of waiting for the command, the user is told how not to.
 const COMMAND_SLOW: Duration = Duration::from_secs(1);
+/// How often it is looked whether a pipe has got a reader.
+const PIPE_LOOK: Duration = Duration::from_millis(20);
 /// How long names are looked for at the end.
 const LAST_NAMES: Duration = Duration::from_secs(1);
 /// A consumer that makes no progress for this long at the end is given up.
@@ -202,7 +204,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     let mut outlets = Outlets::default();
     let file = match &options.output {
         Some(base) => {
-            let (sender, thread) = start_sink(options, base, &header, &shared)?;
+            let (sender, thread) = start_sink(options, base, &header, &shared, &asked)?;
             outlets.file = Some(sender);
             Some(thread)
         }
@@ -323,6 +325,9 @@ fn check(options: &Options, can_print: bool) -> Result<()> {
         return usage("--user is for a command: give one behind --");
     }
     match &options.output {
+        Some(base) if options.print && output::is_standard_output(base) => {
+            usage("--print and the capture cannot both go to standard output")
+        }
         Some(base) => output::check(base, rotates || options.ring.is_some(), options.force),
         None if rotates || options.ring.is_some() => usage("rotation and --ring need a file: give -o"),
         None => Ok(()),
@@ -369,7 +374,11 @@ fn setting(options: &Options) -> Result<Setting> {
         }
         (None, None) => None,
     };
-    Ok(Setting { user })
+    Ok(Setting {
+        user,
+        // Its output would be in the middle of the capture.
+        output_to_error: options.output.as_deref().is_some_and(output::is_standard_output),
+    })
 }
 
 fn config(options: &Options, selection: &Selection, dynamic: bool) -> Config {
@@ -445,8 +454,9 @@ fn start_sink(
     base: &Path,
     header: &Header,
     shared: &Arc<Shared>,
+    asked: &Asked,
 ) -> Result<(Sender, Consuming<Vec<PathBuf>>)> {
-    let plan = sink::Plan {
+    let plan = || sink::Plan {
         base: base.to_owned(),
         header: header.clone(),
         force: options.force,
@@ -455,7 +465,18 @@ fn start_sink(
         max_size: options.max_size,
         ring: options.ring.map(|age| (age, options.ring_size)),
     };
-    let sink = Sink::new(plan, shared.clone()).with_context(|| format!("cannot write {}", base.display()))?;
+    let mut told = false;
+    let sink = loop {
+        match Sink::new(plan(), shared.clone()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !asked.to_end() => {
+                if !std::mem::replace(&mut told, true) {
+                    say(&format!("waiting until somebody reads from {}", base.display()));
+                }
+                std::thread::sleep(PIPE_LOOK);
+            }
+            sink => break sink.with_context(|| format!("cannot write {}", output::name(base)))?,
+        }
+    };
     let (sender, consumer) = queue::bounded(QUEUE);
     let thread = start("sink", move || {
         sys::hurry(SINK_NICE);
@@ -507,7 +528,7 @@ fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
                 path.display()
             )
         }
-        (Some(path), None) => path.display().to_string(),
+        (Some(path), None) => output::name(path),
         (None, _) => "standard output".to_owned(),
     };
     say(&format!(
@@ -551,6 +572,11 @@ fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution) {
     if !followed.is_empty() {
         names.followed(followed);
     }
+}
+
+/// Whether nobody gets anything of the recording once standard output is closed.
+fn is_unread(options: &Options) -> bool {
+    options.output.as_deref().is_none_or(output::is_standard_output)
 }
 
 /// The recording ends, but not before the command has.
@@ -660,7 +686,7 @@ fn record(
             End::Events
         } else if shared.size_reached.is_made() {
             End::Size
-        } else if shared.print_closed.is_made() && options.output.is_none() {
+        } else if shared.print_closed.is_made() && is_unread(options) {
             End::Unread
         } else {
             continue;
@@ -817,11 +843,7 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
     if options.output.is_some() {
         let size = human::bytes(shared.written.get());
         let kept = human::count(heard.events.saturating_sub(lost));
-        let last = outcome
-            .files
-            .last()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default();
+        let last = outcome.files.last().map(|path| output::name(path)).unwrap_or_default();
         text.push_str(&match outcome.files.len() {
             0 => "; no file was written".to_owned(),
             1 => format!("; {kept} kept in {last} ({size})"),

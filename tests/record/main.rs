@@ -5,6 +5,7 @@
 
 mod command;
 mod faults;
+mod files;
 mod live;
 mod refusals;
 mod signals;
