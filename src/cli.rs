@@ -70,7 +70,17 @@ Examples:
 
 Without any filter the whole host is recorded. Filters of different kinds must all match; of one kind, any.
 A command is recorded beside what --pid, --cgroup, --container, --pod, --namespace and --label choose.
-Captures hold what programs said: files are made with mode 0600, and never overwritten without --force.";
+Captures hold what programs said: files are made with mode 0600, and never overwritten without --force. Under sudo they \
+belong to the user who called it. -o - writes to standard output; COMMAND's output then goes to standard error.
+
+COMMAND runs as the user who called sudo, otherwise as mdf does; --user overrides this. It gets mdf's environment; as \
+another user, HOME, LOGNAME, USER and SHELL are set for that user, and MAIL and sudo's variables are removed.
+
+The terminal sends Ctrl-C to COMMAND too: mdf records until COMMAND has ended, and a second Ctrl-C ends the recording now. A \
+signal by kill, or a limit, ends COMMAND by SIGTERM. After SIGTERM, SIGHUP or a limit, COMMAND is recorded for at most 5 s.
+
+Exit code: COMMAND's own if it ends by itself (128+N if signal N killed it), 0 if mdf ended it. 3 if data was lost, whatever \
+COMMAND's exit code is. 1 or 2 if mdf failed; the reason is on a line that begins with \"mdf:\".";
 
 #[derive(Debug, Args)]
 #[command(after_help = RECORD_EXAMPLES)]
@@ -155,6 +165,14 @@ pub struct RecordArgs {
     /// Use this way of hearing the kernel: fexit, socktp, kprobe, systp (chosen by itself otherwise)
     #[arg(long, value_name = "BACKEND", value_parser = ["fexit", "socktp", "kprobe", "systp"])]
     pub backend: Option<String>,
+
+    /// Run COMMAND as this user, by name or number (otherwise as who called sudo)
+    #[arg(long, value_name = "USER", help_heading = "Command")]
+    pub user: Option<String>,
+
+    /// Store COMMAND's arguments in the head of the file; they may hold passwords, so only its name is otherwise
+    #[arg(long, help_heading = "Command")]
+    pub store_arguments: bool,
 
     /// Run this command in a cgroup of its own and record its whole tree, wherever that goes, until it ends
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
@@ -461,6 +479,7 @@ mod record {
             let words: Vec<String> = std::env::args_os()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
+            let arguments = self.command.len().saturating_sub(1);
             Ok(Options {
                 output: self.output,
                 print: self.print,
@@ -480,6 +499,7 @@ mod record {
                 },
                 names: self.names.options(),
                 command: self.command,
+                user: self.user,
                 duration: self.duration,
                 max_size: self.max_size,
                 max_events: self.max_events,
@@ -494,8 +514,29 @@ mod record {
                 keep: self.keep,
                 ring: self.ring,
                 ring_size: size(self.ring_size, default.ring_size),
-                command_line: words.join(" "),
+                command_line: match self.store_arguments {
+                    true => words.join(" "),
+                    false => without_last(&words, arguments),
+                },
             })
+        }
+    }
+
+    /// The words but for the last `hidden`.
+    fn without_last(words: &[String], hidden: usize) -> String {
+        let shown = words[..words.len().saturating_sub(hidden)].join(" ");
+        if hidden > 0 { shown + " …" } else { shown }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn arguments_of_the_command_are_not_in_the_command_line() {
+            let words: Vec<String> = ["mdf", "record", "--", "mysql", "-pSECRET", "shop"]
+                .map(str::to_owned)
+                .into();
+            assert_eq!(super::without_last(&words, 2), "mdf record -- mysql …");
+            assert_eq!(super::without_last(&words[..4], 0), "mdf record -- mysql");
         }
     }
 }

@@ -5,13 +5,16 @@
 
 #[cfg(feature = "analyzer")]
 pub mod analyze;
+pub mod create;
 #[cfg(feature = "analyzer")]
 mod fetch;
 pub mod format;
+pub mod human;
 pub mod info;
 pub mod mapped;
 pub mod outcome;
 pub mod pods;
 #[cfg(feature = "record")]
 pub mod record;
+pub mod stdout;
 pub mod units;

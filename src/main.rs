@@ -12,16 +12,18 @@ use masdeepflow::format::reader::Reader;
 use masdeepflow::info::Info;
 use masdeepflow::mapped::Mapped;
 use masdeepflow::outcome::{Outcome, Usage};
+use masdeepflow::stdout::{self, stdout};
 
 use cli::{Cli, Command, ManArgs};
 
 fn main() -> ExitCode {
+    outlive_file_size_limit();
     match run(Cli::parse().command) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Negative) => ExitCode::from(1),
         Ok(Outcome::Losses) => ExitCode::from(3),
-        // Whoever read our output has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Ok(Outcome::Command(code)) => ExitCode::from(code),
+        Err(error) if stdout::reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "mdf: {error:#}");
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
@@ -52,20 +54,8 @@ fn run(command: Command) -> Result<Outcome> {
     }
 }
 
-/// The reader of a pipe is gone.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-            // polars wraps the error and keeps only its text.
-            || cause.to_string().contains("Broken pipe (os error 32)")
-    })
-}
-
 fn print(bytes: &[u8]) -> Result<Outcome> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()?;
+    stdout::print(bytes)?;
     Ok(Outcome::Clean)
 }
 
@@ -76,8 +66,7 @@ fn not_built_in<T>(feature: &str) -> Result<T> {
 
 #[cfg(feature = "record")]
 fn record(arguments: cli::RecordArgs) -> Result<Outcome> {
-    let recorded = masdeepflow::record::run::run(&arguments.options()?, printer())?;
-    Ok(Outcome::from_losses(recorded.missing > 0))
+    Ok(masdeepflow::record::run::run(&arguments.options()?, printer())?.outcome())
 }
 
 #[cfg(not(feature = "record"))]
@@ -147,7 +136,7 @@ fn diff(arguments: cli::DiffArgs) -> Result<Outcome> {
 
 #[cfg(feature = "analyze")]
 fn replay(arguments: cli::ReplayArgs) -> Result<Outcome> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout());
     let whole = masdeepflow::analyze::replay::replay(&arguments.file, arguments.speed, &mut out)?;
     Ok(Outcome::from_losses(!whole))
 }
@@ -179,6 +168,16 @@ fn replay(_: cli::ReplayArgs) -> Result<Outcome> {
 #[cfg(not(feature = "analyze"))]
 fn import(_: cli::ImportArgs) -> Result<Outcome> {
     not_built_in("the analyzer")
+}
+
+/// A file that has reached the limit of its size (`ulimit -f`) is a failed write, as on a full disk, and no reason to die
+/// without a word.
+fn outlive_file_size_limit() {
+    #[cfg(unix)]
+    // SAFETY: two constants; no other thread runs yet.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
 }
 
 /// Needs neither recorder nor analyzer.

@@ -33,6 +33,18 @@ pub struct Capture<'a> {
     host: u16,
 }
 
+impl Capture<'_> {
+    /// Whether the file says, without its blocks being read, that data was lost or damaged.
+    pub fn tells_losses(&self) -> bool {
+        let counted = self.reader.losses().unwrap_or_default();
+        !self.reader.clean_end()
+            || self.reader.damage().iter().any(|damage| damage.loses())
+            || counted
+                .iter()
+                .any(|loss| loss.events > 0 && !loss.reason.is_on_purpose())
+    }
+}
+
 /// A block in its place among those of all files.
 struct Placed<'a> {
     block: Block<'a>,

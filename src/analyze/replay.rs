@@ -11,6 +11,7 @@ use super::engine::Source;
 use super::live::{self, Line, Live};
 use crate::format::reader::Reader;
 use crate::mapped::Mapped;
+use crate::stdout;
 use crate::units::Speed;
 
 /// Blocks that are read together; their lines come in order of time.
@@ -23,12 +24,10 @@ pub fn replay(path: &Path, speed: Speed, out: &mut dyn Write) -> Result<bool> {
     let mut live = Live::new(reader.header());
     let mut pace = Pace { speed, began: None };
     let sources: Vec<Source<'_>> = reader.blocks().iter().copied().map(Source::Stored).collect();
-    for batch in sources.chunks(BLOCKS) {
-        let lines = live.lines(batch);
-        pace.print(&lines, out)?;
-    }
+    let mut batches = sources.chunks(BLOCKS);
+    let printed = batches.try_for_each(|batch| pace.print(&live.lines(batch), out));
     let whole = live.is_whole() && !reader.damage().iter().any(|damage| damage.loses());
-    pace.print(&live.finish(), out)?;
+    stdout::unless_unread(printed.and_then(|()| pace.print(&live.finish(), out)))?;
     Ok(whole)
 }
 

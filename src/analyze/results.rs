@@ -19,6 +19,7 @@ use super::table::exchanges::{Http, Mysql};
 use super::table::losses::Losses;
 use super::table::processes::Processes;
 use super::table::{Columns, Scratch, Spec, Table, TableName};
+use crate::stdout;
 
 /// Rows that are counted up by some columns.
 enum Grouping {
@@ -330,13 +331,19 @@ impl Results {
     }
 
     /// Writes everything that is left. `captures` are the facts after reading. Returns whether data was lost or damaged.
-    pub fn finish(mut self, mut sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<bool> {
+    pub fn finish(self, sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<bool> {
+        let lost = sinks.iter().any(|sink| sink.lost) || captures.iter().any(CaptureFacts::is_damaged);
+        // That is so whether or not somebody reads what is printed.
+        stdout::unless_unread(self.write_rest(sinks, captures))?;
+        Ok(lost)
+    }
+
+    fn write_rest(mut self, mut sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<()> {
         self.facts = captures.to_vec();
         self.collect(sinks.iter_mut());
         for (_, stream) in std::mem::take(&mut self.streams) {
             stream.finish()?;
         }
-        let lost = sinks.iter().any(|sink| sink.lost) || captures.iter().any(CaptureFacts::is_damaged);
         let mut aggregate: Option<Box<Aggregate>> = None;
         let mut grouping: Option<Grouping> = None;
         for sink in sinks {
@@ -385,7 +392,7 @@ impl Results {
                 self.write_whole(&columns, &plan)?;
             }
         }
-        Ok(lost)
+        Ok(())
     }
 
     /// Writes a table that is in memory as a whole.

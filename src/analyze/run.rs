@@ -21,6 +21,7 @@ use super::row::{CaptureFacts, Sink};
 use super::wanted::Wanted;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
+use crate::stdout;
 
 /// Rows of a comparison that people see.
 const SHOWN: usize = 40;
@@ -29,7 +30,8 @@ const SHOWN: usize = 40;
 pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     let mut plan = Plan::new(&options.result)?;
     plan.templates(&options.engine.path_templates)?;
-    in_pool(&options.engine, || {
+    let mut known_losses = false;
+    let done = in_pool(&options.engine, || {
         let files = open(&options.inputs)?;
         let start = start_of(&files)?;
         let wanted = options.selection.wanted(start).and(plan.bounds());
@@ -37,6 +39,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let mut engine = Engine::new(|_| Results::sink(&plan));
         name_pods(&options.engine, &mut engine)?;
         let captures = input::captures(&files, &mut engine)?;
+        known_losses = captures.iter().any(input::Capture::tells_losses);
         let mut packets = packets::captures(&files, &mut engine)?;
         let facts = |packets: &[Packets<'_>], damage: &[(usize, String)]| -> Vec<CaptureFacts> {
             let stored = captures
@@ -70,7 +73,12 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
         let lost = results.finish(sinks, &facts(&packets, &totals.damage))?;
         Ok(Outcome::from_losses(lost || totals.malformed > 0))
-    })
+    });
+    match done {
+        // Reading ends with the printing; what was lost before is known without it.
+        Err(error) if stdout::reader_is_gone(&error) => Ok(Outcome::from_losses(known_losses)),
+        done => done,
+    }
 }
 
 /// The first packet of these captures, UTC, ns.
@@ -96,25 +104,8 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     let (before, lost_before) = in_pool(&options.engine, || aggregate(&options.before, &options.engine))?;
     let (after, lost_after) = in_pool(&options.engine, || aggregate(&options.after, &options.engine))?;
     let changes = diff::compare(&before, &after, options.min_count);
-    let columns = match options.format {
-        Format::Table => diff::readable(&changes),
-        _ => diff::columns(&changes),
-    };
-    let specs: Vec<_> = columns.specs().collect();
-    let mut writer = options
-        .format
-        .writer(target::standard_output(), &specs, &Facts::default())?;
-    let shown = match options.format {
-        Format::Table => columns.rows().min(SHOWN),
-        _ => columns.rows(),
-    };
-    writer.write_batch(&columns.gather(&(0..shown as u32).collect::<Vec<u32>>()))?;
-    writer.finish()?;
-    drop(writer);
-    if shown < columns.rows() {
-        let more = human::count((columns.rows() - shown) as u64);
-        writeln!(std::io::stdout(), "  … and {more} more that changed less: --format csv")?;
-    }
+    // The verdict is for whoever reads the exit code: it does not depend on anybody reading the table.
+    stdout::unless_unread(print_changes(&changes, options.format))?;
     let mut failed = false;
     for condition in &options.fail_if {
         for change in changes.iter().filter(|change| condition.fails(change)) {
@@ -133,6 +124,27 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     } else {
         Outcome::from_losses(lost_before || lost_after)
     })
+}
+
+fn print_changes(changes: &[diff::Change<'_>], format: Format) -> Result<()> {
+    let columns = match format {
+        Format::Table => diff::readable(changes),
+        _ => diff::columns(changes),
+    };
+    let specs: Vec<_> = columns.specs().collect();
+    let mut writer = format.writer(target::standard_output(), &specs, &Facts::default())?;
+    let shown = match format {
+        Format::Table => columns.rows().min(SHOWN),
+        _ => columns.rows(),
+    };
+    writer.write_batch(&columns.gather(&(0..shown as u32).collect::<Vec<u32>>()))?;
+    writer.finish()?;
+    drop(writer);
+    if shown < columns.rows() {
+        let more = human::count((columns.rows() - shown) as u64);
+        writeln!(stdout::stdout(), "  … and {more} more that changed less: --format csv")?;
+    }
+    Ok(())
 }
 
 /// Counts one capture up; also returns whether data was lost or damaged.

@@ -34,6 +34,7 @@ pub mod state;
 pub mod status;
 pub mod sys;
 mod timens;
+pub mod user;
 pub mod wire;
 pub mod words;
 

@@ -55,8 +55,8 @@ fn judge(effective: u64) -> Result<()> {
     }
     bail!(
         "recording needs {} which this process does not have: run as root, or give the program the capabilities with \
-         \"setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep\" (before Linux 5.8: cap_sys_admin), \
-         and leave it executable for those only who may record everybody",
+         \"setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep\", and leave it executable for those only who \
+         may record everybody",
         missing.join(" and ")
     )
 }

@@ -43,43 +43,6 @@ impl Backend {
     }
 }
 
-impl Backend {
-    /// What it cannot see, in words. Payload that a backend cannot read is told by its length, unless it is said here
-    /// that nothing is told.
-    pub fn blind_spots(self) -> &'static str {
-        match self {
-            Backend::Fexit => {
-                "payload spliced out of a socket, payload in kernel pages on other machines than x86-64 (lengths \
-                 only); receiving by mmap, and sockets that the kernel itself reads without recvmsg (nothing)"
-            }
-            Backend::Socktp => {
-                "payload that io_uring and 32-bit programs receive, and before Linux 6.16 also what they, sendfile and \
-                 splice send (lengths only); splice out of a socket, receiving by mmap, sockets that the kernel itself \
-                 reads (nothing)"
-            }
-            Backend::Kprobe => {
-                "payload spliced out of a socket, payload in kernel pages on other machines than x86-64 (lengths \
-                 only); what is received through kTLS and MPTCP, receiving by mmap (nothing)"
-            }
-            Backend::Systp => {
-                "payload of sendfile and splice (lengths only); io_uring, 32-bit programs, receiving by mmap, and \
-                 what the kernel itself sends and receives (nothing)"
-            }
-        }
-    }
-
-    /// When a send is stamped: at the beginning of the call or at its return. Receives are always stamped when the bytes
-    /// are there.
-    pub fn stamps_sends(self) -> &'static str {
-        match self {
-            Backend::Fexit => "when the call begins",
-            Backend::Socktp => "when the call begins (before Linux 6.16: when it returns)",
-            Backend::Kprobe => "when the call begins",
-            Backend::Systp => "when the call returns",
-        }
-    }
-}
-
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -270,7 +233,6 @@ fn explain(error: &str, said: &str) -> String {
 /// Attached programs. Dropping it detaches them.
 pub struct Probe {
     backend: Backend,
-    refused: Vec<(Backend, String)>,
     loaded: Loaded,
     untested: Option<String>,
     inexact: Option<&'static str>,
@@ -314,21 +276,14 @@ impl Probe {
             .map(|backend| (backend, plan(backend, &kernel)))
             .collect();
         let inexact = |plan: &Result<Plan, String>| plan.as_ref().ok().and_then(|plan| plan.inexact);
-        let mut refused: Vec<_> = plans
-            .iter()
-            .filter_map(|(backend, plan)| Some((*backend, format!("it would not be exact: {}", inexact(plan)?))))
-            .collect();
         plans.sort_by_key(|(_, plan)| inexact(plan).is_some());
+        let mut refused = Vec::new();
         for (backend, plan) in plans {
             let inexact = inexact(&plan);
-            if inexact.is_some() {
-                refused.retain(|(other, _)| *other != backend);
-            }
             match plan.and_then(|plan| try_backend(&plan, config)) {
                 Ok((loaded, untested)) => {
                     return Ok(Probe {
                         backend,
-                        refused,
                         loaded,
                         untested,
                         inexact,
@@ -355,11 +310,6 @@ impl Probe {
     /// The backend that was chosen.
     pub fn backend(&self) -> Backend {
         self.backend
-    }
-
-    /// The better backends that were tried, and why they were refused.
-    pub fn refused(&self) -> &[(Backend, String)] {
-        &self.refused
     }
 
     /// Why the self-test could not be made (no loopback here); None when it was, and came out right.

@@ -17,7 +17,7 @@ use super::attribution::client::Timing;
 use super::attribution::options::Environment;
 use super::attribution::{self, Attribution, Report, Tell};
 use super::cgroup::Tree;
-use super::child::{self, Child, Fate};
+use super::child::{self, Child, Fate, Setting};
 use super::drain::{self, Drain, Outlets};
 use super::filter::{self, Selection, Words};
 use super::identity::Identity;
@@ -32,10 +32,12 @@ use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
 use super::status::{self, say};
+use super::user::{Caller, User};
 use super::{permit, privilege, procfs, sys, timens, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
-use crate::outcome::Usage;
+use crate::human;
+use crate::outcome::{Outcome, Usage};
 use crate::pods::{Selectors, select};
 
 /// How long the ring is waited for; short, because wakeups come only when it fills. Longer when nothing is heard.
@@ -57,8 +59,12 @@ const QUEUE: usize = 24;
 const LINGER: Duration = Duration::from_millis(100);
 /// At the end, a snapshot that is still being taken is waited for so long.
 const SNAPSHOT: Duration = Duration::from_secs(1);
-/// How long a command that was asked to end may take.
-const COMMAND_END: Duration = Duration::from_secs(2);
+/// How long a command that was asked to end is recorded on, where nobody is there who could say that it takes too long.
+const COMMAND_END: Duration = Duration::from_secs(5);
+/// After this time of waiting for the command, the user is told how not to.
+const COMMAND_SLOW: Duration = Duration::from_secs(1);
+/// How often it is looked whether a pipe has got a reader.
+const PIPE_LOOK: Duration = Duration::from_millis(20);
 /// How long processes and cgroups are looked up at the end.
 const LAST_LOOKUPS: Duration = Duration::from_secs(1);
 /// What is taken at a time of what others found out, before the ring is read again.
@@ -85,6 +91,8 @@ pub struct Options {
     pub names: attribution::Options,
     /// A command to run and record; empty: none.
     pub command: Vec<OsString>,
+    /// As whom it runs; nothing: as who called sudo, else as this process.
+    pub user: Option<String>,
     pub duration: Option<Duration>,
     /// Bytes of all files together.
     pub max_size: Option<u64>,
@@ -119,6 +127,7 @@ impl Default for Options {
             pods: select::Words::default(),
             names: attribution::Options::default(),
             command: Vec::new(),
+            user: None,
             duration: None,
             max_size: None,
             max_events: None,
@@ -147,6 +156,20 @@ pub struct Recorded {
     pub files: Vec<PathBuf>,
     /// How the command ended.
     pub command: Option<ExitStatus>,
+    /// It ended by itself, and the recording with it.
+    pub to_its_end: bool,
+}
+
+impl Recorded {
+    /// What the exit code is to say. Losses come first: they are of the recording, and whoever relies on it must not miss
+    /// them. A command that this process asked to end ended as it was meant to.
+    pub fn outcome(&self) -> Outcome {
+        match self.command {
+            _ if self.missing > 0 => Outcome::Losses,
+            Some(status) if self.to_its_end && !status.success() => Outcome::Command(child::exit_code(status)),
+            _ => Outcome::Clean,
+        }
+    }
 }
 
 /// Why recording ended.
@@ -175,7 +198,10 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
 
     let mut child = match options.command.is_empty() {
         true => None,
-        false => Some(Child::prepare(&options.command, tree.as_ref())?),
+        false => {
+            let setting = setting(options)?;
+            Some(Child::prepare(&options.command, &setting, tree.as_ref())?)
+        }
     };
     selection.command = child.is_some();
     selection.cgroups.extend(child.as_ref().and_then(Child::cgroup));
@@ -204,7 +230,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     let mut outlets = Outlets::default();
     let file = match &options.output {
         Some(base) => {
-            let (sender, thread) = start_sink(options, base, &header, &shared)?;
+            let (sender, thread) = start_sink(options, base, &header, &shared, &asked)?;
             outlets.file = Some(sender);
             Some(thread)
         }
@@ -264,7 +290,9 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         options.output.is_some() && options.ring.is_none(),
     )?;
     if let Some(child) = &mut child {
-        child.start().context("cannot start the command")?;
+        child
+            .start()
+            .context("the command was ended before it could be started")?;
     }
 
     let sources = Sources {
@@ -290,6 +318,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         missing: drain.ledger().missing(),
         files,
         command,
+        to_its_end: ended == End::Command,
     };
     summarize(options, &drain, &outcome, &shared, ended, begun.elapsed());
     Ok(outcome)
@@ -320,7 +349,13 @@ fn check(options: &Options, can_print: bool) -> Result<()> {
     if options.ring.is_some() && rotates {
         return usage("--ring and rotation exclude each other");
     }
+    if options.user.is_some() && options.command.is_empty() {
+        return usage("--user is for a command: give one behind --");
+    }
     match &options.output {
+        Some(base) if options.print && output::is_standard_output(base) => {
+            usage("--print and the capture cannot both go to standard output")
+        }
         Some(base) => output::check(base, rotates || options.ring.is_some(), options.force),
         None if rotates || options.ring.is_some() => usage("rotation and --ring need a file: give -o"),
         None => Ok(()),
@@ -351,6 +386,27 @@ fn selectors(options: &Options, tree: Option<&Tree>) -> Result<Selectors> {
         bail!("containers and pods are chosen by their cgroups, and /proc/mounts has none of type cgroup2");
     }
     Ok(selectors)
+}
+
+/// As whom the command runs; also says so, where it is not as this process.
+fn setting(options: &Options) -> Result<Setting> {
+    let user = match (&options.user, Caller::find()) {
+        (Some(name), _) => Some(User::named(name)?),
+        (None, Some(caller)) => {
+            let user = User::of_caller(caller);
+            say(&format!(
+                "the command runs as {}, who called sudo; --user root has it run as root",
+                user.describe()
+            ));
+            Some(user)
+        }
+        (None, None) => None,
+    };
+    Ok(Setting {
+        user,
+        // Its output would be in the middle of the capture.
+        output_to_error: options.output.as_deref().is_some_and(output::is_standard_output),
+    })
 }
 
 fn config(options: &Options, selection: &Selection, child: Option<&Child>, dynamic: bool) -> Config {
@@ -455,8 +511,9 @@ fn start_sink(
     base: &Path,
     header: &Header,
     shared: &Arc<Shared>,
+    asked: &Asked,
 ) -> Result<(Sender, Consuming<Vec<PathBuf>>)> {
-    let plan = sink::Plan {
+    let plan = || sink::Plan {
         base: base.to_owned(),
         header: header.clone(),
         force: options.force,
@@ -465,7 +522,18 @@ fn start_sink(
         max_size: options.max_size,
         ring: options.ring.map(|age| (age, options.ring_size)),
     };
-    let sink = Sink::new(plan, shared.clone()).with_context(|| format!("cannot write {}", base.display()))?;
+    let mut told = false;
+    let sink = loop {
+        match Sink::new(plan(), shared.clone()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !asked.to_end() => {
+                if !std::mem::replace(&mut told, true) {
+                    say(&format!("waiting until somebody reads from {}", base.display()));
+                }
+                std::thread::sleep(PIPE_LOOK);
+            }
+            sink => break sink.with_context(|| format!("cannot write {}", output::name(base)))?,
+        }
+    };
     let (sender, consumer) = queue::bounded(QUEUE);
     let thread = start("sink", move || {
         sys::hurry(SINK_NICE);
@@ -503,13 +571,6 @@ fn start_snapshot(
 }
 
 fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
-    for (backend, why) in probe.refused() {
-        // What the verifier said fills pages; `mdf doctor` tells it.
-        say(&format!(
-            "backend {backend} is not used: {}",
-            why.lines().next().unwrap_or_default()
-        ));
-    }
     if let Some(why) = probe.inexact() {
         say(&format!("backend {} is not exact here: {why}", probe.backend()));
     }
@@ -521,11 +582,11 @@ fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
         (Some(path), Some(age)) => {
             format!(
                 "memory, the last {}, written to {} on SIGUSR1 and at the end",
-                words::duration(age),
+                human::elapsed(age),
                 path.display()
             )
         }
-        (Some(path), None) => path.display().to_string(),
+        (Some(path), None) => output::name(path),
         (None, _) => "standard output".to_owned(),
     };
     say(&format!(
@@ -570,6 +631,52 @@ fn take_names(drain: &RefCell<Drain>, probe: &Probe, names: &Attribution, shared
     }
 }
 
+/// Whether nobody gets anything of the recording once standard output is closed.
+fn is_unread(options: &Options) -> bool {
+    options.output.as_deref().is_none_or(output::is_standard_output)
+}
+
+/// The recording ends, but not before the command has.
+#[derive(Debug)]
+struct Stop {
+    end: End,
+    since: Instant,
+    /// When the waiting ends.
+    at: Option<Instant>,
+    told: bool,
+}
+
+impl Stop {
+    fn for_command(end: End) -> Stop {
+        Stop {
+            end,
+            since: Instant::now(),
+            at: None,
+            told: false,
+        }
+    }
+
+    /// The command has ended; what its connections still do comes within a moment.
+    fn command_ended(&mut self) {
+        let linger = Instant::now() + LINGER;
+        self.at = Some(self.at.map_or(linger, |at| at.min(linger)));
+    }
+
+    /// Who pressed Ctrl-C waits for as long as the command wants, and can press it again. Nobody else would.
+    fn is_over(&mut self, asked: &Asked, shared: &Shared) -> bool {
+        let may_take_its_time = self.end == End::Signal && !asked.soon();
+        if !may_take_its_time && self.at.is_none() {
+            self.at = Some(self.since + COMMAND_END);
+        }
+        if may_take_its_time && self.at.is_none() && !self.told && self.since.elapsed() > COMMAND_SLOW {
+            self.told = true;
+            let how = "waiting for the command to end; another signal (Ctrl-C) ends the recording now";
+            shared.note(how.to_owned());
+        }
+        asked.ends() > 1 || self.at.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
 /// Reads the ring until something ends the recording, and then what is left in it.
 fn record(
     options: &Options,
@@ -591,8 +698,8 @@ fn record(
     let mut losses_read = Instant::now();
     let (mut wait, mut heard) = (POLL, 0);
     let mut snapshot = Some(sources.snapshot);
-    // When to stop, and why; set when the command has ended or was asked to end.
-    let mut stop: Option<(Instant, End)> = None;
+    // Set when the command has ended or was asked to end.
+    let mut stop: Option<Stop> = None;
     let end = loop {
         ring.poll(wait).context("cannot read the ring buffer")?;
         let before = std::mem::replace(&mut heard, drain.borrow_mut().heard().events);
@@ -628,21 +735,12 @@ fn record(
                     return Err(error).with_context(|| format!("cannot run {}", program.unwrap_or_default()));
                 }
                 Fate::Ended(_) if !command_tree(probe).is_empty() => {}
-                Fate::Ended(_) => {
-                    let wanted = stop.map_or(End::Command, |(_, end)| end);
-                    let linger = Instant::now() + LINGER;
-                    if stop.is_none_or(|(at, _)| at > linger) {
-                        stop = Some((linger, wanted));
-                    }
-                }
+                Fate::Ended(_) => stop.get_or_insert(Stop::for_command(End::Command)).command_ended(),
             }
         }
-        if asked.at_once() {
-            break End::Signal;
-        }
-        if let Some((at, end)) = stop {
-            if Instant::now() >= at {
-                break end;
+        if let Some(waiting) = &mut stop {
+            if waiting.is_over(asked, shared) {
+                break waiting.end;
             }
             continue;
         }
@@ -654,20 +752,31 @@ fn record(
             End::Events
         } else if shared.size_reached.is_made() {
             End::Size
-        } else if shared.print_closed.is_made() && options.output.is_none() {
+        } else if shared.print_closed.is_made() && is_unread(options) {
             End::Unread
         } else {
             continue;
         };
         match &child {
-            // It is heard to its end.
+            // It is recorded to its end.
             Some(child) => {
-                child.ask_to_end(&command_tree(probe));
-                stop = Some((Instant::now() + COMMAND_END, wanted));
+                // Not a second time: programs that end in order at the first signal would be cut off by another.
+                let by_terminal = wanted == End::Signal && asked.by_terminal();
+                let knows = |pid| by_terminal && sys::is_in_own_group(pid);
+                child.ask_to_end(&command_tree(probe), knows);
+                stop = Some(Stop::for_command(wanted));
             }
             None => break wanted,
         }
     };
+    if asked.ends() > 1
+        && let Some(child) = &child
+    {
+        child.ask_to_end(&command_tree(probe), |_| false);
+    }
+    asked.heed();
+    // The signal may have come to both, and the command have been the faster.
+    let end = if asked.to_end() { End::Signal } else { end };
     probe.stop_new_events();
     // A recording can be shorter than the look around at its start.
     if let Some(Ok(taken)) = snapshot.map(|snapshot| snapshot.recv_timeout(SNAPSHOT)) {
@@ -805,18 +914,14 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
     let lost: u64 = lost_in_queue.map(|(_, count)| count.events).sum();
     let mut text = format!(
         "{why}: {} events with {} heard in {}",
-        words::number(heard.events),
-        words::bytes(heard.bytes),
-        words::duration(took)
+        human::count(heard.events),
+        human::bytes(heard.bytes),
+        human::elapsed(took)
     );
     if options.output.is_some() {
-        let size = words::bytes(shared.written.get());
-        let kept = words::number(heard.events.saturating_sub(lost));
-        let last = outcome
-            .files
-            .last()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default();
+        let size = human::bytes(shared.written.get());
+        let kept = human::count(heard.events.saturating_sub(lost));
+        let last = outcome.files.last().map(|path| output::name(path)).unwrap_or_default();
         text.push_str(&match outcome.files.len() {
             0 => "; no file was written".to_owned(),
             1 => format!("; {kept} kept in {last} ({size})"),
@@ -834,12 +939,14 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
         say(&line);
     }
     if !drain.not_printed().is_zero() {
-        let events = words::number(drain.not_printed().events);
+        let events = human::count(drain.not_printed().events);
         say(&format!(
             "{events} events are in the file but were not printed: standard output was slower"
         ));
     }
-    if let Some(status) = outcome.command {
-        say(&format!("the command {}", child::status_words(status)));
+    match outcome.command {
+        Some(status) => say(&format!("the command {}", child::status_words(status))),
+        None if options.command.is_empty() => {}
+        None => say("the command still runs, and is not recorded any more"),
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here knows what the recorder does with the answers.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -11,6 +12,7 @@ use std::path::Path;
 use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_TRACEPOINT, perf_event_attr};
 
 use super::timens;
+use super::user::User;
 use crate::format::record::Clock;
 
 /// One of the kernel's clocks, ns.
@@ -108,13 +110,74 @@ pub fn pidfd_send_signal(process: &OwnedFd, signal: i32) -> io::Result<()> {
 }
 
 /// Whether an open file is a network namespace: the kernel says of which kind it is (ioctl_ns(2), since Linux 4.11).
-pub fn is_network_namespace(file: &std::fs::File) -> bool {
+pub fn is_network_namespace(file: &File) -> bool {
     // SAFETY: a descriptor that is open, and a request without an argument.
     unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) == libc::CLONE_NEWNET }
 }
 
 // linux/nsfs.h
 const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+
+/// Whether a process is in this process's group: to both of them a terminal sends its signals.
+pub fn is_in_own_group(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else {
+        return false;
+    };
+    // SAFETY: both take integers and return one.
+    unsafe { libc::getpgid(pid) == libc::getpgrp() }
+}
+
+/// Whether a signal was ignored when this process was started, as nohup(1) has it; to be asked before it is handled.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros is a valid sigaction, which the call fills; nothing is changed.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Makes the calling process, which has one thread, another user's. Only makes system calls.
+pub fn become_user(user: &User) -> io::Result<()> {
+    // SAFETY: the list of groups has the length that is given; the rest are integers.
+    let done = unsafe {
+        libc::setgroups(user.groups.len(), user.groups.as_ptr()) == 0
+            && libc::setgid(user.gid) == 0
+            && libc::setuid(user.uid) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A descriptor that this process was given when it was started, once more.
+pub fn given(descriptor: i32) -> io::Result<File> {
+    // SAFETY: these commands take an integer; a number that is no descriptor is an error.
+    let copy = unsafe {
+        let flags = libc::fcntl(descriptor, libc::F_GETFD);
+        // Those that this process opened itself are closed by exec; what it was given has passed one.
+        match flags & libc::FD_CLOEXEC {
+            _ if flags < 0 => -1,
+            0 => libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3),
+            _ => return Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    };
+    match copy {
+        // SAFETY: a new descriptor of ours.
+        0.. => Ok(unsafe { File::from_raw_fd(copy) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has writes to this file wait until they can be done, although it was opened with O_NONBLOCK.
+pub fn let_wait(file: &File) -> io::Result<()> {
+    // SAFETY: a descriptor that is open, and integers.
+    let done = unsafe {
+        let flags = libc::fcntl(file.as_raw_fd(), libc::F_GETFL);
+        libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK)
+    };
+    match done {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// Mounts a file system of the kernel's own where nobody else sees it; it goes away with what is returned. Since Linux 5.2.
 pub fn mount_apart(kind: &CStr) -> io::Result<OwnedFd> {
@@ -190,7 +253,13 @@ pub fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Whether that is root.
+/// The user who started it; another one if its file has the set-user-ID bit.
+pub fn real_user() -> u32 {
+    // SAFETY: no arguments, no state; it cannot fail.
+    unsafe { libc::getuid() }
+}
+
+/// Whether this process has root's rights.
 pub fn is_root() -> bool {
     user() == 0
 }

@@ -807,9 +807,109 @@ fn only_the_newest_parts_are_kept() {
         drain.tick(n);
     }
     let files = finish(drain, &consumer, sink);
-    assert_eq!(files, super::output::existing_parts(&base));
+    assert_eq!(files, in_folder(folder.path()));
     assert_eq!(files.len(), 2);
     assert!(files[1].ends_with("cap-00005.mdf"));
+}
+
+/// Everything in a folder, by name.
+fn in_folder(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn names_that_are_taken_are_passed_over_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let base = path("cap.mdf");
+    let rotation = Rotation {
+        size: Some(1),
+        time: None,
+    };
+    let (mut drain, consumer, shared) = drain(Plan { rotation, ..plan() }, 100);
+    let parts = sink::Plan {
+        parts: true,
+        ..sink_plan(&base)
+    };
+    let mut sink = Sink::new(parts, shared.clone()).unwrap();
+    // Put there while the recording goes on.
+    std::fs::write(path("cap-00001.mdf"), "precious").unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(path("cap-00002.mdf")).status();
+    assert!(fifo.unwrap().success());
+    std::os::unix::fs::symlink(path("elsewhere"), path("cap-00003.mdf")).unwrap();
+    for n in 0..3 {
+        drain.record(&Record::Data(data(1, n, b"x")));
+        drain.flush(n);
+        while let Next::Batch(batch) = consumer.next(Duration::ZERO) {
+            sink.batch(&batch);
+        }
+        drain.tick(n);
+    }
+    let files = finish(drain, &consumer, sink);
+    let names = ["cap-00000.mdf", "cap-00004.mdf", "cap-00005.mdf", "cap-00006.mdf"];
+    assert_eq!(files, names.map(path));
+    for (part, file) in files.iter().enumerate() {
+        let bytes = std::fs::read(file).unwrap();
+        assert_eq!(Reader::open(&bytes).unwrap().header().part as usize, part);
+    }
+    let told: usize = files.iter().map(|file| words(file).len()).sum();
+    assert_eq!(told, 3, "every event is in one of them");
+    assert_eq!(shared.disk_error.get(), Count::default());
+    assert_eq!(shared.take_notes().len(), 1, "passing over is told once");
+    assert_eq!(std::fs::read(path("cap-00001.mdf")).unwrap(), b"precious");
+    assert!(!path("elsewhere").exists());
+}
+
+#[test]
+fn what_stands_in_the_place_of_an_old_part_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("cap.mdf");
+    let plan = sink::Plan {
+        parts: true,
+        keep: Some(1),
+        ..sink_plan(&base)
+    };
+    let mut sink = Sink::new(plan, Arc::new(Shared::default())).unwrap();
+    let new_part = Batch {
+        order: Order::NewPart,
+        blocks: Vec::new(),
+    };
+    let first = folder.path().join("cap-00000.mdf");
+    std::fs::rename(&first, folder.path().join("kept.mdf")).unwrap();
+    std::fs::write(&first, "precious").unwrap();
+    sink.batch(&new_part);
+    assert_eq!(std::fs::read(&first).unwrap(), b"precious");
+    // Another recording's part of this name is not ours either.
+    let second = folder.path().join("cap-00001.mdf");
+    std::fs::remove_file(&second).unwrap();
+    let mut other = header();
+    (other.recording, other.part) = (78, 1);
+    let file = std::fs::File::create(&second).unwrap();
+    crate::format::Writer::new(file, &other, 1).unwrap().finish().unwrap();
+    sink.batch(&new_part);
+    sink.batch(&new_part);
+    let left = ["cap-00000.mdf", "cap-00001.mdf", "cap-00003.mdf", "kept.mdf"];
+    assert_eq!(in_folder(folder.path()), left.map(|name| folder.path().join(name)));
+}
+
+#[test]
+fn a_file_whose_name_was_taken_while_it_was_gone_goes_on_under_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(plan(), 100);
+    let mut sink = Sink::new(sink_plan(&path), shared).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    sink.look_now();
+    drain.tick(3_000_000_000);
+    drain.record(&Record::Data(data(1, 50, b"kept")));
+    let files = finish(drain, &consumer, sink);
+    assert_eq!(files, [folder.path().join("cap-00001.mdf")]);
+    assert_eq!(words(&files[0]), ["data kept"]);
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
 
 #[test]
@@ -831,7 +931,7 @@ fn the_memory_ring_is_written_when_asked_and_begins_anew() {
     };
     let sink = Sink::new(plan, shared).unwrap();
     assert!(
-        super::output::existing_parts(&base).is_empty(),
+        in_folder(folder.path()).is_empty(),
         "nothing is written before it is asked for"
     );
     drain.record(&Record::Socket(socket(1)));

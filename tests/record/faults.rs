@@ -67,7 +67,7 @@ fn a_killed_recorder_leaves_a_readable_file_and_a_running_command() {
     until("there is data", || {
         path.exists() && Capture::read(&path).data.len() > 500
     });
-    let home = cgroup_root().join(format!("mdf-{}", recorder.child.id()));
+    let home = home_of(&recorder);
     signal(&recorder.child, libc::SIGKILL);
     end(&mut recorder.child);
     let alive = std::fs::read_to_string(home.join("cgroup.procs")).unwrap_or_default();
@@ -405,7 +405,7 @@ fn a_slow_disk_blocks_nobody_and_is_counted_to_the_event() {
     }
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("slow");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    make_pipe(&fifo);
     let begun = Instant::now();
     // More than pipe and queue hold together.
     let talk = Talk::of(30_000, 3_000);
@@ -499,7 +499,7 @@ fn a_second_signal_ends_at_once_although_the_disk_hangs() {
     }
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("slow");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    make_pipe(&fifo);
     let talk = Talk::of(1_000_000, 3_000);
     let recorder = Recorder::spawn(folder.path(), recording(&["-o", "slow"], talk));
     let reader = File::open(&fifo).unwrap();
@@ -527,7 +527,7 @@ fn a_second_signal_ends_at_once_although_the_disk_hangs() {
         };
         unchanged.1 > 200
     });
-    let home = cgroup_root().join(format!("mdf-{}", recorder.child.id()));
+    let home = home_of(&recorder);
     signal(&recorder.child, libc::SIGINT);
     until("the command was ended and its cgroup is gone", || !home.exists());
     let begun = Instant::now();

@@ -6,6 +6,7 @@
 mod support;
 
 mod order;
+mod outputs;
 mod progress;
 mod readers;
 

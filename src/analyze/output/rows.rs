@@ -118,7 +118,7 @@ impl Facts {
                     "recording": header.recording,
                     "part": header.part,
                     "tool_version": header.tool_version,
-                    "command_line": header.command_line,
+                    "command_line": header.own_command_line(),
                     "first": moment(capture.first),
                     "last": moment(capture.last),
                     "records": (capture.blocks > 0).then_some(capture.records),

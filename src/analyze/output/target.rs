@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use crate::stdout::stdout;
+
 /// Makes a file that did not exist. Captures hold people's payload, and so does what is made of them: mode 0600.
 pub fn create(path: &Path, force: bool) -> anyhow::Result<BufWriter<File>> {
     let mut options = OpenOptions::new();
@@ -43,7 +45,7 @@ pub fn directory(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// Standard output, buffered.
 pub fn standard_output() -> impl Write + Send {
-    BufWriter::with_capacity(1 << 16, io::stdout())
+    BufWriter::with_capacity(1 << 16, stdout())
 }
 
 /// Refuses early what [`create`] would refuse.

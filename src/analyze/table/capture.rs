@@ -22,7 +22,7 @@ impl Table for Capture {
             column("boot_id", Text, "its boot", |r, _| Value::text(&r.header.boot_id)),
             brief("backend", Text, "how the kernel was heard; pcap for packet captures", |r, _| Value::text(&r.header.backend)),
             column("filters", Text, "what was recorded; null for the whole host", |r, _| Value::text(&r.header.filters)),
-            column("command_line", Text, "how the recorder was called", |r, _| Value::text(&r.header.command_line)),
+            column("command_line", Text, "how the recorder was called; of a recorded command its name only", |r, _| Value::text(r.header.own_command_line())),
             column("tool_version", Text, "version that wrote the file", |r, _| Value::text(&r.header.tool_version)),
             column("snaplen", Bytes, "payload kept of each event", |r, _| Value::Int(r.header.snaplen.into())),
             column("recording", Count, "the same number in all parts of one recording", |r, _| Value::Int(r.header.recording)),
