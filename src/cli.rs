@@ -334,6 +334,7 @@ pub enum FormatArg {
     Json,
     /// One object on each line
     Ndjson,
+    /// As captured; a spreadsheet may take a field that begins with = + - @ for a formula: import fields as text
     Csv,
     Parquet,
     /// Arrow IPC file

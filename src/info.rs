@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
+use crate::escape;
 use crate::format::block::{LossTotal, add_loss};
 use crate::format::record::{Clock, Record};
 use crate::format::{Class, Kind, Reader, records};
@@ -219,7 +220,7 @@ impl Info {
 
     /// The facts as JSON, indented, without a final line end.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self)
+        serde_json::to_string_pretty(self).map(|document| escape::json(&document))
     }
 
     /// The facts for people. Nothing in it can steer a terminal: the texts come from a file.
@@ -227,7 +228,7 @@ impl Info {
         let mut out = String::new();
         let mut line = |name: &str, value: String| {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "{name:<12}{}", printable(&value));
+            let _ = writeln!(out, "{name:<12}{}", escape::text(&value));
         };
         let closed = if self.closed { "closed cleanly" } else { "not closed" };
         line(
@@ -379,23 +380,6 @@ fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// Control characters as escapes.
-fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .flat_map(|c| {
-                if c.is_control() {
-                    c.escape_default().collect::<Vec<_>>()
-                } else {
-                    vec![c]
-                }
-            })
-            .collect()
-    } else {
-        text.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -450,7 +434,12 @@ mod tests {
 
     #[test]
     fn a_file_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb"), "a\\u{1b}[2Jb");
+        let file = sample::file();
+        let mut info = Info::gather(&Reader::open(&file).expect("a good file"));
+        info.hostname = "a\x1b[2J\u{202e}b".into();
+        assert!(info.to_text().contains("a\\x1b[2J\\u{202e}b"), "{}", info.to_text());
+        let json = info.to_json().expect("plain data");
+        assert!(json.contains("a\\u001b[2J\\u202eb"), "{json}");
     }
 
     #[test]

@@ -5,11 +5,13 @@
 
 #[cfg(feature = "analyzer")]
 pub mod analyze;
+pub mod escape;
 #[cfg(feature = "analyzer")]
 mod fetch;
 pub mod format;
 pub mod info;
 pub mod mapped;
+pub mod message;
 pub mod outcome;
 pub mod pods;
 #[cfg(feature = "record")]

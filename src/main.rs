@@ -8,25 +8,41 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
+use masdeepflow::escape;
 use masdeepflow::format::reader::Reader;
 use masdeepflow::info::Info;
 use masdeepflow::mapped::Mapped;
+use masdeepflow::message;
 use masdeepflow::outcome::{Outcome, Usage};
 
 use cli::{Cli, Command, ManArgs};
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match run(command_line().command) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Negative) => ExitCode::from(1),
         Ok(Outcome::Losses) => ExitCode::from(3),
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "mdf: {error:#}");
+            message::say(&format!("{error:#}"));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
+}
+
+/// What was typed. An error quotes it, and it may be a name that the shell put there (`mdf info *`): then it is escaped,
+/// and goes without colours, which are escape sequences too.
+fn command_line() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let is_harmful = |word: std::ffi::OsString| word.to_string_lossy().contains(escape::is_harmful);
+        if !error.use_stderr() || !std::env::args_os().any(is_harmful) {
+            error.exit();
+        }
+        let text = escape::lines(&error.render().to_string());
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        std::process::exit(error.exit_code())
+    })
 }
 
 fn run(command: Command) -> Result<Outcome> {
@@ -112,9 +128,9 @@ fn doctor(arguments: cli::DoctorArgs) -> Result<Outcome> {
     let json = arguments.json;
     let report = masdeepflow::record::doctor::examine(&arguments.names.options());
     let text = if json {
-        format!("{:#}\n", report.json())
+        escape::json(&format!("{:#}\n", report.json()))
     } else {
-        report.text()
+        escape::lines(&report.text())
     };
     print(text.as_bytes())?;
     Ok(if report.ok() { Outcome::Clean } else { Outcome::Negative })
@@ -189,7 +205,8 @@ fn info(arguments: &cli::InfoArgs) -> Result<Outcome> {
             false => info.to_text(),
         };
         if arguments.files.len() > 1 && !arguments.json {
-            text = format!("{}{}\n{text}", if n > 0 { "\n" } else { "" }, path.display());
+            let name = escape::text(&path.display().to_string());
+            text = format!("{}{name}\n{text}", if n > 0 { "\n" } else { "" });
         }
         print(text.as_bytes())?;
     }

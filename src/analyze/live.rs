@@ -12,6 +12,8 @@ use super::exchange::Incomplete;
 use super::names::Host;
 use super::protocol::mysql::Status;
 use super::row::{ConnectionRow, Frame, HttpRow, MysqlRow, Party, Sink};
+use super::table::processes::write_argv;
+use crate::escape;
 use crate::format::block::{self, RawBlock};
 use crate::format::header::Header;
 use crate::format::record::{Direction, Endpoint, Opened, Origin, Process, Record, Role, Socket};
@@ -28,10 +30,10 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line of this text. Names come from hosts and programs that may mean harm: what a terminal would obey is blanked.
+    /// A line of this text, which names of hosts and programs that may mean harm are part of.
     fn new(time: u64, mut text: String) -> Self {
-        if text.contains(char::is_control) {
-            text = text.replace(char::is_control, " ");
+        if text.contains(escape::is_harmful) {
+            text = escape::text(&text);
         }
         Line { time, text }
     }
@@ -196,14 +198,10 @@ fn process_line(process: &Process<'_>) -> Option<String> {
     if process.origin != Origin::Exec {
         return None;
     }
-    let argv: Vec<String> = process
-        .argv
-        .split(|byte| *byte == 0)
-        .filter(|argument| !argument.is_empty())
-        .map(|argument| String::from_utf8_lossy(argument).into_owned())
-        .collect();
     let comm = String::from_utf8_lossy(process.comm);
-    let argv = shown(&argv.join(" "));
+    let mut argv = String::new();
+    write_argv(&mut argv, process.argv);
+    let argv = shown(&argv);
     Some(format!("PROCESS {comm}[{}] ppid {} {argv}", process.pid, process.ppid))
 }
 
@@ -335,7 +333,7 @@ mod tests {
 
     #[test]
     fn no_name_and_no_text_moves_a_terminal() {
-        let line = Line::new(0, "HTTP a[1] -> b GET evil\u{1b}[2J\u{9b}31m\r\n/x".to_owned());
-        assert_eq!(line.text, "HTTP a[1] -> b GET evil [2J 31m  /x");
+        let line = Line::new(0, "HTTP a[1] -> b GET evil\u{1b}[2J\u{9b}31m\r\n/\u{202e}x".to_owned());
+        assert_eq!(line.text, "HTTP a[1] -> b GET evil\\x1b[2J\\x9b31m\\r\\n/\\u{202e}x");
     }
 }

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use super::output::{Facts, Format, target};
+use super::output::target::{self, Target};
+use super::output::{Facts, Format};
 use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
 use super::query::expression::Expression;
 use super::query::group::{GroupBy, Groups, Measured};
@@ -276,14 +277,11 @@ impl Results {
         Ok(())
     }
 
-    fn target(&self, table: TableName) -> Result<Box<dyn Write + Send>> {
+    fn target(&self, table: TableName) -> Result<Target> {
         Ok(match (&self.plan.shape, &self.plan.output) {
-            (Shape::All(folder), _) => Box::new(target::create(
-                &file_of(folder, table, self.plan.format),
-                self.plan.force,
-            )?),
-            (_, Some(path)) => Box::new(target::create(path, self.plan.force)?),
-            (_, None) => Box::new(target::standard_output()),
+            (Shape::All(folder), _) => target::create(&file_of(folder, table, self.plan.format), self.plan.force)?,
+            (_, Some(path)) => target::create(path, self.plan.force)?,
+            (_, None) => target::standard_output(),
         })
     }
 

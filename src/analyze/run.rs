@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::input::{self, Mapped};
 use super::names::Pods;
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
-use super::output::human::{self, safe};
+use super::output::human;
 use super::output::{Facts, Format, target};
 use super::packets::{self, Packets};
 use super::plan::Plan;
@@ -19,6 +19,7 @@ use super::report::Aggregate;
 use super::results::{Results, ShardSink};
 use super::row::{CaptureFacts, Sink};
 use super::wanted::Wanted;
+use crate::message;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
 
@@ -119,13 +120,7 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     for condition in &options.fail_if {
         for change in changes.iter().filter(|change| condition.fails(change)) {
             failed = true;
-            let what = safe(&change.what);
-            let _ = writeln!(
-                std::io::stderr(),
-                "mdf: {}: {} {what}",
-                condition.text(),
-                change.protocol
-            );
+            message::say(&format!("{}: {} {}", condition.text(), change.protocol, change.what));
         }
     }
     Ok(if failed {

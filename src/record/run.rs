@@ -27,10 +27,11 @@ use super::shared::Shared;
 use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
-use super::status::{self, say};
+use super::status;
 use super::{permit, sys, words};
 use crate::format::header::Header;
 use crate::format::record::LossReason;
+use crate::message::say;
 use crate::outcome::Usage;
 use crate::pods::{Selectors, select};
 

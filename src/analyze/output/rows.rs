@@ -1,7 +1,6 @@
 //! The contract of all formats: columns arrive in batches, and leave in whatever the format calls a batch.
 
-use std::io::Write;
-
+use super::target::Target;
 use super::time::write_rfc3339;
 use super::{csv::CsvWriter, json::JsonWriter, terminal::TerminalWriter};
 use crate::analyze::table::{Columns, Spec};
@@ -62,17 +61,15 @@ impl Format {
     }
 
     /// A writer of this format.
-    pub fn writer<'w>(
-        self,
-        to: impl Write + Send + 'w,
-        specs: &[Spec],
-        facts: &Facts,
-    ) -> anyhow::Result<Box<dyn RowWriter + 'w>> {
+    pub fn writer(self, to: Target, specs: &[Spec], facts: &Facts) -> anyhow::Result<Box<dyn RowWriter>> {
         Ok(match self {
             Format::Table => Box::new(TerminalWriter::new(to)),
             Format::Json => Box::new(JsonWriter::array(to)),
             Format::Ndjson => Box::new(JsonWriter::lines(to)),
-            Format::Csv => Box::new(CsvWriter::new(to, specs)?),
+            Format::Csv => {
+                let on_terminal = to.is_terminal();
+                Box::new(CsvWriter::new(to, specs, on_terminal)?)
+            }
             #[cfg(feature = "frames")]
             Format::Parquet => super::frame::parquet(to, specs, facts)?,
             #[cfg(feature = "frames")]

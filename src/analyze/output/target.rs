@@ -1,14 +1,48 @@
 //! Where results go: standard output, a file, or a folder of files. Nothing is overwritten unasked. A file has its name from
 //! the start and is written in place, because it may be a pipe or a device; what a run that failed leaves there is a part.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+/// Where the bytes of a result go.
+pub struct Target {
+    to: Box<dyn Write + Send>,
+    is_terminal: bool,
+}
+
+impl Target {
+    /// Bytes for programs.
+    pub fn new(to: impl Write + Send + 'static) -> Target {
+        Target {
+            to: Box::new(to),
+            is_terminal: false,
+        }
+    }
+
+    /// Whether people read it as it is written.
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 16;
+
 /// Makes a file that did not exist. Captures hold people's payload, and so does what is made of them: mode 0600.
-pub fn create(path: &Path, force: bool) -> anyhow::Result<BufWriter<File>> {
+pub fn create(path: &Path, force: bool) -> anyhow::Result<Target> {
     let mut options = OpenOptions::new();
     options.write(true);
     match force {
@@ -21,7 +55,10 @@ pub fn create(path: &Path, force: bool) -> anyhow::Result<BufWriter<File>> {
         options.mode(0o600);
     }
     match options.open(path) {
-        Ok(file) => Ok(BufWriter::with_capacity(1 << 16, file)),
+        Ok(file) => Ok(Target {
+            is_terminal: file.is_terminal(),
+            to: Box::new(BufWriter::with_capacity(BUFFER, file)),
+        }),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             bail!("{} exists; --force overwrites it", path.display())
         }
@@ -42,8 +79,11 @@ pub fn directory(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Standard output, buffered.
-pub fn standard_output() -> impl Write + Send {
-    BufWriter::with_capacity(1 << 16, io::stdout())
+pub fn standard_output() -> Target {
+    Target {
+        is_terminal: io::stdout().is_terminal(),
+        to: Box::new(BufWriter::with_capacity(BUFFER, io::stdout())),
+    }
 }
 
 /// Refuses early what [`create`] would refuse.

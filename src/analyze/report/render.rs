@@ -6,10 +6,11 @@ use std::io::Write;
 use super::aggregate::Confidence;
 use super::sections::{Report, Section};
 use crate::analyze::exchange::Incomplete;
-use crate::analyze::output::human::{bytes, count, duration, safe};
+use crate::analyze::output::human::{bytes, count, duration};
 use crate::analyze::output::{json as rows, terminal, time};
 use crate::analyze::row::CaptureFacts;
 use crate::analyze::table::Columns;
+use crate::escape;
 
 /// Rows of a section that people see.
 const SHOWN: usize = 20;
@@ -62,20 +63,20 @@ pub fn confidence(confidence: &Confidence) -> String {
 
 fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
     let header = &capture.header;
-    let mut first = safe(&capture.path);
+    let mut first = escape::text(&capture.path);
     for (before, text) in [
         (": host ", &header.hostname),
         (", kernel ", &header.kernel),
         (", backend ", &header.backend),
     ] {
         if !text.is_empty() {
-            let _ = write!(first, "{before}{}", safe(text));
+            let _ = write!(first, "{before}{}", escape::text(text));
         }
     }
     let filters = if header.filters.is_empty() {
         "everything".to_string()
     } else {
-        safe(&header.filters)
+        escape::text(&header.filters)
     };
     let _ = write!(first, ", recorded: {filters}");
     let mut second = String::new();
@@ -94,7 +95,12 @@ fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
         }
     );
     let mut lines = vec![first, second];
-    lines.extend(capture.damage.iter().map(|damage| format!("damaged: {}", safe(damage))));
+    lines.extend(
+        capture
+            .damage
+            .iter()
+            .map(|damage| format!("damaged: {}", escape::text(damage))),
+    );
     lines
 }
 
