@@ -5,6 +5,7 @@
 
 #[cfg(feature = "analyzer")]
 pub mod analyze;
+pub mod create;
 pub mod escape;
 #[cfg(feature = "analyzer")]
 mod fetch;
@@ -12,8 +13,11 @@ pub mod format;
 pub mod info;
 pub mod mapped;
 pub mod message;
+pub mod open;
 pub mod outcome;
 pub mod pods;
 #[cfg(feature = "record")]
 pub mod record;
+#[cfg(unix)]
+mod sigbus;
 pub mod units;

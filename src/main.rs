@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use masdeepflow::escape;
-use masdeepflow::format::reader::Reader;
 use masdeepflow::info::Info;
 use masdeepflow::mapped::Mapped;
 use masdeepflow::message;
+use masdeepflow::open;
 use masdeepflow::outcome::{Outcome, Usage};
 
 use cli::{Cli, Command, ManArgs};
@@ -166,8 +166,7 @@ fn replay(arguments: cli::ReplayArgs) -> Result<Outcome> {
 #[cfg(feature = "analyze")]
 fn import(arguments: cli::ImportArgs) -> Result<Outcome> {
     let (input, output) = (&arguments.file, &arguments.output);
-    let summary = masdeepflow::analyze::import::import_file(input, output, arguments.force)
-        .with_context(|| format!("cannot import {}", input.display()))?;
+    let summary = masdeepflow::analyze::import::import_file(input, output, arguments.force)?;
     let _ = write!(std::io::stderr(), "{summary}");
     Ok(Outcome::from_losses(!summary.is_whole()))
 }
@@ -195,22 +194,46 @@ fn import(_: cli::ImportArgs) -> Result<Outcome> {
 /// Needs neither recorder nor analyzer.
 fn info(arguments: &cli::InfoArgs) -> Result<Outcome> {
     let mut lossy = false;
-    for (n, path) in arguments.files.iter().enumerate() {
-        let mapped = Mapped::open(path)?;
-        let reader = Reader::open(mapped.bytes()).with_context(|| format!("cannot read {}", path.display()))?;
-        let info = Info::gather(&reader);
+    let mut printed = 0;
+    let mut failed = None;
+    for path in &arguments.files {
+        let info = match info_of(path) {
+            Ok(info) => info,
+            // The others are told of all the same.
+            Err(error) => {
+                if let Some(error) = failed.replace(error) {
+                    message::say(&format!("{error:#}"));
+                }
+                continue;
+            }
+        };
         lossy |= info.lossy();
         let mut text = match arguments.json {
             true => info.to_json()? + "\n",
             false => info.to_text(),
         };
         if arguments.files.len() > 1 && !arguments.json {
-            let name = escape::text(&path.display().to_string());
-            text = format!("{}{name}\n{text}", if n > 0 { "\n" } else { "" });
+            let name = escape::text(&open::name(path));
+            text = format!("{}{name}\n{text}", if printed > 0 { "\n" } else { "" });
         }
         print(text.as_bytes())?;
+        printed += 1;
     }
-    Ok(Outcome::from_losses(lossy))
+    match failed {
+        Some(error) if printed == 0 => Err(error),
+        Some(error) => {
+            message::say(&format!("{error:#}"));
+            Ok(Outcome::Losses)
+        }
+        None => Ok(Outcome::from_losses(lossy)),
+    }
+}
+
+fn info_of(path: &Path) -> Result<Info> {
+    let mapped = Mapped::open(path)?;
+    let info = Info::gather(&mapped.reader()?);
+    mapped.check_whole()?;
+    Ok(info)
 }
 
 /// The manual page of a command, or the pages of all.

@@ -73,6 +73,7 @@ fn facts() -> CaptureFacts {
         first: NOON,
         last: NOON + 10_000 * MS,
         closed_cleanly: true,
+        unread: false,
         damage: Vec::new(),
     }
 }
@@ -488,7 +489,7 @@ fn nothing_is_overwritten_unasked() {
         open(&options)
             .unwrap_err()
             .to_string()
-            .ends_with("exists; --force overwrites it")
+            .ends_with("exists; --force replaces it")
     );
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
     assert!(open(&ResultOptions { force: true, ..options }).is_ok());

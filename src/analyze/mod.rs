@@ -23,6 +23,7 @@ pub mod results;
 pub mod row;
 pub mod run;
 pub mod shard;
+pub mod sources;
 pub mod stream;
 pub mod table;
 pub mod tasks;

@@ -162,6 +162,25 @@ impl Plan {
 }
 
 impl Plan {
+    /// The files that are to be written.
+    pub fn outputs(&self) -> Vec<PathBuf> {
+        match &self.shape {
+            Shape::All(_) => TableName::ALL
+                .into_iter()
+                .filter_map(|table| self.output_of(table))
+                .collect(),
+            _ => self.output.iter().cloned().collect(),
+        }
+    }
+
+    /// The file that this table is written to; nothing for standard output.
+    pub fn output_of(&self, table: TableName) -> Option<PathBuf> {
+        match &self.shape {
+            Shape::All(folder) => Some(folder.join(format!("{}.{}", table.name(), self.format.extension()))),
+            _ => self.output.clone(),
+        }
+    }
+
     /// Counts endpoints by these path templates first.
     pub fn templates(&mut self, templates: &[String]) -> Result<(), Usage> {
         self.patterns = Patterns::new(templates).map_err(|error| Usage(format!("--path-template: {error}")))?;

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::engine::Source;
 use super::live::{self, Line, Live};
-use crate::format::reader::Reader;
 use crate::mapped::Mapped;
 use crate::units::Speed;
 
@@ -19,7 +18,7 @@ const BLOCKS: usize = 2;
 /// Prints the lines of a capture. Returns whether all of the file could be read.
 pub fn replay(path: &Path, speed: Speed, out: &mut dyn Write) -> Result<bool> {
     let mapped = Mapped::open(path)?;
-    let reader = Reader::open(mapped.bytes()).with_context(|| format!("cannot read {}", mapped.name()))?;
+    let reader = mapped.reader()?;
     let mut live = Live::new(reader.header());
     let mut pace = Pace { speed, began: None };
     let sources: Vec<Source<'_>> = reader.blocks().iter().copied().map(Source::Stored).collect();
@@ -29,6 +28,7 @@ pub fn replay(path: &Path, speed: Speed, out: &mut dyn Write) -> Result<bool> {
     }
     let whole = live.is_whole() && !reader.damage().iter().any(|damage| damage.loses());
     pace.print(&live.finish(), out)?;
+    mapped.check_whole()?;
     Ok(whole)
 }
 

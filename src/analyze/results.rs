@@ -4,8 +4,8 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use super::output::Facts;
 use super::output::target::{self, Target};
-use super::output::{Facts, Format};
 use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
 use super::query::expression::Expression;
 use super::query::group::{GroupBy, Groups, Measured};
@@ -20,6 +20,7 @@ use super::table::exchanges::{Http, Mysql};
 use super::table::losses::Losses;
 use super::table::processes::Processes;
 use super::table::{Columns, Scratch, Spec, Table, TableName};
+use crate::create::{self, Pending};
 
 /// Rows that are counted up by some columns.
 enum Grouping {
@@ -227,6 +228,8 @@ pub struct Results {
     plan: Plan,
     /// Tables whose rows stream out.
     streams: Vec<(TableName, RowStream)>,
+    /// The files that get their names when everything is written.
+    pending: Vec<Pending>,
     facts: Vec<CaptureFacts>,
 }
 
@@ -237,6 +240,7 @@ impl Results {
         let mut results = Results {
             plan,
             streams: Vec::new(),
+            pending: Vec::new(),
             facts: captures.to_vec(),
         };
         match results.plan.shape.clone() {
@@ -244,10 +248,9 @@ impl Results {
                 results.open_stream(&plan)?;
             }
             Shape::All(folder) => {
-                let folder = target::directory(&folder)?;
-                for table in TableName::ALL {
-                    let path = file_of(&folder, table, results.plan.format);
-                    target::check_free(&path, results.plan.force)?;
+                target::directory(&folder)?;
+                for path in results.plan.outputs() {
+                    create::check_free(&path, results.plan.force)?;
                 }
                 for table in TableName::ALL {
                     if !table.is_aggregate() && table != TableName::Capture {
@@ -257,8 +260,8 @@ impl Results {
             }
             // Better refused now than after an hour's work.
             _ => {
-                if let Some(path) = &results.plan.output {
-                    target::check_free(path, results.plan.force)?;
+                for path in results.plan.outputs() {
+                    create::check_free(&path, results.plan.force)?;
                 }
             }
         }
@@ -268,21 +271,20 @@ impl Results {
     fn open_stream(&mut self, plan: &TablePlan) -> Result<()> {
         let specs = plan.specs();
         let shown = &specs[..plan.arrangement.visible];
-        let writer = self
-            .plan
-            .format
-            .writer(self.target(plan.table)?, shown, &Facts::new(&self.facts, shown))?;
+        let to = self.target(plan.table)?;
+        let writer = self.plan.format.writer(to, shown, &Facts::new(&self.facts, shown))?;
         self.streams
             .push((plan.table, RowStream::new(&specs, plan.arrangement.clone(), writer)));
         Ok(())
     }
 
-    fn target(&self, table: TableName) -> Result<Target> {
-        Ok(match (&self.plan.shape, &self.plan.output) {
-            (Shape::All(folder), _) => target::create(&file_of(folder, table, self.plan.format), self.plan.force)?,
-            (_, Some(path)) => target::create(path, self.plan.force)?,
-            (_, None) => target::standard_output(),
-        })
+    fn target(&mut self, table: TableName) -> Result<Target> {
+        let Some(path) = self.plan.output_of(table) else {
+            return Ok(target::standard_output());
+        };
+        let (target, pending) = target::create(&path, self.plan.force)?;
+        self.pending.push(pending);
+        Ok(target)
     }
 
     /// The sink of a shard.
@@ -383,11 +385,12 @@ impl Results {
                 self.write_whole(&columns, &plan)?;
             }
         }
+        self.pending.into_iter().try_for_each(Pending::publish)?;
         Ok(lost)
     }
 
     /// Writes a table that is in memory as a whole.
-    fn write_whole(&self, columns: &Columns, plan: &TablePlan) -> Result<()> {
+    fn write_whole(&mut self, columns: &Columns, plan: &TablePlan) -> Result<()> {
         let rows = select(
             columns,
             plan.filter.as_ref(),
@@ -437,8 +440,4 @@ fn whole_table(table: TableName, aggregate: Option<&Aggregate>, captures: &[Capt
         TableName::Services => aggregate.map(sections::services),
         _ => None,
     }
-}
-
-fn file_of(folder: &std::path::Path, table: TableName, format: Format) -> std::path::PathBuf {
-    folder.join(format!("{}.{}", table.name(), format.extension()))
 }

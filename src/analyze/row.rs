@@ -257,11 +257,32 @@ pub struct CaptureFacts {
     pub first: u64,
     pub last: u64,
     pub closed_cleanly: bool,
+    /// Nothing of it could be read: only its name and `damage` are known.
+    pub unread: bool,
     /// What was found damaged, in words; empty when nothing was.
     pub damage: Vec<String>,
 }
 
 impl CaptureFacts {
+    /// A file of which nothing can be read, and why.
+    pub fn unread(path: String, why: String) -> CaptureFacts {
+        CaptureFacts {
+            path,
+            header: Header::default(),
+            file_bytes: 0,
+            raw_bytes: 0,
+            blocks: 0,
+            records: 0,
+            payload_bytes: 0,
+            data_bytes: 0,
+            first: 0,
+            last: 0,
+            closed_cleanly: false,
+            unread: true,
+            damage: vec![why],
+        }
+    }
+
     /// Whether anything of the file could not be read.
     pub fn is_damaged(&self) -> bool {
         !self.damage.is_empty() || !self.closed_cleanly

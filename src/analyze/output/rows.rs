@@ -120,6 +120,7 @@ impl Facts {
                     "last": moment(capture.last),
                     "records": (capture.blocks > 0).then_some(capture.records),
                     "closed_cleanly": capture.closed_cleanly,
+                    "read": !capture.unread,
                 })
             })
             .collect();

@@ -62,6 +62,10 @@ pub fn confidence(confidence: &Confidence) -> String {
 }
 
 fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
+    if capture.unread {
+        // The reason names the file.
+        return vec![format!("left out: {}", escape::text(&capture.damage.join("; ")))];
+    }
     let header = &capture.header;
     let mut first = escape::text(&capture.path);
     for (before, text) in [
@@ -168,7 +172,9 @@ fn losses(report: &Report) -> String {
         .sections
         .iter()
         .any(|section| section.name == "losses" && section.columns.rows() > 0);
+    let unread = report.captures.iter().filter(|capture| capture.unread).count();
     let said = [
+        (unread > 0).then(|| format!("{unread} of {} files not read", report.captures.len())),
         recorded.then(|| "as listed below".to_string()),
         (totals.lost_bytes > 0).then(|| format!("{} of the payload lost", bytes(totals.lost_bytes))),
         (totals.unread_bytes > 0).then(|| {
@@ -221,6 +227,7 @@ pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
         "lost_bytes": totals.lost_bytes,
         "unread_bytes": totals.unread_bytes,
         "processes": totals.processes,
+        "files_not_read": report.captures.iter().filter(|capture| capture.unread).count(),
     });
     let _ = write!(text, ",\n\"totals\": {totals}");
     for section in &report.sections {
