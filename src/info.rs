@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use crate::escape;
@@ -351,13 +351,10 @@ fn losses(reader: &Reader<'_>) -> Vec<LossInfo> {
         .collect()
 }
 
-/// A boot-clock time as UTC; nothing when it lies beyond what a calendar holds.
+/// A boot-clock time as UTC; nothing when it lies before 1970 or after 2262, as in all results.
 fn utc(clock: &Clock, boot: u64) -> Option<String> {
-    let ns = i128::from(clock.realtime) + i128::from(boot) - i128::from(clock.boot);
-    let second = i64::try_from(ns.div_euclid(1_000_000_000)).ok()?;
-    let nanos = u32::try_from(ns.rem_euclid(1_000_000_000)).ok()?;
-    let time: DateTime<Utc> = DateTime::from_timestamp(second, nanos)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::Nanos, true))
+    let ns = i64::try_from(clock.realtime.wrapping_add(boot.wrapping_sub(clock.boot))).ok()?;
+    Some(DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Nanos, true))
 }
 
 fn seconds(ns: u64) -> String {

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::engine::{Block, Engine, STATE_BLOCKS, Source};
 use super::names::Host;
-use super::row::{CaptureFacts, Sink};
+use super::row::{CaptureFacts, Sink, possible};
 use super::wanted::{Sought, Wanted};
 use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
@@ -204,8 +204,8 @@ pub fn facts(capture: &Capture<'_>, damaged_blocks: &[(usize, String)]) -> Captu
         records: blocks.iter().map(|stored| u64::from(stored.records())).sum(),
         payload_bytes: blocks.iter().map(BlockRef::payload_bytes).sum(),
         data_bytes: blocks.iter().map(BlockRef::data_bytes).sum(),
-        first: events().map(BlockRef::first_time).min().map_or(clock.realtime, utc),
-        last: events().map(BlockRef::last_time).max().map_or(clock.realtime, utc),
+        first: possible(events().map(BlockRef::first_time).min().map_or(clock.realtime, utc)),
+        last: possible(events().map(BlockRef::last_time).max().map_or(clock.realtime, utc)),
         closed_cleanly: capture.reader.clean_end(),
         unread: false,
         damage,

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use chrono::DateTime;
 
 use super::engine::{Block, Engine, Source};
+use super::errno;
 use super::exchange::Incomplete;
 use super::names::Host;
 use super::protocol::mysql::Status;
@@ -95,6 +96,16 @@ impl Live {
         lines
     }
 
+    /// No line of the blocks so far is still to come that belongs before this (UTC, ns).
+    pub fn settled_until(&self) -> u64 {
+        self.engine.oldest_exchange()
+    }
+
+    /// A time of the boot clock as UTC, ns.
+    pub fn utc(&self, boot: u64) -> u64 {
+        self.engine.hosts()[usize::from(self.host)].utc(boot)
+    }
+
     /// Whether every block so far could be read.
     pub fn is_whole(&self) -> bool {
         self.engine.totals.damage.is_empty() && self.engine.totals.malformed == 0
@@ -144,7 +155,11 @@ impl Live {
             Record::Connect(connect) => self.sockets.get(&connect.id).map(|socket| {
                 let outcome = match connect.error {
                     0 => format!("connected in {}", milliseconds(connect.connect_ns)),
-                    error => format!("failed after {}: {}", milliseconds(connect.connect_ns), errno(error)),
+                    error => {
+                        let mut text = format!("failed after {}: ", milliseconds(connect.connect_ns));
+                        errno::write(&mut text, error);
+                        text
+                    }
                 };
                 format!("CONNECT {} {outcome}", ends(host, socket))
             }),
@@ -188,8 +203,12 @@ impl Live {
 /// Prints lines, each behind its time of day (UTC).
 pub fn print(lines: &[Line], out: &mut dyn Write) -> io::Result<()> {
     for line in lines {
-        let time = DateTime::from_timestamp_nanos(i64::try_from(line.time).unwrap_or(i64::MAX));
-        writeln!(out, "{} {}", time.format("%H:%M:%S%.6f"), line.text)?;
+        match i64::try_from(line.time) {
+            Ok(ns) => write!(out, "{}", DateTime::from_timestamp_nanos(ns).format("%H:%M:%S%.6f"))?,
+            // As in tables, it is not known.
+            Err(_) => write!(out, "--:--:--.------")?,
+        }
+        writeln!(out, " {}", line.text)?;
     }
     out.flush()
 }
@@ -319,12 +338,6 @@ fn shown(text: &str) -> String {
 
 fn milliseconds(ns: u64) -> String {
     format!("{:.3} ms", ns as f64 / 1e6)
-}
-
-/// What connect says of its failure.
-fn errno(error: u16) -> String {
-    let text = io::Error::from_raw_os_error(i32::from(error)).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

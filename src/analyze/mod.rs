@@ -2,6 +2,7 @@
 
 pub mod elsewhere;
 pub mod engine;
+pub mod errno;
 pub mod exchange;
 pub mod flow;
 pub mod ids;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use super::engine::{BATCH_BYTES, Block, Engine, Source};
 use super::import::{Import, ImportSummary};
 use super::input::{Mapped, Progress};
-use super::row::{CaptureFacts, Sink};
+use super::row::{CaptureFacts, Sink, possible};
 use crate::format::{Class, RawBlock};
 
 /// Batches that may wait for the engine.
@@ -119,8 +119,8 @@ impl<'a> Packets<'a> {
                 records: 0,
                 payload_bytes: 0,
                 data_bytes: 0,
-                first: header.clock.realtime,
-                last: header.clock.realtime,
+                first: possible(header.clock.realtime),
+                last: possible(header.clock.realtime),
                 closed_cleanly: true,
                 unread: false,
                 damage: Vec::new(),
@@ -211,7 +211,7 @@ impl<'a> Packets<'a> {
         })?;
         self.facts.file_bytes = self.facts.file_bytes.max(self.read.load(Ordering::Relaxed));
         self.facts.header.snaplen = summary.snaplen;
-        self.facts.last = self.facts.last.max(summary.last_time);
+        self.facts.last = possible(self.facts.last.max(summary.last_time));
         self.facts
             .damage
             .extend(summary.damage.iter().map(|damage| damage.to_string()));

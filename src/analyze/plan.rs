@@ -73,6 +73,8 @@ pub struct Plan {
     pub colour: bool,
     /// Path templates of the user's.
     pub patterns: Patterns,
+    /// Whether all of the captures is read.
+    pub reads_all: bool,
 }
 
 impl Plan {
@@ -157,6 +159,7 @@ impl Plan {
             force: options.force,
             colour: options.colour && options.output.is_none(),
             patterns: Patterns::default(),
+            reads_all: true,
         })
     }
 }

@@ -4,14 +4,14 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use super::output::Facts;
 use super::output::target::{self, Target};
+use super::output::{Facts, human};
 use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
 use super::query::expression::Expression;
 use super::query::group::{GroupBy, Groups, Measured};
 use super::query::order::compare_rows;
 use super::report::{Aggregate, render, sections};
-use super::row::{CaptureFacts, ConnectionRow, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
+use super::row::{CaptureFacts, ConnectionRow, HttpRow, LossRow, MysqlRow, ProcessRow, Sink, Timed};
 use super::table::buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::table::capture::Capture;
 use super::table::connections::Connections;
@@ -21,6 +21,7 @@ use super::table::losses::Losses;
 use super::table::processes::Processes;
 use super::table::{Columns, Scratch, Spec, Table, TableName};
 use crate::create::{self, Pending};
+use crate::message;
 
 /// Rows that are counted up by some columns.
 enum Grouping {
@@ -43,6 +44,10 @@ pub struct ShardSink {
     grouping: Option<Grouping>,
     /// Losses that cost data, whatever else is asked.
     lost: bool,
+    /// All of the captures is read, so that what is missing of a connection was lost.
+    reads_all: bool,
+    /// Rows with times that results cannot hold.
+    impossible_times: u64,
 }
 
 impl ShardSink {
@@ -58,6 +63,8 @@ impl ShardSink {
             losses: None,
             grouping: None,
             lost: false,
+            reads_all: plan.reads_all,
+            impossible_times: 0,
         };
         match &plan.shape {
             Shape::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(scratch(plan)))),
@@ -136,8 +143,18 @@ fn count<T: Measured>(groups: &mut Groups<T>, row: &T::Row<'_>, scratch: &mut Sc
     groups.push(row, scratch);
 }
 
+impl ShardSink {
+    /// The row, or what is left of it without times that results cannot hold.
+    fn possible<'r, R>(&mut self, row: &'r R, fixed: &'r Option<R>) -> &'r R {
+        self.impossible_times += u64::from(fixed.is_some());
+        fixed.as_ref().unwrap_or(row)
+    }
+}
+
 impl Sink for ShardSink {
     fn http(&mut self, row: &HttpRow<'_>) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
         if !passes::<Http>(&self.filters.http, row, &mut self.scratch) {
             return;
         }
@@ -151,6 +168,8 @@ impl Sink for ShardSink {
     }
 
     fn mysql(&mut self, row: &MysqlRow<'_>) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
         if !passes::<Mysql>(&self.filters.mysql, row, &mut self.scratch) {
             return;
         }
@@ -164,7 +183,11 @@ impl Sink for ShardSink {
     }
 
     fn connection(&mut self, row: &ConnectionRow<'_>) {
-        if !passes::<Connections>(&self.filters.connections, row, &mut self.scratch) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
+        let passes = passes::<Connections>(&self.filters.connections, row, &mut self.scratch);
+        self.lost |= row.lost_bytes > 0 && (passes || self.reads_all);
+        if !passes {
             return;
         }
         if let Some(aggregate) = &mut self.aggregate {
@@ -177,6 +200,8 @@ impl Sink for ShardSink {
     }
 
     fn process(&mut self, row: &ProcessRow<'_>) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
         if !passes::<Processes>(&self.filters.processes, row, &mut self.scratch) {
             return;
         }
@@ -190,6 +215,8 @@ impl Sink for ShardSink {
     }
 
     fn loss(&mut self, row: &LossRow<'_>) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
         self.lost |= row.is_lost();
         if !passes::<Losses>(&self.filters.losses, row, &mut self.scratch) {
             return;
@@ -294,7 +321,7 @@ impl Results {
 
     /// Everything counted together, and whether data was lost.
     pub fn aggregate(sinks: Vec<ShardSink>) -> (Aggregate, bool) {
-        let lost = sinks.iter().any(|sink| sink.lost);
+        let lost = sinks.iter().any(|sink| sink.lost || sink.impossible_times > 0);
         let mut all = Aggregate::default();
         sinks
             .into_iter()
@@ -336,7 +363,15 @@ impl Results {
         for (_, stream) in std::mem::take(&mut self.streams) {
             stream.finish()?;
         }
-        let lost = sinks.iter().any(|sink| sink.lost) || captures.iter().any(CaptureFacts::is_damaged);
+        let impossible_times = sinks.iter().map(|sink| sink.impossible_times).sum::<u64>();
+        if impossible_times > 0 {
+            message::say(&format!(
+                "{} rows have times before 1970 or after 2262, which are left out",
+                human::count(impossible_times)
+            ));
+        }
+        let lost =
+            impossible_times > 0 || sinks.iter().any(|sink| sink.lost) || captures.iter().any(CaptureFacts::is_damaged);
         let mut aggregate: Option<Box<Aggregate>> = None;
         let mut grouping: Option<Grouping> = None;
         for sink in sinks {
@@ -353,7 +388,8 @@ impl Results {
         }
         match self.plan.shape.clone() {
             Shape::Report { json } => {
-                let aggregate = aggregate.unwrap_or_default();
+                let mut aggregate = aggregate.unwrap_or_default();
+                aggregate.totals.impossible_times = impossible_times;
                 let report = sections::report(&aggregate, &self.facts);
                 let mut to = self.target(TableName::Capture)?;
                 match json {

@@ -12,6 +12,15 @@ use super::protocol::{http::HttpMessage, mysql::MysqlMessage};
 use crate::format::header::Header;
 use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Role};
 
+/// The last time that results hold: Parquet and Arrow count ns since 1970 in 63 bits. It is in 2262; what lies beyond, or
+/// before 1970 and so has wrapped, comes from a clock that is wrong or from a file that means harm.
+pub const LAST_TIME: u64 = i64::MAX as u64;
+
+/// A time, or 0 (not known) for one that results cannot hold.
+pub fn possible(time: u64) -> u64 {
+    if time <= LAST_TIME { time } else { 0 }
+}
+
 /// Who is behind one end of a connection. Resolved once for each connection end and shared by its rows.
 ///
 /// Empty strings mean "not known" or "has none"; `pid` 0 means that the process is not known.
@@ -115,6 +124,64 @@ pub struct MysqlRow<'a> {
     pub message: &'a MysqlMessage,
 }
 
+/// Rows with times that results cannot hold.
+pub trait Timed: Copy {
+    /// The row with these times as not known; nothing when there are none.
+    fn with_possible_times(&self) -> Option<Self>;
+}
+
+impl Timed for HttpRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        let frame = Frame { start: 0, ..self.frame };
+        (self.start > LAST_TIME).then_some(HttpRow { frame, ..*self })
+    }
+}
+
+impl Timed for MysqlRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        let frame = Frame { start: 0, ..self.frame };
+        (self.start > LAST_TIME).then_some(MysqlRow { frame, ..*self })
+    }
+}
+
+impl Timed for ConnectionRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        let times = [
+            self.open.unwrap_or(0),
+            self.close.unwrap_or(0),
+            self.first_data,
+            self.last_data,
+        ];
+        times.iter().any(|time| *time > LAST_TIME).then(|| ConnectionRow {
+            open: self.open.filter(|time| *time <= LAST_TIME),
+            close: self.close.filter(|time| *time <= LAST_TIME),
+            first_data: possible(self.first_data),
+            last_data: possible(self.last_data),
+            ..*self
+        })
+    }
+}
+
+impl Timed for ProcessRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        (self.start.max(self.exit.unwrap_or(0)) > LAST_TIME).then(|| ProcessRow {
+            start: possible(self.start),
+            exit: self.exit.filter(|time| *time <= LAST_TIME),
+            ..*self
+        })
+    }
+}
+
+impl Timed for LossRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        (self.since.max(self.until) > LAST_TIME).then(|| LossRow {
+            since: possible(self.since),
+            until: possible(self.until),
+            ..*self
+        })
+    }
+}
+
 impl<'a> Deref for HttpRow<'a> {
     type Target = Frame<'a>;
     fn deref(&self) -> &Frame<'a> {
@@ -215,6 +282,14 @@ pub struct ProcessRow<'a> {
     pub party: &'a Party,
 }
 
+impl ProcessRow<'_> {
+    /// From its start to its exit, where both are known.
+    pub fn duration_ns(&self) -> Option<u64> {
+        let exit = self.exit.filter(|_| self.start != 0)?;
+        Some(exit.saturating_sub(self.start))
+    }
+}
+
 /// Something was lost.
 #[derive(Debug, Clone, Copy)]
 pub struct LossRow<'a> {
@@ -253,7 +328,7 @@ pub struct CaptureFacts {
     /// Payload bytes captured, and bytes that went over the sockets.
     pub payload_bytes: u64,
     pub data_bytes: u64,
-    /// Of the first and the last event.
+    /// Of the first and the last event; 0 when not known.
     pub first: u64,
     pub last: u64,
     pub closed_cleanly: bool,
@@ -264,6 +339,11 @@ pub struct CaptureFacts {
 }
 
 impl CaptureFacts {
+    /// From its first to its last event, ns; nothing when one of them is not known.
+    pub fn span_ns(&self) -> Option<u64> {
+        (self.first != 0 && self.last != 0).then(|| self.last.saturating_sub(self.first))
+    }
+
     /// A file of which nothing can be read, and why.
     pub fn unread(path: String, why: String) -> CaptureFacts {
         CaptureFacts {

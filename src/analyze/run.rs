@@ -39,6 +39,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let start = sources.start();
         let wanted = options.selection.wanted(start).and(plan.bounds());
         plan.select(&options.selection, start);
+        plan.reads_all = wanted == Wanted::default();
         let mut engine = engine(&plan, pods);
         sources.give_hosts(&mut engine);
         let mut results = Results::new(plan.clone(), &sources.facts(&[]))?;

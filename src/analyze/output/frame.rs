@@ -44,7 +44,7 @@ fn series(column: &Column) -> Series {
     };
     match column.spec.kind {
         Kind::Time => {
-            let mut times: Int64Chunked = rows.map(|row| int(row).map(|ns| ns as i64)).collect();
+            let mut times: Int64Chunked = rows.map(|row| int(row).and_then(|ns| i64::try_from(ns).ok())).collect();
             times.rename(name);
             times
                 .into_datetime(TimeUnit::Nanoseconds, Some(TimeZone::UTC))

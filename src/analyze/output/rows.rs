@@ -102,7 +102,7 @@ impl Facts {
                 let moment = |ns: u64| {
                     let mut text = String::new();
                     write_rfc3339(&mut text, ns);
-                    (capture.blocks > 0).then_some(text)
+                    (capture.blocks > 0 && ns != 0).then_some(text)
                 };
                 serde_json::json!({
                     "file": capture.path,

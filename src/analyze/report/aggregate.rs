@@ -10,12 +10,12 @@ use super::slowest::{Slow, Slowest};
 use super::stats::{
     ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
 };
+use crate::analyze::errno;
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::ids::IdMap;
 use crate::analyze::protocol::mysql::Status;
 use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
 use crate::analyze::table::column::FastMap;
-use crate::analyze::table::connections::write_errno;
 use crate::analyze::table::define::Scratch;
 use crate::analyze::table::derive::path;
 use crate::analyze::table::exchanges::{command_name, status_name};
@@ -86,6 +86,8 @@ pub struct Totals {
     pub lost_bytes: u64,
     pub unread_bytes: u64,
     pub processes: u64,
+    /// Rows with times that results cannot hold.
+    pub impossible_times: u64,
 }
 
 /// What the exchanges of a connection share for as long as both parties stay the same.
@@ -564,7 +566,7 @@ impl Sink for Aggregate {
             self.totals.failed_connects += 1;
             self.key.push_str(&server);
             self.key.push('\0');
-            write_errno(&mut self.key, row.connect_error);
+            errno::write(&mut self.key, row.connect_error);
             let stats = self.failed.get(&self.key);
             stats.count += 1;
             if let Some(connect) = row.connect_ns {
@@ -646,8 +648,8 @@ impl Sink for Aggregate {
         stats.alive += u64::from(row.exit.is_none());
         stats.failed += u64::from(row.exit_code.is_some_and(|code| code != 0));
         stats.signalled += u64::from(row.signal.is_some());
-        if let Some(exit) = row.exit {
-            stats.duration.record(exit.saturating_sub(row.start));
+        if let Some(duration) = row.duration_ns() {
+            stats.duration.record(duration);
         }
     }
 

@@ -84,12 +84,18 @@ fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
     };
     let _ = write!(first, ", recorded: {filters}");
     let mut second = String::new();
-    time::write_readable(&mut second, capture.first);
+    match capture.first {
+        0 => second.push_str("time not known,"),
+        first => {
+            time::write_readable(&mut second, first);
+            second.push_str(" UTC,");
+        }
+    }
     let ratio = capture.raw_bytes as f64 / capture.file_bytes.max(1) as f64;
     let _ = write!(
         second,
-        " UTC, {} long, {} events, {} on disk ({ratio:.1}:1), {}",
-        duration(capture.last.saturating_sub(capture.first)),
+        " {} long, {} events, {} on disk ({ratio:.1}:1), {}",
+        capture.span_ns().map_or("?".to_string(), duration),
         count(capture.records),
         bytes(capture.file_bytes),
         if capture.closed_cleanly {
@@ -176,6 +182,12 @@ fn losses(report: &Report) -> String {
     let said = [
         (unread > 0).then(|| format!("{unread} of {} files not read", report.captures.len())),
         recorded.then(|| "as listed below".to_string()),
+        (totals.impossible_times > 0).then(|| {
+            format!(
+                "{} rows with times before 1970 or after 2262, left out",
+                count(totals.impossible_times)
+            )
+        }),
         (totals.lost_bytes > 0).then(|| format!("{} of the payload lost", bytes(totals.lost_bytes))),
         (totals.unread_bytes > 0).then(|| {
             format!(
@@ -227,6 +239,7 @@ pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
         "lost_bytes": totals.lost_bytes,
         "unread_bytes": totals.unread_bytes,
         "processes": totals.processes,
+        "impossible_times": totals.impossible_times,
         "files_not_read": report.captures.iter().filter(|capture| capture.unread).count(),
     });
     let _ = write!(text, ",\n\"totals\": {totals}");

@@ -191,7 +191,7 @@ fn slowest(slowest: &Slowest, what: &'static str) -> Columns {
         columns.push_row(&[
             Value::Int(slow.total_ns),
             Value::int(slow.ttfb_ns),
-            Value::Int(slow.start),
+            Value::nonzero(slow.start),
             Value::text(&slow.client),
             Value::text(&slow.server),
             Value::text(&slow.status),
@@ -258,8 +258,8 @@ fn losses(aggregate: &Aggregate) -> Columns {
             Value::text(reason),
             Value::Int(stats.events),
             Value::Int(stats.bytes),
-            Value::Int(stats.first),
-            Value::Int(stats.last),
+            Value::nonzero(stats.first),
+            Value::nonzero(stats.last),
         ]);
     }
     columns

@@ -37,7 +37,7 @@ impl Table for Capture {
             column("part", Number, "number of the part, from 0", |r, _| read(r, r.header.part.into())),
             brief("first", Time, "first event", |r, _| Value::nonzero(r.first)),
             brief("last", Time, "last event", |r, _| Value::nonzero(r.last)),
-            column("span_ns", Nanos, "from first to last", |r, _| read(r, r.last.saturating_sub(r.first))),
+            column("span_ns", Nanos, "from first to last", |r, _| Value::int(r.span_ns())),
             brief("events", Count, "records in the file; null, as all that the file would say, when it could not be read", |r, _| read(r, r.records)),
             column("blocks", Count, "blocks in the file", |r, _| read(r, r.blocks)),
             brief("file_bytes", Bytes, "size of the file", |r, _| read(r, r.file_bytes)),
