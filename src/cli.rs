@@ -25,7 +25,7 @@ Exit codes: 0 clean, 1 failed, 2 wrong usage, 3 finished but data was lost or da
 
 /// Record what programs say over TCP with eBPF; replay and analyse it later, anywhere.
 #[derive(Debug, Parser)]
-#[command(name = "mdf", version = VERSION, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "mdf", version = VERSION, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
@@ -37,6 +37,7 @@ pub enum Command {
     /// Record this host's processes, connections and their data
     Record(Box<RecordArgs>),
     /// Say what happened: a report, or tables
+    #[command(alias = "analyse")]
     Analyze(Box<AnalyzeArgs>),
     /// Compare two captures: endpoints and digests that became slower, faster, or fail more
     Diff(DiffArgs),

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::builder::Resettable;
 use clap::{CommandFactory, Parser};
+use clap_mangen::roff::{self, Roff};
 use masdeepflow::escape;
 use masdeepflow::info::Info;
 use masdeepflow::mapped::Mapped;
@@ -243,12 +245,22 @@ fn man(arguments: &ManArgs) -> Result<Outcome> {
     mdf.build();
     let page = |command: &clap::Command, name: &str| -> Result<Vec<u8>> {
         let mut page = Vec::new();
-        clap_mangen::Man::new(command.clone())
+        clap_mangen::Man::new(command.clone().after_help(Resettable::Reset))
             .title(name.to_uppercase())
             .render(&mut page)?;
+        if let Some(notes) = command.get_after_help() {
+            // Not filled: lines of examples stay lines.
+            let mut roff = Roff::new();
+            roff.control("SH", ["NOTES"]).control("nf", []);
+            for line in notes.to_string().lines() {
+                roff.text([roff::roman(line)]);
+            }
+            roff.control("fi", []).to_writer(&mut page)?;
+        }
         Ok(page)
     };
-    let below: Vec<clap::Command> = mdf.get_subcommands().cloned().collect();
+    let has_page = |command: &&clap::Command| command.get_name() != "help";
+    let below: Vec<clap::Command> = mdf.get_subcommands().filter(has_page).cloned().collect();
     if let Some(folder) = &arguments.output {
         write_page(folder, "mdf", &page(&mdf, "mdf")?)?;
         for command in &below {
@@ -259,8 +271,8 @@ fn man(arguments: &ManArgs) -> Result<Outcome> {
     }
     match &arguments.command {
         None => print(&page(&mdf, "mdf")?),
-        Some(name) => match below.iter().find(|command| command.get_name() == name) {
-            Some(command) => print(&page(command, &format!("mdf-{name}"))?),
+        Some(name) => match mdf.find_subcommand(name).filter(has_page) {
+            Some(command) => print(&page(command, &format!("mdf-{}", command.get_name()))?),
             None => Err(Usage(format!("mdf has no command {name:?}")).into()),
         },
     }

@@ -1,5 +1,7 @@
 //! The contract of all formats: columns arrive in batches, and leave in whatever the format calls a batch.
 
+use std::path::Path;
+
 use super::target::Target;
 use super::time::write_rfc3339;
 use super::{csv::CsvWriter, json::JsonWriter, terminal::TerminalWriter};
@@ -30,6 +32,16 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them.
+    pub const ALL: [Format; 6] = [
+        Format::Table,
+        Format::Json,
+        Format::Ndjson,
+        Format::Csv,
+        Format::Parquet,
+        Format::Arrow,
+    ];
+
     /// How its files end.
     pub fn extension(self) -> &'static str {
         match self {
@@ -42,8 +54,9 @@ impl Format {
         }
     }
 
-    /// The format that a file name asks for.
-    pub fn from_extension(extension: &str) -> Option<Format> {
+    /// The format that the name of a file asks for.
+    pub fn of_name(path: &Path) -> Option<Format> {
+        let extension = path.extension()?.to_string_lossy();
         Some(match extension.to_ascii_lowercase().as_str() {
             "txt" => Format::Table,
             "json" => Format::Json,

@@ -255,7 +255,7 @@ impl Parser<'_> {
     }
 
     fn comparison(&mut self, name: &str, at: std::ops::Range<usize>) -> Result<Node, QueryError> {
-        let Some(column) = self.specs.iter().position(|spec| spec.name == name) else {
+        let Some(column) = Spec::find(name, self.specs) else {
             let mut error = self.fail(unknown_column(name, self.table, self.specs), at);
             error.unknown_column = true;
             return Err(error);

@@ -100,13 +100,10 @@ impl GroupBy {
     /// Finds the columns. A name that is only known with `server_` before it (`pod`, `namespace`) means that one.
     pub fn new(names: &[String], bucket_ns: u64, table: &str, specs: &[Spec]) -> Result<GroupBy, String> {
         let find = |name: &String| {
-            let exact = specs.iter().position(|spec| spec.name == name);
-            let server = || {
-                specs
-                    .iter()
-                    .position(|spec| spec.name.strip_prefix("server_") == Some(name))
-            };
-            exact.or_else(server).ok_or_else(|| unknown_column(name, table, specs))
+            let server = || Spec::find(&format!("server_{name}"), specs);
+            Spec::find(name, specs)
+                .or_else(server)
+                .ok_or_else(|| unknown_column(name, table, specs))
         };
         Ok(GroupBy {
             columns: names.iter().map(find).collect::<Result<_, _>>()?,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::aggregate::Confidence;
+use super::aggregate::{Confidence, Unparsed, UnparsedBy};
 use super::sections::{Report, Section};
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::output::human::{bytes, count, duration};
@@ -59,6 +59,25 @@ pub fn confidence(confidence: &Confidence) -> String {
         );
     }
     text
+}
+
+/// `12 connections with 3.40 MiB not parsed: 10 encrypted (TLS), 2 unknown protocol`; nothing when there are none.
+fn unparsed(unparsed: &UnparsedBy) -> Option<String> {
+    let Unparsed {
+        connections,
+        bytes: size,
+    } = unparsed.total();
+    let reason = |(why, counted): (&str, Unparsed)| format!("{} {}", count(counted.connections), escape::text(why));
+    let reasons: Vec<String> = unparsed.reasons().into_iter().map(reason).collect();
+    (connections > 0).then(|| {
+        format!(
+            "{} {} with {} not parsed: {}",
+            count(connections),
+            if connections == 1 { "connection" } else { "connections" },
+            bytes(size),
+            reasons.join(", ")
+        )
+    })
 }
 
 fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
@@ -153,7 +172,9 @@ pub fn text(report: &Report, colour: bool, to: &mut dyn Write) -> std::io::Resul
     let mut text = String::new();
     let lines: Vec<String> = report.captures.iter().flat_map(capture_lines).collect();
     paragraph(&mut text, "Capture", &lines, colour);
-    paragraph(&mut text, "Confidence", &[confidence(&report.confidence)], colour);
+    let mut lines = vec![confidence(&report.confidence)];
+    lines.extend(unparsed(&report.unparsed));
+    paragraph(&mut text, "Confidence", &lines, colour);
     let totals = &report.totals;
     let traffic = format!(
         "{} connections ({} failed), {} listeners, {} payload, {} processes",
@@ -216,6 +237,17 @@ fn confidence_json(confidence: &Confidence) -> serde_json::Value {
     })
 }
 
+fn unparsed_json(unparsed: &UnparsedBy) -> serde_json::Value {
+    let counted = |counted: Unparsed| serde_json::json!({"connections": counted.connections, "bytes": counted.bytes});
+    let reasons: serde_json::Map<String, serde_json::Value> = unparsed
+        .reasons()
+        .into_iter()
+        .map(|(why, number)| (why.to_string(), counted(number)))
+        .collect();
+    let total = unparsed.total();
+    serde_json::json!({"connections": total.connections, "bytes": total.bytes, "reasons": reasons})
+}
+
 /// Writes the report as one JSON object.
 pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
     let mut text = String::from("{\n\"capture\": ");
@@ -225,10 +257,11 @@ pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
     );
     let _ = write!(
         text,
-        ",\n\"confidence\": {},\n\"confidence_http\": {},\n\"confidence_mysql\": {}",
+        ",\n\"confidence\": {},\n\"confidence_http\": {},\n\"confidence_mysql\": {},\n\"not_parsed\": {}",
         confidence_json(&report.confidence),
         confidence_json(&report.http_confidence),
-        confidence_json(&report.mysql_confidence)
+        confidence_json(&report.mysql_confidence),
+        unparsed_json(&report.unparsed)
     );
     let totals = &report.totals;
     let totals = serde_json::json!({
