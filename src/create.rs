@@ -136,6 +136,7 @@ fn what_is_at(path: &Path) -> Result<There> {
         let first = fs::read_link(path).unwrap_or_else(|_| path.to_owned());
         let is_open = fs::canonicalize(folder(&first)).is_ok_and(|folder| folder.starts_with("/proc"));
         match fs::metadata(path).map(|target| target.file_type()) {
+            Ok(target) if target.is_dir() => bail!("it is a folder"),
             Ok(target) if target.is_char_device() || (target.is_fifo() && is_open) => return Ok(There::Stream),
             Ok(target) if target.is_fifo() => return Ok(There::Fifo),
             _ if is_open => bail!("it stands for a file that is open already"),
@@ -205,15 +206,16 @@ impl FileId {
         }
     }
 
+    #[cfg(unix)]
     fn is_standard_output(&self) -> bool {
-        #[cfg(unix)]
-        {
-            use std::os::fd::AsFd;
-            let handle = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-            let metadata = handle.and_then(|file| file.metadata());
-            return metadata.is_ok_and(|metadata| FileId::of_metadata(&metadata) == *self);
-        }
-        #[cfg(not(unix))]
+        use std::os::fd::AsFd;
+        let handle = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let metadata = handle.and_then(|file| file.metadata());
+        metadata.is_ok_and(|metadata| FileId::of_metadata(&metadata) == *self)
+    }
+
+    #[cfg(not(unix))]
+    fn is_standard_output(&self) -> bool {
         false
     }
 }

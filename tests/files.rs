@@ -183,6 +183,11 @@ const RESULTS: [&[&str]; 4] = [
 fn force_replaces_and_never_follows_a_link_or_writes_into_a_file() {
     for line in RESULTS {
         let folder = Folder::new();
+        let there = folder.path("there");
+        symlink(folder.0.path(), &there).expect("a link");
+        let refused = mdf_with(&[line, &["--force"]].concat(), &[("OUT", &there)]).expect_code(&[1]);
+        assert!(refused.stderr.contains("it is a folder"), "{}", refused.stderr);
+        fs::remove_file(there).expect("a link");
         let [precious, link, name, other] = ["precious", "link", "name", "other"].map(|name| folder.path(name));
         fs::write(&precious, "mine").expect("a file");
         symlink(&precious, &link).expect("a link");
@@ -421,10 +426,23 @@ fn what_comes_through_a_pipe_is_read_like_a_file() {
     let zipped = folder.path("nginx.pcap.gz");
     let gzip = shell("gzip -c <fixtures/http/nginx.pcap >\"$IN\"", &zipped);
     gzip.expect_code(&[0]);
+    let dense = folder.path("nginx.pcap.zst");
+    fs::write(
+        &dense,
+        zstd::encode_all(&*read(Path::new(PACKETS)), 3).expect("memory has room"),
+    )
+    .expect("a file");
     let long = folder.path("long.pcap");
     requests(&long, 20_000);
     let rows = "--table http --format ndjson";
-    for input in [Path::new(PACKETS), &zipped, &long, &imported, Path::new(CAPTURE)] {
+    for input in [
+        Path::new(PACKETS),
+        &zipped,
+        &dense,
+        &long,
+        &imported,
+        Path::new(CAPTURE),
+    ] {
         let expected = shell(&format!("$MDF analyze $IN {rows}"), input)
             .expect_code(&[0])
             .stdout;

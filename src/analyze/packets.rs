@@ -47,6 +47,8 @@ impl Read for Pages<'_> {
             self.mapped.release((until / RELEASE - 1) * RELEASE..until);
         }
         self.at = until;
+        // A file that was shortened has only zeros from there on, maybe gigabytes of them.
+        self.mapped.check_whole().map_err(io::Error::other)?;
         self.read.store(until as u64, Ordering::Relaxed);
         Ok(len)
     }
@@ -106,25 +108,16 @@ impl<'a> Packets<'a> {
     fn open(file: usize, path: String, bytes: impl Read + Send + 'a, read: Arc<AtomicU64>) -> Result<Packets<'a>> {
         let import = Import::open(bytes).with_context(|| format!("cannot read {path}"))?;
         let header = import.header();
+        let first = possible(header.clock.realtime);
         Ok(Packets {
             file,
             host: 0,
             import: Some(import),
             read,
             facts: CaptureFacts {
-                path,
-                file_bytes: 0,
-                raw_bytes: 0,
-                blocks: 0,
-                records: 0,
-                payload_bytes: 0,
-                data_bytes: 0,
-                first: possible(header.clock.realtime),
-                last: possible(header.clock.realtime),
-                closed_cleanly: true,
-                unread: false,
-                damage: Vec::new(),
-                header,
+                first,
+                last: first,
+                ..CaptureFacts::new(path, header)
             },
         })
     }

@@ -132,15 +132,19 @@ pub trait Timed: Copy {
 
 impl Timed for HttpRow<'_> {
     fn with_possible_times(&self) -> Option<Self> {
-        let frame = Frame { start: 0, ..self.frame };
-        (self.start > LAST_TIME).then_some(HttpRow { frame, ..*self })
+        (self.start > LAST_TIME).then(|| HttpRow {
+            frame: Frame { start: 0, ..self.frame },
+            ..*self
+        })
     }
 }
 
 impl Timed for MysqlRow<'_> {
     fn with_possible_times(&self) -> Option<Self> {
-        let frame = Frame { start: 0, ..self.frame };
-        (self.start > LAST_TIME).then_some(MysqlRow { frame, ..*self })
+        (self.start > LAST_TIME).then(|| MysqlRow {
+            frame: Frame { start: 0, ..self.frame },
+            ..*self
+        })
     }
 }
 
@@ -344,11 +348,11 @@ impl CaptureFacts {
         (self.first != 0 && self.last != 0).then(|| self.last.saturating_sub(self.first))
     }
 
-    /// A file of which nothing can be read, and why.
-    pub fn unread(path: String, why: String) -> CaptureFacts {
+    /// A file of which only the header is known yet.
+    pub fn new(path: String, header: Header) -> CaptureFacts {
         CaptureFacts {
             path,
-            header: Header::default(),
+            header,
             file_bytes: 0,
             raw_bytes: 0,
             blocks: 0,
@@ -357,9 +361,19 @@ impl CaptureFacts {
             data_bytes: 0,
             first: 0,
             last: 0,
+            closed_cleanly: true,
+            unread: false,
+            damage: Vec::new(),
+        }
+    }
+
+    /// A file of which nothing can be read, and why.
+    pub fn unread(path: String, why: String) -> CaptureFacts {
+        CaptureFacts {
             closed_cleanly: false,
             unread: true,
             damage: vec![why],
+            ..CaptureFacts::new(path, Header::default())
         }
     }
 

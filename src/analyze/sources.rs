@@ -17,8 +17,9 @@ use crate::message;
 use crate::open::{self, Input};
 use crate::outcome::Usage;
 
-/// First bytes of a pipe that are read to know what comes.
-const BEGINNING: u64 = 4096;
+/// First bytes of a pipe that are read to know what comes: a block of zstd (RFC 8878, 3.1.1.2.4), before which nothing of it
+/// can be inflated, with its headers.
+const BEGINNING: u64 = (128 << 10) + 64;
 
 /// The files that were named, opened.
 #[derive(Default)]
@@ -114,7 +115,7 @@ fn left_out(mut unread: Vec<Unread>, readable: usize) -> Result<Vec<CaptureFacts
         _ => None,
     };
     for Unread { why, .. } in &unread {
-        message::say(&format!("{why:#}"));
+        message::say(&format!("{why:#}; it is left out"));
     }
     match last {
         Some(last) => Err(last.why),
