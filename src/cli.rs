@@ -25,7 +25,7 @@ Exit codes: 0 clean, 1 failed, 2 wrong usage, 3 finished but data was lost or da
 
 /// Record what programs say over TCP with eBPF; replay and analyse it later, anywhere.
 #[derive(Debug, Parser)]
-#[command(name = "mdf", version = VERSION, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "mdf", version = VERSION, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
@@ -37,6 +37,7 @@ pub enum Command {
     /// Record this host's processes, connections and their data
     Record(Box<RecordArgs>),
     /// Say what happened: a report, or tables
+    #[command(alias = "analyse")]
     Analyze(Box<AnalyzeArgs>),
     /// Compare two captures: endpoints and digests that became slower, faster, or fail more
     Diff(DiffArgs),
@@ -216,6 +217,7 @@ Examples:
   mdf analyze cap.mdf                            the report
   mdf analyze cap-*.mdf                          rotated parts, or several hosts, as one capture
   mdf analyze trace.pcapng                       an ordinary packet capture
+  ssh host tcpdump -w - | mdf analyze -          one that comes through a pipe
   mdf analyze cap.mdf --format json              the report as one JSON object
   mdf analyze cap.mdf --table http --sort -total_ns --limit 20
   mdf analyze cap.mdf --table mysql --where 'status = error' --columns start,user,statement,error_message
@@ -232,7 +234,7 @@ Columns of all tables: mdf analyze --list-columns.";
 #[derive(Debug, Args)]
 #[command(after_help = ANALYZE_EXAMPLES)]
 pub struct AnalyzeArgs {
-    /// Captures: rotated parts of one host, files of several hosts, packet captures
+    /// Captures: rotated parts of one host, files of several hosts, packet captures; - for standard input
     #[arg(required_unless_present = "list_columns", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
     /// Print all tables with their columns
@@ -245,10 +247,10 @@ pub struct AnalyzeArgs {
     /// Form of the output; otherwise by the name of the file, or for people
     #[arg(short, long, value_enum, help_heading = "Output")]
     pub format: Option<FormatArg>,
-    /// Write here: a file with --table, a folder of one file per table without
+    /// Write here: a file with --table, a folder of one file per table without; - for standard output
     #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Output")]
     pub output: Option<PathBuf>,
-    /// Overwrite existing files
+    /// Replace existing files; never those that are read
     #[arg(long, help_heading = "Output")]
     pub force: bool,
 
@@ -356,6 +358,7 @@ pub enum FormatArg {
     Json,
     /// One object on each line
     Ndjson,
+    /// As captured; a spreadsheet may take a field that begins with = + - @ for a formula: import fields as text
     Csv,
     Parquet,
     /// Arrow IPC file
@@ -395,7 +398,7 @@ pub struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The capture
+    /// The capture; - for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     /// How many times as fast as it happened (1, 0.5, 10), or max for without waiting
@@ -405,7 +408,7 @@ pub struct ReplayArgs {
 
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// The captures
+    /// The captures; - for standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
     /// As one JSON object for each file
@@ -415,13 +418,13 @@ pub struct InfoArgs {
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The packet capture: pcap or pcapng, plain or compressed by gzip or zstd
+    /// The packet capture: pcap or pcapng, plain or compressed by gzip or zstd; - for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// The capture file to make
+    /// The capture file to make; - for standard output
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: PathBuf,
-    /// Overwrite an existing file
+    /// Replace an existing file
     #[arg(long)]
     pub force: bool,
 }
@@ -546,6 +549,7 @@ mod analyze {
     use super::{AnalyzeArgs, DiffArgs, EngineArgs, FormatArg, SelectionArgs};
     use masdeepflow::analyze::options::{AnalyzeOptions, DiffOptions, EngineOptions, Moment, ResultOptions, Selection};
     use masdeepflow::analyze::output::Format;
+    use masdeepflow::create::is_standard_output;
     use masdeepflow::outcome::Usage;
     use masdeepflow::units::{parse_duration, parse_time};
 
@@ -583,7 +587,7 @@ mod analyze {
                 result: ResultOptions {
                     table,
                     format: self.format.map(Format::from),
-                    output: self.output,
+                    output: self.output.filter(|path| !is_standard_output(path)),
                     force: self.force,
                     filter: self.filter,
                     columns: self.columns,

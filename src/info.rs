@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
+use crate::escape;
 use crate::format::block::{LossTotal, add_loss};
 use crate::format::record::{Clock, Record};
 use crate::format::{Class, Kind, Reader, records};
@@ -220,7 +221,7 @@ impl Info {
 
     /// The facts as JSON, indented, without a final line end.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self)
+        serde_json::to_string_pretty(self).map(|document| escape::json(&document))
     }
 
     /// The facts for people. Nothing in it can steer a terminal: the texts come from a file.
@@ -228,7 +229,7 @@ impl Info {
         let mut out = String::new();
         let mut line = |name: &str, value: String| {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "{name:<12}{}", printable(&value));
+            let _ = writeln!(out, "{name:<12}{}", escape::text(&value));
         };
         let closed = if self.closed { "closed cleanly" } else { "not closed" };
         line(
@@ -363,30 +364,10 @@ fn losses(reader: &Reader<'_>) -> Vec<LossInfo> {
         .collect()
 }
 
-/// A boot-clock time as UTC; nothing when it lies beyond what a calendar holds.
+/// A boot-clock time as UTC; nothing when it lies before 1970 or after 2262, as in all results.
 fn utc(clock: &Clock, boot: u64) -> Option<String> {
-    let ns = i128::from(clock.realtime) + i128::from(boot) - i128::from(clock.boot);
-    let second = i64::try_from(ns.div_euclid(1_000_000_000)).ok()?;
-    let nanos = u32::try_from(ns.rem_euclid(1_000_000_000)).ok()?;
-    let time: DateTime<Utc> = DateTime::from_timestamp(second, nanos)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::Nanos, true))
-}
-
-/// Control characters as escapes.
-fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .flat_map(|c| {
-                if c.is_control() {
-                    c.escape_default().collect::<Vec<_>>()
-                } else {
-                    vec![c]
-                }
-            })
-            .collect()
-    } else {
-        text.to_owned()
-    }
+    let ns = i64::try_from(clock.realtime.wrapping_add(boot.wrapping_sub(clock.boot))).ok()?;
+    Some(DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Nanos, true))
 }
 
 #[cfg(test)]
@@ -451,6 +432,11 @@ mod tests {
 
     #[test]
     fn a_file_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb"), "a\\u{1b}[2Jb");
+        let file = sample::file();
+        let mut info = Info::gather(&Reader::open(&file).expect("a good file"));
+        info.hostname = "a\x1b[2J\u{202e}b".into();
+        assert!(info.to_text().contains("a\\x1b[2J\\u{202e}b"), "{}", info.to_text());
+        let json = info.to_json().expect("plain data");
+        assert!(json.contains("a\\u001b[2J\\u202eb"), "{json}");
     }
 }

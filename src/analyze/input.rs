@@ -1,12 +1,11 @@
-//! Opens captures and feeds their blocks to the engine in time order: files of one host, rotated parts, files of
-//! several hosts, packet captures.
+//! Opens capture files and feeds their blocks to the engine in time order: files of one host, rotated parts, files of
+//! several hosts.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::engine::{Block, Engine, STATE_BLOCKS, Source};
 use super::names::Host;
-use super::packets;
-use super::row::{CaptureFacts, Sink};
+use super::row::{CaptureFacts, Sink, possible};
 use super::wanted::{Sought, Wanted};
 use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
@@ -53,20 +52,21 @@ struct Placed<'a> {
     since: u64,
 }
 
-/// Reads the headers of capture files and gives each its host.
-pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Result<Vec<Capture<'a>>> {
-    let open = |(file, mapped): (usize, &'a Mapped)| {
-        let reader = Reader::open(mapped.bytes()).with_context(|| format!("cannot read {}", mapped.name()))?;
-        let host = engine.host(reader.header());
+impl<'a> Capture<'a> {
+    /// Reads the header and finds the blocks of a capture file, which has this number among the files.
+    pub fn open(file: usize, mapped: &'a Mapped) -> Result<Capture<'a>> {
         Ok(Capture {
-            reader,
+            reader: mapped.reader()?,
             file,
             mapped,
-            host,
+            host: 0,
         })
-    };
-    let those = files.iter().enumerate().filter(|(_, mapped)| !packets::is_one(mapped));
-    those.map(open).collect()
+    }
+
+    /// Gives it its host, which must be done before it is fed.
+    pub fn give_host<S: Sink>(&mut self, engine: &mut Engine<S>) {
+        self.host = engine.host(self.reader.header());
+    }
 }
 
 /// Feeds the wanted blocks of these captures to the engine, in time order across files. `after` is called after each
@@ -193,7 +193,7 @@ fn in_time_order<'a>(captures: &[Capture<'a>]) -> Vec<Placed<'a>> {
 }
 
 /// What is known about a capture file after it was read.
-pub fn facts(capture: &Capture<'_>, mapped: &Mapped, damaged_blocks: &[(usize, String)]) -> CaptureFacts {
+pub fn facts(capture: &Capture<'_>, damaged_blocks: &[(usize, String)]) -> CaptureFacts {
     let header = capture.reader.header().clone();
     let blocks = capture.reader.blocks();
     let clock = header.clock;
@@ -209,16 +209,17 @@ pub fn facts(capture: &Capture<'_>, mapped: &Mapped, damaged_blocks: &[(usize, S
     let of_this = damaged_blocks.iter().filter(|(file, _)| *file == capture.file);
     damage.extend(of_this.map(|(_, why)| why.clone()));
     CaptureFacts {
-        path: mapped.name(),
-        file_bytes: mapped.bytes().len() as u64,
+        path: capture.mapped.name(),
+        file_bytes: capture.mapped.bytes().len() as u64,
         raw_bytes: blocks.iter().map(|stored| u64::from(stored.raw_len())).sum(),
         blocks: blocks.len() as u64,
         records: blocks.iter().map(|stored| u64::from(stored.records())).sum(),
         payload_bytes: blocks.iter().map(BlockRef::payload_bytes).sum(),
         data_bytes: blocks.iter().map(BlockRef::data_bytes).sum(),
-        first: events().map(BlockRef::first_time).min().map_or(clock.realtime, utc),
-        last: events().map(BlockRef::last_time).max().map_or(clock.realtime, utc),
+        first: possible(events().map(BlockRef::first_time).min().map_or(clock.realtime, utc)),
+        last: possible(events().map(BlockRef::last_time).max().map_or(clock.realtime, utc)),
         closed_cleanly: capture.reader.clean_end(),
+        unread: false,
         damage,
         header,
     }

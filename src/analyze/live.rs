@@ -8,10 +8,13 @@ use std::io::{self, Write};
 use chrono::DateTime;
 
 use super::engine::{Block, Engine, Source};
+use super::errno;
 use super::exchange::Incomplete;
 use super::names::{Host, Who};
 use super::protocol::mysql::Status;
 use super::row::{ConnectionRow, Frame, HttpRow, MysqlRow, Party, Sink};
+use super::table::processes::write_argv;
+use crate::escape;
 use crate::format::block::{self, RawBlock};
 use crate::format::header::Header;
 use crate::format::record::{Direction, Endpoint, Opened, Origin, Process, Record, Role, Socket};
@@ -28,10 +31,10 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line of this text. Names come from hosts and programs that may mean harm: what a terminal would obey is blanked.
+    /// A line of this text, which names of hosts and programs that may mean harm are part of.
     fn new(time: u64, mut text: String) -> Self {
-        if text.contains(char::is_control) {
-            text = text.replace(char::is_control, " ");
+        if text.contains(escape::is_harmful) {
+            text = escape::text(&text);
         }
         Line { time, text }
     }
@@ -94,6 +97,16 @@ impl Live {
         lines
     }
 
+    /// No line of the blocks so far is still to come that belongs before this (UTC, ns).
+    pub fn settled_until(&self) -> u64 {
+        self.engine.oldest_exchange()
+    }
+
+    /// A time of the boot clock as UTC, ns.
+    pub fn utc(&self, boot: u64) -> u64 {
+        self.engine.hosts()[usize::from(self.host)].utc(boot)
+    }
+
     /// Whether every block so far could be read.
     pub fn is_whole(&self) -> bool {
         self.engine.totals.damage.is_empty() && self.engine.totals.malformed == 0
@@ -142,7 +155,11 @@ impl Live {
             Record::Connect(connect) => self.sockets.get(&connect.id).map(|(socket, owner)| {
                 let outcome = match connect.error {
                     0 => format!("connected in {}", milliseconds(connect.connect_ns)),
-                    error => format!("failed after {}: {}", milliseconds(connect.connect_ns), errno(error)),
+                    error => {
+                        let mut text = format!("failed after {}: ", milliseconds(connect.connect_ns));
+                        errno::write(&mut text, error);
+                        text
+                    }
                 };
                 format!("CONNECT {} {outcome}", ends(host, socket, *owner, connect.time))
             }),
@@ -195,8 +212,12 @@ impl Live {
 /// Prints lines, each behind its time of day (UTC).
 pub fn print(lines: &[Line], out: &mut dyn Write) -> io::Result<()> {
     for line in lines {
-        let time = DateTime::from_timestamp_nanos(i64::try_from(line.time).unwrap_or(i64::MAX));
-        writeln!(out, "{} {}", time.format("%H:%M:%S%.6f"), line.text)?;
+        match i64::try_from(line.time) {
+            Ok(ns) => write!(out, "{}", DateTime::from_timestamp_nanos(ns).format("%H:%M:%S%.6f"))?,
+            // As in tables, it is not known.
+            Err(_) => write!(out, "--:--:--.------")?,
+        }
+        writeln!(out, " {}", line.text)?;
     }
     out.flush()
 }
@@ -205,14 +226,10 @@ fn process_line(process: &Process<'_>) -> Option<String> {
     if process.origin != Origin::Exec {
         return None;
     }
-    let argv: Vec<String> = process
-        .argv
-        .split(|byte| *byte == 0)
-        .filter(|argument| !argument.is_empty())
-        .map(|argument| String::from_utf8_lossy(argument).into_owned())
-        .collect();
     let comm = String::from_utf8_lossy(process.comm);
-    let argv = shown(&argv.join(" "));
+    let mut argv = String::new();
+    write_argv(&mut argv, process.argv);
+    let argv = shown(&argv);
     Some(format!("PROCESS {comm}[{}] ppid {} {argv}", process.pid, process.ppid))
 }
 
@@ -334,19 +351,13 @@ fn milliseconds(ns: u64) -> String {
     format!("{:.3} ms", ns as f64 / 1e6)
 }
 
-/// What connect says of its failure.
-fn errno(error: u16) -> String {
-    let text = io::Error::from_raw_os_error(i32::from(error)).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_name_and_no_text_moves_a_terminal() {
-        let line = Line::new(0, "HTTP a[1] -> b GET evil\u{1b}[2J\u{9b}31m\r\n/x".to_owned());
-        assert_eq!(line.text, "HTTP a[1] -> b GET evil [2J 31m  /x");
+        let line = Line::new(0, "HTTP a[1] -> b GET evil\u{1b}[2J\u{9b}31m\r\n/\u{202e}x".to_owned());
+        assert_eq!(line.text, "HTTP a[1] -> b GET evil\\x1b[2J\\x9b31m\\r\\n/\\u{202e}x");
     }
 }

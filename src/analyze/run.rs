@@ -1,24 +1,25 @@
 //! `mdf analyze`, from files to results.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::engine::Engine;
-use super::input::{self, Mapped};
 use super::names::Pods;
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
-use super::output::human::{self, safe};
+use super::output::human;
 use super::output::{Facts, Format, target};
-use super::packets::{self, Packets};
 use super::plan::Plan;
-use super::progress::Meter;
 use super::query::diff;
 use super::report::Aggregate;
 use super::results::{Results, ShardSink};
-use super::row::{CaptureFacts, Sink};
+use super::row::CaptureFacts;
+use super::sources::Inputs;
 use super::wanted::Wanted;
+use crate::create::FileId;
+use crate::message;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
 use crate::stdout;
@@ -32,46 +33,26 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     plan.templates(&options.engine.path_templates)?;
     let mut known_losses = false;
     let done = in_pool(&options.engine, || {
-        let files = open(&options.inputs)?;
-        let start = start_of(&files)?;
+        let mut inputs = Inputs::open(&options.inputs);
+        let outputs = plan.outputs();
+        inputs.refuse_as_outputs(&outputs)?;
+        let pods = pods(&options.engine, &outputs)?;
+        let mut sources = inputs.sources()?;
+        known_losses = sources.tell_losses();
+        let start = sources.start();
         let wanted = options.selection.wanted(start).and(plan.bounds());
         plan.select(&options.selection, start);
-        let mut engine = Engine::new(|_| Results::sink(&plan));
-        name_pods(&options.engine, &mut engine)?;
-        let captures = input::captures(&files, &mut engine)?;
-        known_losses = captures.iter().any(input::Capture::tells_losses);
-        let mut packets = packets::captures(&files, &mut engine)?;
-        let facts = |packets: &[Packets<'_>], damage: &[(usize, String)]| -> Vec<CaptureFacts> {
-            let stored = captures
-                .iter()
-                .map(|capture| input::facts(capture, &files[capture.file], damage));
-            stored
-                .chain(packets.iter().map(|packets| packets.facts().clone()))
-                .collect()
-        };
-        let mut results = Results::new(plan.clone(), &facts(&packets, &[]))?;
-        let mut meter = Meter::new(options.engine.progress && !plan.writes_to_terminal(), &packets);
-        let unfed = first_of(&packets);
-        input::feed(&captures, &wanted, &mut engine, |engine, progress| {
-            meter.show(&progress);
+        plan.reads_all = wanted == Wanted::default();
+        let mut engine = engine(&plan, pods);
+        sources.give_hosts(&mut engine);
+        let mut results = Results::new(plan.clone(), &sources.facts(&[]))?;
+        let progress = options.engine.progress && !plan.writes_to_terminal();
+        sources.feed(&wanted, &mut engine, progress, |engine, unread_from| {
             results.collect(engine.sinks());
-            results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
+            results.write_ready(|| engine.oldest_exchange().min(unread_from))
         })?;
-        let mut rest = packets.as_mut_slice();
-        while let [one, later @ ..] = rest {
-            let unfed = first_of(later);
-            meter.next(one.facts().file_bytes);
-            one.feed(&mut engine, |engine, progress| {
-                meter.show(&progress);
-                results.collect(engine.sinks());
-                results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
-            })?;
-            rest = later;
-        }
-        drop(meter);
-        let names: Vec<String> = files.iter().map(Mapped::name).collect();
-        let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
-        let lost = results.finish(sinks, &facts(&packets, &totals.damage))?;
+        let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&sources.names());
+        let lost = results.finish(sinks, &sources.facts(&totals.damage))?;
         Ok(Outcome::from_losses(lost || totals.malformed > 0))
     });
     match done {
@@ -79,21 +60,6 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         Err(error) if stdout::reader_is_gone(&error) => Ok(Outcome::from_losses(known_losses)),
         done => done,
     }
-}
-
-/// The first packet of these captures, UTC, ns.
-fn first_of(packets: &[Packets<'_>]) -> u64 {
-    packets.iter().map(|one| one.facts().first).min().unwrap_or(u64::MAX)
-}
-
-/// The first event of all files, UTC, ns.
-fn start_of(files: &[Mapped]) -> Result<u64> {
-    let mut engine = Engine::new(|_| Aggregate::default());
-    let captures = input::captures(files, &mut engine)?;
-    let first = |capture: &input::Capture<'_>| input::facts(capture, &files[capture.file], &[]).first;
-    let packets = packets::captures(files, &mut engine)?;
-    let first_packets = packets.iter().map(|packets| packets.facts().first);
-    Ok(captures.iter().map(first).chain(first_packets).min().unwrap_or(0))
 }
 
 /// Compares two captures.
@@ -110,13 +76,7 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     for condition in &options.fail_if {
         for change in changes.iter().filter(|change| condition.fails(change)) {
             failed = true;
-            let what = safe(&change.what);
-            let _ = writeln!(
-                std::io::stderr(),
-                "mdf: {}: {} {what}",
-                condition.text(),
-                change.protocol
-            );
+            message::say(&format!("{}: {} {}", condition.text(), change.protocol, change.what));
         }
     }
     Ok(if failed {
@@ -151,47 +111,38 @@ fn print_changes(changes: &[diff::Change<'_>], format: Format) -> Result<()> {
 fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> {
     let mut plan = Plan::new(&ResultOptions::default())?;
     plan.templates(&options.path_templates)?;
-    let files = open(&[path.to_path_buf()])?;
-    let mut engine = Engine::new(|_| Results::sink(&plan));
-    name_pods(options, &mut engine)?;
-    let captures = input::captures(&files, &mut engine)?;
-    let mut packets = packets::captures(&files, &mut engine)?;
-    let mut meter = Meter::new(options.progress, &packets);
-    input::feed(&captures, &Wanted::default(), &mut engine, |_, progress| {
-        meter.show(&progress);
-        Ok(())
-    })?;
-    for packets in &mut packets {
-        meter.next(packets.facts().file_bytes);
-        packets.feed(&mut engine, |_, progress| {
-            meter.show(&progress);
-            Ok(())
-        })?;
-    }
-    drop(meter);
-    let names: Vec<String> = files.iter().map(Mapped::name).collect();
-    let (sinks, totals) = engine.finish(&names);
-    let damaged = captures
-        .iter()
-        .any(|capture| input::facts(capture, &files[capture.file], &totals.damage).is_damaged())
-        || packets.iter().any(|packets| packets.facts().is_damaged());
+    let mut inputs = Inputs::open(&[path.to_path_buf()]);
+    inputs.refuse_as_outputs(&[])?;
+    let mut engine = engine(&plan, pods(options, &[])?);
+    let mut sources = inputs.sources()?;
+    sources.give_hosts(&mut engine);
+    sources.feed(&Wanted::default(), &mut engine, options.progress, |_, _| Ok(()))?;
+    let (sinks, totals) = engine.finish(&sources.names());
+    let damaged = sources.facts(&totals.damage).iter().any(CaptureFacts::is_damaged);
     let (aggregate, lost) = Results::aggregate(sinks);
     Ok((aggregate, lost || damaged || totals.malformed > 0))
 }
 
-/// `--pods`: names what the captures do not name.
-fn name_pods<S: Sink>(options: &EngineOptions, engine: &mut Engine<S>) -> Result<()> {
-    let Some(path) = &options.pods else { return Ok(()) };
-    let json = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+fn engine(plan: &Plan, pods: Option<Pods>) -> Engine<ShardSink> {
+    let mut engine = Engine::new(|_| Results::sink(plan));
+    if let Some(pods) = pods {
+        engine.use_pods(pods);
+    }
+    engine
+}
+
+/// `--pods`: names for what the captures do not name.
+fn pods(options: &EngineOptions, outputs: &[PathBuf]) -> Result<Option<Pods>> {
+    let Some(path) = &options.pods else { return Ok(None) };
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    FileId::of(&file, path)?.refuse_as_output(outputs.iter().map(PathBuf::as_path))?;
+    let mut json = Vec::new();
+    file.read_to_end(&mut json)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let list = kube::list(&json).map_err(|why| anyhow!("cannot read {} as a pod list: {why}", path.display()))?;
     let mut set = PodSet::default();
     set.learn_list(0, list.items);
-    engine.use_pods(Pods::new(set));
-    Ok(())
-}
-
-fn open(paths: &[PathBuf]) -> Result<Vec<Mapped>> {
-    paths.iter().map(|path| Mapped::open(path)).collect()
+    Ok(Some(Pods::new(set)))
 }
 
 /// Does the work with as many threads as were asked for.

@@ -13,6 +13,7 @@ use super::exchange::{Exchange, Message};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties, Who};
+use super::protocol::detect;
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink};
 use super::stream::Segment;
 use crate::format::record::{
@@ -768,7 +769,7 @@ fn connection_row<'a>(
     let why = match flow {
         Some(flow) if exchanges == 0 => match flow.why {
             "" => "no whole exchange",
-            why => why,
+            why => detect::reason(why),
         },
         Some(_) => "",
         None => why,

@@ -5,7 +5,7 @@ use bincode::{BorrowDecode, Encode};
 use super::record::Clock;
 
 /// The first thing in a file. All times are of the recording host.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Header {
     /// Version of mdf that wrote the file.
     pub tool_version: String,

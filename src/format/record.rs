@@ -441,7 +441,7 @@ pub struct Loss {
 }
 
 /// The clocks, read together. Event; at the start, every few seconds, and at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Clock {
     /// CLOCK_BOOTTIME, ns: the clock of all records.
     pub boot: u64,

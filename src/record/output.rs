@@ -3,24 +3,19 @@
 //! Captures hold people's payload, and root writes them into folders in which others may write too. So a file is always a
 //! new one ([`crate::create`]); a name that is taken is not touched, unless the user gave it and says `--force`; and what
 //! is removed is a part of this recording, or of an earlier one into the same parts, by what its own header says.
-//!
-//! What exists already and is written to as it is: a descriptor that this process was given (`-`, /dev/stdout, /dev/fd/N), a
-//! device, and a named pipe. A pipe could have been put there by anybody, so it must be made by this user, by root or by
-//! whoever called sudo; who may read from it is for its owner to say, by its mode. None of them is reached through a link.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::sys;
-use super::user::Caller;
-use crate::create;
+pub use crate::create::is_standard_output;
+use crate::create::{self, Stream, There};
+use crate::descriptor;
 use crate::format::header::Header;
 use crate::format::layout::{FILE_HEAD_LEN, HEADER_LIMIT};
 use crate::format::reader;
@@ -68,7 +63,7 @@ fn part_number(base: &Path, part: &Path) -> Option<u32> {
 
 /// The parts of earlier recordings of this name, by what they say themselves: no other file is removed for them.
 pub fn earlier_parts(base: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder(base)) else {
+    let Ok(entries) = std::fs::read_dir(create::folder(base)) else {
         return Vec::new();
     };
     let is_part = |path: &PathBuf| {
@@ -107,31 +102,6 @@ pub fn is_capture(path: &Path, is_right: impl FnOnce(&Header) -> bool) -> bool {
     read().is_ok_and(|start| reader::header(&start).is_ok_and(|header| is_right(&header)))
 }
 
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// The descriptor of this process that the user means, if so.
-fn descriptor(path: &Path) -> Option<i32> {
-    let text = path.to_str()?;
-    match text {
-        "-" | "/dev/stdout" => Some(libc::STDOUT_FILENO),
-        "/dev/stderr" => Some(libc::STDERR_FILENO),
-        _ => {
-            let number = text.strip_prefix("/dev/fd/").or(text.strip_prefix("/proc/self/fd/"))?;
-            number.parse().ok()
-        }
-    }
-}
-
-/// Whether the user means standard output.
-pub fn is_standard_output(path: &Path) -> bool {
-    descriptor(path) == Some(libc::STDOUT_FILENO)
-}
-
 /// The output's name for people.
 pub fn name(path: &Path) -> String {
     match is_standard_output(path) {
@@ -140,72 +110,46 @@ pub fn name(path: &Path) -> String {
     }
 }
 
-/// What there is under a name, without following a link and without opening it.
-fn handle(path: &Path) -> io::Result<(File, Metadata)> {
-    let handle = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
-        .open(path)?;
-    let metadata = handle.metadata()?;
-    Ok((handle, metadata))
-}
-
-fn is_stream(metadata: &Metadata) -> bool {
-    metadata.file_type().is_fifo() || metadata.file_type().is_char_device()
-}
-
-/// Whether a recording may go into this pipe or device.
-fn check_stream(path: &Path, metadata: &Metadata) -> Result<()> {
-    // Only root can make devices.
-    let own = [0, sys::user()];
-    let caller = Caller::find().map(|caller| caller.uid);
-    let owner = metadata.uid();
-    if metadata.file_type().is_char_device() || own.into_iter().chain(caller).any(|uid| uid == owner) {
-        return Ok(());
-    }
-    bail!(
-        "{} is a named pipe of somebody else (user {owner}): it could have been put there to get the recording",
-        path.display()
-    )
-}
-
 /// Says before anything is attached whether the output can be made. `parts`: the recording makes several files.
 pub fn check(base: &Path, parts: bool, force: bool) -> Result<()> {
-    if let Some(descriptor) = descriptor(base) {
-        if parts {
-            return Err(Usage(format!("rotation and --ring make files; {} is none", name(base))).into());
+    let in_the_way = match parts {
+        true => check_parts(base)?,
+        false => {
+            let cannot = || format!("cannot write to {}", name(base));
+            match create::look(base).with_context(cannot)? {
+                There::Stream(stream @ Stream::Given(_)) => {
+                    if stream.open(false).with_context(cannot)?.is_terminal() {
+                        bail!("{} is a terminal; a capture is for files and pipes", name(base));
+                    }
+                    None
+                }
+                There::Stream(_) | There::Nothing => None,
+                There::File => Some(base.to_owned()),
+            }
         }
-        let given = sys::given(descriptor).with_context(|| format!("cannot write to {}", name(base)))?;
-        if given.is_terminal() {
-            bail!("{} is a terminal; a capture is for files and pipes", name(base));
-        }
-        return Ok(());
+    };
+    match in_the_way {
+        Some(path) if !force => bail!("{} exists; give another name, or --force to replace it", path.display()),
+        _ => Ok(()),
+    }
+}
+
+/// The first part that there is already.
+fn check_parts(base: &Path) -> Result<Option<PathBuf>> {
+    if descriptor::named(base).is_some() {
+        return Err(Usage(format!("rotation and --ring make files; {} is none", name(base))).into());
     }
     if base.file_name().is_none() {
         bail!("{} is not the name of a file", base.display());
     }
-    let folder = folder(base);
+    let folder = create::folder(base);
     if !std::fs::metadata(folder)
         .with_context(|| format!("cannot write to {}", folder.display()))?
         .is_dir()
     {
         bail!("{} is not a directory", folder.display());
     }
-    let in_the_way = match parts {
-        true => earlier_parts(base).into_iter().next(),
-        false => match handle(base) {
-            Ok((_, metadata)) if is_stream(&metadata) => return check_stream(base, &metadata),
-            Ok((_, metadata)) if !(metadata.is_file() || metadata.is_symlink()) => {
-                bail!("{} is neither a file nor a pipe", base.display())
-            }
-            Ok(_) => Some(base.to_owned()),
-            Err(_) => None,
-        },
-    };
-    match in_the_way {
-        Some(path) if !force => bail!("{} exists; give another name, or --force to replace it", path.display()),
-        _ => Ok(()),
-    }
+    Ok(earlier_parts(base).into_iter().next())
 }
 
 /// Removes the parts of an earlier recording of this name, so that the two do not mix. For `--force`.
@@ -224,51 +168,28 @@ pub struct Output {
 /// Opens what the user named. With `force` an existing file is replaced, not written over: whoever has it open keeps it,
 /// and its mode does not matter. Fails with [`io::ErrorKind::WouldBlock`] where it is a pipe that nobody reads from yet.
 pub fn open(path: &Path, force: bool) -> io::Result<Output> {
-    let existing = |file| Output { file, is_new: false };
-    if let Some(descriptor) = descriptor(path) {
-        return sys::given(descriptor).map(existing);
-    }
-    match handle(path) {
-        Ok((handle, metadata)) if is_stream(&metadata) => {
-            check_stream(path, &metadata).map_err(io::Error::other)?;
-            return open_stream(&handle, &metadata).map(existing);
+    match create::look(path)? {
+        There::Stream(stream) => {
+            let file = stream.open(false)?;
+            return Ok(Output { file, is_new: false });
         }
-        Ok((_, metadata)) if force && (metadata.is_file() || metadata.is_symlink()) => std::fs::remove_file(path)?,
-        _ => {}
+        There::File if force => std::fs::remove_file(path)?,
+        There::File | There::Nothing => {}
     }
     let file = create::new_file(path)?;
     Ok(Output { file, is_new: true })
 }
 
-/// Opens the very pipe or device that was looked at, whatever has become of its name.
-fn open_stream(handle: &File, metadata: &Metadata) -> io::Result<File> {
-    // Of a pipe without a reader, opening would wait for one, and nothing could end that.
-    let opened = OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()));
-    let file = opened.map_err(|error| match error.raw_os_error() {
-        Some(libc::ENXIO) if metadata.file_type().is_fifo() => {
-            io::Error::new(io::ErrorKind::WouldBlock, "nobody reads from this pipe")
-        }
-        _ => error,
-    })?;
-    sys::let_wait(&file)?;
-    Ok(file)
-}
-
-/// Whether a name still is that of this file.
-pub fn is_same(path: &Path, file: &Metadata) -> bool {
-    std::fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
     use super::*;
     use crate::format::Writer;
     use crate::format::tests::sample;
+    use crate::record::sys;
 
     #[test]
     fn parts_are_numbered_before_the_extension() {
@@ -430,23 +351,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
         pipe(&path);
-        let mut metadata = handle(&path).unwrap().1;
-        let own = metadata.uid();
+        let own = path.metadata().unwrap().uid();
         for (owner, trusted) in [(own, true), (0, true), (own + 1, false)] {
             if owner != own {
                 if !sys::is_root() {
                     continue;
                 }
                 std::os::unix::fs::chown(&path, Some(owner), None).unwrap();
-                metadata = handle(&path).unwrap().1;
             }
-            assert_eq!(check_stream(&path, &metadata).is_ok(), trusted, "{owner}");
             for force in [false, true] {
                 assert_eq!(check(&path, false, force).is_ok(), trusted, "{owner}");
                 let error = open(&path, force).unwrap_err();
                 assert_eq!(error.kind() == io::ErrorKind::WouldBlock, trusted, "{error}");
             }
-            assert!(handle(&path).unwrap().1.file_type().is_fifo(), "it is left alone");
+            assert!(path.metadata().unwrap().file_type().is_fifo(), "it is left alone");
         }
     }
 
@@ -456,7 +374,7 @@ mod tests {
             assert!(is_standard_output(Path::new(name)), "{name}");
         }
         for name in ["./-", "stdout", "/dev/fd/", "/dev/fd/x", "/dev/null"] {
-            assert_eq!(descriptor(Path::new(name)), None, "{name}");
+            assert_eq!(descriptor::named(Path::new(name)), None, "{name}");
         }
         assert!(check(Path::new("-"), true, false).is_err(), "parts are files");
         let own = File::open("/dev/null").unwrap();

@@ -31,12 +31,14 @@ use super::shared::Shared;
 use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
-use super::status::{self, say};
-use super::user::{Caller, User};
+use super::status;
+use super::user::User;
 use super::{permit, privilege, procfs, sys, timens, words};
+use crate::caller::Caller;
 use crate::format::header::Header;
 use crate::format::record::LossReason;
 use crate::human;
+use crate::message::say;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{Selectors, select};
 

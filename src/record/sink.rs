@@ -18,8 +18,7 @@ use super::output::{self, Output};
 use super::queue::{Batch, Consumer, Next, Order};
 use super::shared::Shared;
 use super::sys;
-use super::user::Caller;
-use crate::create;
+use crate::create::{self, FileId};
 use crate::format::header::Header;
 use crate::format::{Class, RawBlock, Writer};
 
@@ -54,8 +53,8 @@ pub struct Plan {
 struct Part {
     writer: Writer<File>,
     path: PathBuf,
-    /// Device and inode: what to look for under the path. Nothing where the file is not a new one.
-    identity: Option<(u64, u64)>,
+    /// What to look for under the path. Nothing where the file is not a new one.
+    identity: Option<FileId>,
     /// Events in it, which are lost if the file is.
     events: Count,
 }
@@ -199,10 +198,12 @@ impl Sink {
             true => self.next_file()?,
             false => (self.plan.base.clone(), output::open(&self.plan.base, self.plan.force)?),
         };
-        let metadata = output.file.metadata()?;
-        let identity = output.is_new.then(|| (metadata.dev(), metadata.ino()));
+        let identity = match output.is_new {
+            true => Some(FileId::of(&output.file, &path)?),
+            false => None,
+        };
         if output.is_new
-            && let Some(Err(error)) = Caller::find().map(|caller| caller.give(&output.file))
+            && let Err(error) = create::give_to_caller(&output.file)
         {
             self.tell("the file stays root's", &error);
         }
@@ -212,12 +213,12 @@ impl Sink {
             header.clock = sys::clocks();
         }
         // Kept open, so that nothing else can be taken for it.
-        let kept = output.file.try_clone()?;
+        let _kept = output.file.try_clone()?;
         let writer = match Writer::new(output.file, &header, self.level) {
             Ok(writer) => writer,
             Err(error) => {
                 // A file without a header tells nobody anything.
-                if identity.is_some() && output::is_same(&path, &kept.metadata()?) {
+                if identity.is_some_and(|identity| identity.is_at(&path)) {
                     let _ = std::fs::remove_file(&path);
                 }
                 return Err(error);
@@ -361,9 +362,9 @@ impl Sink {
             }
             return;
         };
-        let Some(identity) = part.identity else { return };
+        let Some(identity) = &part.identity else { return };
         let there = match std::fs::metadata(&part.path) {
-            Ok(metadata) => (metadata.dev(), metadata.ino()) == identity,
+            Ok(_) => identity.is_at(&part.path),
             Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         };
         // A file that was renamed is still whole; one without a name is lost.

@@ -13,6 +13,7 @@ use libbpf_rs::libbpf_sys::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_TRACEPOINT, perf_eve
 
 use super::timens;
 use super::user::User;
+pub use crate::caller::user;
 use crate::format::record::Clock;
 
 /// One of the kernel's clocks, ns.
@@ -147,38 +148,6 @@ pub fn become_user(user: &User) -> io::Result<()> {
     if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A descriptor that this process was given when it was started, once more.
-pub fn given(descriptor: i32) -> io::Result<File> {
-    // SAFETY: these commands take an integer; a number that is no descriptor is an error.
-    let copy = unsafe {
-        let flags = libc::fcntl(descriptor, libc::F_GETFD);
-        // Those that this process opened itself are closed by exec; what it was given has passed one.
-        match flags & libc::FD_CLOEXEC {
-            _ if flags < 0 => -1,
-            0 => libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 3),
-            _ => return Err(io::Error::from_raw_os_error(libc::EBADF)),
-        }
-    };
-    match copy {
-        // SAFETY: a new descriptor of ours.
-        0.. => Ok(unsafe { File::from_raw_fd(copy) }),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Has writes to this file wait until they can be done, although it was opened with O_NONBLOCK.
-pub fn let_wait(file: &File) -> io::Result<()> {
-    // SAFETY: a descriptor that is open, and integers.
-    let done = unsafe {
-        let flags = libc::fcntl(file.as_raw_fd(), libc::F_GETFL);
-        libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK)
-    };
-    match done {
-        0.. => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// Mounts a file system of the kernel's own where nobody else sees it; it goes away with what is returned. Since Linux 5.2.
 pub fn mount_apart(kind: &CStr) -> io::Result<OwnedFd> {
     let fd = |result: libc::c_long| match result {
@@ -245,18 +214,6 @@ pub fn trace_event(id: u64) -> io::Result<OwnedFd> {
 pub fn hurry(nice: i32) {
     // SAFETY: setpriority takes three integers.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-}
-
-/// The user whose rights this process has.
-pub fn user() -> u32 {
-    // SAFETY: no arguments, no state; it cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-/// The user who started it; another one if its file has the set-user-ID bit.
-pub fn real_user() -> u32 {
-    // SAFETY: no arguments, no state; it cannot fail.
-    unsafe { libc::getuid() }
 }
 
 /// Whether this process has root's rights.

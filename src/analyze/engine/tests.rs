@@ -852,7 +852,15 @@ fn an_hour(connection: impl Fn(u32) -> u64, more: &[Record<'_>]) -> (tempfile::T
 /// The rows of what is wanted of a capture, and how many blocks were read for them.
 fn wanted_rows(files: &[input::Mapped], wanted: &Wanted) -> (Vec<String>, u64) {
     let mut engine = Engine::new(|_| Texts::default());
-    let captures = input::captures(files, &mut engine).expect("a capture");
+    let captures: Vec<_> = files
+        .iter()
+        .enumerate()
+        .map(|(number, file)| {
+            let mut capture = input::Capture::open(number, file).expect("a capture");
+            capture.give_host(&mut engine);
+            capture
+        })
+        .collect();
     input::feed(&captures, wanted, &mut engine, |_, _| Ok(())).expect("blocks");
     let (sinks, totals) = engine.finish(&[]);
     let mut rows: Vec<_> = sinks.into_iter().flat_map(|sink| sink.0).map(|row| row.3).collect();

@@ -11,27 +11,42 @@ use super::mysql;
 pub enum Guess {
     Http,
     Mysql,
-    /// Something else; the text goes into the `why` column.
+    /// Something else, by its name; see [`word`] and [`reason`].
     Other(&'static str),
     /// Too few bytes to tell.
     More,
 }
 
+/// What is known by name only: its name, the word in the `protocol` column, and why there are no exchanges.
+const NAMED: [(&str, &str, &str); 11] = [
+    ("TLS", "tls", "encrypted (TLS)"),
+    ("HTTP/2", "http2", "no parser for HTTP/2"),
+    ("SSH", "ssh", "encrypted (SSH)"),
+    ("AMQP", "amqp", "no parser for AMQP"),
+    ("PostgreSQL", "postgresql", "no parser for PostgreSQL"),
+    ("Redis", "redis", "no parser for Redis"),
+    ("MongoDB", "mongodb", "no parser for MongoDB"),
+    ("MQTT", "mqtt", "no parser for MQTT"),
+    ("SMTP", "smtp", "no parser for SMTP"),
+    ("NATS", "nats", "no parser for NATS"),
+    ("MySQL replication", "", "no parser for MySQL replication"),
+];
+
 /// The word in the `protocol` column for what a connection was recognised as, or went over to; empty for the unknown.
 pub fn word(name: &str) -> &'static str {
-    match name {
-        "TLS" => "tls",
-        "HTTP/2" => "http2",
-        "SSH" => "ssh",
-        "AMQP" => "amqp",
-        "PostgreSQL" => "postgresql",
-        "Redis" => "redis",
-        "MongoDB" => "mongodb",
-        "MQTT" => "mqtt",
-        "SMTP" => "smtp",
-        "NATS" => "nats",
-        _ => "",
-    }
+    NAMED
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .map_or("", |named| named.1)
+}
+
+/// What the `why` column says of a connection that was recognised as this, or went over to it. Other reasons are words
+/// already.
+pub fn reason(name: &'static str) -> &'static str {
+    NAMED
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .map_or(name, |named| named.2)
 }
 
 /// Whether a server's first bytes are a response of HTTP: the answer to a request that was none.
@@ -292,6 +307,15 @@ mod tests {
 
     fn server(bytes: impl AsRef<[u8]>) -> Guess {
         guess(b"", bytes.as_ref(), false)
+    }
+
+    #[test]
+    fn what_is_known_by_name_has_a_reason_that_says_so() {
+        for (name, word, said) in NAMED {
+            assert!(said.len() > name.len() && said.contains(name), "{said}");
+            assert_eq!((super::word(name), reason(name)), (word, said));
+        }
+        assert_eq!((super::word(UNKNOWN), reason(UNKNOWN)), ("", UNKNOWN));
     }
 
     #[test]

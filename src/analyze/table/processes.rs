@@ -41,7 +41,7 @@ impl Table for Processes {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Processes>] {
         static DEFS: &[Def<Processes>] = &[
-            brief("start", Time, "when the program began: fork for the first program of a process, where that was seen; else execve; else the start of the process", |r, _| Value::Int(r.start)),
+            brief("start", Time, "when the program began: fork for the first program of a process, where that was seen; else execve; else the start of the process", |r, _| Value::nonzero(r.start)),
             column("exit", Time, "when it exited, or ran another program; null when it was alive at the end", |r, _| Value::int(r.exit)),
             brief("pid", Number, "process id on the host", |r, _| Value::Int(r.pid.into())),
             brief("ppid", Number, "its parent", |r, _| Value::Int(r.ppid.into())),
@@ -54,7 +54,7 @@ impl Table for Processes {
                 Value::text(&s.text)
             }),
             column("argv_cut", Flag, "the arguments are only a prefix", |r, _| Value::Flag(r.argv_len as usize > r.argv.len())),
-            brief("duration_ns", Nanos, "from start to exit", |r, _| Value::int(r.exit.map(|exit| exit.saturating_sub(r.start)))),
+            brief("duration_ns", Nanos, "from start to exit", |r, _| Value::int(r.duration_ns())),
             brief("exit_code", Number, "0 to 255; null when it was alive, or ended by a signal", |r, _| Value::int(r.exit_code.map(u64::from))),
             brief("signal", Number, "number of the signal that ended it", |r, _| Value::int(r.signal.map(u64::from))),
             column("origin", Text, "how it became known: exec, fork, or snapshot when it ran before the capture", |r, _| Value::text(r.origin.name())),

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::human;
 use crate::record::{privilege, sys};
 
 /// Entries of one folder that are looked at.
@@ -75,7 +76,7 @@ impl Base {
             return Err(io::Error::other("it is not a regular file"));
         }
         if is.len() > most {
-            return Err(io::Error::other(format!("it has more than {most} bytes")));
+            return Err(io::Error::other(format!("it has more than {}", human::bytes(most))));
         }
         let mut bytes = Vec::new();
         // Opened once more, now that it is known what it is; it is the same file.
@@ -174,7 +175,7 @@ mod tests {
             "a path starts at the root"
         );
         write(MOST + 1);
-        assert!(read(&base, "list").unwrap_err().contains("more than 1000 bytes"));
+        assert!(read(&base, "list").unwrap_err().contains("more than 1000 B"));
         assert!(read(&base, "none").is_err());
     }
 
