@@ -17,9 +17,11 @@ use crate::message;
 use crate::open::{self, Input};
 use crate::outcome::Usage;
 
-/// First bytes of a pipe that are read to know what comes: a block of zstd (RFC 8878, 3.1.1.2.4), before which nothing of it
-/// can be inflated, with its headers.
+/// First bytes of a pipe that are read at most to know what comes: a block of zstd (RFC 8878, 3.1.1.2.4), before which
+/// nothing of it can be inflated, with its headers.
 const BEGINNING: u64 = (128 << 10) + 64;
+/// How many of them are read at a time.
+const BEGINNING_STEP: u64 = 4096;
 
 /// The files that were named, opened.
 #[derive(Default)]
@@ -59,9 +61,17 @@ impl Inputs {
         };
         let mut beginning = Vec::new();
         let name = open::name(path);
-        let read = stream.by_ref().take(BEGINNING).read_to_end(&mut beginning);
-        read.with_context(|| format!("cannot read {name}"))?;
-        let is_packets = is_packet_capture(&beginning);
+        let mut is_packets = false;
+        // No more than is needed: the rest may come much later.
+        while !is_packets && (beginning.len() as u64) < BEGINNING {
+            let before = beginning.len();
+            let read = stream.by_ref().take(BEGINNING_STEP).read_to_end(&mut beginning);
+            read.with_context(|| format!("cannot read {name}"))?;
+            if beginning.len() == before {
+                break;
+            }
+            is_packets = is_packet_capture(&beginning);
+        }
         let bytes = Cursor::new(beginning).chain(stream);
         match is_packets {
             true => self.streams.push(Stream::new(name, bytes)),
