@@ -8,6 +8,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use masdeepflow::analyze::exchange::{Message, Queue, Side};
 use masdeepflow::analyze::flow::Flow;
+use masdeepflow::analyze::output::target::Target;
 use masdeepflow::analyze::output::{Facts, Format};
 use masdeepflow::analyze::protocol::Stitcher;
 use masdeepflow::analyze::protocol::http::{HttpMessage, HttpStitcher};
@@ -288,8 +289,9 @@ fn write(bencher: Bencher, format: Format) {
     }
     let specs: Vec<_> = columns.specs().collect();
     bencher.counter(ItemsCount::new(EXCHANGES)).bench(|| {
-        let to = Box::new(io::sink());
-        let mut writer = format.writer(to, &specs, &Facts::default()).expect("a writer");
+        let mut writer = format
+            .writer(Target::new(io::sink()), &specs, &Facts::default())
+            .expect("a writer");
         writer.write_batch(black_box(&columns)).expect("rows");
         writer.finish()
     });

@@ -30,11 +30,13 @@ static __always_inline void submit(void *record, u64 size)
 	bpf_ringbuf_submit(record, wakeup_flag(size + 8));
 }
 
-/* For records that were put together elsewhere. */
-static __always_inline void output(void *record, u64 size, u64 bytes, u64 wakeup)
+/* For records that were put together elsewhere. Gives whether there was room. */
+static __always_inline bool output(void *record, u64 size, u64 bytes, u64 wakeup)
 {
-	if (bpf_ringbuf_output(&ring, record, size, wakeup))
-		count_loss(MDF_LOSS_RING_FULL, bytes);
+	if (!bpf_ringbuf_output(&ring, record, size, wakeup))
+		return true;
+	count_loss(MDF_LOSS_RING_FULL, bytes);
+	return false;
 }
 
 #define RESERVE(type)                                                                                                  \

@@ -56,7 +56,7 @@ enum mdf_ending {
 	MDF_ENDING_CONNECT_FAILED = 5,
 };
 
-/* Followed by exe_len bytes of the program's path and argv_len bytes of arguments. */
+/* Followed by exe_len bytes of the path of the file that is run and argv_len bytes of arguments. */
 struct mdf_process {
 	u16 kind;
 	u8 origin;
@@ -190,7 +190,6 @@ struct mdf_count {
 };
 
 #define MDF_MAX_SNAPLEN 16384
-#define MDF_MAX_PORTS 16
 #define MDF_MAX_CGROUPS 4
 
 /* Settings: fixed before load, so that the verifier drops what is not asked for. */
@@ -206,12 +205,13 @@ struct mdf_config {
 	u32 cgroup_dynamic; /* look into wanted_cgroups instead */
 	u64 cgroups[MDF_MAX_CGROUPS];
 	u32 cgroup_levels[MDF_MAX_CGROUPS];
-	u32 port_count;
+	u32 port_filter; /* look into wanted_ports */
 	u32 twice; /* each change of a socket's state is told to two programs */
-	u16 ports[MDF_MAX_PORTS];
 	u32 all_cgroups; /* tell of each cgroup that is made, whatever is recorded */
 	u32 plain_loads; /* kernel memory can be read by plain loads (bpf_rdonly_cast, 6.2) */
+	u32 command; /* the recorder's child is followed, and to be in the cgroups or in followed is enough */
+	u32 pad;
 };
-_Static_assert(sizeof(struct mdf_config) == 144, "mdf_config");
+_Static_assert(sizeof(struct mdf_config) == 120, "mdf_config");
 
 #endif

@@ -4,6 +4,8 @@
 
 /* Depth of the cgroup tree that is walked. */
 #define MAX_CGROUP_LEVELS 24
+/* TASK_COMM_LEN */
+#define COMM_LEN 16
 
 /* The id of the ancestor at this level; 0 when the cgroup is not that deep. */
 static __always_inline u64 ancestor_id(struct cgroup *cgroup, u32 level)
@@ -55,15 +57,13 @@ static __noinline int wanted_cgroup(struct cgroup *cgroup)
 	return verdict & 1;
 }
 
-/* For cgroups that are not the current task's. */
-static __always_inline bool select_cgroup(struct cgroup *cgroup)
+/* Whether a cgroup lies in one of the filter's. Without any in the filter all do; a command alone takes none. */
+static __always_inline bool in_cgroups(struct cgroup *cgroup)
 {
-	if (control.only_self)
-		return false;
 	if (config.cgroup_dynamic)
 		return wanted_cgroup(cgroup);
 	if (!config.cgroup_count)
-		return true;
+		return !config.command;
 #pragma unroll
 	for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
 		if (i < config.cgroup_count && ancestor_id(cgroup, config.cgroup_levels[i]) == config.cgroups[i])
@@ -72,12 +72,47 @@ static __always_inline bool select_cgroup(struct cgroup *cgroup)
 	return false;
 }
 
+/* The same for the current task, more cheaply. */
+static __always_inline bool current_in_cgroups(struct task_struct *current)
+{
+	if (config.cgroup_dynamic)
+		return wanted_cgroup(task_cgroup((void *)bpf_get_current_task()));
+	if (!config.cgroup_count)
+		return !config.command;
+#pragma unroll
+	for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
+		if (i < config.cgroup_count &&
+		    current_ancestor_id(current, config.cgroup_levels[i]) == config.cgroups[i])
+			return true;
+	}
+	return false;
+}
+
+/* What cgroups and ancestors say of a process together: both must be right; with a command either is enough. */
+static __always_inline bool select_place(bool inside, u32 tgid)
+{
+	if (config.command && (inside || !strays))
+		return inside;
+	if (!config.command && !inside)
+		return false;
+	return !config.pid_filter || bpf_map_lookup_elem(&followed, &tgid);
+}
+
+/* The name of a process, and zeros. Before 5.17 the kernel leaves the end of a longer, earlier name behind the NUL. */
+static __always_inline void read_comm(struct task_struct *task, void *comm)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	__builtin_memset(comm, 0, COMM_LEN);
+	bpf_core_read_str(comm, COMM_LEN, &leader->comm);
+}
+
 static __always_inline bool select_comm(struct task_struct *task)
 {
-	u64 comm[2] = {};
+	u64 comm[COMM_LEN / sizeof(u64)];
 	const volatile u64 *wanted = (const volatile u64 *)config.comm;
 
-	BPF_CORE_READ_INTO(&comm, task, group_leader, comm);
+	read_comm(task, comm);
 	return comm[0] == wanted[0] && comm[1] == wanted[1];
 }
 
@@ -88,22 +123,7 @@ static __always_inline bool select_task(struct task_struct *current, u32 tgid)
 		return control.only_self;
 	if (control.only_self)
 		return false;
-	if (config.cgroup_dynamic) {
-		if (!wanted_cgroup(task_cgroup((void *)bpf_get_current_task())))
-			return false;
-	} else if (config.cgroup_count) {
-		bool found = false;
-
-#pragma unroll
-		for (u32 i = 0; i < MDF_MAX_CGROUPS; i++) {
-			if (i < config.cgroup_count &&
-			    current_ancestor_id(current, config.cgroup_levels[i]) == config.cgroups[i])
-				found = true;
-		}
-		if (!found)
-			return false;
-	}
-	if (config.pid_filter && !bpf_map_lookup_elem(&followed, &tgid))
+	if (!select_place(current_in_cgroups(current), tgid))
 		return false;
 	if (config.comm_filter && !select_comm((void *)bpf_get_current_task()))
 		return false;
@@ -118,22 +138,20 @@ static __always_inline bool select_current(u32 tgid)
 /* What a program does for the current task, if it is recorded. */
 #define IF_SELECTED(call) (select_current(bpf_get_current_pid_tgid() >> 32) ? (call) : 0)
 
-/* Whether the filter can be answered without knowing the process. */
+/* Whether no cgroup alone can answer the filter with yes. */
 static __always_inline bool filter_needs_process(void)
 {
-	return config.pid_filter || config.comm_filter || control.only_self;
+	return (config.pid_filter && !config.command) || config.comm_filter || control.only_self;
+}
+
+static __always_inline bool wanted_port(u16 port)
+{
+	return wanted_ports[port >> 3] >> (port & 7) & 1;
 }
 
 static __always_inline bool select_ports(u16 local, u16 remote)
 {
-	if (!config.port_count || control.only_self)
-		return true;
-#pragma unroll
-	for (u32 i = 0; i < MDF_MAX_PORTS; i++) {
-		if (i < config.port_count && (config.ports[i] == local || config.ports[i] == remote))
-			return true;
-	}
-	return false;
+	return !config.port_filter || control.only_self || wanted_port(local) || wanted_port(remote);
 }
 
 static __always_inline bool select_netns(u32 netns)

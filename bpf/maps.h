@@ -3,6 +3,8 @@
 #define MDF_MAPS_H
 
 const volatile struct mdf_config config SEC(".rodata.config");
+/* One bit for each port. */
+const volatile u8 wanted_ports[65536 / 8] SEC(".rodata.ports");
 
 /* What changes while programs run. Alone in its section, so that user space finds it without a name. */
 struct control {
@@ -12,6 +14,11 @@ struct control {
 	u32 pad;
 };
 volatile struct control control SEC(".data.control");
+/* With a command: whether a followed process may be outside of the filter's cgroups. As long as none is, followed is not
+ * looked up, and a process that is not recorded costs no more than with a filter on cgroups. Not in control, which user space
+ * writes as a whole.
+ */
+volatile u32 strays SEC(".data.strays");
 /* Where the kernel keeps struct page, and the memory that it describes: the addresses of its variables (moved about by
  * KASLR), or without these variables the places themselves. Set by user space once it has looked through
  * /proc/kallsyms, which takes a while; 0: not known.
@@ -32,6 +39,16 @@ struct {
 	__uint(max_entries, 8 << 20);
 } ring SEC(".maps");
 
+/* How much of a socket is in the ring. Only goes up, and only when the record is there: a record for which the ring had no
+ * room is tried again whenever the socket shows itself.
+ */
+enum stage {
+	STAGE_UNDECIDED, /* nothing: the filter needs the process, which is not known yet */
+	STAGE_SELECTED, /* nothing yet */
+	STAGE_ANNOUNCED, /* its Socket record, without an owner */
+	STAGE_OWNED, /* its owner too: complete */
+};
+
 /* A socket that is followed. */
 struct entry {
 	u64 id;
@@ -41,6 +58,7 @@ struct entry {
 	u64 send_msg; /* its struct msghdr; 0: not known */
 	u32 send_tid; /* the thread that makes it */
 	u32 send_pos; /* position of its first byte */
+	u32 start_pos[2]; /* by direction: the first byte of the connection, where it was seen to open (started) */
 	u64 many_base; /* sendmmsg, recvmmsg: their vector … */
 	u32 many_tid; /* … and thread … */
 	u32 many_next; /* … and the next message of it */
@@ -48,10 +66,10 @@ struct entry {
 	u8 counted[2];
 	u8 opened;
 	u8 role;
-	u8 announced; /* its Socket record was written */
+	u8 stage; /* enum stage */
 	u8 many_direction; /* … and which of the two calls it was */
 	u8 state; /* the last change of state that was told (config.twice) */
-	u8 pad;
+	u8 started;
 	u32 pid; /* owner; 0: not known yet */
 	u32 netns;
 	struct mdf_endpoints ends;
@@ -116,12 +134,17 @@ struct {
 	__type(value, struct seed);
 } seeds SEC(".maps");
 
-/* Thread groups of the pid filter and their descendants. */
+/* Thread groups of the pid filter, the command, and the descendants of both. */
+struct followed {
+	u64 start; /* as in Process records: pids are used again */
+	u32 of_command;
+	u32 pad;
+};
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
 	__type(key, u32);
-	__type(value, u32);
+	__type(value, struct followed);
 } followed SEC(".maps");
 
 struct {
@@ -139,18 +162,32 @@ struct {
 	__type(value, u32);
 } cgroup_verdicts SEC(".maps");
 
-/* Thread groups whose Exit record was written: two last threads may both see themselves as the last. */
-struct exit_key {
+struct process_key {
 	u64 start;
 	u32 pid;
 	u32 pad;
 };
+
+/* Thread groups whose Exit record was written: two last threads may both see themselves as the last. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct exit_key);
+	__type(key, struct process_key);
 	__type(value, u32);
 } exited SEC(".maps");
+
+/* Thread groups whose last Process record did not fit into the ring: it is emitted when they exit. */
+struct pending_process {
+	u64 time;
+	u32 origin;
+	u32 pad;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct process_key);
+	__type(value, struct pending_process);
+} pending_processes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -71,12 +71,12 @@ static __always_inline struct entry *begin_data(struct mdf_data *head, struct so
 {
 	struct entry *entry = find_socket(sk);
 	u32 want = len;
-	bool timed = entry && entry->announced && entry->pid && direction == MDF_SENT && entry->send_time &&
+	bool timed = entry && entry->stage == STAGE_OWNED && direction == MDF_SENT && entry->send_time &&
 		     entry->send_tid == (u32)task;
 
 	if (!now && !timed)
 		now = bpf_ktime_get_boot_ns();
-	entry = use_socket(sk, entry, now, slot, direction == MDF_RECEIVED ? len + after : 0);
+	entry = use_socket(sk, entry, now, slot, len);
 	if (!entry)
 		return NULL;
 	head->kind = MDF_DATA;

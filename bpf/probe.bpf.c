@@ -12,6 +12,7 @@
 #include "filter.h"
 #include "sock.h"
 #include "state.h"
+#include "path.h"
 #include "process.h"
 #include "payload.h"
 #include "move.h"

@@ -2,7 +2,6 @@
 #ifndef MDF_PROCESS_H
 #define MDF_PROCESS_H
 
-#define MAX_EXE 512
 #define MAX_ARGV 4096
 #define MAX_CGROUP_PATH 1024
 
@@ -45,12 +44,83 @@ static __always_inline void fill_process(struct mdf_process *record, struct task
 	record->pid_in_ns = pid_in_ns(task);
 	record->uid = BPF_CORE_READ(task, real_cred, uid.val);
 	record->netns = task_netns(task);
-	__builtin_memset(record->comm, 0, sizeof(record->comm));
-	BPF_CORE_READ_INTO(&record->comm, task, group_leader, comm);
+	read_comm(task, record->comm);
 	record->exe_len = 0;
 	record->argv_len = 0;
 	record->argv_total = 0;
 	record->pad2 = 0;
+}
+
+static __always_inline struct process_key process_key(struct task_struct *task)
+{
+	struct process_key key = { .start = start_time(task), .pid = BPF_CORE_READ(task, tgid) };
+
+	return key;
+}
+
+/* The record of a fork or an execve did not fit into the ring. */
+static __always_inline void defer_process(struct task_struct *task, u8 origin)
+{
+	struct process_key key = process_key(task);
+	struct pending_process value = { .time = bpf_ktime_get_boot_ns(), .origin = origin };
+
+	bpf_map_update_elem(&pending_processes, &key, &value, BPF_ANY);
+}
+
+/* The pending record of a process that exits. Its arguments are gone by now. */
+static __always_inline void emit_pending_process(struct task_struct *task, const struct process_key *key)
+{
+	struct pending_process *pending = bpf_map_lookup_elem(&pending_processes, key);
+	struct mdf_process *record;
+
+	if (!pending)
+		return;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record)
+		return;
+	fill_process(record, task, pending->origin);
+	record->time = pending->time;
+	submit(record, sizeof(*record));
+	bpf_map_delete_elem(&pending_processes, key);
+}
+
+static __always_inline void follow(struct task_struct *task, u32 tgid, u32 of_command)
+{
+	struct followed value = { .start = start_time(task), .of_command = of_command };
+
+	if (bpf_map_update_elem(&followed, &tgid, &value, BPF_ANY))
+		count_loss(MDF_LOSS_MAP_FULL, 0);
+	else if (config.command && !in_cgroups(task_cgroup(task)))
+		strays = 1;
+}
+
+/* A new process is followed if its parent is. If not, its number may have been that of a followed process whose end was
+ * missed.
+ */
+static __always_inline void follow_child(struct task_struct *child, u32 pid)
+{
+	u32 parent = bpf_get_current_pid_tgid() >> 32;
+	struct followed *known = bpf_map_lookup_elem(&followed, &parent);
+
+	if (known)
+		follow(child, pid, known->of_command);
+	else
+		bpf_map_delete_elem(&followed, &pid);
+}
+
+/* The recorder's command was forked before the programs were attached, and a fork can be missed. */
+static __always_inline void follow_late(struct task_struct *task, u32 tgid)
+{
+	u32 parent = BPF_CORE_READ(task, real_parent, tgid);
+	struct followed *known;
+
+	if (bpf_map_lookup_elem(&followed, &tgid))
+		return;
+	known = bpf_map_lookup_elem(&followed, &parent);
+	if (config.command && parent == control.own_tgid)
+		follow(task, tgid, 1);
+	else if (known)
+		follow(task, tgid, known->of_command);
 }
 
 /* In the parent. */
@@ -58,31 +128,23 @@ static __always_inline int forked(struct task_struct *child)
 {
 	struct mdf_process *record;
 	u32 pid = BPF_CORE_READ(child, tgid);
-	u32 parent;
 
 	/* A thread is not a process. */
 	if (BPF_CORE_READ(child, pid) != (int)pid || BPF_CORE_READ(child, flags) & PF_KTHREAD)
 		return 0;
-	parent = bpf_get_current_pid_tgid() >> 32;
-	if (config.pid_filter) {
-		u32 one = 1;
-
-		if (!bpf_map_lookup_elem(&followed, &parent))
-			return 0;
-		if (bpf_map_update_elem(&followed, &pid, &one, BPF_ANY)) {
-			count_loss(MDF_LOSS_MAP_FULL, 0);
-			return 0;
-		}
-	}
-	if (!select_cgroup(task_cgroup(child)))
+	if (config.pid_filter)
+		follow_child(child, pid);
+	if (control.only_self || !select_place(in_cgroups(task_cgroup(child)), pid))
 		return 0;
 	if (config.comm_filter && !select_comm(child))
 		return 0;
 	if (!select_netns(task_netns(child)))
 		return 0;
 	record = RESERVE(struct mdf_process);
-	if (!record)
+	if (!record) {
+		defer_process(child, MDF_ORIGIN_FORK);
 		return 0;
+	}
 	fill_process(record, child, MDF_ORIGIN_FORK);
 	submit(record, sizeof(*record));
 	return 0;
@@ -111,18 +173,22 @@ int process_forked_calm(struct trace_event_raw_sched_process_fork *ctx)
 }
 
 /* In the task. */
-static __always_inline int executed(const void *filename)
+static __always_inline int executed(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	u32 slot = SLOT_EXEC;
 	struct scratch *scratch;
 	struct mdf_process *record;
+	struct process_key key;
+	struct path_room *room;
 	unsigned long start, end;
 	u64 size, length;
 	u8 *tail;
-	long got;
+	u32 at;
 
+	if (config.pid_filter)
+		follow_late(task, tgid);
 	if (!select_current(tgid))
 		return 0;
 	if (!select_netns(task_netns(task)))
@@ -134,11 +200,12 @@ static __always_inline int executed(const void *filename)
 	tail = (u8 *)(record + 1);
 	fill_process(record, task, MDF_ORIGIN_EXEC);
 
-	got = bpf_probe_read_kernel_str(tail, MAX_EXE, filename);
-	/* The length counts the ending NUL. */
-	size = got > 0 ? got - 1 : 0;
-	if (size > MAX_EXE)
-		size = MAX_EXE;
+	room = (struct path_room *)(scratch->payload + MDF_MAX_SNAPLEN);
+	at = write_path(room, BPF_CORE_READ(task, mm, exe_file));
+	size = MAX_EXE - at;
+	asm volatile("" : "+r"(at), "+r"(size));
+	if (at > MAX_EXE || size > MAX_EXE || bpf_probe_read_kernel(tail, size, &room->text[at]))
+		size = 0;
 	record->exe_len = size;
 
 	start = BPF_CORE_READ(task, mm, arg_start);
@@ -156,23 +223,29 @@ static __always_inline int executed(const void *filename)
 		record->argv_len = length;
 		size += length + sizeof(*record);
 		asm volatile("" : "+r"(size));
-		if (size <= sizeof(*record) + MAX_EXE + MAX_ARGV)
-			output(record, size, 0, wakeup_flag(0));
+		if (size > sizeof(*record) + MAX_EXE + MAX_ARGV)
+			return 0;
+		if (output(record, size, 0, wakeup_flag(0))) {
+			/* It replaces an earlier one. */
+			key = process_key(task);
+			bpf_map_delete_elem(&pending_processes, &key);
+		} else {
+			defer_process(task, MDF_ORIGIN_EXEC);
+		}
 	}
 	return 0;
 }
 
-/* (task, old pid, bprm) */
 SEC("raw_tp/sched_process_exec")
 int process_executed(struct bpf_raw_tracepoint_args *ctx)
 {
-	return executed(BPF_CORE_READ((struct linux_binprm *)ctx->args[2], filename));
+	return executed();
 }
 
 SEC("tp/sched/sched_process_exec")
-int process_executed_calm(struct trace_event_raw_sched_process_exec *ctx)
+int process_executed_calm(void *ctx)
 {
-	return executed((void *)ctx + (u16)ctx->__data_loc_filename);
+	return executed();
 }
 
 /* In the exiting task. */
@@ -181,7 +254,7 @@ static __always_inline int exited_one(void)
 	struct task_struct *task = (void *)bpf_get_current_task();
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct mdf_exit *record;
-	struct exit_key key = {};
+	struct process_key key;
 	u32 one = 1;
 	bool selected;
 
@@ -192,13 +265,15 @@ static __always_inline int exited_one(void)
 		bpf_map_delete_elem(&followed, &tgid);
 	if (!selected || !select_netns(task_netns(task)))
 		return 0;
-	key.start = start_time(task);
-	key.pid = tgid;
-	if (bpf_map_update_elem(&exited, &key, &one, BPF_NOEXIST))
-		return 0;
+	key = process_key(task);
+	emit_pending_process(task, &key);
 	record = RESERVE(struct mdf_exit);
 	if (!record)
 		return 0;
+	if (bpf_map_update_elem(&exited, &key, &one, BPF_NOEXIST)) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
 	record->kind = MDF_EXIT;
 	record->pad = 0;
 	record->pid = tgid;
@@ -226,23 +301,23 @@ int process_exited_calm(void *ctx)
 	return exited_one();
 }
 
-/* (cgroup, path); also fires for v1 hierarchies, whose ids mean something else. */
-SEC("raw_tp/cgroup_mkdir")
-int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
+/* Whether a cgroup is of version 2: in the hierarchy of every task's default cgroup. The ids of others mean something else. */
+static __always_inline bool is_v2(struct cgroup *cgroup)
 {
-	struct cgroup *cgroup = (struct cgroup *)ctx->args[0];
 	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(cgroup, root) == BPF_CORE_READ(task, cgroups, dfl_cgrp, root);
+}
+
+/* Both programs that call it run while the one lock of all cgroups is held, so they may share a slot. */
+static __always_inline int emit_cgroup(struct cgroup *cgroup, const void *path)
+{
 	u32 slot = SLOT_CGROUP;
 	struct scratch *scratch;
 	struct mdf_cgroup *record;
 	u64 size;
 	long got;
 
-	/* The default hierarchy is the one in which every task's default cgroup lies. */
-	if (BPF_CORE_READ(cgroup, root) != BPF_CORE_READ(task, cgroups, dfl_cgrp, root))
-		return 0;
-	if (!config.all_cgroups && !select_cgroup(cgroup))
-		return 0;
 	scratch = bpf_map_lookup_elem(&scratches, &slot);
 	if (!scratch)
 		return 0;
@@ -251,7 +326,7 @@ int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 	record->pad = 0;
 	record->time = bpf_ktime_get_boot_ns();
 	record->id = cgroup_id(cgroup);
-	got = bpf_probe_read_kernel_str(record + 1, MAX_CGROUP_PATH, (void *)ctx->args[1]);
+	got = bpf_probe_read_kernel_str(record + 1, MAX_CGROUP_PATH, path);
 	size = got > 0 ? got - 1 : 0;
 	record->path_len = size;
 	size += sizeof(*record);
@@ -260,6 +335,31 @@ int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 	if (size <= sizeof(*record) + MAX_CGROUP_PATH)
 		output(record, size, 0, BPF_RB_FORCE_WAKEUP);
 	return 0;
+}
+
+/* (cgroup, path) */
+SEC("raw_tp/cgroup_mkdir")
+int cgroup_made(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct cgroup *cgroup = (struct cgroup *)ctx->args[0];
+
+	if (!is_v2(cgroup) || (!config.all_cgroups && (control.only_self || !in_cgroups(cgroup))))
+		return 0;
+	return emit_cgroup(cgroup, (void *)ctx->args[1]);
+}
+
+/* (cgroup, path, task, threadgroup): a followed process moves to a cgroup that may not have been named yet. */
+SEC("raw_tp/cgroup_attach_task")
+int cgroup_entered(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct cgroup *cgroup = (struct cgroup *)ctx->args[0];
+	u32 tgid = BPF_CORE_READ((struct task_struct *)ctx->args[2], tgid);
+
+	if (!config.pid_filter || !is_v2(cgroup) || !bpf_map_lookup_elem(&followed, &tgid))
+		return 0;
+	if (config.command && !in_cgroups(cgroup))
+		strays = 1;
+	return control.only_self ? 0 : emit_cgroup(cgroup, (void *)ctx->args[1]);
 }
 
 /* Run once by user space: finds the kernel's own variables without reading through /proc/kallsyms (5.16 and later). */

@@ -118,20 +118,22 @@ static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
 	return copied;
 }
 
-/* Writes the Socket record, now that the filter said yes. Gives the id. received: bytes that the socket stands behind
- * already, and that are told next.
- */
-static __noinline int announce(struct sock *sk, struct entry *entry, u32 slot, u32 received)
+/* The handshake is completed: from here on both directions carry bytes. */
+static __always_inline void connection_starts(struct sock *sk, struct entry *entry)
 {
-	struct mdf_socket *record;
-	bool positions = entry->role != MDF_ROLE_LISTENER && entry->opened != MDF_OPENED_FIRST_SEEN;
+	entry->start_pos[MDF_SENT] = kernel_pos(sk, MDF_SENT);
+	entry->start_pos[MDF_RECEIVED] = kernel_pos(sk, MDF_RECEIVED);
+	entry->started = 1;
+}
 
+static __always_inline bool emit_socket(struct entry *entry, u32 slot)
+{
+	struct mdf_socket *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+
+	if (!record)
+		return false;
 	if (!entry->id)
 		entry->id = make_id(&entry->ends, slot);
-	entry->announced = 1;
-	record = RESERVE(struct mdf_socket);
-	if (!record)
-		return 0;
 	record->kind = MDF_SOCKET;
 	record->opened = entry->opened;
 	record->role = entry->role;
@@ -141,23 +143,55 @@ static __noinline int announce(struct sock *sk, struct entry *entry, u32 slot, u
 	record->cgroup = entry->cgroup;
 	record->ends = entry->ends;
 	record->pid = entry->pid;
-	record->send_pos = entry->send_pos;
-	record->receive_pos = positions ? kernel_pos(sk, MDF_RECEIVED) - received : 0;
-	record->positions = positions;
+	record->send_pos = entry->start_pos[MDF_SENT];
+	record->receive_pos = entry->start_pos[MDF_RECEIVED];
+	record->positions = entry->started;
 	record->pad = 0;
-	if (positions && !entry->send_time)
-		record->send_pos = kernel_pos(sk, MDF_SENT);
 	submit(record, sizeof(*record));
+	return true;
+}
+
+static __always_inline bool emit_owner(const struct entry *entry, u64 now)
+{
+	struct mdf_owner *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+
+	if (!record)
+		return false;
+	record->kind = MDF_OWNER;
+	record->pad = 0;
+	record->pid = entry->pid;
+	record->time = now;
+	record->id = entry->id;
+	record->cgroup = entry->cgroup;
+	submit(record, sizeof(*record));
+	return true;
+}
+
+/* Emits what the ring lacks of a selected socket: its Socket record, or its Owner record. Gives whether it lacks nothing that
+ * is known. What does not fit is no loss yet: it is tried again.
+ */
+static __noinline int announce(struct entry *entry, u64 now, u32 slot)
+{
+	u8 after = entry->pid ? STAGE_OWNED : STAGE_ANNOUNCED;
+
+	if (entry->stage == after)
+		return 1;
+	if (entry->stage == STAGE_ANNOUNCED ? emit_owner(entry, now) : emit_socket(entry, slot)) {
+		entry->stage = after;
+		return 1;
+	}
+	if (entry->stage == STAGE_UNDECIDED)
+		entry->stage = STAGE_SELECTED;
 	return 0;
 }
 
-/* A new entry; NULL when the map is full. */
-static __always_inline struct entry *remember(struct sock *sk, const struct entry *entry)
+/* A new entry; NULL when the map is full. bytes: what is lost with it. */
+static __always_inline struct entry *remember(struct sock *sk, const struct entry *entry, u64 bytes)
 {
 	u64 key = (u64)sk;
 
 	if (bpf_map_update_elem(&sockets, &key, entry, BPF_ANY)) {
-		count_loss(MDF_LOSS_MAP_FULL, 0);
+		count_loss(MDF_LOSS_MAP_FULL, bytes);
 		return NULL;
 	}
 	return bpf_map_lookup_elem(&sockets, &key);
@@ -187,18 +221,29 @@ static __noinline int discover(struct sock *sk, struct entry *entry)
 		entry->role = seed->role;
 		entry->pid = seed->pid;
 		entry->opened = MDF_OPENED_SNAPSHOT;
-		entry->announced = 1;
-		bpf_map_delete_elem(&seeds, &key);
+		entry->stage = seed->pid ? STAGE_OWNED : STAGE_ANNOUNCED;
 	}
 	return 1;
 }
 
+/* The seed of an entry is used up. */
+static __always_inline void forget_seed(const struct entry *entry)
+{
+	struct seed_key key = {};
+
+	if (entry->opened != MDF_OPENED_SNAPSHOT)
+		return;
+	key.ends = entry->ends;
+	key.netns = entry->netns;
+	bpf_map_delete_elem(&seeds, &key);
+}
+
 /* The entry of a socket that is used for the first time that we see. */
-static __noinline struct entry *discovered(struct sock *sk, u64 now, u32 slot)
+static __noinline struct entry *discovered(struct sock *sk, u64 now, u32 slot, u64 bytes)
 {
 	/* Not on the stack: it is small, and all callers' frames together count. */
 	struct scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
-	struct entry *fresh;
+	struct entry *fresh, *entry;
 
 	if (!scratch)
 		return NULL;
@@ -206,49 +251,44 @@ static __noinline struct entry *discovered(struct sock *sk, u64 now, u32 slot)
 	if (!discover(sk, fresh))
 		return NULL;
 	fresh->time = now;
-	return remember(sk, fresh);
+	entry = remember(sk, fresh, bytes);
+	/* Not before: where the table is full, the next try needs it. */
+	if (entry)
+		forget_seed(fresh);
+	return entry;
 }
 
-/* Now it is known whose the socket is. */
-static __noinline int own_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot, u32 received)
+/* Now it is known whose the socket is: the current task's, which the filter selects. Gives whether the ring has its Socket
+ * record.
+ */
+static __noinline int own_socket(struct entry *entry, u64 now, u32 slot)
 {
-	struct mdf_owner *record;
-
 	if (!entry->pid) {
 		entry->pid = bpf_get_current_pid_tgid() >> 32;
 		entry->cgroup = bpf_get_current_cgroup_id();
-		if (entry->announced) {
-			record = RESERVE(struct mdf_owner);
-			if (record) {
-				record->kind = MDF_OWNER;
-				record->pad = 0;
-				record->pid = entry->pid;
-				record->time = now;
-				record->id = entry->id;
-				record->cgroup = entry->cgroup;
-				submit(record, sizeof(*record));
-			}
-		}
 	}
-	if (!entry->announced)
-		announce(sk, entry, slot, received);
-	return 0;
+	announce(entry, now, slot);
+	return entry->stage >= STAGE_ANNOUNCED;
 }
 
-/* The entry of a socket that a selected task uses now, with its Socket record written; NULL when it is not wanted.
- * entry: what find_socket() gave. received: as for announce().
+/* The entry of a socket over which a selected task moves bytes now, with its Socket record in the ring; NULL when it is not
+ * selected, or the ring has no room for the record: data that could not be attributed is counted instead.
+ * entry: what find_socket() gave.
  */
-static __always_inline struct entry *use_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot, u32 received)
+static __always_inline struct entry *use_socket(struct sock *sk, struct entry *entry, u64 now, u32 slot, u64 bytes)
 {
 	if (!entry) {
-		entry = discovered(sk, now, slot);
+		entry = discovered(sk, now, slot, bytes);
 		if (!entry)
 			return NULL;
 	}
-	if (!entry->announced || !entry->pid) {
+	if (entry->stage != STAGE_OWNED) {
 		if (!select_ports(entry->ends.local_port, entry->ends.remote_port))
 			return NULL;
-		own_socket(sk, entry, now, slot, received);
+		if (!own_socket(entry, now, slot)) {
+			count_loss(MDF_LOSS_RING_FULL, bytes);
+			return NULL;
+		}
 	}
 	return entry;
 }

@@ -96,24 +96,27 @@ static __noinline int connect_started(struct sock *sk)
 	fresh.cgroup = bpf_get_current_cgroup_id();
 	fresh.opened = MDF_OPENED_CONNECT;
 	fresh.role = MDF_ROLE_CLIENT;
-	remember(sk, &fresh);
+	remember(sk, &fresh, 0);
 	return 0;
 }
 
 static __noinline int connect_done(struct sock *sk, u16 error, u32 slot)
 {
 	struct entry *entry = find_socket(sk);
+	u64 now = bpf_ktime_get_boot_ns();
 
 	if (!entry)
 		return 0;
-	if (!entry->announced) {
-		if (!take_ends(sk, entry, false)) {
-			forget_socket(sk);
-			return 0;
-		}
-		announce(sk, entry, slot, 0);
+	if (entry->stage == STAGE_UNDECIDED && !take_ends(sk, entry, false)) {
+		forget_socket(sk);
+		return 0;
 	}
-	emit_connect(sk, entry, bpf_ktime_get_boot_ns(), error);
+	if (!error)
+		connection_starts(sk, entry);
+	if (announce(entry, now, slot))
+		emit_connect(sk, entry, now, error);
+	else
+		count_loss(MDF_LOSS_RING_FULL, 0);
 	return 0;
 }
 
@@ -125,6 +128,7 @@ static __noinline int accepted(struct sock *sk, u32 slot)
 	struct entry fresh = {};
 	struct entry *entry;
 	struct cgroup *cgroup;
+	bool selected;
 
 	if (!take_ends(sk, &fresh, false))
 		return 0;
@@ -135,16 +139,14 @@ static __noinline int accepted(struct sock *sk, u32 slot)
 	fresh.time = bpf_ktime_get_boot_ns();
 	fresh.opened = MDF_OPENED_ACCEPT;
 	fresh.role = MDF_ROLE_SERVER;
-	if (filter_needs_process()) {
-		remember(sk, &fresh);
-		return 0;
-	}
-	if (!select_cgroup(cgroup))
-		return 0;
 	fresh.cgroup = cgroup_id(cgroup);
-	entry = remember(sk, &fresh);
-	if (entry)
-		announce(sk, entry, slot, 0);
+	connection_starts(sk, &fresh);
+	selected = !filter_needs_process() && in_cgroups(cgroup);
+	if (!selected && !filter_needs_process() && !(config.command && strays))
+		return 0;
+	entry = remember(sk, &fresh, 0);
+	if (entry && selected)
+		announce(entry, fresh.time, slot);
 	return 0;
 }
 
@@ -166,17 +168,18 @@ static __noinline int listening(struct sock *sk, u32 slot)
 	fresh.cgroup = bpf_get_current_cgroup_id();
 	fresh.opened = MDF_OPENED_LISTEN;
 	fresh.role = MDF_ROLE_LISTENER;
-	entry = remember(sk, &fresh);
+	entry = remember(sk, &fresh, 0);
 	if (entry)
-		announce(sk, entry, slot, 0);
+		announce(entry, fresh.time, slot);
 	return 0;
 }
 
 /* A socket from the snapshot that was never used since. */
 static __always_inline struct entry *seeded(struct sock *sk, struct entry *fresh)
 {
-	if (!discover(sk, fresh) || !fresh->announced)
+	if (!discover(sk, fresh) || fresh->stage < STAGE_ANNOUNCED)
 		return NULL;
+	forget_seed(fresh);
 	return fresh;
 }
 
@@ -186,8 +189,9 @@ static __noinline int closing(struct sock *sk, u32 slot)
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct entry *entry = find_socket(sk);
 
-	if (entry && !entry->pid && select_current(tgid))
-		use_socket(sk, entry, bpf_ktime_get_boot_ns(), slot, 0);
+	if (entry && entry->stage != STAGE_OWNED && select_current(tgid) &&
+	    select_ports(entry->ends.local_port, entry->ends.remote_port))
+		own_socket(entry, bpf_ktime_get_boot_ns(), slot);
 	return 0;
 }
 
@@ -220,7 +224,10 @@ static __noinline int closed(struct sock *sk, u32 old, u32 slot)
 		/* No FIN was sent: SO_LINGER 0, unread data, ss --kill. */
 		ending = MDF_ENDING_RESET_LOCALLY;
 	}
-	if (entry->announced)
+	/* The last try. */
+	if (entry->stage != STAGE_UNDECIDED && !announce(entry, now, slot))
+		count_loss(MDF_LOSS_RING_FULL, 0);
+	if (entry->stage >= STAGE_ANNOUNCED)
 		emit_close(sk, entry, now, ending);
 	/* The entry stays until the socket is destroyed: what has come can be read after a RST or the last FIN, and a send in
 	 * whose middle the RST comes is told when it returns.
@@ -309,10 +316,10 @@ int retransmitted(struct bpf_raw_tracepoint_args *ctx)
 	struct sock *sk = (struct sock *)ctx->args[0];
 	struct entry *entry = find_socket(sk);
 
-	if (!entry || entry->announced || entry->opened != MDF_OPENED_CONNECT)
+	if (!entry || entry->stage >= STAGE_ANNOUNCED || entry->opened != MDF_OPENED_CONNECT)
 		return 0;
 	if (take_ends(sk, entry, false))
-		announce(sk, entry, SLOT_SPARE, 0);
+		announce(entry, bpf_ktime_get_boot_ns(), SLOT_SPARE);
 	return 0;
 }
 

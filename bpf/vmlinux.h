@@ -71,9 +71,6 @@ struct trace_event_raw_sched_process_fork {
 struct trace_event_raw_sys_exit {
 	long ret;
 };
-struct trace_event_raw_sched_process_exec {
-	u32 __data_loc_filename;
-};
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
@@ -161,17 +158,39 @@ struct css_set {
 struct cred {
 	kuid_t uid;
 };
+struct qstr {
+	u32 len;
+	const unsigned char *name;
+};
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+struct file {
+	struct path f_path;
+	void *private_data;
+};
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	struct file *exe_file;
 };
 struct signal_struct {
 	atomic_t live;
 	int group_exit_code;
 	unsigned int flags;
-};
-struct file {
-	void *private_data;
 };
 struct fdtable {
 	unsigned int max_fds;
@@ -202,10 +221,6 @@ struct task_struct {
 	struct files_struct *files;
 	struct mm_struct *mm;
 };
-struct linux_binprm {
-	const char *filename;
-};
-
 struct in6_addr {
 	u8 s6_addr[16];
 };

@@ -25,7 +25,7 @@ Exit codes: 0 clean, 1 failed, 2 wrong usage, 3 finished but data was lost or da
 
 /// Record what programs say over TCP with eBPF; replay and analyse it later, anywhere.
 #[derive(Debug, Parser)]
-#[command(name = "mdf", version = VERSION, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "mdf", version = VERSION, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
@@ -37,6 +37,7 @@ pub enum Command {
     /// Record this host's processes, connections and their data
     Record(Box<RecordArgs>),
     /// Say what happened: a report, or tables
+    #[command(alias = "analyse")]
     Analyze(Box<AnalyzeArgs>),
     /// Compare two captures: endpoints and digests that became slower, faster, or fail more
     Diff(DiffArgs),
@@ -69,7 +70,18 @@ Examples:
                                                       for weeks, in the last gigabyte
 
 Without any filter the whole host is recorded. Filters of different kinds must all match; of one kind, any.
-Captures hold what programs said: files are made with mode 0600, and never overwritten without --force.";
+A command is recorded beside what --pid, --cgroup, --container, --pod, --namespace and --label choose.
+Captures hold what programs said: files are made with mode 0600, and never overwritten without --force. Under sudo they \
+belong to the user who called it. -o - writes to standard output; COMMAND's output then goes to standard error.
+
+COMMAND runs as the user who called sudo, otherwise as mdf does; --user overrides this. It gets mdf's environment; as \
+another user, HOME, LOGNAME, USER and SHELL are set for that user, and MAIL and sudo's variables are removed.
+
+The terminal sends Ctrl-C to COMMAND too: mdf records until COMMAND has ended, and a second Ctrl-C ends the recording now. A \
+signal by kill, or a limit, ends COMMAND by SIGTERM. After SIGTERM, SIGHUP or a limit, COMMAND is recorded for at most 5 s.
+
+Exit code: COMMAND's own if it ends by itself (128+N if signal N killed it), 0 if mdf ended it. 3 if data was lost, whatever \
+COMMAND's exit code is. 1 or 2 if mdf failed; the reason is on a line that begins with \"mdf:\".";
 
 #[derive(Debug, Args)]
 #[command(after_help = RECORD_EXAMPLES)]
@@ -128,6 +140,9 @@ pub struct RecordArgs {
     /// Size of the kernel's ring buffer
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Limits")]
     pub buffer_size: Option<u64>,
+    /// Sockets that can be followed at one time [default: twice as many as there are, at least 65536]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=16_777_216), help_heading = "Limits")]
+    pub max_sockets: Option<u32>,
 
     /// Begin a new file when one has this size
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "output", help_heading = "Flight recorder")]
@@ -152,7 +167,15 @@ pub struct RecordArgs {
     #[arg(long, value_name = "BACKEND", value_parser = ["fexit", "socktp", "kprobe", "systp"])]
     pub backend: Option<String>,
 
-    /// Run this command in a cgroup of its own and record its whole tree until it ends
+    /// Run COMMAND as this user, by name or number (otherwise as who called sudo)
+    #[arg(long, value_name = "USER", help_heading = "Command")]
+    pub user: Option<String>,
+
+    /// Store COMMAND's arguments in the head of the file; they may hold passwords, so only its name is otherwise
+    #[arg(long, help_heading = "Command")]
+    pub store_arguments: bool,
+
+    /// Run this command in a cgroup of its own and record its whole tree, wherever that goes, until it ends
     #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }
@@ -194,6 +217,7 @@ Examples:
   mdf analyze cap.mdf                            the report
   mdf analyze cap-*.mdf                          rotated parts, or several hosts, as one capture
   mdf analyze trace.pcapng                       an ordinary packet capture
+  ssh host tcpdump -w - | mdf analyze -          one that comes through a pipe
   mdf analyze cap.mdf --format json              the report as one JSON object
   mdf analyze cap.mdf --table http --sort -total_ns --limit 20
   mdf analyze cap.mdf --table mysql --where 'status = error' --columns start,user,statement,error_message
@@ -212,7 +236,7 @@ Columns of all tables: mdf analyze --list-columns.";
 #[derive(Debug, Args)]
 #[command(after_help = ANALYZE_EXAMPLES)]
 pub struct AnalyzeArgs {
-    /// Captures: rotated parts of one host, files of several hosts, packet captures
+    /// Captures: rotated parts of one host, files of several hosts, packet captures; - for standard input
     #[arg(required_unless_present = "list_columns", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
     /// Print all tables with their columns
@@ -225,10 +249,10 @@ pub struct AnalyzeArgs {
     /// Form of the output; otherwise by the name of the file, or for people
     #[arg(short, long, value_enum, help_heading = "Output")]
     pub format: Option<FormatArg>,
-    /// Write here: a file with --table, a folder of one file per table without
+    /// Write here: a file with --table, a folder of one file per table without; - for standard output
     #[arg(short, long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Output")]
     pub output: Option<PathBuf>,
-    /// Overwrite existing files
+    /// Replace existing files; never those that are read
     #[arg(long, help_heading = "Output")]
     pub force: bool,
 
@@ -339,6 +363,7 @@ pub enum FormatArg {
     Json,
     /// One object on each line
     Ndjson,
+    /// As captured; a spreadsheet may take a field that begins with = + - @ for a formula: import fields as text
     Csv,
     Parquet,
     /// Arrow IPC file
@@ -378,7 +403,7 @@ pub struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The capture
+    /// The capture; - for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     /// How many times as fast as it happened (1, 0.5, 10), or max for without waiting
@@ -388,7 +413,7 @@ pub struct ReplayArgs {
 
 #[derive(Debug, Args)]
 pub struct InfoArgs {
-    /// The captures
+    /// The captures; - for standard input
     #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
     /// As one JSON object for each file
@@ -398,13 +423,13 @@ pub struct InfoArgs {
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The packet capture: pcap or pcapng, plain or compressed by gzip or zstd
+    /// The packet capture: pcap or pcapng, plain or compressed by gzip or zstd; - for standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// The capture file to make
+    /// The capture file to make; - for standard output
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: PathBuf,
-    /// Overwrite an existing file
+    /// Replace an existing file
     #[arg(long)]
     pub force: bool,
 }
@@ -462,6 +487,7 @@ mod record {
             let words: Vec<String> = std::env::args_os()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect();
+            let arguments = self.command.len().saturating_sub(1);
             Ok(Options {
                 output: self.output,
                 print: self.print,
@@ -481,6 +507,7 @@ mod record {
                 },
                 names: self.names.options(),
                 command: self.command,
+                user: self.user,
                 duration: self.duration,
                 max_size: self.max_size,
                 max_events: self.max_events,
@@ -488,14 +515,36 @@ mod record {
                     .snaplen
                     .map_or(default.snaplen, |value| u32::try_from(value).unwrap_or(u32::MAX)),
                 buffer_size: size(self.buffer_size, default.buffer_size),
+                max_sockets: self.max_sockets,
                 backend: self.backend.as_deref().map(str::parse).transpose().map_err(Usage)?,
                 rotate_size: self.rotate_size,
                 rotate_time: self.rotate_time,
                 keep: self.keep,
                 ring: self.ring,
                 ring_size: size(self.ring_size, default.ring_size),
-                command_line: words.join(" "),
+                command_line: match self.store_arguments {
+                    true => words.join(" "),
+                    false => without_last(&words, arguments),
+                },
             })
+        }
+    }
+
+    /// The words but for the last `hidden`.
+    fn without_last(words: &[String], hidden: usize) -> String {
+        let shown = words[..words.len().saturating_sub(hidden)].join(" ");
+        if hidden > 0 { shown + " …" } else { shown }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn arguments_of_the_command_are_not_in_the_command_line() {
+            let words: Vec<String> = ["mdf", "record", "--", "mysql", "-pSECRET", "shop"]
+                .map(str::to_owned)
+                .into();
+            assert_eq!(super::without_last(&words, 2), "mdf record -- mysql …");
+            assert_eq!(super::without_last(&words[..4], 0), "mdf record -- mysql");
         }
     }
 }
@@ -505,6 +554,7 @@ mod analyze {
     use super::{AnalyzeArgs, DiffArgs, EngineArgs, FormatArg, SelectionArgs};
     use masdeepflow::analyze::options::{AnalyzeOptions, DiffOptions, EngineOptions, Moment, ResultOptions, Selection};
     use masdeepflow::analyze::output::Format;
+    use masdeepflow::create::is_standard_output;
     use masdeepflow::outcome::Usage;
     use masdeepflow::units::{parse_duration, parse_time};
 
@@ -542,7 +592,7 @@ mod analyze {
                 result: ResultOptions {
                     table,
                     format: self.format.map(Format::from),
-                    output: self.output,
+                    output: self.output.filter(|path| !is_standard_output(path)),
                     force: self.force,
                     filter: self.filter,
                     columns: self.columns,

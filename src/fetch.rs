@@ -1,4 +1,4 @@
-//! Has the processor fetch what is read soon, so that nothing waits for it then: one of the three places that need unsafe.
+//! Has the processor fetch what is read soon, so that nothing waits for it then. One of the places that need unsafe.
 //!
 //! A load whose value nobody asks for does the same by the letter, but the processor waits for it at last: analysis took a
 //! quarter longer.

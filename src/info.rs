@@ -3,12 +3,14 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
+use crate::escape;
 use crate::format::block::{LossTotal, add_loss};
 use crate::format::record::{Clock, Record};
 use crate::format::{Class, Kind, Reader, records};
+use crate::human;
 
 /// What a capture file is and holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -219,7 +221,7 @@ impl Info {
 
     /// The facts as JSON, indented, without a final line end.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self)
+        serde_json::to_string_pretty(self).map(|document| escape::json(&document))
     }
 
     /// The facts for people. Nothing in it can steer a terminal: the texts come from a file.
@@ -227,14 +229,14 @@ impl Info {
         let mut out = String::new();
         let mut line = |name: &str, value: String| {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "{name:<12}{}", printable(&value));
+            let _ = writeln!(out, "{name:<12}{}", escape::text(&value));
         };
         let closed = if self.closed { "closed cleanly" } else { "not closed" };
         line(
             "file",
             format!(
                 "{}, format version {}, {closed}",
-                size(self.file_bytes),
+                human::bytes(self.file_bytes),
                 self.format_version
             ),
         );
@@ -265,7 +267,10 @@ impl Info {
             format!("{filters}; backend {}, snaplen {}", self.backend, self.snaplen),
         );
         match (&self.start, &self.end) {
-            (Some(start), Some(end)) => line("time", format!("{start} to {end}, {}", seconds(self.duration_ns))),
+            (Some(start), Some(end)) => line(
+                "time",
+                format!("{start} to {end}, {}", human::duration(self.duration_ns)),
+            ),
             _ => line("time", "no events".into()),
         }
         let clock = &self.clock;
@@ -280,8 +285,8 @@ impl Info {
                 self.state_blocks + self.event_blocks,
                 self.state_blocks,
                 self.event_blocks,
-                size(self.compressed_bytes),
-                size(self.raw_bytes),
+                human::bytes(self.compressed_bytes),
+                human::bytes(self.raw_bytes),
                 self.compression_ratio
             ),
         );
@@ -295,11 +300,15 @@ impl Info {
         }
         line(
             "data",
-            format!("{}, captured {}", size(self.data_bytes), size(self.payload_bytes)),
+            format!(
+                "{}, captured {}",
+                human::bytes(self.data_bytes),
+                human::bytes(self.payload_bytes)
+            ),
         );
-        line("records", self.records.to_string());
+        line("records", human::count(self.records));
         for kind in &self.kinds {
-            line("", format!("{:<16}{:>14}", kind.kind, kind.records));
+            line("", format!("{:<16}{:>14}", kind.kind, human::count(kind.records)));
         }
         if self.losses.is_empty() {
             line("losses", "none".into());
@@ -308,7 +317,12 @@ impl Info {
             let name = if at == 0 { "losses" } else { "" };
             line(
                 name,
-                format!("{:<16}{:>14} events, {} bytes", loss.reason, loss.events, loss.bytes),
+                format!(
+                    "{:<16}{:>14} events, {}",
+                    loss.reason,
+                    human::count(loss.events),
+                    human::bytes(loss.bytes)
+                ),
             );
         }
         for (at, damage) in self.damage.iter().enumerate() {
@@ -350,50 +364,10 @@ fn losses(reader: &Reader<'_>) -> Vec<LossInfo> {
         .collect()
 }
 
-/// A boot-clock time as UTC; nothing when it lies beyond what a calendar holds.
+/// A boot-clock time as UTC; nothing when it lies before 1970 or after 2262, as in all results.
 fn utc(clock: &Clock, boot: u64) -> Option<String> {
-    let ns = i128::from(clock.realtime) + i128::from(boot) - i128::from(clock.boot);
-    let second = i64::try_from(ns.div_euclid(1_000_000_000)).ok()?;
-    let nanos = u32::try_from(ns.rem_euclid(1_000_000_000)).ok()?;
-    let time: DateTime<Utc> = DateTime::from_timestamp(second, nanos)?;
-    Some(time.to_rfc3339_opts(SecondsFormat::Nanos, true))
-}
-
-fn seconds(ns: u64) -> String {
-    format!("{}.{:03} s", ns / 1_000_000_000, ns / 1_000_000 % 1000)
-}
-
-/// Bytes with three digits and a decimal unit.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
-    format!("{value:.digits$} {}", UNITS[unit])
-}
-
-/// Control characters as escapes.
-fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .flat_map(|c| {
-                if c.is_control() {
-                    c.escape_default().collect::<Vec<_>>()
-                } else {
-                    vec![c]
-                }
-            })
-            .collect()
-    } else {
-        text.to_owned()
-    }
+    let ns = i64::try_from(clock.realtime.wrapping_add(boot.wrapping_sub(clock.boot))).ok()?;
+    Some(DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Nanos, true))
 }
 
 #[cfg(test)]
@@ -440,7 +414,7 @@ mod tests {
         let info = Info::gather(&Reader::open(&file).expect("a good file"));
         let text = info.to_text();
         assert!(
-            text.contains("losses      ring_full                    6 events, 600 bytes\n"),
+            text.contains("losses      ring_full                    6 events, 600 B\n"),
             "{text}"
         );
         let json: serde_json::Value = serde_json::from_str(&info.to_json().expect("plain data")).expect("JSON");
@@ -449,15 +423,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb"), "a\\u{1b}[2Jb");
+    fn sizes_have_the_units_of_the_report() {
+        let file = sample::file();
+        let text = Info::gather(&Reader::open(&file).expect("a good file")).to_text();
+        assert!(text.contains("data        9.80 KiB, captured 70 B\n"), "{text}");
+        assert!(!text.contains(" kB"), "{text}");
     }
 
     #[test]
-    fn sizes_have_three_digits() {
-        assert_eq!(
-            [0, 999, 1000, 12_345, 999_600, 123_456_789].map(size),
-            ["0 B", "999 B", "1.00 kB", "12.3 kB", "1.00 MB", "123 MB"]
-        );
+    fn a_file_cannot_steer_the_terminal() {
+        let file = sample::file();
+        let mut info = Info::gather(&Reader::open(&file).expect("a good file"));
+        info.hostname = "a\x1b[2J\u{202e}b".into();
+        assert!(info.to_text().contains("a\\x1b[2J\\u{202e}b"), "{}", info.to_text());
+        let json = info.to_json().expect("plain data");
+        assert!(json.contains("a\\u001b[2J\\u202eb"), "{json}");
     }
 }

@@ -5,13 +5,25 @@
 
 #[cfg(feature = "analyzer")]
 pub mod analyze;
+#[cfg(unix)]
+mod caller;
+pub mod create;
+#[cfg(unix)]
+mod descriptor;
+pub mod escape;
 #[cfg(feature = "analyzer")]
 mod fetch;
 pub mod format;
+pub mod human;
 pub mod info;
 pub mod mapped;
+pub mod message;
+pub mod open;
 pub mod outcome;
 pub mod pods;
 #[cfg(feature = "record")]
 pub mod record;
+#[cfg(unix)]
+mod sigbus;
+pub mod stdout;
 pub mod units;

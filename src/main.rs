@@ -7,29 +7,54 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use clap::builder::Resettable;
 use clap::{CommandFactory, Parser};
-use masdeepflow::format::reader::Reader;
+use clap_mangen::roff::{self, Roff};
+use masdeepflow::escape;
 use masdeepflow::info::Info;
 use masdeepflow::mapped::Mapped;
+use masdeepflow::message;
+use masdeepflow::open;
 use masdeepflow::outcome::{Outcome, Usage};
+use masdeepflow::stdout;
 
 use cli::{Cli, Command, ManArgs};
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    outlive_file_size_limit();
+    match run(command_line().command) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Negative) => ExitCode::from(1),
         Ok(Outcome::Losses) => ExitCode::from(3),
-        // Whoever read our output has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Ok(Outcome::Command(code)) => ExitCode::from(code),
+        Err(error) if stdout::reader_is_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "mdf: {error:#}");
+            message::say(&format!("{error:#}"));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
 }
 
+/// What was typed. An error quotes it, and it may be a name that the shell put there (`mdf info *`): then it is escaped,
+/// and goes without colours, which are escape sequences too.
+fn command_line() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let is_harmful = |word: std::ffi::OsString| word.to_string_lossy().contains(escape::is_harmful);
+        if !error.use_stderr() || !std::env::args_os().any(is_harmful) {
+            error.exit();
+        }
+        let text = escape::lines(&error.render().to_string());
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        std::process::exit(error.exit_code())
+    })
+}
+
 fn run(command: Command) -> Result<Outcome> {
+    #[cfg(feature = "record")]
+    match command {
+        Command::Record(_) | Command::Doctor(_) => masdeepflow::record::privilege::put_aside(),
+        _ => masdeepflow::record::privilege::give_back(),
+    }
     match command {
         Command::Record(arguments) => record(*arguments),
         Command::Analyze(arguments) => analyze(*arguments),
@@ -47,20 +72,8 @@ fn run(command: Command) -> Result<Outcome> {
     }
 }
 
-/// The reader of a pipe is gone.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-            // polars wraps the error and keeps only its text.
-            || cause.to_string().contains("Broken pipe (os error 32)")
-    })
-}
-
 fn print(bytes: &[u8]) -> Result<Outcome> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()?;
+    stdout::print(bytes)?;
     Ok(Outcome::Clean)
 }
 
@@ -71,8 +84,7 @@ fn not_built_in<T>(feature: &str) -> Result<T> {
 
 #[cfg(feature = "record")]
 fn record(arguments: cli::RecordArgs) -> Result<Outcome> {
-    let recorded = masdeepflow::record::run::run(&arguments.options()?, printer())?;
-    Ok(Outcome::from_losses(recorded.missing > 0))
+    Ok(masdeepflow::record::run::run(&arguments.options()?, printer())?.outcome())
 }
 
 #[cfg(not(feature = "record"))]
@@ -112,9 +124,9 @@ fn doctor(arguments: cli::DoctorArgs) -> Result<Outcome> {
     let json = arguments.json;
     let report = masdeepflow::record::doctor::examine(&arguments.names.options());
     let text = if json {
-        format!("{:#}\n", report.json())
+        escape::json(&format!("{:#}\n", report.json()))
     } else {
-        report.text()
+        escape::lines(&report.text())
     };
     print(text.as_bytes())?;
     Ok(if report.ok() { Outcome::Clean } else { Outcome::Negative })
@@ -142,7 +154,7 @@ fn diff(arguments: cli::DiffArgs) -> Result<Outcome> {
 
 #[cfg(feature = "analyze")]
 fn replay(arguments: cli::ReplayArgs) -> Result<Outcome> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = std::io::BufWriter::new(stdout::stdout());
     let whole = masdeepflow::analyze::replay::replay(&arguments.file, arguments.speed, &mut out)?;
     Ok(Outcome::from_losses(!whole))
 }
@@ -150,8 +162,7 @@ fn replay(arguments: cli::ReplayArgs) -> Result<Outcome> {
 #[cfg(feature = "analyze")]
 fn import(arguments: cli::ImportArgs) -> Result<Outcome> {
     let (input, output) = (&arguments.file, &arguments.output);
-    let summary = masdeepflow::analyze::import::import_file(input, output, arguments.force)
-        .with_context(|| format!("cannot import {}", input.display()))?;
+    let summary = masdeepflow::analyze::import::import_file(input, output, arguments.force)?;
     let _ = write!(std::io::stderr(), "{summary}");
     Ok(Outcome::from_losses(!summary.is_whole()))
 }
@@ -176,24 +187,59 @@ fn import(_: cli::ImportArgs) -> Result<Outcome> {
     not_built_in("the analyzer")
 }
 
+/// A file that has reached the limit of its size (`ulimit -f`) is a failed write, as on a full disk, and no reason to die
+/// without a word.
+fn outlive_file_size_limit() {
+    #[cfg(unix)]
+    // SAFETY: two constants; no other thread runs yet.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 /// Needs neither recorder nor analyzer.
 fn info(arguments: &cli::InfoArgs) -> Result<Outcome> {
     let mut lossy = false;
-    for (n, path) in arguments.files.iter().enumerate() {
-        let mapped = Mapped::open(path)?;
-        let reader = Reader::open(mapped.bytes()).with_context(|| format!("cannot read {}", path.display()))?;
-        let info = Info::gather(&reader);
+    let mut printed = 0;
+    let mut failed = None;
+    for path in &arguments.files {
+        let info = match info_of(path) {
+            Ok(info) => info,
+            // The others are told of all the same.
+            Err(error) => {
+                if let Some(error) = failed.replace(error) {
+                    message::say(&format!("{error:#}"));
+                }
+                continue;
+            }
+        };
         lossy |= info.lossy();
         let mut text = match arguments.json {
             true => info.to_json()? + "\n",
             false => info.to_text(),
         };
         if arguments.files.len() > 1 && !arguments.json {
-            text = format!("{}{}\n{text}", if n > 0 { "\n" } else { "" }, path.display());
+            let name = escape::text(&open::name(path));
+            text = format!("{}{name}\n{text}", if printed > 0 { "\n" } else { "" });
         }
         print(text.as_bytes())?;
+        printed += 1;
     }
-    Ok(Outcome::from_losses(lossy))
+    match failed {
+        Some(error) if printed == 0 => Err(error),
+        Some(error) => {
+            message::say(&format!("{error:#}"));
+            Ok(Outcome::Losses)
+        }
+        None => Ok(Outcome::from_losses(lossy)),
+    }
+}
+
+fn info_of(path: &Path) -> Result<Info> {
+    let mapped = Mapped::open(path)?;
+    let info = Info::gather(&mapped.reader()?);
+    mapped.check_whole()?;
+    Ok(info)
 }
 
 /// The manual page of a command, or the pages of all.
@@ -203,12 +249,22 @@ fn man(arguments: &ManArgs) -> Result<Outcome> {
     mdf.build();
     let page = |command: &clap::Command, name: &str| -> Result<Vec<u8>> {
         let mut page = Vec::new();
-        clap_mangen::Man::new(command.clone())
+        clap_mangen::Man::new(command.clone().after_help(Resettable::Reset))
             .title(name.to_uppercase())
             .render(&mut page)?;
+        if let Some(notes) = command.get_after_help() {
+            // Not filled: lines of examples stay lines.
+            let mut roff = Roff::new();
+            roff.control("SH", ["NOTES"]).control("nf", []);
+            for line in notes.to_string().lines() {
+                roff.text([roff::roman(line)]);
+            }
+            roff.control("fi", []).to_writer(&mut page)?;
+        }
         Ok(page)
     };
-    let below: Vec<clap::Command> = mdf.get_subcommands().cloned().collect();
+    let has_page = |command: &&clap::Command| command.get_name() != "help";
+    let below: Vec<clap::Command> = mdf.get_subcommands().filter(has_page).cloned().collect();
     if let Some(folder) = &arguments.output {
         write_page(folder, "mdf", &page(&mdf, "mdf")?)?;
         for command in &below {
@@ -219,8 +275,8 @@ fn man(arguments: &ManArgs) -> Result<Outcome> {
     }
     match &arguments.command {
         None => print(&page(&mdf, "mdf")?),
-        Some(name) => match below.iter().find(|command| command.get_name() == name) {
-            Some(command) => print(&page(command, &format!("mdf-{name}"))?),
+        Some(name) => match mdf.find_subcommand(name).filter(has_page) {
+            Some(command) => print(&page(command, &format!("mdf-{}", command.get_name()))?),
             None => Err(Usage(format!("mdf has no command {name:?}")).into()),
         },
     }

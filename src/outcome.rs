@@ -11,6 +11,8 @@ pub enum Outcome {
     Losses,
     /// The answer to what was asked is no (`doctor`, `diff --fail-if`): exit code 1.
     Negative,
+    /// The command that was recorded failed: its exit code.
+    Command(u8),
 }
 
 impl Outcome {

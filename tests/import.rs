@@ -657,3 +657,47 @@ fn what_an_interface_for_all_interfaces_captures_twice_counts_once() {
         assert!(report.contains("36 packets left out as copies of others"), "{report}");
     }
 }
+
+#[test]
+fn bytes_that_the_capture_does_not_have_end_the_analysis_with_losses() {
+    use support::packets::{Pcap, RAW_IP, Talk};
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("hole.pcap");
+    let imported = folder.path().join("hole.mdf");
+    for hole in [false, true] {
+        let mut pcap = Pcap::create(&path, RAW_IP);
+        let mut talk = Talk::open(&mut pcap, 40_000, 80);
+        talk.say(0, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+        talk.say(1, b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n");
+        match hole {
+            true => talk.ends[1].seq += 100,
+            false => talk.say(1, &[b'x'; 100]),
+        }
+        talk.say(1, &[b'x'; 100]);
+        talk.close();
+        pcap.finish();
+        let code = if hole { 3 } else { 0 };
+        let import = ["import", "--force", "-o"];
+        support::run(support::mdf().args(import).arg(&imported).arg(&path)).expect_code(&[code]);
+        for file in [&path, &imported] {
+            let analyze = |options: &[&str]| support::run(support::mdf().arg("analyze").arg(file).args(options));
+            let report = analyze(&[]).expect_code(&[code]).stdout;
+            assert_eq!(report.contains("100 B of the payload lost"), hole, "{report}");
+            for options in [
+                &["--table", "http"][..],
+                &["--table", "connections"],
+                &["--where", "method = GET"],
+            ] {
+                analyze(options).expect_code(&[code]);
+            }
+            // What is not read is not lost.
+            for options in [
+                &["--table", "http", "--where", "server_port = 81"][..],
+                &["--port", "81"],
+            ] {
+                analyze(options).expect_code(&[0]);
+            }
+        }
+        support::run(support::mdf().arg("diff").arg(&path).arg(&path)).expect_code(&[code]);
+    }
+}

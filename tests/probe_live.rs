@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use masdeepflow::format::record::*;
+use masdeepflow::record::identity::Identity;
 use masdeepflow::record::probe::{Backend, Config, Filter, KernelLosses, Probe};
 use masdeepflow::record::wire;
 
@@ -152,6 +154,16 @@ fn record(
     child: &str,
     change: impl FnOnce(&mut Config, u64),
 ) -> (Vec<String>, Seen, KernelLosses, u64) {
+    record_after(backend, child, change, |_| {})
+}
+
+/// The same; `prepare` comes between attaching and the child.
+fn record_after(
+    backend: Backend,
+    child: &str,
+    change: impl FnOnce(&mut Config, u64),
+    prepare: impl FnOnce(&Probe),
+) -> (Vec<String>, Seen, KernelLosses, u64) {
     let cgroup = OwnCgroup::new(&format!("{child}-{backend}"));
     let filter = Filter {
         cgroups: vec![cgroup.id()],
@@ -168,6 +180,7 @@ fn record(
     let attaching = ATTACHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut probe = Probe::attach(&config).unwrap_or_else(|refusal| panic!("{refusal}"));
     drop(attaching);
+    prepare(&probe);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let sink = Arc::clone(&seen);
     let mut ring = probe
@@ -439,6 +452,7 @@ fn check_processes(backend: Backend) {
     let (output, seen, losses, cgroup) = record(backend, "child_processes", |_, _| {});
     assert_no_loss(backend, &losses);
     let pid: u32 = value(&output, "pid");
+    let shell = fs::canonicalize("/bin/sh").expect("a shell");
     let records = seen.records();
     let started: Vec<_> = records
         .iter()
@@ -455,7 +469,7 @@ fn check_processes(backend: Backend) {
             b"/bin/sh\0-c\0kill -9 $$\0".to_vec()
         };
         assert_eq!(String::from_utf8_lossy(process.argv), String::from_utf8_lossy(&argv));
-        assert_eq!((process.exe, process.comm), (&b"/bin/sh"[..], &b"sh"[..]));
+        assert_eq!((process.exe, process.comm), (shell.as_os_str().as_bytes(), &b"sh"[..]));
         assert_eq!(
             (process.ppid, process.cgroup, process.argv_len as usize),
             (pid, cgroup, argv.len())
@@ -475,6 +489,110 @@ fn check_processes(backend: Backend) {
         .filter(|r| matches!(r, Record::Process(p) if p.origin == Origin::Fork))
         .count();
     assert_eq!(forks, 51);
+}
+
+/// Runs a program that says what it is, by all kinds of names.
+#[test]
+#[ignore = "run by a_program_has_one_path_however_it_is_started"]
+fn child_paths() {
+    if !enter_cgroup() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dir = folder.path().join("dir");
+    let readlink = fs::canonicalize("/usr/bin/readlink").expect("readlink");
+    let run = |command: &mut Command| {
+        let output = command.arg("/proc/self/exe").current_dir(&dir).output().expect("run");
+        let path = String::from_utf8(output.stdout).expect("UTF-8");
+        let path = path
+            .lines()
+            .next()
+            .expect("a path")
+            .trim_end_matches(" (deleted)")
+            .to_owned();
+        println!("path={path}");
+        path
+    };
+    let copy = |to: &std::path::Path| {
+        fs::copy(&readlink, to).expect("copy");
+    };
+    for folder in [&dir, &folder.path().join("mounted")] {
+        fs::create_dir(folder).expect("make a folder");
+    }
+    println!();
+    copy(&dir.join("real"));
+    std::os::unix::fs::symlink("real", dir.join("link")).expect("link");
+    for name in ["./real", "./link", "../dir/real", "/proc/self/cwd/../dir/link"] {
+        assert_eq!(run(&mut Command::new(name)), dir.join("real").to_str().expect("UTF-8"));
+    }
+    run(Command::new("real").env("PATH", &dir));
+    fs::write(dir.join("script"), format!("#!{} -n\n", dir.join("real").display())).expect("write");
+    fs::set_permissions(dir.join("script"), fs::metadata(&readlink).expect("mode").permissions()).expect("chmod");
+    // readlink is asked about the script first, which is no link.
+    run(&mut Command::new("./script"));
+    let script = r#"mount --bind "$1" "$2" && exec "$2/link" /proc/self/exe"#;
+    let mounted = folder.path().join("mounted");
+    run(Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&dir)
+        .arg(&mounted));
+    // SAFETY: the name ends with a NUL byte; the descriptor is inherited by what is run, and closed with this process.
+    let memory = unsafe { libc::memfd_create(c"inmemory".as_ptr(), 0) };
+    fs::copy(&readlink, format!("/proc/self/fd/{memory}")).expect("write");
+    assert_eq!(
+        run(&mut Command::new(format!("/proc/self/fd/{memory}"))),
+        "/memfd:inmemory"
+    );
+    // As long as a path can be, and longer; as deep, and deeper. Not all of these can be told.
+    for part in ["x".repeat(200), "d".to_owned()] {
+        let mut deep = dir.clone();
+        for n in 1..70 {
+            deep.push(&part);
+            if deep.as_os_str().len() > 1200 {
+                break;
+            }
+            fs::create_dir(&deep).expect("make a folder");
+            if n > 3 {
+                copy(&deep.join("real"));
+                run(&mut Command::new(deep.join("real")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_has_one_path_however_it_is_started() {
+    for backend in backends().into_iter().take(1) {
+        let (output, seen, losses, _) = record(backend, "child_paths", |_, _| {});
+        assert_no_loss(backend, &losses);
+        let paths: Vec<&str> = output.iter().filter_map(|line| line.strip_prefix("path=")).collect();
+        let records = seen.records();
+        let is_run =
+            |p: &&Process<'_>| p.argv.ends_with(b"\0/proc/self/exe\0") && p.comm != b"unshare" && p.comm != b"sh";
+        let recorded: Vec<String> = (records.iter())
+            .filter_map(|record| match record {
+                Record::Process(process) if process.origin == Origin::Exec => Some(process),
+                _ => None,
+            })
+            .filter(is_run)
+            .map(|process| String::from_utf8_lossy(process.exe).into_owned())
+            .collect();
+        assert_eq!(recorded.len(), paths.len(), "{recorded:#?}");
+        let mut unknown = 0;
+        for (recorded, path) in recorded.iter().zip(&paths) {
+            let parts = path.matches('/').count();
+            if path.len() < 1024 && parts < 60 {
+                assert_eq!(recorded, path);
+            } else {
+                unknown += 1;
+                assert!(
+                    recorded.is_empty() || recorded == path,
+                    "a part of a path is not told: {recorded}"
+                );
+            }
+        }
+        assert!(unknown > 5, "{paths:?}");
+    }
 }
 
 /// Sends a file descriptor's worth of each family of calls; every byte is `pattern` of its place in the stream.
@@ -764,14 +882,14 @@ fn filters_select_and_children_are_followed() {
         // This process's children, by the pid of their parent; the parent itself is the recorder and left out.
         let (output, seen, _, cgroup) = record(backend, "child_processes", |config, _| {
             config.filter.cgroups.clear();
-            config.filter.pids = vec![std::process::id()];
+            config.filter.pids = Identity::of(std::process::id()).into_iter().collect();
         });
         let pid: u32 = value(&output, "pid");
         let records = of_kind!(seen, Process).filter(|p| p.origin == Origin::Exec && p.ppid == pid);
         assert_eq!(records.filter(|p| p.cgroup == cgroup).count(), 51, "{backend}");
         // Who accepts a connection is known by its first bytes; its socket begins with them all the same.
         let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| {
-            config.filter.pids = vec![std::process::id()];
+            config.filter.pids = Identity::of(std::process::id()).into_iter().collect();
         });
         let accepted = |s: &Socket| s.role == Role::Server;
         for server in seen.sockets().into_iter().filter(accepted) {
@@ -815,5 +933,103 @@ fn a_table_that_is_full_is_counted() {
         // Preallocated tables may hold a few more: each CPU keeps some free ones.
         assert!(seen.sockets().len() < 80, "{backend}");
         assert_eq!(losses.ring_full.events, 0, "{backend}");
+    }
+}
+
+/// Both ends of a connection that is opened before the cgroup is entered: addresses that no other run of this test has.
+fn seeded_ends(parent: u32) -> (SocketAddrV4, SocketAddrV4) {
+    let [.., high, low] = parent.to_be_bytes();
+    let ip = Ipv4Addr::new(127, high, low, 77);
+    (SocketAddrV4::new(ip, 7701), SocketAddrV4::new(ip, 7702))
+}
+
+fn connect_from(local: SocketAddrV4, remote: SocketAddrV4) -> TcpStream {
+    let address = |at: SocketAddrV4| libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: at.port().to_be(),
+        sin_addr: libc::in_addr {
+            s_addr: u32::from_ne_bytes(at.ip().octets()),
+        },
+        sin_zero: [0; 8],
+    };
+    let len = size_of::<libc::sockaddr_in>() as u32;
+    // SAFETY: a new socket that nobody else owns; the addresses outlive the calls and are as long as it is said.
+    unsafe {
+        let socket = TcpStream::from_raw_fd(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
+        let (local, remote) = (address(local), address(remote));
+        assert_eq!(libc::bind(socket.as_raw_fd(), (&raw const local).cast(), len), 0);
+        assert_eq!(libc::connect(socket.as_raw_fd(), (&raw const remote).cast(), len), 0);
+        socket
+    }
+}
+
+/// Uses a connection from before the recording while the table of sockets is full, and again when there is room.
+#[test]
+#[ignore = "run by a_known_socket_keeps_its_id_although_the_table_was_full"]
+fn child_seeded() {
+    if std::env::var_os("MDF_TEST_CGROUP").is_none() {
+        return;
+    }
+    let (client, server) = seeded_ends(std::os::unix::process::parent_id());
+    let listener = TcpListener::bind(server).expect("bind");
+    let mut client = connect_from(client, server);
+    let (mut server, _) = listener.accept().expect("accept");
+    enter_cgroup();
+    let mut say = |word: &[u8; 3]| {
+        client.write_all(word).expect("write");
+        server.read_exact(&mut [0; 3]).expect("read");
+    };
+    let many = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = many.local_addr().expect("address");
+    let open: Vec<_> = (0..40)
+        .map(|_| {
+            (
+                TcpStream::connect(address).expect("connect"),
+                many.accept().expect("accept"),
+            )
+        })
+        .collect();
+    say(b"one");
+    drop(open);
+    say(b"two");
+}
+
+#[test]
+fn a_known_socket_keeps_its_id_although_the_table_was_full() {
+    for backend in backends() {
+        let (client, server) = seeded_ends(std::process::id());
+        let end = |at: SocketAddrV4| Endpoint::new((*at.ip()).into(), at.port());
+        let netns = fs::metadata("/proc/self/ns/net").expect("namespace").ino();
+        let seed = |number: u32, local: SocketAddrV4, remote: SocketAddrV4| Socket {
+            time: 1,
+            id: wire::snapshot_id(&end(local), &end(remote), number),
+            opened: Opened::Snapshot,
+            role: Role::Client,
+            local: end(local),
+            remote: end(remote),
+            netns: netns as u32,
+            pid: 1,
+            cgroup: 0,
+            send_pos: 0,
+            receive_pos: 0,
+            positions: false,
+        };
+        let seeds = [seed(1, client, server), seed(2, server, client)];
+        let prepare = |probe: &Probe| {
+            for socket in &seeds {
+                probe.seed_socket(socket).expect("seed");
+            }
+        };
+        let change = |config: &mut Config, _| config.max_sockets = 16;
+        let (_, seen, losses, _) = record_after(backend, "child_seeded", change, prepare);
+        assert!(losses.map_full.bytes >= 3, "{backend}: the table was full, {losses:?}");
+        for (socket, direction) in seeds.iter().zip([Direction::Sent, Direction::Received]) {
+            let payload: Vec<_> = seen.data(socket.id, direction).iter().map(|d| d.payload).collect();
+            assert_eq!(payload, [b"two"], "{backend} {direction:?}");
+            assert!(
+                seen.sockets().iter().all(|other| other.local != socket.local),
+                "{backend}"
+            );
+        }
     }
 }

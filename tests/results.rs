@@ -13,7 +13,8 @@ use masdeepflow::analyze::protocol::http::HttpMessage;
 use masdeepflow::analyze::protocol::mysql::{MysqlMessage, Status};
 use masdeepflow::analyze::results::{Results, ShardSink};
 use masdeepflow::analyze::row::{
-    CaptureFacts, ConnectionRow, Frame, HttpRow, Latency, LossRow, MysqlRow, Observed, Party, ProcessRow, Sink,
+    CaptureFacts, ConnectionRow, Frame, HttpRow, LAST_TIME, Latency, LossRow, MysqlRow, Observed, Party, ProcessRow,
+    Sink,
 };
 use masdeepflow::analyze::table::TableName;
 use masdeepflow::format::header::Header;
@@ -73,13 +74,14 @@ fn facts() -> CaptureFacts {
         first: NOON,
         last: NOON + 10_000 * MS,
         closed_cleanly: true,
+        unread: false,
         damage: Vec::new(),
         remarks: Vec::new(),
     }
 }
 
 /// The day: 200 requests to the cart, each with a query to the database, and some misfortune.
-fn fill(sinks: &mut [ShardSink]) {
+fn fill<S: Sink>(sinks: &mut [S]) {
     let frontend = party(100, "nginx", "frontend-7d4f", "Deployment/frontend");
     let cart = party(200, "python", "cart-0", "StatefulSet/cart");
     let database = party(300, "mariadbd", "", "mariadb.service");
@@ -302,6 +304,11 @@ fn fill(sinks: &mut [ShardSink]) {
 
 /// Everything that is written for these options, and whether data was lost.
 fn written(options: ResultOptions, selection: &Selection) -> (String, bool) {
+    written_of(options, selection, fill)
+}
+
+/// The same of rows that `fill` makes.
+fn written_of(options: ResultOptions, selection: &Selection, fill: fn(&mut [ShardSink])) -> (String, bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out");
     let mut plan = Plan::new(&ResultOptions {
@@ -317,6 +324,134 @@ fn written(options: ResultOptions, selection: &Selection) -> (String, bool) {
     results.write_ready(|| 0).unwrap();
     let lost = results.finish(sinks, &[facts()]).unwrap();
     (std::fs::read_to_string(path).unwrap(), lost)
+}
+
+/// Moves all times so that the sixth second is the last that results can hold.
+struct Late<'s>(&'s mut ShardSink);
+
+impl Late<'_> {
+    fn time(time: u64) -> u64 {
+        if time == 0 {
+            0
+        } else {
+            LAST_TIME + (time - NOON) - 5_999 * MS
+        }
+    }
+}
+
+impl Sink for Late<'_> {
+    fn http(&mut self, row: &HttpRow<'_>) {
+        let start = Late::time(row.start);
+        let frame = Frame { start, ..row.frame };
+        self.0.http(&HttpRow { frame, ..*row });
+    }
+
+    fn mysql(&mut self, row: &MysqlRow<'_>) {
+        let start = Late::time(row.start);
+        let frame = Frame { start, ..row.frame };
+        self.0.mysql(&MysqlRow { frame, ..*row });
+    }
+
+    fn connection(&mut self, row: &ConnectionRow<'_>) {
+        self.0.connection(&ConnectionRow {
+            open: row.open.map(Late::time),
+            close: row.close.map(Late::time),
+            first_data: Late::time(row.first_data),
+            last_data: Late::time(row.last_data),
+            ..*row
+        });
+    }
+
+    fn process(&mut self, row: &ProcessRow<'_>) {
+        self.0.process(&ProcessRow {
+            // The first before what results can hold, and so wrapped: one before 1970.
+            start: if row.pid == 500 {
+                u64::MAX - 5
+            } else {
+                Late::time(row.start)
+            },
+            exit: row.exit.map(Late::time),
+            ..*row
+        });
+    }
+
+    fn loss(&mut self, row: &LossRow<'_>) {
+        let until = Late::time(row.until + 6_000 * MS);
+        let since = Late::time(row.since);
+        self.0.loss(&LossRow { since, until, ..*row });
+    }
+}
+
+fn fill_late(sinks: &mut [ShardSink]) {
+    fill(&mut sinks.iter_mut().map(Late).collect::<Vec<_>>());
+}
+
+#[test]
+fn times_that_no_result_can_hold_are_null_in_every_result_and_counted() {
+    use masdeepflow::analyze::table::Kind;
+    // All after the first six seconds; of 11 connections one is open, and so has no close either.
+    let expected = [
+        (TableName::Http, "start", 80),
+        (TableName::Mysql, "start", 80),
+        (TableName::Processes, "start", 1),
+        (TableName::Connections, "close", 11),
+        (TableName::Losses, "until", 1),
+    ];
+    for (name, column, nulls) in expected {
+        let (json, lost) = written_of(table(name, Format::Ndjson), &Selection::default(), fill_late);
+        assert!(lost, "{}", name.name());
+        let rows: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let is_null = |row: &&serde_json::Value| row[column].is_null();
+        assert_eq!(rows.iter().filter(is_null).count(), nulls, "{}", name.name());
+        // A time is null in all formats or in none, and so is what is counted from it.
+        let csv = written_of(table(name, Format::Csv), &Selection::default(), fill_late).0;
+        for spec in name.specs().iter().filter(|spec| spec.kind == Kind::Time) {
+            let one = |format| ResultOptions {
+                columns: columns(spec.name),
+                ..table(name, format)
+            };
+            let csv = written_of(one(Format::Csv), &Selection::default(), fill_late).0;
+            let csv: Vec<&str> = csv.lines().skip(1).collect();
+            let json: Vec<&str> = rows.iter().map(|row| row[spec.name].as_str().unwrap_or("")).collect();
+            assert_eq!(csv, json, "{} {}", name.name(), spec.name);
+            let text = written_of(one(Format::Table), &Selection::default(), fill_late).0;
+            let shown = text.lines().filter(|line| line.contains("2262-04-11 23:47:1")).count();
+            assert_eq!(shown, csv.iter().filter(|time| !time.is_empty()).count(), "{text}");
+        }
+        assert!(
+            !csv.contains("23:47:16.854775807Z"),
+            "not the nearest time instead: {csv}"
+        );
+        for row in &rows {
+            for duration in ["duration_ns", "total_ns"] {
+                assert!(row[duration].as_u64().unwrap_or(0) < 60_000 * MS, "{row}");
+            }
+        }
+    }
+    let report = |format| ResultOptions {
+        format: Some(format),
+        ..ResultOptions::default()
+    };
+    let (text, lost) = written_of(report(Format::Table), &Selection::default(), fill_late);
+    let json = written_of(report(Format::Json), &Selection::default(), fill_late).0;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let counted = json["totals"]["impossible_times"].as_u64().unwrap();
+    assert!(lost && counted > 160, "{counted}");
+    assert!(
+        text.contains(&format!("{counted} rows with times before 1970 or after 2262")),
+        "{text}"
+    );
+    let groups = ResultOptions {
+        group_by: columns("method"),
+        bucket_ns: Some(1_000 * MS),
+        ..table(TableName::Http, Format::Ndjson)
+    };
+    let groups = written_of(groups, &Selection::default(), fill_late).0;
+    assert_eq!(
+        groups.lines().filter(|line| line.contains("\"bucket\":null")).count(),
+        2,
+        "{groups}"
+    );
 }
 
 fn golden(name: &str, text: &str) {
@@ -499,7 +634,7 @@ fn nothing_is_overwritten_unasked() {
         open(&options)
             .unwrap_err()
             .to_string()
-            .ends_with("exists; --force overwrites it")
+            .ends_with("exists; --force replaces it")
     );
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
     assert!(open(&ResultOptions { force: true, ..options }).is_ok());

@@ -365,7 +365,7 @@ fn http_0_9_has_neither_version_nor_status() {
 fn http_2_with_prior_knowledge_is_named() {
     let connections = connections("http/apache");
     expect(
-        &the(&connections, "why", "HTTP/2"),
+        &the(&connections, "why", "no parser for HTTP/2"),
         &[("protocol", "http2".into()), ("exchanges", 0.into())],
     );
 }
@@ -389,7 +389,7 @@ fn the_answer_to_bytes_that_are_no_request_is_a_row() {
         }
         let connections = connections(&format!("http/{capture}"));
         assert_eq!(
-            count(&connections, "why", "unknown protocol") + count(&connections, "why", "TLS"),
+            count(&connections, "why", "unknown protocol") + count(&connections, "why", "encrypted (TLS)"),
             0,
             "{capture}"
         );
@@ -471,7 +471,7 @@ fn the_times_of_both_ends_are_told_and_their_difference_is_the_network() {
 fn connections_that_are_not_http_say_why() {
     let rows = rows(Path::new("fixtures/not-http.mdf"), "connections");
     // A handshake, and the alert of a server whose client went away without a word.
-    assert_eq!(count(&rows, "why", "TLS"), 2);
+    assert_eq!(count(&rows, "why", "encrypted (TLS)"), 2);
     assert_eq!(count(&rows, "protocol", "tls"), 2);
     assert_eq!(count(&rows, "why", "unknown protocol"), 1);
 }
@@ -556,7 +556,7 @@ fn tls_after_an_ssl_request_is_named() {
         &connections[0],
         &[
             ("protocol", "mysql".into()),
-            ("why", "TLS".into()),
+            ("why", "encrypted (TLS)".into()),
             ("exchanges", 0.into()),
         ],
     );

@@ -14,7 +14,7 @@ use rayon::ScopeFifo;
 use rayon::prelude::*;
 
 use super::elsewhere::Elsewhere;
-use super::names::{Host, Pods};
+use super::names::{Host, Pods, Run};
 use super::nat::Nat;
 use super::orphans::Lost;
 use super::prune::{Followed, KeySet, Span};
@@ -516,8 +516,21 @@ impl<S: Sink> Engine<S> {
             keep_loss(&mut self.losses, loss);
         }
         if let Some(first) = self.shards.first_mut() {
-            for host in hosts {
+            for (number, host) in (0..).zip(hosts) {
                 processes(host, &mut first.sink);
+                let (since, until) = host.span();
+                let not_kept = KeptLoss {
+                    since,
+                    until,
+                    reason: LossReason::MapFull,
+                    cause: None,
+                    found: true,
+                    events: host.not_kept,
+                    bytes: 0,
+                    host: number,
+                    file: usize::MAX,
+                };
+                self.losses.extend((host.not_kept > 0).then_some(not_kept));
             }
             for loss in &self.losses {
                 let Some(host) = hosts.get(usize::from(loss.host)) else {
@@ -889,13 +902,19 @@ fn keep_loss(losses: &mut Vec<KeptLoss>, loss: KeptLoss) {
 }
 
 fn processes<S: Sink>(host: &Host, sink: &mut S) {
-    for program in host.programs() {
+    for Run {
+        program,
+        began,
+        ended,
+        status,
+    } in host.programs()
+    {
         let party: Party = host.party(program.pid, program.cgroup, program.began);
-        let exited = program.status.filter(|status| status & 0x7f == 0);
-        let killed = program.status.filter(|status| status & 0x7f != 0);
+        let exited = status.filter(|status| status & 0x7f == 0);
+        let killed = status.filter(|status| status & 0x7f != 0);
         sink.process(&ProcessRow {
-            start: host.utc(program.began),
-            exit: program.ended.map(|ended| host.utc(ended)),
+            start: host.utc(began),
+            exit: ended.map(|ended| host.utc(ended)),
             origin: program.origin,
             pid: program.pid,
             ppid: program.ppid,

@@ -1,18 +1,17 @@
-//! Opens captures and feeds their blocks to the engine in time order: files of one host, rotated parts, files of
-//! several hosts, packet captures.
+//! Opens capture files and feeds their blocks to the engine in time order: files of one host, rotated parts, files of
+//! several hosts.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::engine::{Block, Engine, STATE_BLOCKS, Take, Taken, Totals};
 use super::names::Host;
-use super::packets;
 use super::prune::{Ask, Placed, Schedule, Tail, in_time_order, is_state};
 use super::remarks::Remarks;
-use super::row::{CaptureFacts, Sink};
+use super::row::{CaptureFacts, Sink, possible};
 use crate::format::reader::{BlockRef, Reader};
 pub use crate::mapped::Mapped;
 
@@ -39,20 +38,33 @@ pub struct Capture<'a> {
     host: u16,
 }
 
-/// Reads the headers of capture files and gives each its host.
-pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Result<Vec<Capture<'a>>> {
-    let open = |(file, mapped): (usize, &'a Mapped)| {
-        let reader = Reader::open(mapped.bytes()).with_context(|| format!("cannot read {}", mapped.name()))?;
-        let host = engine.host(reader.header());
+impl Capture<'_> {
+    /// Whether the file says, without its blocks being read, that data was lost or damaged.
+    pub fn tells_losses(&self) -> bool {
+        let counted = self.reader.losses().unwrap_or_default();
+        !self.reader.clean_end()
+            || self.reader.damage().iter().any(|damage| damage.loses())
+            || counted
+                .iter()
+                .any(|loss| loss.events > 0 && !loss.reason.is_on_purpose())
+    }
+}
+
+impl<'a> Capture<'a> {
+    /// Reads the header and finds the blocks of a capture file, which has this number among the files.
+    pub fn open(file: usize, mapped: &'a Mapped) -> Result<Capture<'a>> {
         Ok(Capture {
-            reader,
+            reader: mapped.reader()?,
             file,
             mapped,
-            host,
+            host: 0,
         })
-    };
-    let those = files.iter().enumerate().filter(|(_, mapped)| !packets::is_one(mapped));
-    those.map(open).collect()
+    }
+
+    /// Gives it its host, which must be done before it is fed.
+    pub fn give_host<S: Sink>(&mut self, engine: &mut Engine<S>) {
+        self.host = engine.host(self.reader.header());
+    }
 }
 
 /// Feeds what is asked of these captures to the engine, in time order across files. `after` is called after each batch
@@ -215,7 +227,7 @@ fn first_of(blocks: &[Placed<'_>], hosts: &[Host]) -> u64 {
 }
 
 /// What is known about a capture file after it was read.
-pub fn facts(capture: &Capture<'_>, mapped: &Mapped, totals: &Totals) -> CaptureFacts {
+pub fn facts(capture: &Capture<'_>, totals: &Totals) -> CaptureFacts {
     let header = capture.reader.header().clone();
     let blocks = capture.reader.blocks();
     let clock = header.clock;
@@ -231,16 +243,17 @@ pub fn facts(capture: &Capture<'_>, mapped: &Mapped, totals: &Totals) -> Capture
     let of_this = totals.damage.iter().filter(|(file, _)| *file == capture.file);
     damage.extend(of_this.map(|(_, why)| why.clone()));
     CaptureFacts {
-        path: mapped.name(),
-        file_bytes: mapped.bytes().len() as u64,
+        path: capture.mapped.name(),
+        file_bytes: capture.mapped.bytes().len() as u64,
         raw_bytes: blocks.iter().map(|stored| u64::from(stored.raw_len())).sum(),
         blocks: blocks.len() as u64,
         records: blocks.iter().map(|stored| u64::from(stored.records())).sum(),
         payload_bytes: blocks.iter().map(BlockRef::payload_bytes).fold(0, u64::saturating_add),
         data_bytes: blocks.iter().map(BlockRef::data_bytes).fold(0, u64::saturating_add),
-        first: events().map(BlockRef::first_time).min().map_or(clock.realtime, utc),
-        last: events().map(BlockRef::last_time).max().map_or(clock.realtime, utc),
+        first: possible(events().map(BlockRef::first_time).min().map_or(clock.realtime, utc)),
+        last: possible(events().map(BlockRef::last_time).max().map_or(clock.realtime, utc)),
         closed_cleanly: capture.reader.clean_end(),
+        unread: false,
         damage,
         remarks: totals
             .remarks

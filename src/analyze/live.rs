@@ -8,11 +8,14 @@ use std::io::{self, Write};
 use chrono::DateTime;
 
 use super::engine::{Block, Engine, Source};
+use super::errno;
 use super::exchange::Incomplete;
-use super::names::Host;
+use super::names::{Host, Who};
 use super::protocol::mysql::Status;
 use super::remarks::{self, Subject};
 use super::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, Party, Sink};
+use super::table::processes::write_argv;
+use crate::escape;
 use crate::format::block::{self, RawBlock};
 use crate::format::header::Header;
 use crate::format::record::{Direction, Endpoint, LossReason, Opened, Origin, Process, Record, Role, Socket};
@@ -31,10 +34,10 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line of this text. Names come from hosts and programs that may mean harm: what a terminal would obey is blanked.
+    /// A line of this text, which names of hosts and programs that may mean harm are part of.
     fn new(time: u64, mut text: String) -> Self {
-        if text.contains(char::is_control) {
-            text = text.replace(char::is_control, " ");
+        if text.contains(escape::is_harmful) {
+            text = escape::text(&text);
         }
         Line { time, text }
     }
@@ -43,7 +46,8 @@ impl Line {
 /// Turns blocks into lines.
 pub struct Live {
     engine: Engine<Lines>,
-    sockets: HashMap<u64, Socket>,
+    /// With who is known to use them.
+    sockets: HashMap<u64, (Socket, Who)>,
     /// Of these, those that are closed, oldest first: what programs read after that is told too.
     closed: VecDeque<u64>,
     host: u16,
@@ -103,6 +107,16 @@ impl Live {
         lines
     }
 
+    /// No line of the blocks so far is still to come that belongs before this (UTC, ns).
+    pub fn settled_until(&self) -> u64 {
+        self.engine.oldest_exchange()
+    }
+
+    /// A time of the boot clock as UTC, ns.
+    pub fn utc(&self, boot: u64) -> u64 {
+        self.engine.hosts()[usize::from(self.host)].utc(boot)
+    }
+
     /// The recording is over: the lines of exchanges that were still waiting for something, and whether everything could be
     /// read.
     pub fn finish(self) -> (Vec<Line>, bool) {
@@ -134,26 +148,29 @@ impl Live {
                 Some(format!("EXIT    {comm}[{}] {how}", exit.pid))
             }
             Record::Socket(socket) => {
-                let text = socket_line(host, socket);
-                self.sockets.insert(socket.id, *socket);
-                text
+                self.sockets.insert(socket.id, (*socket, Who::from(socket)));
+                socket_line(host, socket)
             }
             Record::Owner(owner) => {
-                if let Some(socket) = self.sockets.get_mut(&owner.id)
-                    && socket.pid == 0
+                if let Some((_, known)) = self.sockets.get_mut(&owner.id)
+                    && known.pid == 0
                 {
-                    (socket.pid, socket.cgroup) = (owner.pid, owner.cgroup);
+                    *known = Who::from(owner);
                 }
                 None
             }
-            Record::Connect(connect) => self.sockets.get(&connect.id).map(|socket| {
+            Record::Connect(connect) => self.sockets.get(&connect.id).map(|(socket, owner)| {
                 let outcome = match connect.error {
                     0 => format!("connected in {}", milliseconds(connect.connect_ns)),
-                    error => format!("failed after {}: {}", milliseconds(connect.connect_ns), errno(error)),
+                    error => {
+                        let mut text = format!("failed after {}: ", milliseconds(connect.connect_ns));
+                        errno::write(&mut text, error);
+                        text
+                    }
                 };
-                format!("CONNECT {} {outcome}", ends(host, socket))
+                format!("CONNECT {} {outcome}", ends(host, socket, *owner, connect.time))
             }),
-            Record::Close(close) => self.sockets.get(&close.id).map(|socket| {
+            Record::Close(close) => self.sockets.get(&close.id).map(|(socket, owner)| {
                 let age = match socket.opened {
                     Opened::Connect | Opened::Accept => {
                         format!(", open for {}", milliseconds(close.time.saturating_sub(socket.time)))
@@ -162,19 +179,28 @@ impl Live {
                 };
                 format!(
                     "CLOSE   {} {}: {} bytes sent, {} received{age}",
-                    ends(host, socket),
+                    ends(host, socket, *owner, close.time),
                     close.ending.name(),
                     close.bytes_sent,
                     close.bytes_received
                 )
             }),
-            Record::Data(data) => self.sockets.get(&data.id).map(|socket| {
+            Record::Data(data) => self.sockets.get(&data.id).map(|(socket, owner)| {
                 let way = if data.direction == Direction::Sent {
                     "sent"
                 } else {
                     "received"
                 };
-                format!("DATA    {} {way} {} bytes", ends(host, socket), data.len)
+                let who = match data.pid {
+                    0 => *owner,
+                    pid => Who {
+                        pid,
+                        cgroup: data.cgroup,
+                        seen: data.time,
+                    },
+                };
+                let ends = ends(host, socket, who, data.time);
+                format!("DATA    {ends} {way} {} bytes", data.len)
             }),
             Record::Loss(loss) => Some(loss_text(loss.reason, loss.events, loss.bytes)),
             Record::Remark(remark) => Some(format!(
@@ -201,8 +227,12 @@ impl Live {
 /// Prints lines, each behind its time of day (UTC).
 pub fn print(lines: &[Line], out: &mut dyn Write) -> io::Result<()> {
     for line in lines {
-        let time = DateTime::from_timestamp_nanos(i64::try_from(line.time).unwrap_or(i64::MAX));
-        writeln!(out, "{} {}", time.format("%H:%M:%S%.6f"), line.text)?;
+        match i64::try_from(line.time) {
+            Ok(ns) => write!(out, "{}", DateTime::from_timestamp_nanos(ns).format("%H:%M:%S%.6f"))?,
+            // As in tables, it is not known.
+            Err(_) => write!(out, "--:--:--.------")?,
+        }
+        writeln!(out, " {}", line.text)?;
     }
     out.flush()
 }
@@ -211,31 +241,29 @@ fn process_line(process: &Process<'_>) -> Option<String> {
     if process.origin != Origin::Exec {
         return None;
     }
-    let argv: Vec<String> = process
-        .argv
-        .split(|byte| *byte == 0)
-        .filter(|argument| !argument.is_empty())
-        .map(|argument| String::from_utf8_lossy(argument).into_owned())
-        .collect();
     let comm = String::from_utf8_lossy(process.comm);
-    let argv = shown(&argv.join(" "));
+    let mut argv = String::new();
+    write_argv(&mut argv, process.argv);
+    let argv = shown(&argv);
     Some(format!("PROCESS {comm}[{}] ppid {} {argv}", process.pid, process.ppid))
 }
 
 fn socket_line(host: &Host, socket: &Socket) -> Option<String> {
+    let owner = Who::from(socket);
     match (socket.opened, socket.role) {
-        (Opened::Accept, _) => Some(format!("ACCEPT  {}", ends(host, socket))),
+        (Opened::Accept, _) => Some(format!("ACCEPT  {}", ends(host, socket, owner, socket.time))),
         (Opened::Listen, _) => Some(format!(
             "LISTEN  {} {}",
-            who(&host.party(socket.pid, socket.cgroup, socket.time)),
+            who(&host.party_of(owner, socket.time)),
             socket.local
         )),
         _ => None,
     }
 }
 
-fn ends(host: &Host, socket: &Socket) -> String {
-    let party = host.party(socket.pid, socket.cgroup, socket.time);
+/// The ends of a connection at a time, with who used it.
+fn ends(host: &Host, socket: &Socket, user: Who, time: u64) -> String {
+    let party = host.party_of(user, time);
     let arrow = if socket.role == Role::Server { "<-" } else { "->" };
     format!("{} {} {arrow} {}", who(&party), socket.local, socket.remote)
 }
@@ -351,19 +379,13 @@ fn milliseconds(ns: u64) -> String {
     format!("{:.3} ms", ns as f64 / 1e6)
 }
 
-/// What connect says of its failure.
-fn errno(error: u16) -> String {
-    let text = io::Error::from_raw_os_error(i32::from(error)).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_name_and_no_text_moves_a_terminal() {
-        let line = Line::new(0, "HTTP a[1] -> b GET evil\u{1b}[2J\u{9b}31m\r\n/x".to_owned());
-        assert_eq!(line.text, "HTTP a[1] -> b GET evil [2J 31m  /x");
+        let line = Line::new(0, "HTTP a[1] -> b GET evil\u{1b}[2J\u{9b}31m\r\n/\u{202e}x".to_owned());
+        assert_eq!(line.text, "HTTP a[1] -> b GET evil\\x1b[2J\\x9b31m\\r\\n/\\u{202e}x");
     }
 }

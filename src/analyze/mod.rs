@@ -2,6 +2,7 @@
 
 pub mod elsewhere;
 pub mod engine;
+pub mod errno;
 pub mod exchange;
 pub mod flow;
 pub mod ids;
@@ -27,6 +28,7 @@ pub mod row;
 pub mod run;
 pub mod same;
 pub mod shard;
+pub mod sources;
 pub mod stream;
 pub mod table;
 pub mod tasks;

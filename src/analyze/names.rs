@@ -3,19 +3,32 @@
 //! Filled from state records between batches, read by all shards during a batch. What the recorder did not resolve is
 //! read from the paths of cgroups, with the help of a pod list where the user gives one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::ids::IdMap;
 use super::prune::KeySet;
 use super::row::Party;
 use crate::format::record::{
-    Address, AddressKind, CGROUP_V1, Clock, Endpoint, Exit, Origin, Process, Record, Role, Workload,
+    Address, AddressKind, CGROUP_V1, Cgroup, Clock, Endpoint, Exit, Origin, Owner, Process, Record, Role, Socket,
+    Workload,
 };
 use crate::pods::{AddressName, PodSet};
 
-/// Parties that one shard remembers.
+/// Parties that one shard remembers, and the bytes of their texts.
 const MAX_PARTIES: usize = 4096;
+const MAX_PARTY_BYTES: usize = 4 << 20;
+/// Memory for the names of one host: about two million processes, or 130,000 with the longest arguments that the recorder
+/// keeps.
+const MAX_BYTES: usize = 512 << 20;
+/// Bytes kept of a path (PATH_MAX), and of a name: no kernel and no cluster has longer ones.
+const MAX_PATH: usize = 4096;
+const MAX_NAME: usize = 1024;
+/// What an entry of a map needs besides what it holds, about.
+const ENTRY: usize = 64;
+/// Readings of the clocks that are out of order are sorted in as long as there are no more of them than this.
+const MAX_UNORDERED_CLOCKS: usize = 1 << 14;
 
 /// A program that a process ran.
 #[derive(Debug, Clone)]
@@ -23,12 +36,10 @@ pub struct Program {
     pub origin: Origin,
     /// When the record of it was made: boot clock, ns.
     learnt: u64,
-    /// When this program began: boot clock, ns.
+    /// When this program began: boot clock, ns. For one that ran before the recording, when its process was started.
     pub began: u64,
-    /// When it ended, by exit or by execve.
-    pub ended: Option<u64>,
-    /// As wait(2) encodes it.
-    pub status: Option<u32>,
+    /// When the process exited, and its status as wait(2) encodes it. Counts for the newest program of a process.
+    exit: Option<(u64, u32)>,
     /// When the process was started.
     pub start: u64,
     pub pid: u32,
@@ -40,6 +51,59 @@ pub struct Program {
     pub exe: String,
     pub argv: Vec<u8>,
     pub argv_len: u32,
+}
+
+/// A program from its beginning to its end.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    pub program: &'a Program,
+    /// When it began: boot clock, ns. That of the fork, where nothing else was run in between.
+    pub began: u64,
+    /// When it ended, by exit or by execve.
+    pub ended: Option<u64>,
+    /// How the process exited, as wait(2) encodes it.
+    pub status: Option<u32>,
+}
+
+/// Of a host's programs: the pid, when its process was started, when the program began. A pid's processes come one after the
+/// other, and so do the programs of a process.
+type ProgramKey = (u32, u64, u64);
+
+/// A process, as an event or a socket refers to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Who {
+    pub pid: u32,
+    /// The cgroup seen with the event; 0 takes that of the process.
+    pub cgroup: u64,
+    /// When it was seen that the process has this pid, boot clock, ns: pids are used again.
+    pub seen: u64,
+}
+
+impl From<&Socket> for Who {
+    fn from(socket: &Socket) -> Who {
+        Who {
+            pid: socket.pid,
+            cgroup: socket.cgroup,
+            seen: socket.time,
+        }
+    }
+}
+
+impl From<&Owner> for Who {
+    fn from(owner: &Owner) -> Who {
+        Who {
+            pid: owner.pid,
+            cgroup: owner.cgroup,
+            seen: owner.time,
+        }
+    }
+}
+
+/// What is found for a process at one time, and between which times the same is found.
+#[derive(Debug, Clone)]
+struct Found<'a> {
+    program: Option<&'a Program>,
+    valid: Range<u64>,
 }
 
 /// A workload as it is kept.
@@ -68,6 +132,17 @@ impl KnownWorkload {
                 *own = other;
             }
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let texts = [
+            &self.container_id,
+            &self.container,
+            &self.pod,
+            &self.namespace,
+            &self.workload,
+        ];
+        size_of::<KnownWorkload>() + texts.iter().map(|text| text.len()).sum::<usize>()
     }
 
     fn is_whole(&self) -> bool {
@@ -105,26 +180,34 @@ impl Pods {
 
 /// Parties that were looked up before: a program has many connections, and its names are many texts.
 #[derive(Debug, Default)]
-pub struct Parties(IdMap<WhoRan, (u64, Arc<Party>)>);
+pub struct Parties {
+    known: IdMap<WhoRan, (u64, Arc<Party>)>,
+    /// Of their texts.
+    bytes: usize,
+}
 
 /// Number of the host, pid, cgroup, and when the program began. The edition of the host stands with what was found.
 type WhoRan = (u16, u32, u64, u64);
 
 impl Parties {
-    /// As [`Host::party`] of the host with this number.
-    pub fn party(&mut self, number: u16, host: &Host, (pid, cgroup): (u32, u64), time: u64) -> Arc<Party> {
-        let key = (number, pid, cgroup, host.program_since(pid, time));
-        if let Some((edition, party)) = self.0.get(&key)
+    /// As [`Host::party_of`] of the host with this number; and between which times it is the same, as long as the host learns
+    /// nothing more.
+    pub fn party(&mut self, number: u16, host: &Host, who: Who, time: u64) -> (Arc<Party>, Range<u64>) {
+        let Found { program, valid } = host.find(who, time);
+        let key = (number, who.pid, who.cgroup, program.map_or(0, |program| program.began));
+        if let Some((edition, party)) = self.known.get(&key)
             && *edition == host.edition
         {
-            return Arc::clone(party);
+            return (Arc::clone(party), valid);
         }
-        if self.0.len() >= MAX_PARTIES {
-            self.0.clear();
+        let party = Arc::new(host.party_with(who, program));
+        if self.known.len() >= MAX_PARTIES || self.bytes > MAX_PARTY_BYTES {
+            self.known.clear();
+            self.bytes = 0;
         }
-        let party = Arc::new(host.party(pid, cgroup, time));
-        self.0.insert(key, (host.edition, Arc::clone(&party)));
-        party
+        self.bytes += party.text_bytes();
+        self.known.insert(key, (host.edition, Arc::clone(&party)));
+        (party, valid)
     }
 }
 
@@ -149,12 +232,11 @@ pub struct Host {
     pub hostname: String,
     /// The same for all recordings of one boot of one machine.
     pub machine: usize,
-    /// By pid, oldest first.
-    programs: HashMap<u32, Vec<Program>>,
+    programs: BTreeMap<ProgramKey, Program>,
     cgroups: HashMap<u64, String>,
     workloads: HashMap<u64, KnownWorkload>,
-    /// With the time at which it was learnt, in order: an address may be one pod's after another's.
-    addresses: HashMap<[u8; 16], Vec<(u64, Arc<Party>)>>,
+    /// With the time at which it was learnt: an address may be one pod's after another's.
+    addresses: BTreeMap<([u8; 16], u64), Arc<Party>>,
     pods: Option<Arc<Pods>>,
     /// Ports that somebody listens on, by network namespace.
     listeners: HashSet<(u32, u16)>,
@@ -163,10 +245,35 @@ pub struct Host {
     pub edition: u64,
     /// Connections of which the beginning is not given, by the upper halves of their sockets' ids.
     pub joined: Arc<KeySet>,
+    /// Bytes of memory for what is still to be learnt.
+    room: usize,
+    /// Records for which there was no room.
+    pub not_kept: u64,
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// Whether a host learns from a record, beside the ends of processes.
+fn is_name(record: &Record<'_>) -> bool {
+    match record {
+        Record::Process(_) | Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) | Record::Clock(_) => true,
+        Record::Socket(socket) => socket.role == Role::Listener,
+        _ => false,
+    }
+}
+
+/// Bytes that a map grows by, when it gets an entry of this size in the place of one of that size.
+fn added(bytes: usize, replaced: Option<usize>) -> usize {
+    match replaced {
+        Some(replaced) => bytes.saturating_sub(replaced),
+        None => bytes + ENTRY,
+    }
+}
+
+fn text(bytes: &[u8], most: usize) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
+}
+
+fn name(name: &str) -> String {
+    text(name.as_bytes(), MAX_NAME)
 }
 
 impl Host {
@@ -175,6 +282,7 @@ impl Host {
         Host {
             hostname: hostname.to_owned(),
             clocks: vec![clock],
+            room: MAX_BYTES,
             ..Host::default()
         }
     }
@@ -187,111 +295,143 @@ impl Host {
 
     /// Learns from a record; those that name nothing are passed over.
     pub fn learn(&mut self, record: &Record<'_>) {
-        self.edition += 1;
-        match record {
-            Record::Process(process) => self.learn_process(process),
-            Record::Exit(exit) => self.learn_exit(exit),
-            Record::Cgroup(cgroup) => {
-                self.cgroups.insert(cgroup.id, text(cgroup.path));
-            }
-            Record::Workload(workload) => self.learn_workload(workload),
-            Record::Address(address) => self.learn_address(address),
-            Record::Socket(socket) if socket.role == Role::Listener => {
-                self.listeners.insert((socket.netns, socket.local.port));
-            }
-            Record::Clock(clock) => self.learn_clock(*clock),
-            _ => self.edition -= 1,
+        if let Record::Exit(exit) = record {
+            self.edition += 1;
+            return self.learn_exit(exit);
         }
-    }
-
-    fn learn_clock(&mut self, clock: Clock) {
-        let at = self.clocks.partition_point(|known| known.boot <= clock.boot);
-        self.clocks.insert(at, clock);
-    }
-
-    fn learn_process(&mut self, process: &Process<'_>) {
-        let programs = self.programs.entry(process.pid).or_default();
-        let same = |known: &&mut Program| known.start == process.start;
-        let known_already = programs
-            .iter_mut()
-            .filter(same)
-            .any(|known| known.learnt == process.time);
-        let began = match process.origin {
-            Origin::Snapshot => process.start,
-            _ => process.time,
-        };
-        let before = programs
-            .iter_mut()
-            .rev()
-            .filter(same)
-            .find(|known| known.began <= began);
-        if known_already || (process.origin == Origin::Snapshot && before.is_some()) {
-            // The dump at the start of a rotated part repeats what is known.
+        if !is_name(record) {
             return;
         }
+        if self.room == 0 {
+            self.not_kept += 1;
+            return;
+        }
+        self.edition += 1;
+        let bytes = match record {
+            Record::Process(process) => self.learn_process(process),
+            Record::Cgroup(cgroup) => self.learn_cgroup(cgroup),
+            Record::Workload(workload) => self.learn_workload(workload),
+            Record::Address(address) => self.learn_address(address),
+            Record::Socket(socket) => {
+                let is_new = self.listeners.insert((socket.netns, socket.local.port));
+                if is_new { ENTRY } else { 0 }
+            }
+            Record::Clock(clock) => self.learn_clock(*clock),
+            _ => 0,
+        };
+        self.room = self.room.saturating_sub(bytes);
+    }
+
+    // Each of these returns how many bytes of memory were added.
+
+    fn learn_clock(&mut self, clock: Clock) -> usize {
+        if self.clocks.last().is_none_or(|last| last.boot <= clock.boot) {
+            self.clocks.push(clock);
+            return size_of::<Clock>();
+        }
+        if self.clocks.len() >= MAX_UNORDERED_CLOCKS {
+            self.not_kept += 1;
+            return 0;
+        }
+        let at = self.clocks.partition_point(|known| known.boot <= clock.boot);
+        self.clocks.insert(at, clock);
+        size_of::<Clock>()
+    }
+
+    fn learn_cgroup(&mut self, cgroup: &Cgroup<'_>) -> usize {
+        let path = text(cgroup.path, MAX_PATH);
+        let bytes = path.len();
+        let replaced = self.cgroups.insert(cgroup.id, path);
+        added(bytes, replaced.map(|path| path.len()))
+    }
+
+    fn learn_process(&mut self, process: &Process<'_>) -> usize {
+        let (pid, start) = (process.pid, process.start);
+        let is_snapshot = process.origin == Origin::Snapshot;
+        let began = if is_snapshot { start } else { process.time };
+        let key = (pid, start, began);
         let program = Program {
             origin: process.origin,
             learnt: process.time,
             began,
-            ended: None,
-            status: None,
-            start: process.start,
-            pid: process.pid,
+            exit: None,
+            start,
+            pid,
             ppid: process.ppid,
             pid_in_ns: process.pid_in_ns,
             uid: process.uid,
             cgroup: process.cgroup,
-            comm: text(process.comm),
-            exe: text(process.exe),
+            comm: text(process.comm, MAX_NAME),
+            exe: text(process.exe, MAX_PATH),
             argv: process.argv.to_vec(),
             argv_len: process.argv_len,
         };
-        match before {
-            // fork followed by execve is one program; the fork alone says nothing more.
-            Some(known) if known.origin == Origin::Fork => {
-                *known = Program {
-                    began: known.began,
-                    ..program
-                }
+        if let Some(known) = self.programs.get_mut(&key) {
+            // The dump at the start of a rotated part repeats what is known. It may know more by then, and leaves out
+            // arguments where they are too many.
+            if known.learnt == program.learnt {
+                known.cgroup = program.cgroup;
             }
-            before => {
-                if let Some(known) = before {
-                    known.ended.get_or_insert(began);
-                }
-                let at = programs.partition_point(|known| known.began <= began);
-                programs.insert(at, program);
-            }
+            return 0;
         }
+        if is_snapshot
+            && self
+                .programs
+                .range(key..=(pid, start, process.time.max(start)))
+                .next_back()
+                .is_some()
+        {
+            // /proc shows what a process runs when it is read.
+            return 0;
+        }
+        // And what was found by then ran before only if nothing is known to have begun in between.
+        let found = (pid, start, start);
+        if !is_snapshot
+            && (self.programs.get(&found))
+                .is_some_and(|known| known.origin == Origin::Snapshot && known.learnt >= began)
+        {
+            self.programs.remove(&found);
+        }
+        let of_process = (pid, start, 0)..=(pid, start, u64::MAX);
+        let exit = self
+            .programs
+            .range(of_process)
+            .next_back()
+            .and_then(|(_, last)| last.exit);
+        let texts = program.comm.len() + program.exe.len() + program.argv.len();
+        self.programs.insert(key, Program { exit, ..program });
+        added(size_of::<Program>() + texts, None)
     }
 
     fn learn_exit(&mut self, exit: &Exit) {
-        let programs = self.programs.entry(exit.pid).or_default();
-        if let Some(program) = programs.iter_mut().rev().find(|known| known.start == exit.start) {
-            program.ended = Some(exit.time);
-            program.status = Some(exit.status);
+        let process = (exit.pid, exit.start, 0)..=(exit.pid, exit.start, u64::MAX);
+        if let Some((_, program)) = self.programs.range_mut(process).next_back() {
+            program.exit = Some((exit.time, exit.status));
         }
     }
 
-    fn learn_workload(&mut self, workload: &Workload<'_>) {
+    fn learn_workload(&mut self, workload: &Workload<'_>) -> usize {
         let known = KnownWorkload {
-            container_id: workload.container_id.to_owned(),
-            container: workload.container.to_owned(),
-            pod: workload.pod.to_owned(),
-            namespace: workload.namespace.to_owned(),
-            workload: workload.workload.to_owned(),
+            container_id: name(workload.container_id),
+            container: name(workload.container),
+            pod: name(workload.pod),
+            namespace: name(workload.namespace),
+            workload: name(workload.workload),
         };
-        self.workloads.insert(workload.cgroup, known);
+        let bytes = known.bytes();
+        let replaced = self.workloads.insert(workload.cgroup, known);
+        added(bytes, replaced.map(|known| known.bytes()))
     }
 
-    fn learn_address(&mut self, address: &Address<'_>) {
-        let party = address_party(address.kind, address.namespace, address.name, address.workload);
-        let known = self.addresses.entry(address.ip).or_default();
-        let at = known.partition_point(|(time, _)| *time < address.time);
-        match known.get_mut(at).filter(|(time, _)| *time == address.time) {
-            // The dump at the start of a rotated part repeats what is known.
-            Some((_, known)) => *known = Arc::new(party),
-            None => known.insert(at, (address.time, Arc::new(party))),
-        }
+    fn learn_address(&mut self, address: &Address<'_>) -> usize {
+        let texts = [address.namespace, address.name, address.workload].map(name);
+        let party = address_party(address.kind, &texts[0], &texts[1], &texts[2]);
+        // The dump at the start of a rotated part repeats what is known.
+        let key = (address.ip, address.time);
+        let of = |party: &Party| size_of::<Party>() + party.text_bytes();
+        let bytes = of(&party);
+        let replaced = self.addresses.insert(key, Arc::new(party));
+        added(bytes, replaced.map(|party| of(&party)))
     }
 
     /// The workload of a cgroup: as recorded; what that leaves open is read from the path, then from the pod list.
@@ -316,6 +456,15 @@ impl Host {
         known
     }
 
+    /// The boot clock at this time (UTC, ns): [`Host::utc`] the other way round, by the last reading before it.
+    pub fn boot(&self, utc: u64) -> u64 {
+        let at = self.clocks.partition_point(|clock| clock.realtime <= utc).max(1) - 1;
+        match self.clocks.get(at) {
+            Some(clock) => clock.boot.wrapping_add(utc.wrapping_sub(clock.realtime)),
+            None => utc,
+        }
+    }
+
     /// UTC, ns since 1970-01-01, of a time on the boot clock: by the last reading of the clocks before it.
     pub fn utc(&self, boot: u64) -> u64 {
         let at = self.clocks.partition_point(|clock| clock.boot <= boot).max(1) - 1;
@@ -325,38 +474,120 @@ impl Host {
         }
     }
 
+    /// From the first to the last reading of the clocks: boot clock, ns.
+    pub fn span(&self) -> (u64, u64) {
+        let boot = |clock: Option<&Clock>| clock.map_or(0, |clock| clock.boot);
+        (boot(self.clocks.first()), boot(self.clocks.last()))
+    }
+
     /// Whether somebody listens on this port.
     pub fn listens(&self, netns: u32, port: u16) -> bool {
         self.listeners.contains(&(netns, port))
     }
 
+    /// What a process ran at this time. Nothing where that is not known: it had exited, or an execve came later and what ran
+    /// before it was not seen.
+    fn find(&self, who: Who, time: u64) -> Found<'_> {
+        let pid = who.pid;
+        let seen = self.programs.range((pid, 0, 0)..=(pid, who.seen, u64::MAX)).next_back();
+        // A connection can be older than the process that was given it.
+        let first = || self.programs.range((pid, 0, 0)..=(pid, u64::MAX, u64::MAX)).next();
+        let Some((&(_, start, _), _)) = seen.or_else(first) else {
+            return Found {
+                program: None,
+                valid: 0..u64::MAX,
+            };
+        };
+        let of_process = |from: u64, to: u64| self.programs.range((pid, start, from)..=(pid, start, to));
+        let exited = of_process(0, u64::MAX)
+            .next_back()
+            .and_then(|(_, last)| last.exit)
+            .map(|exit| exit.0);
+        let mut after = self.programs.range((pid, start, u64::MAX)..=(pid, u64::MAX, u64::MAX));
+        let next_process = after.next().map_or(u64::MAX, |(key, _)| key.1);
+        if let Some(exited) = exited.filter(|exited| *exited < who.seen) {
+            return Found {
+                program: None,
+                valid: exited.saturating_add(1)..next_process,
+            };
+        }
+        let before = of_process(0, time).next_back();
+        let after = of_process(time.saturating_add(1), u64::MAX).next();
+        let until = after.map_or(next_process, |(key, _)| key.2.min(next_process));
+        let gone = exited.filter(|exited| time <= *exited);
+        let (program, from, until) = match before {
+            Some((key, program)) => (Some(program), key.2, until),
+            None if time < start => (after.map(|(_, program)| program), 0, until.min(start)),
+            None => (None, start, until),
+        };
+        Found {
+            program,
+            valid: from..gone.map_or(until, |exited| until.min(exited.saturating_add(1))),
+        }
+    }
+
     /// The program that this pid ran at this time.
     pub fn program(&self, pid: u32, time: u64) -> Option<&Program> {
-        let programs = self.programs.get(&pid)?;
-        let at = programs.partition_point(|program| program.began <= time);
-        programs.get(at.max(1) - 1)
+        let who = Who {
+            pid,
+            cgroup: 0,
+            seen: time,
+        };
+        self.find(who, time).program
     }
 
     /// All programs, in order of beginning and pid.
-    pub fn programs(&self) -> Vec<&Program> {
-        let mut all: Vec<&Program> = self.programs.values().flatten().collect();
-        all.sort_by_key(|program| (program.began, program.pid));
+    pub fn programs(&self) -> Vec<Run<'_>> {
+        let mut all: Vec<Run<'_>> = Vec::with_capacity(self.programs.len());
+        let mut programs = self.programs.iter().peekable();
+        let mut forked = None;
+        while let Some((key, program)) = programs.next() {
+            let next = programs.peek().filter(|(next, _)| (next.0, next.1) == (key.0, key.1));
+            // fork followed by execve is one program; the fork alone says nothing more.
+            if program.origin == Origin::Fork && next.is_some_and(|(_, next)| next.origin == Origin::Exec) {
+                forked = Some(program.began);
+                continue;
+            }
+            let exit = program.exit.filter(|_| next.is_none());
+            all.push(Run {
+                program,
+                began: forked.take().unwrap_or(program.began),
+                ended: next.map(|(next, _)| next.2).or(exit.map(|exit| exit.0)),
+                status: exit.map(|exit| exit.1),
+            });
+        }
+        all.sort_by_key(|run| (run.began, run.program.pid));
         all
     }
 
-    /// Who a process is. `cgroup` is the one seen with the event; 0 takes that of the process.
+    /// Who a process is that was seen at this time. `cgroup` is the one seen with the event; 0 takes that of the process.
     pub fn party(&self, pid: u32, cgroup: u64, time: u64) -> Party {
-        let program = self.program(pid, time);
-        let cgroup = match (cgroup, program) {
+        self.party_of(
+            Who {
+                pid,
+                cgroup,
+                seen: time,
+            },
+            time,
+        )
+    }
+
+    /// Who a process was at a time, which may be another one than when it was seen.
+    pub fn party_of(&self, who: Who, time: u64) -> Party {
+        self.party_with(who, self.find(who, time).program)
+    }
+
+    fn party_with(&self, who: Who, program: Option<&Program>) -> Party {
+        let cgroup = match (who.cgroup, program) {
             (0, Some(program)) => program.cgroup,
             // On a v1 host all processes are in the same v2 cgroup.
             (_, Some(program)) if program.cgroup & CGROUP_V1 != 0 => program.cgroup,
-            _ => cgroup,
+            (cgroup, _) => cgroup,
         };
         let path = self.cgroups.get(&cgroup).map_or("", String::as_str);
         let known = self.workload(cgroup, path);
         Party {
-            pid,
+            pid: who.pid,
             comm: program.map(|program| program.comm.clone()).unwrap_or_default(),
             cgroup: path.to_owned(),
             hostname: self.hostname.clone(),
@@ -369,27 +600,20 @@ impl Host {
         }
     }
 
-    /// Since when the program of a process has run that ran at this time: with pid, cgroup and [`Host::edition`] it decides
-    /// who [`Host::party`] says it is. 0 for a program that is not known.
-    pub fn program_since(&self, pid: u32, time: u64) -> u64 {
-        self.program(pid, time).map_or(0, |program| program.began)
-    }
-
     /// Everybody who had an address at some time.
     pub fn parties_at(&self, endpoint: &Endpoint) -> impl Iterator<Item = Arc<Party>> {
-        let of_capture = self.addresses.get(&endpoint.ip).into_iter().flatten();
+        let of_capture = self.addresses.range((endpoint.ip, 0)..=(endpoint.ip, u64::MAX));
         let of_list = self.pods.as_ref().and_then(|pods| pods.party_at(endpoint));
         of_capture.map(|(_, party)| Arc::clone(party)).chain(of_list)
     }
 
     /// Who has an address, as this host knew it at this time (boot clock, ns).
     pub fn party_at(&self, endpoint: &Endpoint, time: u64) -> Option<Arc<Party>> {
-        let known = self.addresses.get(&endpoint.ip);
-        let of_capture = known.and_then(|known| {
-            let at = known.partition_point(|(learnt, _)| *learnt <= time);
-            known.get(at.max(1) - 1)
-        });
-        match of_capture {
+        let ip = endpoint.ip;
+        let before = self.addresses.range((ip, 0)..=(ip, time)).next_back();
+        // The first name counts for the time before it too: it was learnt a little late.
+        let first = || self.addresses.range((ip, 0)..=(ip, u64::MAX)).next();
+        match before.or_else(first) {
             Some((_, party)) => Some(Arc::clone(party)),
             None => self.pods.as_ref().and_then(|pods| pods.party_at(endpoint)),
         }

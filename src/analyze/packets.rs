@@ -10,19 +10,14 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context, Result, anyhow};
 
 use super::engine::{BATCH_BYTES, Block, Engine, Source, Totals};
-use super::import::{Import, ImportSummary, is_packet_capture};
+use super::import::{Import, ImportSummary};
 use super::input::{Mapped, Progress};
 use super::remarks::Remarks;
-use super::row::{CaptureFacts, Sink};
+use super::row::{CaptureFacts, Sink, possible};
 use crate::format::{Class, RawBlock};
 
 /// Batches that may wait for the engine.
 const AHEAD: usize = 2;
-
-/// Whether this file is a packet capture.
-pub fn is_one(mapped: &Mapped) -> bool {
-    is_packet_capture(mapped.bytes())
-}
 
 /// A packet capture and its place among the files.
 pub struct Packets<'a> {
@@ -53,52 +48,86 @@ impl Read for Pages<'_> {
             self.mapped.release((until / RELEASE - 1) * RELEASE..until);
         }
         self.at = until;
+        // A file that was shortened has only zeros from there on, maybe gigabytes of them.
+        self.mapped.check_whole().map_err(io::Error::other)?;
         self.read.store(until as u64, Ordering::Relaxed);
         Ok(len)
     }
 }
 
-/// Reads the beginnings of the packet captures among these files and gives each its host.
-pub fn captures<'a, S: Sink>(files: &'a [Mapped], engine: &mut Engine<S>) -> Result<Vec<Packets<'a>>> {
-    let those = files.iter().enumerate().filter(|(_, mapped)| is_one(mapped));
-    those
-        .map(|(file, mapped)| {
-            let read = Arc::new(AtomicU64::new(0));
-            let pages = Pages {
-                mapped,
-                at: 0,
-                read: Arc::clone(&read),
-            };
-            let import = Import::open(pages).with_context(|| format!("cannot read {}", mapped.name()))?;
-            let header = import.header();
-            let facts = CaptureFacts {
-                path: mapped.name(),
-                file_bytes: mapped.bytes().len() as u64,
-                raw_bytes: 0,
-                blocks: 0,
-                records: 0,
-                payload_bytes: 0,
-                data_bytes: 0,
-                first: header.clock.realtime,
-                last: header.clock.realtime,
-                closed_cleanly: true,
-                damage: Vec::new(),
-                remarks: Vec::new(),
-                header,
-            };
-            let host = engine.host(&facts.header);
-            Ok(Packets {
-                file,
-                host,
-                import: Some(import),
-                read,
-                facts,
-            })
-        })
-        .collect()
+/// A packet capture that comes through a pipe.
+pub struct Stream {
+    name: String,
+    bytes: Box<dyn Read + Send>,
+    read: Arc<AtomicU64>,
 }
 
-impl Packets<'_> {
+impl Stream {
+    /// These bytes, which come from what has this name.
+    pub fn new(name: String, bytes: impl Read + Send + 'static) -> Stream {
+        Stream {
+            name,
+            bytes: Box::new(bytes),
+            read: Arc::default(),
+        }
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let len = self.bytes.read(into)?;
+        self.read.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(len)
+    }
+}
+
+impl<'a> Packets<'a> {
+    /// Reads the beginning of a file, which has this number among the files.
+    pub fn of_file(file: usize, mapped: &'a Mapped) -> Result<Packets<'a>> {
+        let read = Arc::new(AtomicU64::new(0));
+        let pages = Pages {
+            mapped,
+            at: 0,
+            read: Arc::clone(&read),
+        };
+        let mut packets = Packets::open(file, mapped.name(), pages, read)?;
+        packets.facts.file_bytes = mapped.bytes().len() as u64;
+        Ok(packets)
+    }
+
+    /// Reads the beginning of what comes through a pipe. Its size is known when it was read.
+    pub fn of_stream(file: usize, stream: Stream) -> Result<Packets<'a>> {
+        let read = Arc::clone(&stream.read);
+        Packets::open(file, stream.name.clone(), stream, read)
+    }
+
+    fn open(file: usize, path: String, bytes: impl Read + Send + 'a, read: Arc<AtomicU64>) -> Result<Packets<'a>> {
+        let import = Import::open(bytes).with_context(|| format!("cannot read {path}"))?;
+        let header = import.header();
+        let first = possible(header.clock.realtime);
+        Ok(Packets {
+            file,
+            host: 0,
+            import: Some(import),
+            read,
+            facts: CaptureFacts {
+                first,
+                last: first,
+                ..CaptureFacts::new(path, header)
+            },
+        })
+    }
+
+    /// Gives it its host, which must be done before it is fed.
+    pub fn give_host<S: Sink>(&mut self, engine: &mut Engine<S>) {
+        self.host = engine.host(&self.facts.header);
+    }
+
     /// Its number among the files.
     pub fn file(&self) -> usize {
         self.file
@@ -165,6 +194,7 @@ impl Packets<'_> {
                         self.count(raw);
                     }
                     progress.read = self.read.load(Ordering::Relaxed);
+                    progress.total = progress.total.max(progress.read);
                     // As far as packets are in the order of time: a block holds many, so late ones are rare.
                     let events = batch.iter().filter(|raw| raw.class == Class::Events);
                     progress.unread_from = events
@@ -181,8 +211,9 @@ impl Packets<'_> {
             fed?;
             imported?.with_context(|| format!("cannot read {}", self.facts.path))
         })?;
+        self.facts.file_bytes = self.facts.file_bytes.max(self.read.load(Ordering::Relaxed));
         self.facts.header.snaplen = summary.snaplen;
-        self.facts.last = self.facts.last.max(summary.last_time);
+        self.facts.last = possible(self.facts.last.max(summary.last_time));
         self.facts
             .damage
             .extend(summary.damage.iter().map(|damage| damage.to_string()));

@@ -1,7 +1,7 @@
 //! What was asked for, checked before any file is read: which tables, which columns, which rows, in what form, and
 //! where to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::options::{ResultOptions, Selection};
 use super::output::Format;
@@ -78,13 +78,15 @@ pub struct Plan {
     pub colour: bool,
     /// Path templates of the user's.
     pub patterns: Patterns,
+    /// Whether all of the captures is read.
+    pub reads_all: bool,
 }
 
 impl Plan {
     /// Checks the options.
     pub fn new(options: &ResultOptions) -> Result<Plan, Usage> {
         let grouped = !options.group_by.is_empty() || options.bucket_ns.is_some();
-        let format = format(options)?;
+        let format = format(options, grouped)?;
         let filter = options.filter.as_deref();
         let mut filters = RowFilters::default();
         let shape = match (options.table, grouped) {
@@ -144,6 +146,14 @@ impl Plan {
                 match (format, &options.output) {
                     (Format::Table, _) => Shape::Report { json: false },
                     (Format::Json, _) => Shape::Report { json: true },
+                    (format, Some(path)) if Format::of_name(path).is_some() && !is_folder(path) => {
+                        return Err(Usage(format!(
+                            "{} holds one table: name it with --table, or give a folder for all tables with -o {}/ --format {}",
+                            path.display(),
+                            path.with_extension("").display(),
+                            format.extension()
+                        )));
+                    }
                     (_, Some(folder)) => Shape::All(folder.clone()),
                     (format, None) => {
                         return Err(Usage(format!(
@@ -168,11 +178,31 @@ impl Plan {
             force: options.force,
             colour: options.colour && options.output.is_none(),
             patterns: Patterns::default(),
+            reads_all: true,
         })
     }
 }
 
 impl Plan {
+    /// The files that are to be written.
+    pub fn outputs(&self) -> Vec<PathBuf> {
+        match &self.shape {
+            Shape::All(_) => TableName::ALL
+                .into_iter()
+                .filter_map(|table| self.output_of(table))
+                .collect(),
+            _ => self.output.iter().cloned().collect(),
+        }
+    }
+
+    /// The file that this table is written to; nothing for standard output.
+    pub fn output_of(&self, table: TableName) -> Option<PathBuf> {
+        match &self.shape {
+            Shape::All(folder) => Some(folder.join(format!("{}.{}", table.name(), self.format.extension()))),
+            _ => self.output.clone(),
+        }
+    }
+
     /// Counts endpoints by these path templates first.
     pub fn templates(&mut self, templates: &[String]) -> Result<(), Usage> {
         self.patterns = Patterns::new(templates).map_err(|error| Usage(format!("--path-template: {error}")))?;
@@ -347,25 +377,33 @@ fn where_error(error: QueryError) -> Usage {
     Usage(format!("--where: {error}"))
 }
 
-/// The format that was asked for, by name or by the name of the file.
-fn format(options: &ResultOptions) -> Result<Format, Usage> {
-    let by_name = options
-        .output
-        .as_ref()
-        .and_then(|path| path.extension())
-        .and_then(|extension| Format::from_extension(&extension.to_string_lossy()));
-    let format = match (options.format, by_name, &options.output) {
-        (Some(format), _, _) => format,
-        (None, Some(format), _) => format,
-        (None, None, None) => Format::Table,
-        // A folder.
-        (None, None, Some(_)) if options.table.is_none() => Format::Parquet,
-        (None, None, Some(path)) => {
-            return Err(Usage(format!(
-                "the name {} does not say a format; give --format, or end it in .csv, .parquet, .arrow, .json, .ndjson",
-                path.display()
-            )));
-        }
+/// Whether this is the name of a folder: it says so, or it is there.
+fn is_folder(path: &Path) -> bool {
+    path.as_os_str().to_string_lossy().ends_with('/') || path.is_dir()
+}
+
+/// The format that was asked for, by name or by the name of the file. `grouped`: the rows are counted up.
+fn format(options: &ResultOptions, grouped: bool) -> Result<Format, Usage> {
+    let all_tables = options.table.is_none() && !grouped;
+    let format = match (options.format, &options.output) {
+        (Some(format), _) => format,
+        (None, None) => Format::Table,
+        (None, Some(path)) => match Format::of_name(path) {
+            Some(format) => format,
+            None if all_tables && (path.extension().is_none() || is_folder(path)) => Format::Parquet,
+            None => {
+                let endings = Format::ALL.map(|format| format!(".{}", format.extension())).join(", ");
+                let folder = if all_tables {
+                    ", or in / for a folder of Parquet files"
+                } else {
+                    ""
+                };
+                return Err(Usage(format!(
+                    "the name {} does not say a format; give --format, or end it in {endings}{folder}",
+                    path.display()
+                )));
+            }
+        },
     };
     if format.is_binary() && options.output.is_none() {
         use std::io::IsTerminal;
@@ -524,6 +562,69 @@ mod tests {
         });
         assert!(nameless.unwrap_err().contains("does not say a format"));
         assert!(plan(|o| o.format = Some(Format::Csv)).unwrap_err().contains("--table"));
+    }
+
+    #[test]
+    fn an_ending_that_says_nothing_makes_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("tables.d");
+        std::fs::create_dir(&there).unwrap();
+        for (output, grouped, said) in [
+            (
+                "rep.html",
+                false,
+                Err("end it in .txt, .json, .ndjson, .csv, .parquet, .arrow, or in /"),
+            ),
+            (
+                "rep.xlsx",
+                true,
+                Err("end it in .txt, .json, .ndjson, .csv, .parquet, .arrow"),
+            ),
+            ("rep", true, Err("does not say a format")),
+            ("rep.csv", false, Err("rep.csv holds one table: name it with --table")),
+            ("rep.csv", true, Ok(Format::Csv)),
+            ("rep.txt", false, Ok(Format::Table)),
+            ("rep.json", false, Ok(Format::Json)),
+            ("rep", false, Ok(Format::Parquet)),
+            ("rep.html/", false, Ok(Format::Parquet)),
+            ("rep.csv/", false, Ok(Format::Csv)),
+            (there.to_str().unwrap(), false, Ok(Format::Parquet)),
+        ] {
+            let plan = plan(|o| {
+                o.output = Some(output.into());
+                o.group_by = grouped.then(|| "method".to_string()).into_iter().collect();
+            });
+            match (plan, said) {
+                (Ok(plan), Ok(format)) => assert_eq!(plan.format, format, "{output}"),
+                (Err(error), Err(said)) => assert!(error.contains(said), "{output}: {error}"),
+                (plan, _) => panic!("{output}: {:?}", plan.map(|plan| plan.format)),
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_called_by_their_names_and_by_their_headings() {
+        for table in TableName::ALL {
+            let specs = table.specs();
+            for (number, spec) in specs.iter().enumerate() {
+                for name in [spec.name.to_string(), spec.heading(), spec.heading().replace(' ', "_")] {
+                    assert_eq!(Spec::find(&name, &specs), Some(number), "{} {name}", table.name());
+                }
+            }
+        }
+        let plan = |name: &str| {
+            plan(|o| {
+                o.table = Some(TableName::Endpoints);
+                o.filter = Some(format!("{name} > 5ms"));
+                (o.columns, o.sort) = (vec![name.into()], vec![format!("-{name}").parse().unwrap()]);
+            })
+        };
+        let shape = |plan: Result<Plan, String>| match plan.unwrap().shape {
+            Shape::One(one) => format!("{one:?}"),
+            _ => panic!("one table"),
+        };
+        assert_eq!(shape(plan("p95")), shape(plan("p95_ns")));
+        assert!(plan("p96").is_err());
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use super::output::{Facts, Format, target};
+use super::output::target::{self, Target};
+use super::output::{Facts, human};
 use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
 use super::prune::Span;
 use super::query::expression::Expression;
 use super::query::group::{GroupBy, Groups, Measured};
 use super::query::order::compare_rows;
 use super::report::{Aggregate, render, sections};
-use super::row::{CaptureFacts, ConnectionRow, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
+use super::row::{CaptureFacts, ConnectionRow, HttpRow, LossRow, MysqlRow, ProcessRow, Sink, Timed};
 use super::table::buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::table::capture::Capture;
 use super::table::connections::Connections;
@@ -20,6 +21,9 @@ use super::table::exchanges::{Http, Mysql};
 use super::table::losses::Losses;
 use super::table::processes::Processes;
 use super::table::{Columns, Scratch, Spec, Table, TableName};
+use crate::create::{self, Pending};
+use crate::message;
+use crate::stdout;
 
 /// Rows that are counted up by some columns.
 enum Grouping {
@@ -44,6 +48,10 @@ pub struct ShardSink {
     grouping: Option<Grouping>,
     /// Losses that cost data, and bytes missing from connections, whatever else is asked.
     lost: bool,
+    /// All of the captures is read, so that what is missing of a connection was lost.
+    reads_all: bool,
+    /// Rows with times that results cannot hold.
+    impossible_times: u64,
 }
 
 impl ShardSink {
@@ -60,6 +68,8 @@ impl ShardSink {
             losses: None,
             grouping: None,
             lost: false,
+            reads_all: plan.reads_all,
+            impossible_times: 0,
         };
         match &plan.shape {
             Shape::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(scratch(plan)))),
@@ -138,8 +148,18 @@ fn count<T: Measured>(groups: &mut Groups<T>, row: &T::Row<'_>, scratch: &mut Sc
     groups.push(row, scratch);
 }
 
+impl ShardSink {
+    /// The row, or what is left of it without times that results cannot hold.
+    fn possible<'r, R>(&mut self, row: &'r R, fixed: &'r Option<R>) -> &'r R {
+        self.impossible_times += u64::from(fixed.is_some());
+        fixed.as_ref().unwrap_or(row)
+    }
+}
+
 impl Sink for ShardSink {
     fn http(&mut self, row: &HttpRow<'_>) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
         if !passes::<Http>(&self.filters.http, row, &mut self.scratch) {
             return;
         }
@@ -153,6 +173,8 @@ impl Sink for ShardSink {
     }
 
     fn mysql(&mut self, row: &MysqlRow<'_>) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
         if !passes::<Mysql>(&self.filters.mysql, row, &mut self.scratch) {
             return;
         }
@@ -166,8 +188,11 @@ impl Sink for ShardSink {
     }
 
     fn connection(&mut self, row: &ConnectionRow<'_>) {
-        self.lost |= row.lost_bytes > 0;
-        if !passes::<Connections>(&self.filters.connections, row, &mut self.scratch) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
+        let passes = passes::<Connections>(&self.filters.connections, row, &mut self.scratch);
+        self.lost |= row.lost_bytes > 0 && (passes || self.reads_all);
+        if !passes {
             return;
         }
         if let Some(aggregate) = &mut self.aggregate {
@@ -180,6 +205,8 @@ impl Sink for ShardSink {
     }
 
     fn process(&mut self, row: &ProcessRow<'_>) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
         if !passes::<Processes>(&self.filters.processes, row, &mut self.scratch) {
             return;
         }
@@ -193,6 +220,8 @@ impl Sink for ShardSink {
     }
 
     fn loss(&mut self, row: &LossRow<'_>) {
+        let fixed = row.with_possible_times();
+        let row = self.possible(row, &fixed);
         if self.span.is_some_and(|span| !span.contains(row.until)) {
             return;
         }
@@ -234,6 +263,8 @@ pub struct Results {
     plan: Plan,
     /// Tables whose rows stream out.
     streams: Vec<(TableName, RowStream)>,
+    /// The files that get their names when everything is written.
+    pending: Vec<Pending>,
     facts: Vec<CaptureFacts>,
 }
 
@@ -244,6 +275,7 @@ impl Results {
         let mut results = Results {
             plan,
             streams: Vec::new(),
+            pending: Vec::new(),
             facts: captures.to_vec(),
         };
         match results.plan.shape.clone() {
@@ -251,10 +283,9 @@ impl Results {
                 results.open_stream(&plan)?;
             }
             Shape::All(folder) => {
-                let folder = target::directory(&folder)?;
-                for table in TableName::ALL {
-                    let path = file_of(&folder, table, results.plan.format);
-                    target::check_free(&path, results.plan.force)?;
+                target::directory(&folder)?;
+                for path in results.plan.outputs() {
+                    create::check_free(&path, results.plan.force)?;
                 }
                 for table in TableName::ALL {
                     if !table.is_aggregate() && table != TableName::Capture {
@@ -264,8 +295,8 @@ impl Results {
             }
             // Better refused now than after an hour's work.
             _ => {
-                if let Some(path) = &results.plan.output {
-                    target::check_free(path, results.plan.force)?;
+                for path in results.plan.outputs() {
+                    create::check_free(&path, results.plan.force)?;
                 }
             }
         }
@@ -275,24 +306,20 @@ impl Results {
     fn open_stream(&mut self, plan: &TablePlan) -> Result<()> {
         let specs = plan.specs();
         let shown = &specs[..plan.arrangement.visible];
-        let writer = self
-            .plan
-            .format
-            .writer(self.target(plan.table)?, shown, &Facts::new(&self.facts, shown))?;
+        let to = self.target(plan.table)?;
+        let writer = self.plan.format.writer(to, shown, &Facts::new(&self.facts, shown))?;
         self.streams
             .push((plan.table, RowStream::new(&specs, plan.arrangement.clone(), writer)));
         Ok(())
     }
 
-    fn target(&self, table: TableName) -> Result<Box<dyn Write + Send>> {
-        Ok(match (&self.plan.shape, &self.plan.output) {
-            (Shape::All(folder), _) => Box::new(target::create(
-                &file_of(folder, table, self.plan.format),
-                self.plan.force,
-            )?),
-            (_, Some(path)) => Box::new(target::create(path, self.plan.force)?),
-            (_, None) => Box::new(target::standard_output()),
-        })
+    fn target(&mut self, table: TableName) -> Result<Target> {
+        let Some(path) = self.plan.output_of(table) else {
+            return Ok(target::standard_output());
+        };
+        let (target, pending) = target::create(&path, self.plan.force)?;
+        self.pending.push(pending);
+        Ok(target)
     }
 
     /// The sink of a shard.
@@ -302,7 +329,7 @@ impl Results {
 
     /// Everything counted together, and whether data was lost.
     pub fn aggregate(sinks: Vec<ShardSink>) -> (Aggregate, bool) {
-        let lost = sinks.iter().any(|sink| sink.lost);
+        let lost = sinks.iter().any(|sink| sink.lost || sink.impossible_times > 0);
         let mut all = Aggregate::default();
         sinks
             .into_iter()
@@ -339,13 +366,27 @@ impl Results {
     }
 
     /// Writes everything that is left. `captures` are the facts after reading. Returns whether data was lost or damaged.
-    pub fn finish(mut self, mut sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<bool> {
+    pub fn finish(self, sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<bool> {
+        let impossible_times = sinks.iter().map(|sink| sink.impossible_times).sum::<u64>();
+        if impossible_times > 0 {
+            message::say(&format!(
+                "{} rows have times before 1970 or after 2262, which are left out",
+                human::count(impossible_times)
+            ));
+        }
+        let lost =
+            impossible_times > 0 || sinks.iter().any(|sink| sink.lost) || captures.iter().any(CaptureFacts::is_damaged);
+        // That is so whether or not somebody reads what is printed.
+        stdout::unless_unread(self.write_rest(sinks, captures, impossible_times))?;
+        Ok(lost)
+    }
+
+    fn write_rest(mut self, mut sinks: Vec<ShardSink>, captures: &[CaptureFacts], impossible_times: u64) -> Result<()> {
         self.facts = captures.to_vec();
         self.collect(sinks.iter_mut())?;
         for (_, stream) in std::mem::take(&mut self.streams) {
             stream.finish()?;
         }
-        let lost = sinks.iter().any(|sink| sink.lost) || captures.iter().any(CaptureFacts::is_damaged);
         let mut aggregate: Option<Box<Aggregate>> = None;
         let mut grouping: Option<Grouping> = None;
         for sink in sinks {
@@ -362,7 +403,8 @@ impl Results {
         }
         match self.plan.shape.clone() {
             Shape::Report { json } => {
-                let aggregate = aggregate.unwrap_or_default();
+                let mut aggregate = aggregate.unwrap_or_default();
+                aggregate.totals.impossible_times = impossible_times;
                 let report = sections::report(&aggregate, &self.facts);
                 let mut to = self.target(TableName::Capture)?;
                 match json {
@@ -394,11 +436,11 @@ impl Results {
                 self.write_whole(&columns, &plan)?;
             }
         }
-        Ok(lost)
+        self.pending.into_iter().try_for_each(Pending::publish)
     }
 
     /// Writes a table that is in memory as a whole.
-    fn write_whole(&self, columns: &Columns, plan: &TablePlan) -> Result<()> {
+    fn write_whole(&mut self, columns: &Columns, plan: &TablePlan) -> Result<()> {
         let rows = select(
             columns,
             plan.filter.as_ref(),
@@ -448,8 +490,4 @@ fn whole_table(table: TableName, aggregate: Option<&Aggregate>, captures: &[Capt
         TableName::Services => aggregate.map(sections::services),
         _ => None,
     }
-}
-
-fn file_of(folder: &std::path::Path, table: TableName, format: Format) -> std::path::PathBuf {
-    folder.join(format!("{}.{}", table.name(), format.extension()))
 }

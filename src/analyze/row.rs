@@ -13,6 +13,15 @@ use super::protocol::mysql::{MysqlMessage, Status};
 use crate::format::header::Header;
 use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Role};
 
+/// The last time that results hold: Parquet and Arrow count ns since 1970 in 63 bits. It is in 2262; what lies beyond, or
+/// before 1970 and so has wrapped, comes from a clock that is wrong or from a file that means harm.
+pub const LAST_TIME: u64 = i64::MAX as u64;
+
+/// A time, or 0 (not known) for one that results cannot hold.
+pub fn possible(time: u64) -> u64 {
+    if time <= LAST_TIME { time } else { 0 }
+}
+
 /// Who is behind one end of a connection. Resolved once for each connection end and shared by its rows.
 ///
 /// Empty strings mean "not known" or "has none"; `pid` 0 means that the process is not known.
@@ -34,6 +43,24 @@ pub struct Party {
     pub address_name: String,
     /// The recording host at this end; empty when this end was not recorded.
     pub hostname: String,
+}
+
+impl Party {
+    /// Bytes of all its texts.
+    pub fn text_bytes(&self) -> usize {
+        let texts = [
+            &self.comm,
+            &self.cgroup,
+            &self.container,
+            &self.container_id,
+            &self.pod,
+            &self.namespace,
+            &self.workload,
+            &self.address_name,
+            &self.hostname,
+        ];
+        texts.iter().map(|text| text.len()).sum()
+    }
 }
 
 /// At which ends a connection was observed.
@@ -137,6 +164,68 @@ impl MysqlRow<'_> {
     /// Whether it counts as an error.
     pub fn is_error(&self) -> bool {
         self.message.status == Status::Error || self.reset
+    }
+}
+
+/// Rows with times that results cannot hold.
+pub trait Timed: Copy {
+    /// The row with these times as not known; nothing when there are none.
+    fn with_possible_times(&self) -> Option<Self>;
+}
+
+impl Timed for HttpRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        (self.start > LAST_TIME).then_some(HttpRow {
+            frame: Frame { start: 0, ..self.frame },
+            ..*self
+        })
+    }
+}
+
+impl Timed for MysqlRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        (self.start > LAST_TIME).then_some(MysqlRow {
+            frame: Frame { start: 0, ..self.frame },
+            ..*self
+        })
+    }
+}
+
+impl Timed for ConnectionRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        let times = [
+            self.open.unwrap_or(0),
+            self.close.unwrap_or(0),
+            self.first_data,
+            self.last_data,
+        ];
+        times.iter().any(|time| *time > LAST_TIME).then(|| ConnectionRow {
+            open: self.open.filter(|time| *time <= LAST_TIME),
+            close: self.close.filter(|time| *time <= LAST_TIME),
+            first_data: possible(self.first_data),
+            last_data: possible(self.last_data),
+            ..*self
+        })
+    }
+}
+
+impl Timed for ProcessRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        (self.start.max(self.exit.unwrap_or(0)) > LAST_TIME).then(|| ProcessRow {
+            start: possible(self.start),
+            exit: self.exit.filter(|time| *time <= LAST_TIME),
+            ..*self
+        })
+    }
+}
+
+impl Timed for LossRow<'_> {
+    fn with_possible_times(&self) -> Option<Self> {
+        (self.since.max(self.until) > LAST_TIME).then(|| LossRow {
+            since: possible(self.since),
+            until: possible(self.until),
+            ..*self
+        })
     }
 }
 
@@ -247,7 +336,8 @@ impl ConnectionRow<'_> {
 /// A process: one row for each program that it ran (execve makes a new row).
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessRow<'a> {
-    /// When the program began: execve where it was seen, else fork, else the start of the process.
+    /// When the program began: for the first one that a process ran the fork, where that was seen; else execve; else the
+    /// start of the process.
     pub start: u64,
     /// When it exited, or ran another program; `None` when it was alive at the end.
     pub exit: Option<u64>,
@@ -267,6 +357,14 @@ pub struct ProcessRow<'a> {
     pub signal: Option<u8>,
     /// Cgroup, container, pod, namespace, workload and host of the process.
     pub party: &'a Party,
+}
+
+impl ProcessRow<'_> {
+    /// From its start to its exit, where both are known.
+    pub fn duration_ns(&self) -> Option<u64> {
+        let exit = self.exit.filter(|_| self.start != 0)?;
+        Some(exit.saturating_sub(self.start))
+    }
 }
 
 /// Something was lost.
@@ -311,10 +409,12 @@ pub struct CaptureFacts {
     /// Payload bytes captured, and bytes that went over the sockets.
     pub payload_bytes: u64,
     pub data_bytes: u64,
-    /// Of the first and the last event.
+    /// Of the first and the last event; 0 when not known.
     pub first: u64,
     pub last: u64,
     pub closed_cleanly: bool,
+    /// Nothing of it could be read: only its name and `damage` are known.
+    pub unread: bool,
     /// What was found damaged, in words; empty when nothing was.
     pub damage: Vec<String>,
     /// What else there is to know of it, in words: packets that were left out, clocks that were corrected.
@@ -322,6 +422,41 @@ pub struct CaptureFacts {
 }
 
 impl CaptureFacts {
+    /// From its first to its last event, ns; nothing when one of them is not known.
+    pub fn span_ns(&self) -> Option<u64> {
+        (self.first != 0 && self.last != 0).then(|| self.last.saturating_sub(self.first))
+    }
+
+    /// A file of which only the header is known yet.
+    pub fn new(path: String, header: Header) -> CaptureFacts {
+        CaptureFacts {
+            path,
+            header,
+            file_bytes: 0,
+            raw_bytes: 0,
+            blocks: 0,
+            records: 0,
+            payload_bytes: 0,
+            data_bytes: 0,
+            first: 0,
+            last: 0,
+            closed_cleanly: true,
+            unread: false,
+            damage: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// A file of which nothing can be read, and why.
+    pub fn unread(path: String, why: String) -> CaptureFacts {
+        CaptureFacts {
+            closed_cleanly: false,
+            unread: true,
+            damage: vec![why],
+            ..CaptureFacts::new(path, Header::default())
+        }
+    }
+
     /// Whether anything of the file could not be read.
     pub fn is_damaged(&self) -> bool {
         !self.damage.is_empty() || !self.closed_cleanly

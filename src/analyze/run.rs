@@ -1,27 +1,28 @@
 //! `mdf analyze`, from files to results.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
 use super::engine::{Engine, Totals};
-use super::input::{self, Mapped};
 use super::names::Pods;
 use super::options::{AnalyzeOptions, DiffOptions, EngineOptions, ResultOptions};
-use super::output::human::{self, safe};
+use super::output::human;
 use super::output::{Facts, Format, target};
-use super::packets::{self, Packets};
 use super::plan::Plan;
-use super::progress::Meter;
-use super::prune::Ask;
+use super::prune::{Ask, BlockFilter};
 use super::query::diff;
 use super::report::Aggregate;
 use super::results::{Results, ShardSink};
-use super::row::{CaptureFacts, Sink};
-use super::same;
+use super::row::CaptureFacts;
+use super::sources::Inputs;
+use crate::create::FileId;
+use crate::message;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
+use crate::stdout;
 
 /// Rows of a comparison that people see.
 const SHOWN: usize = 40;
@@ -32,87 +33,44 @@ const MAX_THREADS: usize = 64;
 pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     let mut plan = Plan::new(&options.result)?;
     plan.templates(&options.engine.path_templates)?;
-    in_pool(&options.engine, || {
-        let (files, same): (Vec<Mapped>, Vec<Vec<String>>) = same::distinct(open(&options.inputs)?).into_iter().unzip();
-        for (file, same) in files.iter().zip(&same) {
-            for name in same {
-                let (name, file) = (safe(name), safe(&file.name()));
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "mdf: {name} is the same capture as {file}: it is read once"
-                );
-            }
-        }
-        let start = start_of(&files)?;
+    let mut known_losses = false;
+    let done = in_pool(&options.engine, || {
+        let mut inputs = Inputs::open(&options.inputs);
+        let outputs = plan.outputs();
+        inputs.refuse_as_outputs(&outputs)?;
+        let pods = pods(&options.engine, &outputs)?;
+        let mut sources = inputs.sources()?;
+        known_losses = sources.tell_losses();
+        let start = sources.start();
         let filter = options.selection.filter(start).and(plan.bounds());
         plan.select(&options.selection, start);
+        plan.reads_all = filter == BlockFilter::default();
         let ask = Ask {
             filter,
             span: plan.span,
             rows: plan.rows(),
             read_all: options.engine.read_all,
         };
-        let mut engine = Engine::new(|_| Results::sink(&plan));
+        let mut engine = engine(&plan, pods);
         if let Some(span) = plan.span {
             engine.count_within(span);
         }
-        name_pods(&options.engine, &mut engine)?;
-        let captures = input::captures(&files, &mut engine)?;
-        let mut packets = packets::captures(&files, &mut engine)?;
-        let facts = |packets: &[Packets<'_>], totals: &Totals| -> Vec<CaptureFacts> {
-            let stored = captures
-                .iter()
-                .map(|capture| (capture.file, input::facts(capture, &files[capture.file], totals)));
-            let imported = packets
-                .iter()
-                .map(|packets| (packets.file(), packets.facts_with(totals)));
-            let all = stored.chain(imported).map(|(file, mut facts)| {
-                let given_again = |name: &String| format!("read once, although it was also given as {name}");
-                facts.remarks.extend(same[file].iter().map(given_again));
-                facts
-            });
-            all.collect()
-        };
-        let mut results = Results::new(plan.clone(), &facts(&packets, &Totals::default()))?;
-        let mut meter = Meter::new(options.engine.progress && !plan.writes_to_terminal(), &packets);
-        let unfed = first_of(&packets);
-        input::feed(&captures, &ask, &mut engine, |engine, progress| {
-            meter.show(&progress);
+        sources.give_hosts(&mut engine);
+        let mut results = Results::new(plan.clone(), &sources.facts(&Totals::default()))?;
+        let progress = options.engine.progress && !plan.writes_to_terminal();
+        sources.feed(&ask, &mut engine, progress, |engine, unread_from| {
             results.collect(engine.sinks())?;
-            results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
+            results.write_ready(|| engine.oldest_exchange().min(unread_from))
         })?;
-        let mut rest = packets.as_mut_slice();
-        while let [one, later @ ..] = rest {
-            let unfed = first_of(later);
-            meter.next(one.facts().file_bytes);
-            one.feed(&mut engine, |engine, progress| {
-                meter.show(&progress);
-                results.collect(engine.sinks())?;
-                results.write_ready(|| engine.oldest_exchange().min(progress.unread_from).min(unfed))
-            })?;
-            rest = later;
-        }
-        drop(meter);
-        let names: Vec<String> = files.iter().map(Mapped::name).collect();
-        let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&names);
-        let lost = results.finish(sinks, &facts(&packets, &totals))?;
+        let (sinks, totals): (Vec<ShardSink>, _) = engine.finish(&sources.names());
+        let lost = results.finish(sinks, &sources.facts(&totals))?;
         Ok(Outcome::from_losses(lost))
-    })
-}
-
-/// The first packet of these captures, UTC, ns.
-fn first_of(packets: &[Packets<'_>]) -> u64 {
-    packets.iter().map(|one| one.facts().first).min().unwrap_or(u64::MAX)
-}
-
-/// The first event of all files, UTC, ns.
-fn start_of(files: &[Mapped]) -> Result<u64> {
-    let mut engine = Engine::new(|_| Aggregate::default());
-    let captures = input::captures(files, &mut engine)?;
-    let first = |capture: &input::Capture<'_>| input::facts(capture, &files[capture.file], &Totals::default()).first;
-    let packets = packets::captures(files, &mut engine)?;
-    let first_packets = packets.iter().map(|packets| packets.facts().first);
-    Ok(captures.iter().map(first).chain(first_packets).min().unwrap_or(0))
+    });
+    match done {
+        // Reading ends with the printing; what was lost before is known without it.
+        Err(error) if stdout::reader_is_gone(&error) => Ok(Outcome::from_losses(known_losses)),
+        done => done,
+    }
 }
 
 /// Compares two captures.
@@ -123,36 +81,13 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     let (before, lost_before) = in_pool(&options.engine, || aggregate(&options.before, &options.engine))?;
     let (after, lost_after) = in_pool(&options.engine, || aggregate(&options.after, &options.engine))?;
     let changes = diff::compare(&before, &after, options.min_count);
-    let columns = match options.format {
-        Format::Table => diff::readable(&changes),
-        _ => diff::columns(&changes),
-    };
-    let specs: Vec<_> = columns.specs().collect();
-    let mut writer = options
-        .format
-        .writer(target::standard_output(), &specs, &Facts::default())?;
-    let shown = match options.format {
-        Format::Table => columns.rows().min(SHOWN),
-        _ => columns.rows(),
-    };
-    writer.write_batch(&columns.gather(&(0..shown as u32).collect::<Vec<u32>>()))?;
-    writer.finish()?;
-    drop(writer);
-    if shown < columns.rows() {
-        let more = human::count((columns.rows() - shown) as u64);
-        writeln!(std::io::stdout(), "  … and {more} more that changed less: --format csv")?;
-    }
+    // The verdict is for whoever reads the exit code: it does not depend on anybody reading the table.
+    stdout::unless_unread(print_changes(&changes, options.format))?;
     let mut failed = false;
     for condition in &options.fail_if {
         for change in changes.iter().filter(|change| condition.fails(change)) {
             failed = true;
-            let what = safe(&change.what);
-            let _ = writeln!(
-                std::io::stderr(),
-                "mdf: {}: {} {what}",
-                condition.text(),
-                change.protocol
-            );
+            message::say(&format!("{}: {} {}", condition.text(), change.protocol, change.what));
         }
     }
     Ok(if failed {
@@ -162,56 +97,68 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     })
 }
 
+fn print_changes(changes: &[diff::Change<'_>], format: Format) -> Result<()> {
+    let columns = match format {
+        Format::Table => diff::readable(changes),
+        _ => diff::columns(changes),
+    };
+    let specs: Vec<_> = columns.specs().collect();
+    let mut writer = format.writer(target::standard_output(), &specs, &Facts::default())?;
+    let shown = match format {
+        Format::Table => columns.rows().min(SHOWN),
+        _ => columns.rows(),
+    };
+    writer.write_batch(&columns.gather(&(0..shown as u32).collect::<Vec<u32>>()))?;
+    writer.finish()?;
+    drop(writer);
+    if shown < columns.rows() {
+        let more = human::count((columns.rows() - shown) as u64);
+        writeln!(stdout::stdout(), "  … and {more} more that changed less: --format csv")?;
+    }
+    Ok(())
+}
+
 /// Counts one capture up; also returns whether data was lost or damaged.
 fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> {
     let mut plan = Plan::new(&ResultOptions::default())?;
     plan.templates(&options.path_templates)?;
-    let files = open(&[path.to_path_buf()])?;
-    let mut engine = Engine::new(|_| Results::sink(&plan));
-    name_pods(options, &mut engine)?;
-    let captures = input::captures(&files, &mut engine)?;
-    let mut packets = packets::captures(&files, &mut engine)?;
-    let mut meter = Meter::new(options.progress, &packets);
-    input::feed(&captures, &Ask::default(), &mut engine, |_, progress| {
-        meter.show(&progress);
-        Ok(())
-    })?;
-    for packets in &mut packets {
-        meter.next(packets.facts().file_bytes);
-        packets.feed(&mut engine, |_, progress| {
-            meter.show(&progress);
-            Ok(())
-        })?;
-    }
-    drop(meter);
-    let names: Vec<String> = files.iter().map(Mapped::name).collect();
-    let (sinks, totals) = engine.finish(&names);
-    let damaged = captures
-        .iter()
-        .any(|capture| input::facts(capture, &files[capture.file], &totals).is_damaged())
-        || packets.iter().any(|packets| packets.facts().is_damaged());
+    let mut inputs = Inputs::open(&[path.to_path_buf()]);
+    inputs.refuse_as_outputs(&[])?;
+    let mut engine = engine(&plan, pods(options, &[])?);
+    let mut sources = inputs.sources()?;
+    sources.give_hosts(&mut engine);
+    sources.feed(&Ask::default(), &mut engine, options.progress, |_, _| Ok(()))?;
+    let (sinks, totals) = engine.finish(&sources.names());
+    let damaged = sources.facts(&totals).iter().any(CaptureFacts::is_damaged);
     let (aggregate, lost) = Results::aggregate(sinks);
     Ok((aggregate, lost || damaged))
 }
 
-/// `--pods`: names what the captures do not name.
-fn name_pods<S: Sink>(options: &EngineOptions, engine: &mut Engine<S>) -> Result<()> {
-    let Some(path) = &options.pods else { return Ok(()) };
-    let json = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+fn engine(plan: &Plan, pods: Option<Pods>) -> Engine<ShardSink> {
+    let mut engine = Engine::new(|_| Results::sink(plan));
+    if let Some(pods) = pods {
+        engine.use_pods(pods);
+    }
+    engine
+}
+
+/// `--pods`: names for what the captures do not name.
+fn pods(options: &EngineOptions, outputs: &[PathBuf]) -> Result<Option<Pods>> {
+    let Some(path) = &options.pods else { return Ok(None) };
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    FileId::of(&file, path)?.refuse_as_output(outputs.iter().map(PathBuf::as_path))?;
+    let mut json = Vec::new();
+    file.read_to_end(&mut json)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     let list = kube::list(&json).map_err(|why| anyhow!("cannot read {} as a pod list: {why}", path.display()))?;
     let mut set = PodSet::default();
     set.learn_list(0, list.items);
-    engine.use_pods(Pods::new(set));
-    Ok(())
-}
-
-fn open(paths: &[PathBuf]) -> Result<Vec<Mapped>> {
-    paths.iter().map(|path| Mapped::open(path)).collect()
+    Ok(Some(Pods::new(set)))
 }
 
 /// Does the work with as many threads as were asked for.
 fn in_pool<R: Send>(options: &EngineOptions, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-    // Zero means one for each processor.
+    // Zero is as many as there are processors.
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads.unwrap_or(0).min(MAX_THREADS))
         .build()

@@ -4,6 +4,7 @@
 //! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -11,8 +12,9 @@ use foldhash::fast::RandomState;
 use super::exchange::{Exchange, Incomplete, Message};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
-use super::names::{Host, Parties};
+use super::names::{Host, Parties, Who};
 use super::orphans::{Lost, Orphans};
+use super::protocol::detect;
 use super::prune::Span;
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink, WithinSpan};
 use super::stream::Segment;
@@ -60,8 +62,8 @@ struct SocketState {
     observer: usize,
     /// Which end of the flow it is.
     end: usize,
-    pid: u32,
-    cgroup: u64,
+    /// The process that is known to use it.
+    owner: Who,
     /// Another host has recorded the other end.
     expects_other: bool,
     /// It was opened before the first event that is given.
@@ -81,8 +83,7 @@ struct SocketState {
 impl SocketState {
     fn new(socket: Socket) -> Self {
         SocketState {
-            pid: socket.pid,
-            cgroup: socket.cgroup,
+            owner: Who::from(&socket),
             socket,
             flow: None,
             observer: WIRE,
@@ -132,26 +133,24 @@ impl SocketState {
         self.flow.is_none() && self.close.is_none() && !self.has_failed() && self.socket.role != Role::Listener
     }
 
-    /// Who uses it, or of this `pid` and `cgroup` who did; 0 for the one who is known to use it.
+    /// Who a process of its host was at a time, and between which times it is the same.
     fn party(
         &self,
         (hosts, host): (&[Host], u16),
-        (pid, cgroup): (u32, u64),
+        who: Who,
         time: u64,
         parties: &mut Parties,
-    ) -> Arc<Party> {
-        if self.socket.role == Role::Wire {
-            return Arc::default();
+    ) -> (Arc<Party>, Range<u64>) {
+        match hosts.get(usize::from(host)) {
+            Some(known) if self.socket.role != Role::Wire => parties.party(host, known, who, time),
+            _ => (Arc::default(), 0..u64::MAX),
         }
-        let Some(known) = hosts.get(usize::from(host)) else {
-            return Arc::default();
-        };
-        let whose = if pid == 0 {
-            (self.pid, self.cgroup)
-        } else {
-            (pid, cgroup)
-        };
-        parties.party(host, known, whose, time)
+    }
+
+    /// Who opened it, or was the first to be seen using it.
+    fn opener(&self, hosts: (&[Host], u16), parties: &mut Parties) -> Arc<Party> {
+        let time = self.socket.time.max(self.owner.seen);
+        self.party(hosts, self.owner, time, parties).0
     }
 }
 
@@ -161,6 +160,8 @@ struct LastParty {
     /// The hosts' editions and the process for which it was looked up: another process may use the socket, and more
     /// may be known later.
     of: Option<(u64, u32)>,
+    /// Between which times it is this one: a process can run another program. On the boot clock of the end's host.
+    valid: Range<u64>,
     party: Arc<Party>,
 }
 
@@ -311,8 +312,7 @@ impl<S: Sink> Shard<S> {
         };
         match record {
             Record::Owner(owner) => {
-                known.pid = owner.pid;
-                known.cgroup = owner.cgroup;
+                known.owner = Who::from(owner);
             }
             Record::Connect(connect) => {
                 known.connect = Some(*connect);
@@ -337,9 +337,8 @@ impl<S: Sink> Shard<S> {
                 if known.socket.role == Role::Undetermined {
                     known.socket.role = socket.role;
                 }
-                if known.pid == 0 {
-                    known.pid = socket.pid;
-                    known.cgroup = socket.cgroup;
+                if known.owner.pid == 0 {
+                    known.owner = Who::from(socket);
                 }
             }
             None if self.gone_keys.contains(&key) => {}
@@ -951,7 +950,7 @@ impl<S: Sink> Shard<S> {
             .find_map(|state| state.as_ref().map(|(key, state)| (key.0, state.socket.time)));
         let parties = &mut self.parties;
         let mut party = |state: &Option<(Key, SocketState)>, end: usize| match state {
-            Some((key, state)) => state.party((hosts, key.0), (0, 0), state.socket.time, parties),
+            Some((key, state)) => state.opener((hosts, key.0), parties),
             None => remote_party(hosts, observer, &slot.flow.ends[end]),
         };
         let client_party = party(&at_client, client);
@@ -1154,7 +1153,7 @@ fn connection_row<'a>(
     let why = match flow.why {
         _ if flow.exchanges > 0 || !ends.had_data => "",
         "" => "no whole exchange",
-        why => why,
+        why => detect::reason(why),
     };
     // What the kernel counted is more than events tell where some were lost; but it counts from the socket's birth on.
     let counted = state.close.filter(|_| state.is_given_whole());
@@ -1221,28 +1220,45 @@ fn update_parties(
     let edition = hosts.iter().map(|host| host.edition).sum();
     let client = slot.flow.client().unwrap_or(0);
     let of = (client, edition, [exchange.views[0].pid, exchange.views[1].pid]);
-    if slot.sure == Some(of) {
+    let times = [0, 1].map(|end| time_at(slot, exchange, hosts, end));
+    let is_same = |end: usize| slot.parties[end].valid.contains(&times[end]);
+    if slot.sure == Some(of) && is_same(0) && is_same(1) {
         return;
     }
     let mut changed = slot.pair == 0 || slot.client != client;
     let mut sure = true;
-    for end in 0..2 {
+    for (end, time) in times.into_iter().enumerate() {
         let view = &exchange.views[end];
         // Who uses a socket may become known at any time.
         let unsure = view.pid == 0 && slot.sockets[end].is_some();
         sure &= !unsure;
-        if !unsure && slot.parties[end].of == Some((edition, view.pid)) {
+        let last = &slot.parties[end];
+        if !unsure && last.of == Some((edition, view.pid)) && last.valid.contains(&time) {
             continue;
         }
         let state = slot.sockets[end].and_then(|key| Some((key, sockets.get(&key)?)));
-        let party = match state {
-            Some((key, state)) => state.party((hosts, key.0), (view.pid, view.cgroup), view.request.last, parties),
-            None => remote_party(hosts, first_seen(slot, exchange), &slot.flow.ends[end]),
+        let (party, valid) = match state {
+            Some((key, state)) => {
+                let who = match view.pid {
+                    0 => state.owner,
+                    pid => Who {
+                        pid,
+                        cgroup: view.cgroup,
+                        seen: time,
+                    },
+                };
+                state.party((hosts, key.0), who, time, parties)
+            }
+            None => {
+                let party = remote_party(hosts, first_seen(slot, exchange), &slot.flow.ends[end]);
+                (party, 0..u64::MAX)
+            }
         };
         // Mostly it is looked up in vain: what was learnt concerns others.
         changed |= party != slot.parties[end].party;
         slot.parties[end] = LastParty {
             of: Some((edition, view.pid)),
+            valid,
             party,
         };
     }
@@ -1252,6 +1268,30 @@ fn update_parties(
         slot.client = client;
     }
     slot.sure = sure.then_some(of);
+}
+
+/// When an end of a flow took part in an exchange, on the boot clock of its host: when it had seen the request, or else when
+/// it saw anything; where it saw nothing, when the other end did. 0 for an end that was not recorded.
+#[inline]
+fn time_at(slot: &Slot, exchange: &Exchange, hosts: &[Host], end: usize) -> u64 {
+    let Some((own, _)) = slot.sockets[end] else { return 0 };
+    let view = &exchange.views[end];
+    if view.request.last != 0 {
+        return view.request.last;
+    }
+    view.first()
+        .unwrap_or_else(|| time_elsewhere(slot, exchange, hosts, own))
+}
+
+/// When an exchange was seen by another end, on the boot clock of this host.
+fn time_elsewhere(slot: &Slot, exchange: &Exchange, hosts: &[Host], own: u16) -> u64 {
+    let Some((other, time)) = first_seen(slot, exchange) else {
+        return 0;
+    };
+    match (hosts.get(usize::from(other)), hosts.get(usize::from(own))) {
+        (Some(of), Some(to)) if other != own => to.boot(of.utc(time)),
+        _ => time,
+    }
 }
 
 /// When the observer of a flow that is preferred among those that saw an exchange first saw it: its host, and its boot

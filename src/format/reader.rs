@@ -317,6 +317,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The header of a file of which these bytes are the beginning, or all.
+pub fn header(bytes: &[u8]) -> Result<Header, Error> {
+    front(bytes).map(|front| front.header)
+}
+
 /// The file header at the front.
 fn front(bytes: &[u8]) -> Result<Front, Error> {
     let cut = Error::HeaderCut {

@@ -329,7 +329,9 @@ impl std::fmt::Display for Endpoint {
 
 /// A process (thread group) and what it runs. State.
 ///
-/// A process is identified by `pid` and `start`; a later record of the same pair replaces the earlier (execve).
+/// A process is identified by `pid` and `start`. Each program that it runs has a record, with the `time` of its execve; what
+/// the process was before that is told by the records before. A record with the `time` of an earlier one is about the same
+/// program: its cgroup counts, its texts may be shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Process<'a> {
     /// When this was learnt: boot-time clock, ns.
@@ -349,7 +351,10 @@ pub struct Process<'a> {
     pub netns: u32,
     /// At most 15 bytes, without the ending NUL.
     pub comm: &'a [u8],
-    /// Path of the program; empty when unknown.
+    /// Path of the file that is run, without links, from the root of its mount namespace: what /proc/PID/exe is, less its
+    /// mark of a file that was removed since. Of a script it is the interpreter; of a forked process, what its parent runs.
+    /// Empty when unknown: where the path is longer than 1023 bytes or has more than some 60 parts, and after a fork by a
+    /// process that is not recorded.
     pub exe: &'a [u8],
     /// The arguments, each followed by a NUL as in /proc/PID/cmdline; maybe a prefix.
     pub argv: &'a [u8],
@@ -527,7 +532,7 @@ pub struct Loss {
 }
 
 /// The clocks, read together. Event; at the start, every few seconds, and at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Clock {
     /// CLOCK_BOOTTIME, ns: the clock of all records.
     pub boot: u64,

@@ -105,6 +105,12 @@ pub fn place(path: &str) -> Option<Place> {
     })
 }
 
+/// The user, other than root, to whom systemd has given a cgroup: everything below his slice.
+pub fn user(path: &str) -> Option<u32> {
+    let user = |component: &str| component.strip_prefix("user-")?.strip_suffix(".slice")?.parse().ok();
+    path.split('/').find_map(user).filter(|user| *user != 0)
+}
+
 /// The uid in `pod<uid>`, `kubepods-burstable-pod<uid>.slice`, `kubepods-pod<uid>.slice:cri-containerd:<id>`.
 fn pod_of(component: &str) -> Option<String> {
     let slice = component.split(':').next().unwrap_or(component);
@@ -239,6 +245,17 @@ mod tests {
         );
         check("/lxc.payload.web1/system.slice/nginx.service", Runtime::Lxc, "web1", "");
         check("/lxc/web1", Runtime::Lxc, "web1", "");
+    }
+
+    #[test]
+    fn users_have_slices() {
+        assert_eq!(
+            user("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-1.scope"),
+            Some(1000)
+        );
+        assert_eq!(user("/machine.slice/libpod-1.scope"), None);
+        assert_eq!(user("/user.slice/user-0.slice/session-1.scope"), None, "root's");
+        assert_eq!(user("/user.slice/user-x.slice"), None);
     }
 
     #[test]

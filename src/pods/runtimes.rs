@@ -9,6 +9,8 @@ use serde::Deserialize;
 pub struct Plain {
     pub id: String,
     pub name: String,
+    /// The user whose container it is; nothing: root.
+    pub user: Option<u32>,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -29,11 +31,20 @@ pub fn docker(json: &[u8]) -> Option<Plain> {
         labels: Option<BTreeMap<String, String>>,
     }
     let file: File = serde_json::from_slice(json).ok()?;
-    Some(Plain {
+    let plain = Plain {
         id: file.id,
         name: file.name.trim_start_matches('/').to_owned(),
+        user: None,
         labels: labels(file.config.and_then(|config| config.labels)),
-    })
+    };
+    is_valid(&plain).then_some(plain)
+}
+
+/// Ids and names as both make them; anybody can write anything into a list of his own.
+fn is_valid(plain: &Plain) -> bool {
+    let is_id = !plain.id.is_empty() && plain.id.len() <= 64 && plain.id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    is_id && !plain.name.is_empty() && plain.name.len() <= 255 && plain.name.bytes().all(in_name)
 }
 
 /// Reads `containers.json` (and `volatile-containers.json`) of containers/storage, which Podman and CRI-O use.
@@ -49,10 +60,11 @@ pub fn podman(json: &[u8]) -> Vec<Plain> {
         Some(Plain {
             id: entry.id,
             name: entry.names?.into_iter().next()?,
+            user: None,
             labels: BTreeMap::new(),
         })
     });
-    named.collect()
+    named.filter(is_valid).collect()
 }
 
 /// Those that can be stored as `key=value,…`; Docker's may contain anything.
@@ -89,5 +101,15 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].id.as_str(), found[0].name.as_str()), ("3a4f9c", "web"));
         assert!(podman(b"[").is_empty());
+        for (id, name) in [
+            ("xyz", "web"),
+            ("3a4f9c", "\\u001b[2J"),
+            ("3a4f9c", "a b"),
+            ("3a4f9c", ""),
+            ("", "web"),
+        ] {
+            let json = format!(r#"[{{"id":"{id}","names":["{name}"]}}]"#);
+            assert!(podman(json.as_bytes()).is_empty(), "{json}");
+        }
     }
 }

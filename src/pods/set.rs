@@ -88,8 +88,8 @@ pub struct PodSet {
     static_pods: HashMap<String, String>,
     /// By id.
     containers: HashMap<String, KnownContainer>,
-    /// By id; outside Kubernetes.
-    plain: HashMap<String, Plain>,
+    /// By the user who named them, and by id; outside Kubernetes.
+    plain: HashMap<(Option<u32>, String), Plain>,
     /// By namespace and name.
     services: BTreeMap<(String, String), Service>,
     nodes: BTreeMap<String, Vec<IpAddr>>,
@@ -286,8 +286,9 @@ impl PodSet {
 
     /// Takes a container of Docker or Podman.
     pub fn learn_plain(&mut self, plain: Plain) {
-        if self.plain.get(&plain.id) != Some(&plain) && self.plain.len() < CONTAINERS_MAX {
-            self.plain.insert(plain.id.clone(), plain);
+        let key = (plain.user, plain.id.clone());
+        if self.plain.get(&key) != Some(&plain) && self.plain.len() < CONTAINERS_MAX {
+            self.plain.insert(key, plain);
             self.edition += 1;
         }
     }
@@ -313,13 +314,13 @@ impl PodSet {
             ..Named::default()
         };
         if !named.pod_uid.is_empty() || !named.container_id.is_empty() {
-            self.name_container(&mut named);
+            self.name_container(&mut named, cgroup::user(path));
             self.name_pod(&mut named);
         }
         Some(named)
     }
 
-    fn name_container(&self, named: &mut Named) {
+    fn name_container(&self, named: &mut Named, user: Option<u32>) {
         if let Some(known) = self.containers.get(&named.container_id) {
             named.container.clone_from(&known.name);
             named.pod.clone_from(&known.pod);
@@ -327,9 +328,12 @@ impl PodSet {
             if named.runtime.is_empty() {
                 named.runtime.clone_from(&known.runtime);
             }
-        } else if let Some(plain) = self.plain.get(&named.container_id).filter(|_| named.pod_uid.is_empty()) {
-            named.container.clone_from(&plain.name);
-            named.labels.clone_from(&plain.labels);
+        } else if named.pod_uid.is_empty() {
+            // Users name what is in their own cgroups, and nobody else does: they may make cgroups of any name there.
+            if let Some(plain) = self.plain.get(&(user, named.container_id.clone())) {
+                named.container.clone_from(&plain.name);
+                named.labels.clone_from(&plain.labels);
+            }
         }
     }
 

@@ -147,6 +147,16 @@ impl Tree {
             .collect()
     }
 
+    /// Whether there is a cgroup of this id; `None` when not all of the hierarchy can be seen.
+    pub fn has(&self, id: u64) -> Option<bool> {
+        let all = self.walk(b"/");
+        let sees_all = all.first().is_some_and(|root| root.id == TRUE_ROOT) && all.len() < WALK_LIMIT;
+        match all.iter().any(|entry| entry.id == id) {
+            true => Some(true),
+            false => sees_all.then_some(false),
+        }
+    }
+
     /// All cgroups by id.
     pub fn by_id(&self) -> HashMap<u64, Vec<u8>> {
         self.walk(b"/")
@@ -155,6 +165,9 @@ impl Tree {
             .collect()
     }
 }
+
+/// The id of the hierarchy's first cgroup, in every kernel.
+pub const TRUE_ROOT: u64 = 1;
 
 /// The inode number of a directory.
 fn directory_id(directory: &Path) -> io::Result<u64> {

@@ -1,12 +1,12 @@
 //! The command that is to be recorded: in a cgroup of its own, and held back until the probes are attached.
 //!
-//! Without a v2 hierarchy (or the right to make a cgroup) the command is chosen by its pid, and its children are
-//! followed.
+//! Without a v2 hierarchy (or the right to make a cgroup) it runs in the recorder's own cgroup. The kernel side follows the whole
+//! tree, also outside of the cgroup.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -18,7 +18,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::cgroup::{Tree, path_of_process};
+use super::identity::Identity;
 use super::sys;
+use super::user::User;
 
 /// A cgroup that this process made. Dropping it removes it; processes still in it are moved to the cgroup above.
 #[derive(Debug)]
@@ -117,9 +119,18 @@ pub struct Child {
     status: Option<ExitStatus>,
 }
 
+/// How a command runs, where that is not as this process does.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// With all of their groups, and an environment that names them.
+    pub user: Option<User>,
+    /// What it prints goes to standard error.
+    pub output_to_error: bool,
+}
+
 impl Child {
     /// Makes the process, in its cgroup, stopped before it becomes the command.
-    pub fn prepare(words: &[OsString], tree: Option<&Tree>) -> Result<Child> {
+    pub fn prepare(words: &[OsString], setting: &Setting, tree: Option<&Tree>) -> Result<Child> {
         let (program, arguments) = words.split_first().context("no command")?;
         find(program)?;
         let home = tree.and_then(|tree| Home::make(tree).ok());
@@ -132,14 +143,31 @@ impl Child {
         let gate_number = gate.as_raw_fd();
         let mut command = Command::new(program);
         command.args(arguments);
+        if setting.output_to_error {
+            command.stdout(io::stderr().as_fd().try_clone_to_owned()?);
+        }
+        let user = setting.user.clone();
+        for (variable, value) in user.iter().flat_map(User::environment) {
+            match value {
+                Some(value) => command.env(variable, value),
+                None => command.env_remove(variable),
+            };
+        }
         // SAFETY: runs between fork and exec, so only calls that are safe in a signal handler are made: write, getpid,
-        // close and read on descriptors that were opened before. `gate_number` is the child's own copy of the gate's
-        // writing end, owned by nobody in the child; without closing it, the end of the recorder would go unnoticed.
+        // close and read on descriptors that were opened before, signal, and those that change the user. `gate_number` is
+        // the child's own copy of the gate's writing end, owned by nobody in the child; without closing it, the end of the
+        // recorder would go unnoticed.
         unsafe {
             command.pre_exec(move || {
                 libc::close(gate_number);
                 if let Some(procs) = &procs {
                     (&*procs).write_all(b"0")?;
+                }
+                // What this process ignores, the command would.
+                libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+                // Last, because afterwards the cgroup is out of reach.
+                if let Some(user) = &user {
+                    sys::become_user(user)?;
                 }
                 pid_writer.write_all(&std::process::id().to_ne_bytes())?;
                 match gate_reader.read(&mut [0])? {
@@ -182,7 +210,7 @@ impl Child {
         self.gate.take().map_or(Ok(()), |mut gate| gate.write_all(b"!"))
     }
 
-    /// What has become of the command and of all it started. Does not wait.
+    /// What has become of the command and of all that is in its cgroup. Does not wait.
     pub fn look(&mut self) -> Fate {
         if let Some(starter) = self.starter.take_if(|starter| starter.is_finished()) {
             match starter.join() {
@@ -196,9 +224,9 @@ impl Child {
         {
             self.status = process.try_wait().ok().flatten();
         }
-        let tree_ended = || self.home.as_ref().is_none_or(|home| home.pids().is_empty());
+        let is_empty = || self.home.as_ref().is_none_or(|home| home.pids().is_empty());
         match self.status {
-            Some(status) if tree_ended() => Fate::Ended(status),
+            Some(status) if is_empty() => Fate::Ended(status),
             _ => Fate::Running,
         }
     }
@@ -208,15 +236,34 @@ impl Child {
         self.status
     }
 
-    /// Asks the command and all it started to end.
-    pub fn ask_to_end(&self) {
+    /// Asks the command and all it started to end, once each: its cgroup, and what of its tree has left that; except for
+    /// processes that know already.
+    pub fn ask_to_end(&self, tree: &[Identity], knows: impl Fn(u32) -> bool) {
         let pids = match &self.home {
             Some(home) => home.pids(),
             None if self.status.is_none() => vec![self.pid],
             None => Vec::new(),
         };
-        for pid in pids {
-            let _ = sys::signal(pid, libc::SIGTERM);
+        for pid in pids.iter().filter(|pid| !knows(**pid)) {
+            let _ = sys::signal(*pid, libc::SIGTERM);
+        }
+        for process in tree
+            .iter()
+            .filter(|process| !pids.contains(&process.pid) && !knows(process.pid))
+        {
+            let _ = process.signal(libc::SIGTERM);
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // A command that was never let go ends now. Its last words go to the thread that started it, which so must not end
+        // before it.
+        if self.gate.take().is_some()
+            && let Some(starter) = self.starter.take()
+        {
+            let _ = starter.join();
         }
     }
 }
@@ -239,6 +286,12 @@ fn find(program: &OsStr) -> Result<()> {
     } else {
         bail!("cannot run {}: there is no such program", program.display())
     }
+}
+
+/// The exit code that stands for how a command ended, as shells give it: its own, or 128 and the signal that killed it.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
 /// How a command ended, in words.
@@ -271,7 +324,7 @@ mod tests {
     fn a_command_does_nothing_before_it_is_let_go() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("made");
-        let mut child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), None).unwrap();
+        let mut child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), &Setting::default(), None).unwrap();
         assert!(matches!(child.look(), Fate::Running));
         let command = std::fs::read(format!("/proc/{}/exe", child.pid()));
         assert!(command.is_ok(), "it exists");
@@ -283,7 +336,7 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_the_commands() {
-        let mut child = Child::prepare(&words(&["sh", "-c", "exit 3"]), None).unwrap();
+        let mut child = Child::prepare(&words(&["sh", "-c", "exit 3"]), &Setting::default(), None).unwrap();
         child.start().unwrap();
         let Fate::Ended(status) = end(&mut child) else {
             panic!("it ran")
@@ -294,7 +347,9 @@ mod tests {
     #[test]
     fn a_command_that_does_not_exist_is_refused_before_anything_is_made() {
         for name in ["/no/such/program", "no-such-program", "/"] {
-            let error = Child::prepare(&words(&[name]), None).unwrap_err().to_string();
+            let error = Child::prepare(&words(&[name]), &Setting::default(), None)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(name), "{error}");
         }
     }
@@ -305,7 +360,7 @@ mod tests {
         let file = folder.path().join("broken");
         std::fs::write(&file, "#!/no/such/interpreter\n").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let mut child = Child::prepare(&words(&[file.to_str().unwrap()]), None).unwrap();
+        let mut child = Child::prepare(&words(&[file.to_str().unwrap()]), &Setting::default(), None).unwrap();
         child.start().unwrap();
         assert!(matches!(end(&mut child), Fate::Failed(_)));
     }
@@ -314,21 +369,22 @@ mod tests {
     fn a_command_that_is_never_let_go_ends_without_having_run() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("made");
-        let mut child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), None).unwrap();
-        let starter = child.starter.take().unwrap();
+        let child = Child::prepare(&words(&["touch", file.to_str().unwrap()]), &Setting::default(), None).unwrap();
+        let command = format!("/proc/{}", child.pid());
+        assert!(Path::new(&command).exists());
         drop(child);
-        assert!(starter.join().unwrap().is_err());
+        assert!(!Path::new(&command).exists(), "it has ended, and was waited for");
         assert!(!file.exists());
     }
 
     #[test]
     fn a_command_is_asked_to_end() {
-        let mut child = Child::prepare(&words(&["sleep", "1000"]), None).unwrap();
+        let mut child = Child::prepare(&words(&["sleep", "1000"]), &Setting::default(), None).unwrap();
         child.start().unwrap();
         while child.process.is_none() {
             assert!(matches!(child.look(), Fate::Running));
         }
-        child.ask_to_end();
+        child.ask_to_end(&[], |_| false);
         let Fate::Ended(status) = end(&mut child) else {
             panic!("it ran")
         };

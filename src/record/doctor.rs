@@ -14,7 +14,10 @@ use super::attribution::options::Environment;
 use super::attribution::{self, Status};
 use super::cgroup::Tree;
 use super::kernelfs::Mount;
+use super::privilege;
 use super::probe::{Backend, Config, Filter, Probe};
+use super::probe_plan::Kernel;
+use crate::human;
 
 /// The capabilities that recording needs or likes, and for what.
 const CAPABILITIES: &[(u32, &str, &str)] = &[
@@ -27,12 +30,9 @@ const CAPABILITIES: &[(u32, &str, &str)] = &[
     ),
     (19, "CAP_SYS_PTRACE", "reads what other users' processes run"),
     (2, "CAP_DAC_READ_SEARCH", "reads cgroups and processes of other users"),
-    (
-        24,
-        "CAP_SYS_RESOURCE",
-        "raises the memory limit of maps before Linux 5.11",
-    ),
 ];
+/// Wanted as well where the memory of maps has a limit of its own.
+const CAP_SYS_RESOURCE: (u32, &str, &str) = (24, "CAP_SYS_RESOURCE", "raises the memory limit of maps");
 
 /// One backend on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Verdict {
     pub tested: bool,
     /// Why it would miss some of what happens, if so: then it is used only where nothing else works.
     pub inexact: Option<&'static str>,
+    /// What it cannot see on this kernel.
+    pub cannot_see: String,
 }
 
 /// What was found.
@@ -77,17 +79,26 @@ pub struct Report {
 
 /// Looks at this machine, tries every backend with a filter that selects nobody, and asks every source of names.
 pub fn examine(names: &attribution::Options) -> Report {
+    let mut report = examine_kernel();
+    report.names = attribution::try_sources(names, &Environment::find(), patience());
+    report.advice = report.make_advice();
+    report
+}
+
+fn examine_kernel() -> Report {
+    let _all = privilege::read_all();
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_string()).ok();
     let mounts = read("/proc/self/mounts").unwrap_or_default();
     let status = read("/proc/self/status").unwrap_or_default();
-    let mut report = Report {
+    let kernel = Kernel::read().ok();
+    Report {
         kernel: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
         arch: std::env::consts::ARCH.to_string(),
         btf: fs::metadata("/sys/kernel/btf/vmlinux")
             .ok()
             .map(|metadata| metadata.len()),
         program_types: program_types(),
-        capabilities: capabilities(&status),
+        capabilities: capabilities(&status, kernel.as_ref().is_some_and(Kernel::limits_map_memory)),
         seccomp: status.lines().any(|line| line == "Seccomp:\t2"),
         lockdown: read("/sys/kernel/security/lockdown").as_deref().and_then(chosen_word),
         cgroups: cgroup_mounts(&mounts),
@@ -96,12 +107,13 @@ pub fn examine(names: &attribution::Options) -> Report {
             Some(path) => path.display().to_string(),
             None => "not mounted; mdf opens it for itself".to_string(),
         }),
-        backends: Backend::ALL.into_iter().map(try_backend).collect(),
-        names: attribution::try_sources(names, &Environment::find(), patience()),
+        backends: Backend::ALL
+            .into_iter()
+            .map(|backend| try_backend(backend, kernel.as_ref()))
+            .collect(),
+        names: Vec::new(),
         advice: Vec::new(),
-    };
-    report.advice = report.make_advice();
-    report
+    }
 }
 
 /// Somebody waits for the answers.
@@ -112,7 +124,8 @@ fn patience() -> Timing {
     }
 }
 
-fn try_backend(backend: Backend) -> Verdict {
+fn try_backend(backend: Backend, kernel: Option<&Kernel>) -> Verdict {
+    let cannot_see = kernel.map_or_else(String::new, |kernel| kernel.blind_spots(backend));
     let nobody = Filter {
         comm: Some("nobody at all".to_string()),
         ..Filter::default()
@@ -129,6 +142,7 @@ fn try_backend(backend: Backend) -> Verdict {
             refused: None,
             tested: probe.untested().is_none(),
             inexact: probe.inexact(),
+            cannot_see,
         },
         Err(refusal) => {
             let why = refusal.refused.into_iter().map(|(_, why)| why).next();
@@ -137,6 +151,7 @@ fn try_backend(backend: Backend) -> Verdict {
                 refused: Some(why.unwrap_or(refusal.what)),
                 tested: false,
                 inexact: None,
+                cannot_see,
             }
         }
     }
@@ -153,8 +168,8 @@ fn program_types() -> Vec<(&'static str, bool)> {
     .collect()
 }
 
-/// From the text of /proc/self/status.
-fn capabilities(status: &str) -> Vec<(&'static str, &'static str, bool)> {
+/// From the text of /proc/self/status. `limited`: the memory of maps has a limit of its own.
+fn capabilities(status: &str, limited: bool) -> Vec<(&'static str, &'static str, bool)> {
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
@@ -162,6 +177,7 @@ fn capabilities(status: &str) -> Vec<(&'static str, &'static str, bool)> {
         .unwrap_or(0);
     CAPABILITIES
         .iter()
+        .chain(limited.then_some(&CAP_SYS_RESOURCE))
         .map(|(bit, name, purpose)| (*name, *purpose, effective >> bit & 1 == 1))
         .collect()
 }
@@ -189,12 +205,11 @@ impl Report {
     }
 
     /// The backend that would be used.
-    pub fn chosen(&self) -> Option<Backend> {
+    fn chosen(&self) -> Option<&Verdict> {
         self.backends
             .iter()
             .filter(|verdict| verdict.refused.is_none())
             .min_by_key(|verdict| verdict.inexact.is_some())
-            .map(|verdict| verdict.backend)
     }
 
     fn has(&self, capability: &str) -> bool {
@@ -209,7 +224,7 @@ impl Report {
         if !able {
             advice.push(
                 "run mdf as root, or give it what it needs: setcap \
-                 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep mdf (before Linux 5.8: cap_sys_admin)"
+                 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep mdf"
                     .to_string(),
             );
         }
@@ -241,7 +256,7 @@ impl Report {
                     .to_string(),
             );
         }
-        if self.chosen() == Some(Backend::Kprobe) && self.tracefs.is_none() {
+        if self.chosen().is_some_and(|verdict| verdict.backend == Backend::Kprobe) && self.tracefs.is_none() {
             advice.push(
                 "mount tracefs (mount -t tracefs none /sys/kernel/tracing): without it few threads can wait in a send \
                  call at one time before returns are missed, and what was missed is not counted"
@@ -264,7 +279,7 @@ impl Report {
         line(
             "BTF",
             self.btf
-                .map_or("no".to_string(), |bytes| format!("yes, {} KiB", bytes >> 10)),
+                .map_or("no".to_string(), |bytes| format!("yes, {}", human::bytes(bytes))),
         );
         let types = self
             .program_types
@@ -285,13 +300,7 @@ impl Report {
                 None => "no version 2".to_string(),
             },
         );
-        line(
-            "tracefs",
-            or(
-                &self.tracefs,
-                "not mounted (kprobe gains by it, and preemptible kernels)",
-            ),
-        );
+        line("tracefs", or(&self.tracefs, "not mounted"));
         for (i, verdict) in self.backends.iter().enumerate() {
             let heading = if i == 0 { "backends" } else { "" };
             let what = match (&verdict.refused, verdict.inexact) {
@@ -305,7 +314,7 @@ impl Report {
         line(
             "recording",
             match self.chosen() {
-                Some(backend) => format!("works, with {backend}; it cannot see: {}", backend.blind_spots()),
+                Some(verdict) => format!("works, with {}; it cannot see: {}", verdict.backend, verdict.cannot_see),
                 None => "does not work here".to_string(),
             },
         );
@@ -330,7 +339,7 @@ impl Report {
                 "tested": verdict.tested,
                 "refused": verdict.refused,
                 "inexact": verdict.inexact,
-                "cannot_see": verdict.backend.blind_spots(),
+                "cannot_see": verdict.cannot_see,
             })
         });
         let types = self
@@ -351,7 +360,7 @@ impl Report {
         });
         json!({
             "ok": self.ok(),
-            "backend": self.chosen().map(Backend::name),
+            "backend": self.chosen().map(|verdict| verdict.backend.name()),
             "kernel": self.kernel,
             "arch": self.arch,
             "btf_bytes": self.btf,
@@ -394,13 +403,14 @@ mod tests {
     fn sound() -> Report {
         Report {
             btf: Some(1),
-            capabilities: capabilities("CapEff:\t000001ffffffffff\n"),
+            capabilities: capabilities("CapEff:\t000001ffffffffff\n", true),
             cgroups: vec![("/sys/fs/cgroup".to_string(), true)],
             backends: vec![Verdict {
                 backend: Backend::Fexit,
                 refused: None,
                 tested: true,
                 inexact: None,
+                cannot_see: String::new(),
             }],
             ..Report::default()
         }
@@ -415,7 +425,7 @@ mod tests {
     #[test]
     fn each_lack_has_its_advice() {
         let unprivileged = Report {
-            capabilities: capabilities("CapEff:\t0000000000000000\n"),
+            capabilities: capabilities("CapEff:\t0000000000000000\n", false),
             ..sound()
         };
         assert!(unprivileged.make_advice()[0].contains("setcap"));
@@ -446,6 +456,7 @@ mod tests {
             refused: Some("why".to_string()),
             tested: false,
             inexact: None,
+            cannot_see: String::new(),
         };
         let report = Report {
             backends: vec![refused],

@@ -1,27 +1,30 @@
 //! From ring records to blocks, and from blocks to the queues. Runs on the thread that reads the ring and never waits
-//! for anything: what a queue does not take is counted, and told in the next block that it takes.
+//! for anything, nor does it touch a file: what a queue does not take is counted, and stored as a loss in the next block that
+//! it takes; what has to be looked up is left to another thread ([`super::lookup`]).
 //!
 //! State records are not lost to a full queue: they wait for the next block. Should too many wait, the whole live state is
 //! stored again as soon as there is room.
 
-use std::collections::HashSet;
+mod resolve;
+
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::attribution::Learner;
-use super::cgroup::Tree;
 use super::clock::{self, Ticker};
+use super::lookup::Lookups;
 use super::loss::{Count, Ledger};
 use super::output::Rotation;
 use super::queue::{Batch, Order, Refused, Sender};
 use super::shared::Shared;
-use super::snapshot::{self, Listeners, Snapshot};
+use super::snapshot::Listeners;
 use super::state::Live;
 use super::{probe, sys, wire};
-use crate::format::record::{
-    CGROUP_V1, Cgroup, Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket,
-};
+use crate::format::record::{Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket};
 use crate::format::{BlockBuilder, Class, Kind, RawBlock};
+pub use resolve::Unresolved;
+use resolve::{Ends, Intake, ends};
 
 /// A block is handed over after this time even when it is not full.
 pub const BLOCK_AGE: Duration = Duration::from_millis(250);
@@ -33,8 +36,6 @@ const STATE_MAX: usize = 2 << 20;
 const DUMP_PAUSE: Duration = Duration::from_secs(2);
 /// Causes of shortened payload that are told apart.
 const CUTS: usize = 8;
-/// Pids that /proc did not know, kept so that they are not asked for with each event.
-const STRANGERS_MAX: usize = 65_536;
 
 /// How to drain.
 #[derive(Debug, Clone)]
@@ -63,12 +64,15 @@ pub struct Drain {
     plan: Plan,
     outlets: Outlets,
     shared: Arc<Shared>,
-    tree: Option<Tree>,
+    lookups: Option<Lookups>,
     live: Live,
     ledger: Ledger,
     state: BlockBuilder,
     events: BlockBuilder,
     listeners: Option<Listeners>,
+    /// Snapshots that are being taken in, and meanwhile the sockets that are known.
+    intakes: VecDeque<Intake>,
+    seen: HashSet<Ends>,
     /// Sockets of snapshots that got an id.
     snapshot_sockets: u32,
     learner: Option<Learner>,
@@ -82,9 +86,17 @@ pub struct Drain {
     not_printed: Count,
     /// Pids of the latest data, newest first: a client and a server take turns.
     recent: [u32; 4],
-    strangers: HashSet<u32>,
+    /// Pids that nothing has named, and that were asked for.
+    pids_asked: HashSet<u32>,
+    /// Of these, those that had ended.
+    pids_gone: HashSet<u32>,
+    /// Pids whose containers are asked for.
+    containers_asked: HashSet<u32>,
     /// Ids of cgroups that processes are in, and whose paths are not known.
-    nameless: HashSet<u64>,
+    unnamed: HashSet<u64>,
+    /// The cgroup tree is being walked.
+    walking: bool,
+    unresolved: Unresolved,
     clock: Ticker,
     losses_read: u64,
     part_begun: u64,
@@ -96,7 +108,7 @@ pub struct Drain {
 
 impl Drain {
     /// Begins. `now` is the boot clock.
-    pub fn new(plan: Plan, outlets: Outlets, shared: Arc<Shared>, tree: Option<Tree>, now: u64) -> Self {
+    pub fn new(plan: Plan, outlets: Outlets, shared: Arc<Shared>, lookups: Option<Lookups>, now: u64) -> Self {
         // Events of other CPUs can come out of the ring a little later than what ended a socket or process.
         let retention = plan.ring.unwrap_or(Duration::ZERO) + Duration::from_secs(5);
         let sockets_max = plan.max_sockets.saturating_mul(2);
@@ -105,11 +117,13 @@ impl Drain {
             plan,
             outlets,
             shared,
-            tree,
+            lookups,
             ledger: Ledger::default(),
             state: BlockBuilder::new(Class::State),
             events: BlockBuilder::new(Class::Events),
             listeners: None,
+            intakes: VecDeque::new(),
+            seen: HashSet::new(),
             snapshot_sockets: 0,
             learner: None,
             opened: 0,
@@ -118,8 +132,12 @@ impl Drain {
             cuts: [Count::default(); CUTS],
             not_printed: Count::default(),
             recent: [0; 4],
-            strangers: HashSet::new(),
-            nameless: HashSet::new(),
+            pids_asked: HashSet::new(),
+            pids_gone: HashSet::new(),
+            containers_asked: HashSet::new(),
+            unnamed: HashSet::new(),
+            walking: false,
+            unresolved: Unresolved::default(),
             clock: Ticker::new(clock::INTERVAL),
             losses_read: now,
             part_begun: now,
@@ -153,35 +171,44 @@ impl Drain {
                 if !self.recent.contains(&data.pid) {
                     self.recent.rotate_right(1);
                     self.recent[0] = data.pid;
-                    self.meet(data.pid);
+                    self.resolve_process(data.pid);
                 }
                 self.bytes += u64::from(data.len);
                 self.event(record);
             }
             Record::Process(process) => {
                 let start = self.live.known_start(process.pid, process.start);
-                self.meet_cgroup(process.cgroup, process.pid);
-                self.strangers.remove(&process.pid);
-                let cgroup = self.v1_cgroup(process.pid, process.ppid).unwrap_or(process.cgroup);
+                self.resolve_cgroup(process.cgroup, process.pid);
+                self.pids_asked.remove(&process.pid);
+                let cgroup = self.v1_cgroup(process).unwrap_or(process.cgroup);
+                // A forked process runs what its parent runs; the kernel side gives no path with a fork.
+                let inherited = match process.origin {
+                    Origin::Fork => self.live.newest(process.ppid).map(|parent| parent.exe.to_vec()),
+                    _ => None,
+                };
                 let process = Process {
                     start,
                     cgroup,
+                    exe: inherited.as_deref().unwrap_or(process.exe),
                     ..*process
                 };
                 self.state(&Record::Process(process));
             }
             Record::Socket(socket) => {
-                self.meet(socket.pid);
+                self.resolve_process(socket.pid);
                 let role = match (&self.listeners, socket.role, socket.opened) {
                     (Some(listeners), Role::Undetermined, Opened::FirstSeen) => {
                         listeners.role(socket.netns, &socket.local, &socket.remote)
                     }
                     _ => socket.role,
                 };
+                if !self.intakes.is_empty() {
+                    self.seen.insert(ends(socket));
+                }
                 self.state(&Record::Socket(Socket { role, ..*socket }));
             }
             Record::Owner(Owner { pid, .. }) => {
-                self.meet(*pid);
+                self.resolve_process(*pid);
                 self.state(record);
             }
             Record::Exit(exit) => {
@@ -254,141 +281,6 @@ impl Drain {
         }
     }
 
-    /// Names a process that turns up without having been named: one that ran before recording began, and that the
-    /// snapshot did not take because nothing selected it then.
-    fn meet(&mut self, pid: u32) {
-        if pid == 0 || !self.plan.proc || self.strangers.contains(&pid) {
-            return;
-        }
-        if self.live.knows_process(pid) {
-            if self.shared.missing.get() > 0 {
-                self.check_name(pid);
-            }
-            return;
-        }
-        match snapshot::process(pid, self.tree.as_ref()) {
-            Some(found) => {
-                self.name_cgroup(found.cgroup, &found.cgroup_path);
-                self.state(&Record::Process(found.record()));
-            }
-            None => {
-                if self.strangers.len() >= STRANGERS_MAX {
-                    self.strangers.clear();
-                }
-                self.strangers.insert(pid);
-            }
-        }
-    }
-
-    /// Where events were lost, that of an execve may be among them: gives a forked process the name by which it goes now.
-    fn check_name(&mut self, pid: u32) {
-        let Some(forked) = self.live.take_forked(pid) else {
-            return;
-        };
-        let Some(found) = snapshot::process(pid, self.tree.as_ref()) else {
-            return;
-        };
-        if found.start == forked.start && found.comm != forked.comm {
-            self.name_cgroup(found.cgroup, &found.cgroup_path);
-            self.state(&Record::Process(Process {
-                origin: Origin::Fork,
-                ..found.record()
-            }));
-        }
-    }
-
-    /// On hosts with v1 hierarchies: the cgroup that tells of a new process's container, else its parent's.
-    fn v1_cgroup(&mut self, pid: u32, parent: u32) -> Option<u64> {
-        if !self.plan.v1 {
-            return None;
-        }
-        match std::fs::read(format!("/proc/{pid}/cgroup")) {
-            Ok(text) => {
-                let found = super::cgroup::v1_container(&text)?;
-                self.name_cgroup(found.id, &found.path);
-                Some(found.id)
-            }
-            Err(_) => self.live.cgroup_of(parent).filter(|id| id & CGROUP_V1 != 0),
-        }
-    }
-
-    /// Names the cgroup of a process, if it has not been named.
-    fn meet_cgroup(&mut self, id: u64, pid: u32) {
-        if id == 0 || self.live.knows_cgroup(id) {
-            return;
-        }
-        let Some(tree) = self.tree.as_ref().filter(|_| self.plan.proc) else {
-            return;
-        };
-        let path = std::fs::read(format!("/proc/{pid}/cgroup"))
-            .ok()
-            .and_then(|text| super::cgroup::path_of_process(&text).map(|path| tree.absolute(path)))
-            .filter(|path| tree.id(path).is_ok_and(|found| found == id));
-        match path {
-            Some(path) => self.name_cgroup(id, &path),
-            None => {
-                self.nameless.insert(id);
-            }
-        }
-    }
-
-    /// Looks for cgroups that could not be named through their process, because it had ended or moved on.
-    fn name_nameless(&mut self) {
-        let nameless = std::mem::take(&mut self.nameless);
-        let Some(tree) = self.tree.as_ref().filter(|_| !nameless.is_empty()) else {
-            return;
-        };
-        let paths = tree.by_id();
-        for id in nameless {
-            if let Some(path) = paths.get(&id) {
-                self.name_cgroup(id, path);
-            }
-        }
-    }
-
-    fn name_cgroup(&mut self, id: u64, path: &[u8]) {
-        if id != 0 && !path.is_empty() && !self.live.knows_cgroup(id) {
-            self.state(&Record::Cgroup(Cgroup {
-                time: sys::boot_ns(),
-                id,
-                path,
-            }));
-        }
-    }
-
-    /// Takes what was there before; again when more is recorded than at the start. Returns the open connections, for the kernel side to know.
-    pub fn snapshot(&mut self, snapshot: Snapshot) -> Vec<Socket> {
-        for entry in &snapshot.cgroups {
-            self.name_cgroup(entry.id, &entry.path);
-        }
-        for found in &snapshot.processes {
-            self.name_cgroup(found.cgroup, &found.cgroup_path);
-            if !self.live.knows_process(found.pid) {
-                self.state(&Record::Process(found.record()));
-            }
-        }
-        // Connections that have been heard meanwhile keep the ids that they got.
-        for socket in self.live.settle_roles(&snapshot.listeners) {
-            self.state(&Record::Socket(socket));
-        }
-        let seen: HashSet<_> = self.live.sockets().map(|s| (s.netns, s.local, s.remote)).collect();
-        let mut open = Vec::new();
-        for socket in snapshot.sockets {
-            if seen.contains(&(socket.netns, socket.local, socket.remote)) {
-                continue;
-            }
-            let id = wire::snapshot_id(&socket.local, &socket.remote, self.snapshot_sockets);
-            self.snapshot_sockets = self.snapshot_sockets.wrapping_add(1);
-            let socket = Socket { id, ..socket };
-            self.state(&Record::Socket(socket));
-            if socket.role != Role::Listener {
-                open.push(socket);
-            }
-        }
-        self.listeners.get_or_insert_default().extend(snapshot.listeners);
-        open
-    }
-
     /// Reads the kernel's counters; what they grew by was lost since they were read last.
     pub fn kernel_losses(&mut self, losses: &probe::KernelLosses, now: u64) {
         for (reason, count) in losses.iter() {
@@ -418,6 +310,9 @@ impl Drain {
         if missing > self.shared.missing.get() {
             // Whoever shows itself next does so anew.
             self.recent = [0; 4];
+            if let Some(learner) = self.learner.as_ref().filter(|learner| learner.selective) {
+                learner.missed();
+            }
         }
         self.shared.missing.set(missing);
     }
@@ -427,11 +322,7 @@ impl Drain {
         if self.clock.due(now) {
             self.event(&Record::Clock(sys::clocks()));
             self.live.prune(now);
-            self.name_nameless();
-            self.prune_cgroups();
-            let events = self.live.take_not_kept();
-            self.ledger
-                .note(LossReason::MapFull, self.losses_read, Count { events, bytes: 0 });
+            self.walk();
         }
         self.shared.events.set(self.heard);
         self.shared.bytes.set(self.bytes);
@@ -448,13 +339,6 @@ impl Drain {
         }
         if self.opened != 0 && now.saturating_sub(self.opened) >= nanos(self.plan.block_age) {
             self.flush(now);
-        }
-    }
-
-    fn prune_cgroups(&mut self) {
-        if let Some(tree) = self.tree.as_ref().filter(|_| self.live.has_many_cgroups()) {
-            let existing = tree.by_id();
-            self.live.prune_cgroups(|id| existing.contains_key(&id));
         }
     }
 
@@ -498,6 +382,7 @@ impl Drain {
         let blocks = self.live_blocks();
         match file.offer(&Arc::new(Batch { order, blocks })) {
             Ok(()) => {
+                self.note_absent(now);
                 self.want_dump = false;
                 self.part_begun = now;
                 self.part_blocks = false;
@@ -508,6 +393,12 @@ impl Drain {
             Err(_) => self.shared.want_part.make(),
         }
         self.dumped = now;
+    }
+
+    /// A dump was handed over: what it does not repeat is not known to those who read from there on.
+    fn note_absent(&mut self, now: u64) {
+        let events = self.live.absent();
+        self.ledger.note(LossReason::MapFull, now, Count { events, bytes: 0 });
     }
 
     fn live_blocks(&self) -> Vec<RawBlock> {
@@ -537,7 +428,9 @@ impl Drain {
         file.offer(&Arc::new(Batch {
             order: Order::DumpRing,
             blocks: self.live_blocks(),
-        }))
+        }))?;
+        self.note_absent(now);
+        Ok(())
     }
 
     fn offer(&mut self, batch: Batch) {
@@ -593,6 +486,9 @@ impl Drain {
     /// wait for room now.
     pub fn finish(&mut self, now: u64) -> Batch {
         self.events.push(&Record::Clock(sys::clocks()));
+        if self.plan.ring.is_some() {
+            self.note_absent(now);
+        }
         self.push_losses(now);
         self.shared.events.set(self.heard);
         self.shared.bytes.set(self.bytes);

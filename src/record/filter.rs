@@ -5,6 +5,7 @@
 //! host's init).
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,7 +13,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::cgroup::Tree;
-use super::procfs;
+use super::identity::Identity;
+use super::{permit, procfs, snapshot, sys};
+use crate::outcome::Usage;
 
 /// The inode number of the initial pid namespace (PROC_PID_INIT_INO of <linux/proc_ns.h>).
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -35,8 +38,10 @@ pub struct Words {
 /// What is to be recorded. Different kinds must all match; of one kind, any. Empty: the whole host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Thread group ids in the initial pid namespace; their children are followed.
-    pub pids: Vec<u32>,
+    /// Processes of the initial pid namespace; their children are followed.
+    pub pids: Vec<Identity>,
+    /// A command is recorded beside what `pids` and `cgroups` choose, and by itself if they are empty.
+    pub command: bool,
     pub comm: Option<String>,
     /// cgroup v2 ids, each with its subtree.
     pub cgroups: Vec<u64>,
@@ -53,7 +58,23 @@ impl Selection {
 
     /// Whether it chooses among processes, not only among sockets.
     pub fn names_processes(&self) -> bool {
-        !self.pids.is_empty() || self.comm.is_some() || !self.cgroups.is_empty()
+        !self.pids.is_empty() || self.comm.is_some() || !self.cgroups.is_empty() || self.command
+    }
+
+    /// Whether `pids` and `cgroups` together choose a process, given whether each of them does.
+    pub fn chooses(&self, among_pids: bool, in_cgroups: bool) -> bool {
+        let by = |list_is_empty: bool, is_in: bool| match self.command {
+            true => !list_is_empty && is_in,
+            false => list_is_empty || is_in,
+        };
+        let (by_pids, by_cgroups) = (
+            by(self.pids.is_empty(), among_pids),
+            by(self.cgroups.is_empty(), in_cgroups),
+        );
+        match self.command {
+            true => by_pids || by_cgroups,
+            false => by_pids && by_cgroups,
+        }
     }
 
     /// Whether this port, local or remote, is wanted.
@@ -68,6 +89,7 @@ pub fn resolve(words: &Words, tree: Option<&Tree>) -> Result<Selection> {
         bail!("port 0 does not exist");
     }
     Ok(Selection {
+        command: false,
         pids: pids(&words.pids)?,
         comm: words.comm.as_deref().map(comm).transpose()?,
         cgroups: words
@@ -89,43 +111,39 @@ pub fn describe(words: &Words, command: bool) -> String {
     parts.extend(words.ports.iter().map(|port| format!("port {port}")));
     parts.extend(words.netns.iter().map(|netns| format!("netns {netns}")));
     if command {
-        parts.push("the command's own cgroup".to_owned());
+        parts.push("the command's process tree".to_owned());
     }
     parts.join(", ")
 }
 
 fn comm(word: &str) -> Result<String> {
     if word.is_empty() {
-        bail!("an empty --comm matches nothing");
+        return Err(Usage("an empty --comm matches nothing".to_owned()).into());
     }
-    // The kernel keeps a prefix; a longer word could never match.
-    let mut end = word.len().min(COMM_LEN);
-    while !word.is_char_boundary(end) {
-        end -= 1;
+    if word.len() > COMM_LEN {
+        let kept = String::from_utf8_lossy(&word.as_bytes()[..COMM_LEN]);
+        return Err(Usage(format!(
+            "--comm {word} matches nothing: the kernel keeps the first {COMM_LEN} bytes of a name (/proc/PID/comm); give \
+             --comm '{kept}'"
+        ))
+        .into());
     }
-    Ok(word[..end].to_owned())
+    Ok(word.to_owned())
 }
 
 fn cgroup(word: &str, tree: Option<&Tree>) -> Result<u64> {
     let tree =
         tree.context("--cgroup needs a mounted cgroup v2 hierarchy, and /proc/mounts has none of type cgroup2")?;
     let id = match word.parse::<u64>() {
-        Ok(id) => id,
-        Err(_) => {
-            let path = Path::new(word);
-            let path = match tree.path_of(path) {
-                Some(path) => path,
-                None if path.is_dir() && path.is_absolute() && tree.id(path.as_os_str().as_bytes()).is_err() => {
-                    bail!(
-                        "{word} is not in the cgroup v2 hierarchy, which is mounted at {}",
-                        tree.root().display()
-                    )
-                }
-                None => path.as_os_str().as_bytes().to_vec(),
-            };
-            tree.id(&path)
-                .with_context(|| format!("no cgroup {word} below {}", tree.root().display()))?
+        // Ids are not used again, so one that is not there never will be.
+        Ok(id) if id > 1 && tree.has(id) == Some(false) => {
+            bail!(
+                "--cgroup {id}: no cgroup has this id (it is the inode number of a folder below {}); give a path",
+                tree.root().display()
+            )
         }
+        Ok(id) => id,
+        Err(_) => cgroup_of_path(word, tree)?,
     };
     if id <= 1 {
         bail!(
@@ -136,8 +154,32 @@ fn cgroup(word: &str, tree: Option<&Tree>) -> Result<u64> {
     Ok(id)
 }
 
+/// The id of a cgroup that is given by its path in the hierarchy, or by that of its folder.
+fn cgroup_of_path(word: &str, tree: &Tree) -> Result<u64> {
+    let path = tree.path_of(Path::new(word)).unwrap_or_else(|| word.into());
+    let below = |what: &str| format!("{what} {}", tree.root().display());
+    let found = (tree.directory(&path).canonicalize())
+        // Somewhere else: a link to a cgroup, or a folder of a version 1 hierarchy.
+        .or_else(|error| match Path::new(word).is_absolute() {
+            true => Path::new(word).canonicalize(),
+            false => Err(error),
+        })
+        .with_context(|| below(&format!("no cgroup {word} below")))?;
+    let root = tree.root().canonicalize().unwrap_or_else(|_| tree.root().to_owned());
+    let Ok(path) = found.strip_prefix(&root) else {
+        bail!(
+            "--cgroup {word} is not in the cgroup v2 hierarchy, {}",
+            below("which is mounted at")
+        );
+    };
+    tree.id(path.as_os_str().as_bytes())
+        .with_context(|| below(&format!("no cgroup {word} below")))
+}
+
 fn netns(word: &str) -> Result<u32> {
-    if let Ok(inode) = word.parse() {
+    if let Ok(inode) = word.parse()
+        && has_netns(inode) != Some(false)
+    {
         return Ok(inode);
     }
     let path = if word.contains('/') {
@@ -145,19 +187,55 @@ fn netns(word: &str) -> Result<u32> {
     } else {
         Path::new("/run/netns").join(word)
     };
-    let metadata = std::fs::metadata(&path).with_context(|| format!("no network namespace at {}", path.display()))?;
-    u32::try_from(metadata.ino()).with_context(|| format!("{} is not a network namespace", path.display()))
+    let metadata = std::fs::metadata(&path).with_context(|| match word.parse::<u32>() {
+        Ok(_) => format!(
+            "--netns {word}: no process is in a network namespace of this number, and none is mounted; give it by a path"
+        ),
+        Err(_) => format!("no network namespace at {}", path.display()),
+    })?;
+    let not_one = || {
+        format!(
+            "--netns {word}: {} is not a network namespace; give a name of ip netns, or a path such as /proc/PID/ns/net",
+            path.display()
+        )
+    };
+    // Only a regular file is opened; the kernel shows namespaces as such.
+    if !metadata.is_file() || !File::open(&path).is_ok_and(|file| sys::is_network_namespace(&file)) {
+        bail!("{}", not_one());
+    }
+    u32::try_from(metadata.ino()).with_context(not_one)
+}
+
+/// Whether there is a network namespace of this number; `None` when not all of them can be seen.
+fn has_netns(inode: u32) -> Option<bool> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // The fourth field is what is mounted of its file system (proc(5)).
+    let mounted = format!("net:[{inode}]");
+    if mounts.lines().any(|line| line.split(' ').nth(3) == Some(&mounted)) {
+        return Some(true);
+    }
+    let holds = |pid: u32| {
+        let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        link.and_then(|link| procfs::link_number(link.as_os_str().as_bytes(), "net")) == Some(inode.into())
+    };
+    if snapshot::pids().into_iter().any(holds) {
+        return Some(true);
+    }
+    (sees_host_pids() && permit::has(permit::CAP_SYS_PTRACE)).then_some(false)
+}
+
+/// Whether this process numbers processes as the host does.
+fn sees_host_pids() -> bool {
+    let own = std::fs::read_link("/proc/self/ns/pid").ok();
+    own.and_then(|link| procfs::link_number(link.as_os_str().as_bytes(), "pid")) == Some(INITIAL_PID_NAMESPACE)
 }
 
 /// The pids as the initial namespace numbers them, with the descendants that they have already.
-fn pids(words: &[u32]) -> Result<Vec<u32>> {
+fn pids(words: &[u32]) -> Result<Vec<Identity>> {
     if words.is_empty() {
         return Ok(Vec::new());
     }
-    let host = std::fs::read_link("/proc/self/ns/pid")
-        .ok()
-        .and_then(|link| procfs::link_number(link.as_os_str().as_bytes(), "pid"))
-        == Some(INITIAL_PID_NAMESPACE);
+    let host = sees_host_pids();
     let mut roots = Vec::new();
     for &pid in words {
         if pid <= 1 {
@@ -172,13 +250,30 @@ fn pids(words: &[u32]) -> Result<Vec<u32>> {
                  that is; run in the host's pid namespace (docker run --pid=host), or choose with --cgroup or --comm"
             );
         }
-        if !Path::new("/proc").join(pid.to_string()).is_dir() {
-            bail!("--pid {pid}: no such process");
-        }
-        roots.push(pid);
+        roots.push(process(pid)?);
     }
-    let parents = super::snapshot::parents();
-    Ok(descendants(&roots, &parents).into_iter().collect())
+    Ok(with_descendants(roots).into_iter().collect())
+}
+
+/// The process with this pid.
+fn process(pid: u32) -> Result<Identity> {
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    if let Some(tgid) = procfs::status(&status).tgid.filter(|tgid| *tgid != pid) {
+        bail!("--pid {pid} is a thread of process {tgid}: give --pid {tgid}, which records all of its threads");
+    }
+    Identity::of(pid).with_context(|| format!("--pid {pid}: no such process"))
+}
+
+/// These processes and everything below them, as far as it still runs.
+pub fn with_descendants(roots: impl IntoIterator<Item = Identity>) -> BTreeSet<Identity> {
+    let living: BTreeSet<Identity> = roots.into_iter().filter(Identity::lives).collect();
+    if living.is_empty() {
+        return living;
+    }
+    let numbers: Vec<u32> = living.iter().map(|process| process.pid).collect();
+    let below = descendants(&numbers, &snapshot::parents()).into_iter();
+    let below = below.filter(|pid| !numbers.contains(pid)).filter_map(Identity::of);
+    living.iter().copied().chain(below).collect()
 }
 
 /// The roots and everything below them; `parents` says each process's parent.
@@ -252,8 +347,10 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("no cgroup /shop/nobody"), "{error}");
-        let error = resolve(&with_cgroup("/proc"), Some(&tree)).unwrap_err().to_string();
-        assert!(error.contains("is not in the cgroup v2 hierarchy"), "{error}");
+        for word in ["/proc", "..", "../../../../../../../../proc", "shop/../../.."] {
+            let error = resolve(&with_cgroup(word), Some(&tree)).unwrap_err().to_string();
+            assert!(error.contains("is not in the cgroup v2 hierarchy"), "{error}");
+        }
         let error = resolve(&with_cgroup("/shop"), None).unwrap_err().to_string();
         assert!(error.contains("cgroup2"), "{error}");
     }
@@ -275,6 +372,44 @@ mod tests {
     }
 
     #[test]
+    fn the_id_of_a_thread_is_refused_and_its_process_named() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: no arguments, no state.
+            sender.send(unsafe { libc::gettid() }).unwrap();
+            let _ = ended.recv();
+        });
+        let tid = u32::try_from(receiver.recv().unwrap()).unwrap();
+        let error = process(tid).unwrap_err().to_string();
+        let own = std::process::id();
+        assert!(error.contains(&format!("give --pid {own}")), "{error}");
+        assert_eq!(process(own).unwrap().pid, own);
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_command_is_recorded_beside_pids_and_cgroups_which_otherwise_must_both_match() {
+        let identity = Identity { pid: 7, start: 1 };
+        let (none, some) = ((vec![], vec![]), (vec![identity], vec![5]));
+        let takes = |command: bool, (pids, cgroups): (Vec<Identity>, Vec<u64>)| {
+            let selection = Selection {
+                command,
+                pids,
+                cgroups,
+                ..Selection::default()
+            };
+            [(false, false), (true, false), (false, true), (true, true)].map(|(a, b)| selection.chooses(a, b))
+        };
+        assert_eq!(takes(false, none.clone()), [true; 4]);
+        assert_eq!(takes(false, some.clone()), [false, false, false, true]);
+        assert_eq!(takes(true, some.clone()), [false, true, true, true]);
+        assert_eq!(takes(true, (some.0, vec![])), [false, true, false, true]);
+        assert_eq!(takes(true, none), [false; 4], "nothing of what was there before");
+    }
+
+    #[test]
     fn descendants_are_taken_whatever_order_they_are_listed_in() {
         let parents = HashMap::from([(2, 1), (5, 9), (9, 7), (7, 2), (8, 1), (1, 0)]);
         assert_eq!(descendants(&[7], &parents), BTreeSet::from([5, 7, 9]));
@@ -287,35 +422,52 @@ mod tests {
     }
 
     #[test]
-    fn a_long_comm_is_cut_as_the_kernel_cuts_it() {
-        let words = Words {
-            comm: Some("a-very-long-program-name".into()),
-            ..Words::default()
+    fn a_comm_that_no_process_can_have_is_wrong_usage() {
+        let resolve = |comm: &str| {
+            let words = Words {
+                comm: Some(comm.into()),
+                ..Words::default()
+            };
+            resolve(&words, None).map(|selection| selection.comm)
         };
-        assert_eq!(resolve(&words, None).unwrap().comm.as_deref(), Some("a-very-long-pro"));
-        assert!(
-            resolve(
-                &Words {
-                    comm: Some(String::new()),
-                    ..Words::default()
-                },
-                None
-            )
-            .is_err()
-        );
+        assert_eq!(resolve("fifteen-bytes-y").unwrap().as_deref(), Some("fifteen-bytes-y"));
+        let error = resolve("a-very-long-program-name").unwrap_err();
+        assert!(error.is::<Usage>(), "{error}");
+        assert!(error.to_string().contains("give --comm 'a-very-long-pro'"), "{error}");
+        assert!(resolve("").unwrap_err().is::<Usage>());
     }
 
     #[test]
     fn a_network_namespace_is_known_by_inode_and_by_path() {
-        assert_eq!(netns("4026531840").unwrap(), 4_026_531_840);
         let own = std::fs::metadata("/proc/self/ns/net").unwrap().ino();
-        assert_eq!(u64::from(netns("/proc/self/ns/net").unwrap()), own);
+        for word in ["/proc/self/ns/net", &own.to_string()] {
+            assert_eq!(u64::from(netns(word).unwrap()), own);
+        }
         assert!(
             netns("no-such-namespace")
                 .unwrap_err()
                 .to_string()
                 .contains("/run/netns/no-such-namespace")
         );
+    }
+
+    #[test]
+    fn what_is_no_network_namespace_is_refused() {
+        for word in ["/etc/passwd", "/proc/self/ns/pid", "/dev/null", "/proc"] {
+            let error = netns(word).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("--netns {word}: {word} is not a network namespace")),
+                "{error}"
+            );
+        }
+        // Of another kind: the number of a pid namespace.
+        let pid = std::fs::metadata("/proc/self/ns/pid").unwrap().ino();
+        if has_netns(7).is_some() {
+            for number in [7, pid] {
+                let error = netns(&number.to_string()).unwrap_err().to_string();
+                assert!(error.contains("no process is in a network namespace"), "{error}");
+            }
+        }
     }
 
     #[test]
@@ -331,6 +483,6 @@ mod tests {
             describe(&words, false),
             "pid 7, comm nginx, cgroup /a, port 80, port 443"
         );
-        assert_eq!(describe(&Words::default(), true), "the command's own cgroup");
+        assert_eq!(describe(&Words::default(), true), "the command's process tree");
     }
 }

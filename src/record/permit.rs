@@ -2,16 +2,36 @@
 
 use anyhow::{Context, Result, bail};
 
+use super::sys;
+
 /// Bit numbers of <linux/capability.h>.
+pub const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// Fails with advice when the capabilities that eBPF needs are missing.
+/// File descriptors that the recorder may need at one time: maps, programs and links are some 50; it also reads /proc and writes
+/// files. A file of /proc that cannot be opened is missing from the snapshot without a word.
+const OPEN_FILES: u64 = 128;
+
+/// Fails with advice when the capabilities that eBPF needs are missing, or too few files may be open.
 pub fn check() -> Result<()> {
+    let limit = sys::open_files_limit();
+    if limit < OPEN_FILES {
+        bail!(
+            "the limit of open files is {limit}, and recording needs {OPEN_FILES}: raise it (ulimit -n {OPEN_FILES}, or \
+             LimitNOFILE= in a unit of systemd)"
+        );
+    }
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = effective(&status).context("/proc/self/status has no CapEff line")?;
     judge(effective)
+}
+
+/// Whether this process has a capability.
+pub fn has(bit: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective(&status).is_some_and(|effective| effective & (1 << bit) != 0)
 }
 
 /// The effective capabilities in the text of /proc/PID/status.
@@ -35,7 +55,8 @@ fn judge(effective: u64) -> Result<()> {
     }
     bail!(
         "recording needs {} which this process does not have: run as root, or give the program the capabilities with \
-         \"setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep\" (before Linux 5.8: cap_sys_admin)",
+         \"setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep\", and leave it executable for those only who \
+         may record everybody",
         missing.join(" and ")
     )
 }

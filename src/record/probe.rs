@@ -4,10 +4,12 @@
 
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use libbpf_rs::RingBuffer;
 
+use super::identity::Identity;
 use super::probe_object::{self, Loaded};
 use super::probe_plan::{Kernel, Plan, plan};
 use super::selftest::{self, Outcome};
@@ -41,43 +43,6 @@ impl Backend {
     }
 }
 
-impl Backend {
-    /// What it cannot see, in words. Payload that a backend cannot read is told by its length, unless it is said here
-    /// that nothing is told.
-    pub fn blind_spots(self) -> &'static str {
-        match self {
-            Backend::Fexit => {
-                "payload spliced out of a socket, payload in kernel pages on other machines than x86-64 (lengths \
-                 only); receiving by mmap, and sockets that the kernel itself reads without recvmsg (nothing)"
-            }
-            Backend::Socktp => {
-                "payload that io_uring and 32-bit programs receive, and before Linux 6.16 also what they, sendfile and \
-                 splice send (lengths only); splice out of a socket, receiving by mmap, sockets that the kernel itself \
-                 reads (nothing)"
-            }
-            Backend::Kprobe => {
-                "payload spliced out of a socket, payload in kernel pages on other machines than x86-64 (lengths \
-                 only); what is received through kTLS and MPTCP, receiving by mmap (nothing)"
-            }
-            Backend::Systp => {
-                "payload of sendfile and splice (lengths only); io_uring, 32-bit programs, receiving by mmap, and \
-                 what the kernel itself sends and receives (nothing)"
-            }
-        }
-    }
-
-    /// When a send is stamped: at the beginning of the call or at its return. Receives are always stamped when the bytes
-    /// are there.
-    pub fn stamps_sends(self) -> &'static str {
-        match self {
-            Backend::Fexit => "when the call begins",
-            Backend::Socktp => "when the call begins (before Linux 6.16: when it returns)",
-            Backend::Kprobe => "when the call begins",
-            Backend::Systp => "when the call returns",
-        }
-    }
-}
-
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -95,13 +60,25 @@ impl std::str::FromStr for Backend {
     }
 }
 
+/// Where the command runs that is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// It begins in one of the filter's cgroups; those of its tree that leave it are followed.
+    InCgroup,
+    /// Anywhere: all of its tree is followed.
+    Anywhere,
+}
+
 /// What to record. All given conditions must hold; inside one list any entry does. Empty means everything.
 ///
 /// The recorder's own process is always left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
-    /// Process (thread group) ids in the initial pid namespace. Children are followed from their fork.
-    pub pids: Vec<u32>,
+    /// Processes of the initial pid namespace. Children are followed from their fork.
+    pub pids: Vec<Identity>,
+    /// The recorder's child, from its execve on, and all that it starts. It is recorded beside `pids` and `cgroups`: to be
+    /// one of these, in one of these, or of its tree is enough.
+    pub command: Option<Command>,
     /// Name of the program: the comm of the thread group's leader, at most 15 bytes.
     pub comm: Option<String>,
     /// cgroup v2 ids; each takes its subtree.
@@ -238,12 +215,12 @@ fn try_backend(plan: &Plan, config: &Config) -> Result<(Loaded, Option<String>),
 /// Why the kernel refused, in a line: its own word for it, and where it comes from libbpf, the program.
 fn explain(error: &str, said: &str) -> String {
     let program = said.split("prog '").nth(1).and_then(|rest| rest.split('\'').next());
-    // The verifier's reason is the last line before its statistics.
-    let verdict = said
+    // The verifier's reason is the last line before its statistics. Its log is empty where it was not asked.
+    let log = said.split_once("BEGIN PROG LOAD LOG --\n").map_or("", |(_, log)| log);
+    let verdict = log
         .lines()
-        .take_while(|line| !line.starts_with("processed "))
-        .last()
-        .filter(|_| said.contains("PROG LOAD LOG"));
+        .take_while(|line| !line.starts_with("processed ") && !line.contains("-- END PROG LOAD LOG"))
+        .last();
     match (program, verdict) {
         (Some(program), Some(verdict)) => format!("the kernel's verifier refuses {program}: {verdict} ({error})"),
         (Some(program), None) if error.contains("os error 1)") => {
@@ -256,11 +233,28 @@ fn explain(error: &str, said: &str) -> String {
 /// Attached programs. Dropping it detaches them.
 pub struct Probe {
     backend: Backend,
-    refused: Vec<(Backend, String)>,
     loaded: Loaded,
     untested: Option<String>,
     inexact: Option<&'static str>,
     dynamic_cgroups: bool,
+}
+
+/// The refusal of all backends when one of them runs out of file descriptors: another one that needs fewer might work, and see
+/// less.
+fn out_of_files(error: &str) -> Option<Refusal> {
+    // EMFILE, ENFILE
+    let what = if error.contains("(os error 24)") {
+        "too many open files in this process"
+    } else if error.contains("(os error 23)") {
+        "too many open files on this host"
+    } else {
+        return None;
+    };
+    Some(Refusal {
+        what: what.to_string(),
+        advice: "raise the limit (ulimit -n, LimitNOFILE= in a unit of systemd; fs.file-max)".to_string(),
+        refused: Vec::new(),
+    })
 }
 
 impl Probe {
@@ -269,10 +263,12 @@ impl Probe {
     /// A backend works when the kernel has what it needs, takes its programs, and a self-test over loopback comes out
     /// right. One that would miss some of what happens is used only when it is asked for, or when nothing else works.
     pub fn attach(config: &Config) -> Result<Probe, Refusal> {
-        let kernel = Kernel::read().map_err(|_| Refusal {
-            what: "this kernel does not describe itself (no BTF in /sys/kernel/btf/vmlinux)".to_string(),
-            advice: "see mdf doctor".to_string(),
-            refused: Vec::new(),
+        let kernel = Kernel::read().map_err(|error| {
+            out_of_files(&format!("{error:#}")).unwrap_or_else(|| Refusal {
+                what: "this kernel does not describe itself (no BTF in /sys/kernel/btf/vmlinux)".to_string(),
+                advice: "see mdf doctor".to_string(),
+                refused: Vec::new(),
+            })
         })?;
         let mut plans: Vec<_> = Backend::ALL
             .into_iter()
@@ -280,28 +276,24 @@ impl Probe {
             .map(|backend| (backend, plan(backend, &kernel)))
             .collect();
         let inexact = |plan: &Result<Plan, String>| plan.as_ref().ok().and_then(|plan| plan.inexact);
-        let mut refused: Vec<_> = plans
-            .iter()
-            .filter_map(|(backend, plan)| Some((*backend, format!("it would not be exact: {}", inexact(plan)?))))
-            .collect();
         plans.sort_by_key(|(_, plan)| inexact(plan).is_some());
+        let mut refused = Vec::new();
         for (backend, plan) in plans {
             let inexact = inexact(&plan);
-            if inexact.is_some() {
-                refused.retain(|(other, _)| *other != backend);
-            }
             match plan.and_then(|plan| try_backend(&plan, config)) {
                 Ok((loaded, untested)) => {
                     return Ok(Probe {
                         backend,
-                        refused,
                         loaded,
                         untested,
                         inexact,
                         dynamic_cgroups: config.filter.dynamic,
                     });
                 }
-                Err(why) => refused.push((backend, why)),
+                Err(why) => match out_of_files(&why) {
+                    Some(refusal) => return Err(refusal),
+                    None => refused.push((backend, why)),
+                },
             }
         }
         let what = match config.backend {
@@ -320,11 +312,6 @@ impl Probe {
         self.backend
     }
 
-    /// The better backends that were tried, and why they were refused.
-    pub fn refused(&self) -> &[(Backend, String)] {
-        &self.refused
-    }
-
     /// Why the self-test could not be made (no loopback here); None when it was, and came out right.
     pub fn untested(&self) -> Option<&str> {
         self.untested.as_deref()
@@ -340,11 +327,12 @@ impl Probe {
         self.loaded.own_tgid()
     }
 
-    /// A reader of the ring; make one only. It may move to another thread and outlive the probe (the rest can
-    /// still be read after detaching). `each` gets one ring record, for [`super::wire::decode`].
-    pub fn ring<'cb>(&self, each: impl FnMut(&[u8]) + Send + 'cb) -> io::Result<Ring<'cb>> {
+    /// A reader of the ring; make one only. It may outlive the probe (the rest can still be read after detaching). `each`
+    /// gets one ring record, for [`super::wire::decode`].
+    pub fn ring<'cb>(&self, each: impl FnMut(&[u8]) + 'cb) -> io::Result<Ring<'cb>> {
         Ok(Ring {
             ring: self.loaded.ring(each)?,
+            _on_one_thread: PhantomData,
         })
     }
 
@@ -375,9 +363,19 @@ impl Probe {
         self.loaded.put_io("seeds", &key, &value)
     }
 
-    /// Adds a process (thread group id in the initial pid namespace) to the filter.
-    pub fn follow(&self, pid: u32) -> io::Result<()> {
-        self.loaded.put_io("followed", &pid.to_ne_bytes(), &1u32.to_ne_bytes())
+    /// Adds a process of the initial pid namespace, and the children that it will start, to the filter.
+    pub fn follow(&self, process: Identity) -> io::Result<()> {
+        self.loaded.follow(process)
+    }
+
+    /// Takes a process out of the filter again: it has ended, and another may get its number.
+    pub fn unfollow(&self, pid: u32) -> io::Result<()> {
+        self.loaded.remove_io("followed", &pid.to_ne_bytes())
+    }
+
+    /// The processes of the command's tree that have not ended, as the initial pid namespace numbers them.
+    pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
+        self.loaded.command_tree()
     }
 
     /// Adds a cgroup and its subtree to the filter. Needs [`Filter::dynamic`].
@@ -406,9 +404,10 @@ impl Probe {
     }
 }
 
-/// The reading end of the ring. `Send`.
+/// The reading end of the ring. It stays on its thread, as what it calls does.
 pub struct Ring<'cb> {
     ring: RingBuffer<'cb>,
+    _on_one_thread: PhantomData<*const ()>,
 }
 
 impl Ring<'_> {
@@ -432,5 +431,29 @@ fn check(result: i32) -> io::Result<()> {
         Ok(())
     } else {
         Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifier_is_blamed_for_what_it_said_and_for_nothing_else() {
+        let said = "libbpf: prog 'p': BPF program load failed: -EACCES\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n\
+                    0: R1=ctx()\nR1 invalid mem access 'scalar'\nprocessed 7 insns (limit 1000000)\n\
+                    -- END PROG LOAD LOG --\n";
+        assert_eq!(
+            explain("Permission denied (os error 13)", said),
+            "the kernel's verifier refuses p: R1 invalid mem access 'scalar' (Permission denied (os error 13))"
+        );
+        // Not asked: there was no descriptor for the program.
+        let said = "libbpf: prog 'p': BPF program load failed: -EMFILE\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n\
+                    -- END PROG LOAD LOG --\n";
+        let why = explain("Too many open files (os error 24)", said);
+        assert_eq!(why, "Too many open files (os error 24)");
+        let refusal = out_of_files(&why).unwrap().to_string();
+        assert!(refusal.starts_with("too many open files in this process") && refusal.contains("ulimit -n"));
+        assert_eq!(out_of_files("Permission denied (os error 13)"), None);
     }
 }

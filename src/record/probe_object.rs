@@ -10,18 +10,18 @@ use libbpf_rs::{
 };
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 
-use super::cgroup::Tree;
+use super::cgroup::{TRUE_ROOT, Tree};
+use super::identity::Identity;
 use super::kallsyms;
 use super::kernelfs::Mount;
 use super::kretprobe::Kretprobes;
-use super::probe::{Config, Count, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
+use super::probe::{Command, Config, Count, KernelLosses, MAX_SNAPLEN};
+use super::probe_plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
 
 /// The kernel side, packed by zstd.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
 
-/// Limits of `struct mdf_config`.
-pub const MAX_PORTS: usize = 16;
+/// Limit of `struct mdf_config`.
 const MAX_FIXED_CGROUPS: usize = 4;
 
 /// `struct control` of bpf/maps.h.
@@ -78,7 +78,7 @@ fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) ->
     word(libbpf_rs::num_possible_cpus().unwrap_or(1) as u32);
     word((ring_size(config) / 4) as u32);
     word(filter.netns.unwrap_or(0));
-    word(u32::from(!filter.pids.is_empty()));
+    word(u32::from(!filter.pids.is_empty() || filter.command.is_some()));
     word(u32::from(filter.comm.is_some()));
     let mut comm = [0; 16];
     for (to, from) in comm
@@ -103,16 +103,30 @@ fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) ->
                 .to_ne_bytes(),
         );
     }
-    bytes.extend((filter.ports.len().min(MAX_PORTS) as u32).to_ne_bytes());
+    bytes.extend(u32::from(!filter.ports.is_empty()).to_ne_bytes());
     let twice = plan.programs.iter().any(|planned| planned.program == STATE_CALM);
     bytes.extend(u32::from(twice).to_ne_bytes());
-    for i in 0..MAX_PORTS {
-        bytes.extend(filter.ports.get(i).copied().unwrap_or(0).to_ne_bytes());
-    }
     // Whoever chooses among cgroups at run time has to hear of them.
     bytes.extend(u32::from(filter.dynamic).to_ne_bytes());
     bytes.extend(u32::from(uses.plain_loads).to_ne_bytes());
+    bytes.extend(u32::from(filter.command.is_some()).to_ne_bytes());
+    bytes.extend(0u32.to_ne_bytes());
     bytes
+}
+
+/// `wanted_ports` of bpf/maps.h.
+fn port_bits(ports: &[u16]) -> Vec<u8> {
+    let mut bits = vec![0; 65_536 / 8];
+    for port in ports {
+        bits[usize::from(port / 8)] |= 1 << (port % 8);
+    }
+    bits
+}
+
+/// Whether followed processes may be outside of the filter's cgroups from the beginning, or could leave them unseen.
+fn has_strays(config: &Config, plan: &Plan) -> bool {
+    let sees_moves = || plan.programs.iter().any(|planned| planned.program == CGROUP_ENTERED);
+    config.filter.command == Some(Command::Anywhere) || !config.filter.pids.is_empty() || !sees_moves()
 }
 
 /// The depths of the cgroups of the filter below the true root of the hierarchy, so that the kernel side can compare
@@ -140,9 +154,6 @@ fn cgroup_levels(config: &Config) -> Option<Vec<u32>> {
         .map(|id| paths.get(id).map(depth))
         .collect()
 }
-
-/// The id of the hierarchy's first cgroup, in every kernel.
-const TRUE_ROOT: u64 = 1;
 
 /// The ring's size: a power of two, at least one page of every architecture.
 fn ring_size(config: &Config) -> usize {
@@ -172,6 +183,10 @@ impl Loaded {
                 Some(".rodata.config") => {
                     map.set_initial_value(&settings(config, cgroup_levels(config).as_deref(), plan, uses))?;
                 }
+                Some(".rodata.ports") => map.set_initial_value(&port_bits(&config.filter.ports))?,
+                Some(".data.strays") => {
+                    map.set_initial_value(&u32::from(has_strays(config, plan)).to_ne_bytes())?;
+                }
                 Some("ring") => map.set_max_entries(ring_size(config) as u32)?,
                 Some("sockets" | "seeds") => map.set_max_entries(config.max_sockets.max(16))?,
                 _ => {}
@@ -194,8 +209,8 @@ impl Loaded {
         for id in &config.filter.cgroups {
             loaded.put("wanted_cgroups", &id.to_ne_bytes(), &1u32.to_ne_bytes())?;
         }
-        for pid in &config.filter.pids {
-            loaded.put("followed", &pid.to_ne_bytes(), &1u32.to_ne_bytes())?;
+        for process in &config.filter.pids {
+            loaded.follow(*process)?;
         }
         loaded.attach(plan)?;
         loaded.find_pages(plan)?;
@@ -317,6 +332,30 @@ impl Loaded {
         self.map(map).and_then(|map| map.delete(key)).map_err(io_error)
     }
 
+    pub fn follow(&self, process: Identity) -> io::Result<()> {
+        // struct followed
+        let mut value = process.start.to_ne_bytes().to_vec();
+        value.extend([0; 8]);
+        self.put_io("followed", &process.pid.to_ne_bytes(), &value)
+    }
+
+    pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
+        let map = self.map("followed").map_err(io_error)?;
+        let mut tree = Vec::new();
+        for key in map.keys() {
+            let value = map.lookup(&key, MapFlags::ANY).map_err(io_error)?.unwrap_or_default();
+            let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+            let start = value
+                .get(..8)
+                .and_then(|start| start.try_into().ok())
+                .map(u64::from_ne_bytes);
+            if let (Some(pid), Some(start), Some(1)) = (word(&key, 0), start, word(&value, 8)) {
+                tree.push(Identity { pid, start });
+            }
+        }
+        Ok(tree)
+    }
+
     fn control(&self) -> Result<Control, libbpf_rs::Error> {
         let value = self
             .map(".data.control")?
@@ -405,7 +444,7 @@ impl Loaded {
         total + state_calm.map_or(state, |calm| calm.min(state))
     }
 
-    pub fn ring<'cb>(&self, mut each: impl FnMut(&[u8]) + Send + 'cb) -> io::Result<RingBuffer<'cb>> {
+    pub fn ring<'cb>(&self, mut each: impl FnMut(&[u8]) + 'cb) -> io::Result<RingBuffer<'cb>> {
         let map = self.map("ring").map_err(io_error)?;
         let mut builder = RingBufferBuilder::new();
         let callback = move |bytes: &[u8]| {

@@ -67,6 +67,7 @@ const LIFECYCLE: &[Planned] = &[
     must("process_exited", Hook::Tracepoint("sched_process_exit")),
     may("retransmitted", Hook::Tracepoint("tcp_retransmit_skb")),
     may("cgroup_made", Hook::Tracepoint("cgroup_mkdir")),
+    may(CGROUP_ENTERED, Hook::Tracepoint("cgroup_attach_task")),
 ];
 
 const FEXIT: &[Planned] = &[
@@ -105,7 +106,7 @@ const KPROBE: &[Planned] = &[
 const SYSTP: &[Planned] = &[must("systp_returned", Hook::Tracepoint("sys_exit"))];
 
 /// Programs that can be preempted where tracepoints can, and what stands there for them (bpf/maps.h, enum slot). Not among
-/// them: cgroup_mkdir, which has the one lock of all cgroups.
+/// them: cgroup_mkdir and cgroup_attach_task, which have the one lock of all cgroups.
 const CALM: &[(&str, Planned)] = &[
     (
         "process_forked",
@@ -133,6 +134,9 @@ const CALM: &[(&str, Planned)] = &[
     ),
     ("send_began", may("send_began_calm", Hook::Kprobe("tcp_sendmsg_locked"))),
 ];
+
+/// Sees processes move between cgroups.
+pub const CGROUP_ENTERED: &str = "cgroup_entered";
 
 /// Stands beside this program: each hears what the other cannot.
 pub const STATE: &str = "state_changed";
@@ -179,6 +183,18 @@ impl Kernel {
             Hook::Entry(name) | Hook::Exit(name) => self.has_function(name),
             Hook::Call => self.has_function("bpf_kallsyms_lookup_name"),
         }
+    }
+
+    /// What a backend cannot see here, in words; nothing that concerns other kernels or machines only.
+    pub fn blind_spots(&self, backend: Backend) -> String {
+        let sends = self.has(Hook::Tracepoint("tcp_sendmsg_locked"));
+        blind_spots(backend, sends, cfg!(target_arch = "x86_64"))
+    }
+
+    /// Whether the memory of maps counts towards RLIMIT_MEMLOCK, which CAP_SYS_RESOURCE can raise; otherwise it counts
+    /// towards the memory cgroup (kernel commit 80ee81e0403c).
+    pub fn limits_map_memory(&self) -> bool {
+        self.has_function("bpf_map_charge_init")
     }
 
     fn has_kprobes(&self) -> bool {
@@ -261,6 +277,40 @@ pub fn plan(backend: Backend, kernel: &Kernel) -> Result<Plan, String> {
     })
 }
 
+/// `sends`: there is a tracepoint where all sends pass. `pages`: payload in pages of the kernel can be read.
+fn blind_spots(backend: Backend, sends: bool, pages: bool) -> String {
+    // Of the first only the length is recorded, of the second nothing.
+    let (mut lengths, nothing) = match backend {
+        Backend::Fexit => (
+            vec!["payload spliced out of a socket"],
+            "receiving by mmap, and sockets that the kernel itself reads without recvmsg",
+        ),
+        Backend::Socktp => (
+            match sends {
+                true => vec!["payload that io_uring and 32-bit programs receive"],
+                false => vec![
+                    "payload that io_uring and 32-bit programs send and receive",
+                    "payload of sendfile and splice",
+                ],
+            },
+            "splice out of a socket, receiving by mmap, and sockets that the kernel itself reads",
+        ),
+        Backend::Kprobe => (
+            vec!["payload spliced out of a socket"],
+            "what is received through kTLS and MPTCP, and receiving by mmap",
+        ),
+        Backend::Systp => (
+            vec!["payload of sendfile and splice"],
+            "io_uring, 32-bit programs, receiving by mmap, and what the kernel itself sends and receives",
+        ),
+    };
+    let reads_pages = backend != Backend::Systp && (backend != Backend::Socktp || sends);
+    if reads_pages && !pages {
+        lengths.push("payload in pages of the kernel (sendfile, splice)");
+    }
+    format!("{} (lengths only); {nothing} (nothing)", lengths.join(", "))
+}
+
 fn describe(hook: Hook) -> String {
     match hook {
         Hook::Tracepoint(name @ ("sock_send_length" | "sock_recv_length")) => {
@@ -270,5 +320,26 @@ fn describe(hook: Hook) -> String {
         Hook::Kprobe(name) | Hook::Kretprobe(name) => format!("kprobes, or no function {name} in its BTF"),
         Hook::Entry(name) | Hook::Exit(name) => format!("function {name} in its BTF"),
         Hook::Call => "function bpf_kallsyms_lookup_name".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blind_spots_are_those_of_this_kernel_only() {
+        for backend in Backend::ALL {
+            for sends in [false, true] {
+                for pages in [false, true] {
+                    let text = blind_spots(backend, sends, pages);
+                    assert!(!text.contains("Linux") && !text.contains("other machines"), "{text}");
+                }
+            }
+        }
+        let socktp = |sends| blind_spots(Backend::Socktp, sends, true);
+        assert!(!socktp(true).contains("sendfile"), "{}", socktp(true));
+        assert!(socktp(false).contains("sendfile"), "{}", socktp(false));
+        assert!(blind_spots(Backend::Fexit, true, false).contains("pages of the kernel"));
     }
 }

@@ -17,8 +17,15 @@ pub struct Stat<'a> {
     pub comm: &'a [u8],
     pub ppid: u32,
     pub kernel_thread: bool,
-    /// Boot clock, ns, rounded down to a tick.
+    /// All its threads have ended; it only waits to be reaped.
+    pub ended: bool,
+    /// The reader's boot clock, ns, rounded down to a tick.
     pub start: u64,
+}
+
+/// Whether two starts of a process with the same number are one: /proc rounds them to a tick.
+pub fn same_start(a: u64, b: u64) -> bool {
+    a.abs_diff(b) < TICK_NS
 }
 
 /// Reads /proc/PID/stat. A comm may hold blanks and parentheses, so fields count from the last one.
@@ -30,10 +37,13 @@ pub fn stat(text: &[u8]) -> Option<Stat<'_>> {
     // proc(5): state is field 3, the first after the comm.
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let is_zombie = matches!(fields.first(), Some(&"Z" | &"X"));
     Some(Stat {
         comm,
         ppid: u32::try_from(field(4)?).ok()?,
         kernel_thread: field(9)? & KERNEL_THREAD != 0,
+        // A first thread that has ended stays a zombie while others run.
+        ended: is_zombie && field(20)? <= 1,
         start: field(22)?.saturating_mul(TICK_NS),
     })
 }
@@ -45,6 +55,8 @@ pub struct Status {
     pub uid: u32,
     /// The process's numbers, from the reader's pid namespace inwards.
     pub pids: Vec<u32>,
+    /// The process that it is (a thread of), in the reader's pid namespace.
+    pub tgid: Option<u32>,
 }
 
 /// Reads /proc/PID/status.
@@ -59,6 +71,7 @@ pub fn status(text: &[u8]) -> Status {
     Status {
         uid: numbers(b"Uid:").first().copied().unwrap_or(0),
         pids: numbers(b"NSpid:"),
+        tgid: numbers(b"Tgid:").first().copied(),
     }
 }
 
@@ -69,6 +82,21 @@ pub fn link_number(link: &[u8], kind: &str) -> Option<u64> {
         .strip_prefix(b":[")?
         .strip_suffix(b"]")?;
     std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+/// The path of a program in the link /proc/PID/exe. The kernel marks a file that was removed since.
+pub fn program_path(link: &[u8]) -> &[u8] {
+    link.strip_suffix(b" (deleted)").unwrap_or(link)
+}
+
+/// How many TCP sockets the kernel has, of all network namespaces, by /proc/net/sockstat.
+pub fn tcp_sockets(sockstat: &str) -> Option<u32> {
+    let mut words = sockstat
+        .lines()
+        .find_map(|line| line.strip_prefix("TCP:"))?
+        .split_whitespace();
+    words.find(|word| *word == "alloc")?;
+    words.next()?.parse().ok()
 }
 
 /// A line of /proc/net/tcp or tcp6.
@@ -147,6 +175,7 @@ mod tests {
                 comm: b"a) R (b",
                 ppid: 17,
                 kernel_thread: false,
+                ended: false,
                 start: 1_234_560_000_000
             })
         );
@@ -162,13 +191,25 @@ mod tests {
     }
 
     #[test]
+    fn a_process_has_ended_when_all_its_threads_have() {
+        let ended = |state: char, threads: u32| {
+            let text = format!("7 (a) {state} 1 7 7 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 {threads} 0 123456 0 0 0\n");
+            stat(text.as_bytes()).unwrap().ended
+        };
+        assert!(ended('Z', 1));
+        assert!(!ended('Z', 2), "the first thread has ended, another runs");
+        assert!(!ended('S', 1));
+    }
+
+    #[test]
     fn a_status_gives_the_real_user_and_the_numbers_in_each_pid_namespace() {
-        let text = b"Name:\tx\nUid:\t1000\t0\t0\t0\nNSpid:\t4711\t23\t1\n";
+        let text = b"Name:\tx\nTgid:\t4700\nUid:\t1000\t0\t0\t0\nNSpid:\t4711\t23\t1\n";
         assert_eq!(
             status(text),
             Status {
                 uid: 1000,
-                pids: vec![4711, 23, 1]
+                pids: vec![4711, 23, 1],
+                tgid: Some(4700)
             }
         );
         assert_eq!(status(b""), Status::default());
@@ -179,6 +220,19 @@ mod tests {
         assert_eq!(link_number(b"net:[4026531840]", "net"), Some(4_026_531_840));
         assert_eq!(link_number(b"socket:[1]", "net"), None);
         assert_eq!(link_number(b"net:[x]", "net"), None);
+    }
+
+    #[test]
+    fn sockstat_tells_how_many_sockets_there_are() {
+        let text = "sockets: used 300\nTCP: inuse 7 orphan 0 tw 2 alloc 80123 mem 1\nUDP: inuse 1 mem 0\n";
+        assert_eq!(tcp_sockets(text), Some(80_123));
+        assert_eq!(tcp_sockets("TCP: inuse 7\n"), None);
+    }
+
+    #[test]
+    fn a_program_keeps_its_path_when_its_file_is_removed() {
+        assert_eq!(program_path(b"/usr/sbin/nginx (deleted)"), b"/usr/sbin/nginx");
+        assert_eq!(program_path(b"/usr/bin/python3.13"), b"/usr/bin/python3.13");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! `mdf record`, from the first check to the last line. The steps in order; what they mean is one call down.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,23 +17,29 @@ use super::attribution::client::Timing;
 use super::attribution::options::Environment;
 use super::attribution::{self, Attribution, Report, Tell};
 use super::cgroup::Tree;
-use super::child::{self, Child, Fate};
+use super::child::{self, Child, Fate, Setting};
 use super::drain::{self, Drain, Outlets};
 use super::filter::{self, Selection, Words};
+use super::identity::Identity;
+use super::lookup::Lookups;
 use super::loss::Count;
 use super::output::{self, Rotation};
 use super::printer::{self, MakePrinter};
-use super::probe::{Backend, Config, Filter, MAX_SNAPLEN, Probe};
+use super::probe::{Backend, Command, Config, Filter, MAX_SNAPLEN, Probe};
 use super::queue::{self, Batch, Refused, Sender};
 use super::shared::Shared;
 use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
-use super::status::{self, say};
-use super::{permit, sys, words};
+use super::status;
+use super::user::User;
+use super::{permit, privilege, procfs, sys, timens, words};
+use crate::caller::Caller;
 use crate::format::header::Header;
 use crate::format::record::LossReason;
-use crate::outcome::Usage;
+use crate::human;
+use crate::message::say;
+use crate::outcome::{Outcome, Usage};
 use crate::pods::{Selectors, select};
 
 /// How long the ring is waited for; short, because wakeups come only when it fills. Longer when nothing is heard.
@@ -39,18 +47,30 @@ const POLL: Duration = Duration::from_millis(8);
 const POLL_IDLE: Duration = Duration::from_millis(32);
 /// The ring is emptied even when the host has more to do than it can: this is little work, and what it misses is lost.
 const DRAIN_NICE: i32 = -20;
+/// A process can end within milliseconds of its first event, and then nothing in /proc names it.
+const LOOKUP_NICE: i32 = -20;
 /// Compressing is more work; it is preferred to ordinary work, but does not push it aside.
 const SINK_NICE: i32 = -10;
 /// How often the kernel's loss counters are read.
 const LOSSES: Duration = Duration::from_millis(500);
+/// The kernel needs some 300 bytes for each socket that can be followed: no more is taken without being asked for.
+const MAX_SOCKETS: u32 = 1 << 20;
 /// Batches between the drain and each consumer: at most about so many MiB.
 const QUEUE: usize = 24;
 /// After the command's tree has ended, its connections are still closing.
 const LINGER: Duration = Duration::from_millis(100);
 /// At the end, a snapshot that is still being taken is waited for so long.
 const SNAPSHOT: Duration = Duration::from_secs(1);
-/// How long a command that was asked to end may take.
-const COMMAND_END: Duration = Duration::from_secs(2);
+/// How long a command that was asked to end is recorded on, where nobody is there who could say that it takes too long.
+const COMMAND_END: Duration = Duration::from_secs(5);
+/// After this time of waiting for the command, the user is told how not to.
+const COMMAND_SLOW: Duration = Duration::from_secs(1);
+/// How often it is looked whether a pipe has got a reader.
+const PIPE_LOOK: Duration = Duration::from_millis(20);
+/// How long processes and cgroups are looked up at the end.
+const LAST_LOOKUPS: Duration = Duration::from_secs(1);
+/// What is taken at a time of what others found out, before the ring is read again.
+const ANSWERS: usize = 256;
 /// How long names are looked for at the end.
 const LAST_NAMES: Duration = Duration::from_secs(1);
 /// A consumer that makes no progress for this long at the end is given up.
@@ -73,6 +93,8 @@ pub struct Options {
     pub names: attribution::Options,
     /// A command to run and record; empty: none.
     pub command: Vec<OsString>,
+    /// As whom it runs; nothing: as who called sudo, else as this process.
+    pub user: Option<String>,
     pub duration: Option<Duration>,
     /// Bytes of all files together.
     pub max_size: Option<u64>,
@@ -81,6 +103,8 @@ pub struct Options {
     pub snaplen: u32,
     /// Bytes of the kernel's ring buffer.
     pub buffer_size: usize,
+    /// Sockets that can be followed at one time; nothing: enough for twice as many as there are.
+    pub max_sockets: Option<u32>,
     pub backend: Option<Backend>,
     pub rotate_size: Option<u64>,
     pub rotate_time: Option<Duration>,
@@ -105,11 +129,13 @@ impl Default for Options {
             pods: select::Words::default(),
             names: attribution::Options::default(),
             command: Vec::new(),
+            user: None,
             duration: None,
             max_size: None,
             max_events: None,
             snaplen: config.snaplen,
             buffer_size: config.buffer_size,
+            max_sockets: None,
             backend: None,
             rotate_size: None,
             rotate_time: None,
@@ -132,6 +158,20 @@ pub struct Recorded {
     pub files: Vec<PathBuf>,
     /// How the command ended.
     pub command: Option<ExitStatus>,
+    /// It ended by itself, and the recording with it.
+    pub to_its_end: bool,
+}
+
+impl Recorded {
+    /// What the exit code is to say. Losses come first: they are of the recording, and whoever relies on it must not miss
+    /// them. A command that this process asked to end ended as it was meant to.
+    pub fn outcome(&self) -> Outcome {
+        match self.command {
+            _ if self.missing > 0 => Outcome::Losses,
+            Some(status) if self.to_its_end && !status.success() => Outcome::Command(child::exit_code(status)),
+            _ => Outcome::Clean,
+        }
+    }
 }
 
 /// Why recording ended.
@@ -155,30 +195,44 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     let selectors = selectors(options, tree.as_ref())?;
     let unbound = selection.clone();
     permit::check()?;
+    timens::check()?;
     let asked = Asked::listen().context("cannot listen to signals")?;
 
     let mut child = match options.command.is_empty() {
         true => None,
-        false => Some(Child::prepare(&options.command, tree.as_ref())?),
-    };
-    if let Some(child) = &child {
-        match child.cgroup() {
-            Some(id) => selection.cgroups.push(id),
-            None => selection.pids.push(child.pid()),
+        false => {
+            let setting = setting(options)?;
+            Some(Child::prepare(&options.command, &setting, tree.as_ref())?)
         }
+    };
+    selection.command = child.is_some();
+    selection.cgroups.extend(child.as_ref().and_then(Child::cgroup));
+    let config = config(options, &selection, child.as_ref(), !selectors.is_empty());
+    let mut probe = {
+        let _all = privilege::read_all();
+        Probe::attach(&config).map_err(|refusal| anyhow!("{refusal}"))?
+    };
+    let own = std::process::id();
+    let left_out: Vec<u32> = [Some(own), child.as_ref().map(Child::pid)]
+        .into_iter()
+        .flatten()
+        .collect();
+    selection.pids = refresh_pids(&selection.pids, &probe, &left_out)?;
+    let is_gone = |pid: &&u32| !selection.pids.iter().any(|process| process.pid == **pid);
+    for pid in options.filter.pids.iter().filter(is_gone) {
+        let what = format!("--pid {pid}: the process ended before recording began");
+        if selection.pids.is_empty() && child.is_none() {
+            bail!("{what}");
+        }
+        say(&what);
     }
-    if !selectors.is_empty() && !selection.pids.is_empty() {
-        bail!("a command can be recorded together with pods only where it can have a cgroup of its own");
-    }
-    let config = config(options, &selection, !selectors.is_empty());
-    let mut probe = Probe::attach(&config).map_err(|refusal| anyhow!("{refusal}"))?;
 
     let header = header(options, &selectors, probe.backend(), child.is_some());
     let shared = Arc::new(Shared::default());
     let mut outlets = Outlets::default();
     let file = match &options.output {
         Some(base) => {
-            let (sender, thread) = start_sink(options, base, &header, &shared)?;
+            let (sender, thread) = start_sink(options, base, &header, &shared, &asked)?;
             outlets.file = Some(sender);
             Some(thread)
         }
@@ -192,9 +246,8 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         }
         None => None,
     };
-    announce(options, &probe, &header, begun.elapsed());
+    let attached = begun.elapsed();
 
-    let own = std::process::id();
     let plan = drain::Plan {
         block_age: if prints(options) {
             drain::BLOCK_AGE_LIVE
@@ -214,10 +267,6 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     if !plan.proc {
         say("this process runs in a pid namespace of its own: processes that ran before are not named");
     }
-    let left_out: Vec<u32> = [Some(own), child.as_ref().map(Child::pid)]
-        .into_iter()
-        .flatten()
-        .collect();
     // With pods chosen and none known yet, an empty selection is nothing, not the whole host.
     let any = selectors.is_empty() || !selection.cgroups.is_empty();
     let snapshot = start_snapshot(plan.proc && any, selection, tree.clone(), left_out.clone())?;
@@ -232,16 +281,20 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     };
     let notes = shared.clone();
     let names = Attribution::start(names, Report::new(move |text| notes.note(text)))?;
-    let mut drain = Drain::new(plan, outlets, shared.clone(), tree, sys::boot_ns());
+    let lookups = Lookups::start(tree, LOOKUP_NICE)?;
+    let mut drain = Drain::new(plan, outlets, shared.clone(), Some(lookups), sys::boot_ns());
     drain.tell_cgroups_to(names.learner());
-    let drain = Mutex::new(drain);
+    let drain = RefCell::new(drain);
+    announce(options, &probe, &header, attached);
     let status = status::start(
         shared.clone(),
         !(prints(options) && io::stdout().is_terminal()),
         options.output.is_some() && options.ring.is_none(),
     )?;
     if let Some(child) = &mut child {
-        child.start().context("cannot start the command")?;
+        child
+            .start()
+            .context("the command was ended before it could be started")?;
     }
 
     let sources = Sources {
@@ -252,7 +305,8 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     let command = child.as_ref().and_then(Child::status);
     // The command's cgroup is removed before waiting for a disk that may be slow.
     drop(child);
-    let mut drain = drain.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut drain = drain.into_inner();
+    drain.await_answers(Instant::now() + LAST_LOOKUPS);
     for tell in names.close(LAST_NAMES) {
         tell.record(|record| drain.state(record));
     }
@@ -266,6 +320,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         missing: drain.ledger().missing(),
         files,
         command,
+        to_its_end: ended == End::Command,
     };
     summarize(options, &drain, &outcome, &shared, ended, begun.elapsed());
     Ok(outcome)
@@ -289,10 +344,20 @@ fn check(options: &Options, can_print: bool) -> Result<()> {
     if options.keep == Some(0) {
         return usage("--keep 0 would keep nothing");
     }
+    let filter = &options.filter;
+    if !options.command.is_empty() && !filter.pids.is_empty() && !filter.cgroups.is_empty() {
+        return usage("a command is recorded beside --pid or --cgroup, not beside both of them: leave one out");
+    }
     if options.ring.is_some() && rotates {
         return usage("--ring and rotation exclude each other");
     }
+    if options.user.is_some() && options.command.is_empty() {
+        return usage("--user is for a command: give one behind --");
+    }
     match &options.output {
+        Some(base) if options.print && output::is_standard_output(base) => {
+            usage("--print and the capture cannot both go to standard output")
+        }
         Some(base) => output::check(base, rotates || options.ring.is_some(), options.force),
         None if rotates || options.ring.is_some() => usage("rotation and --ring need a file: give -o"),
         None => Ok(()),
@@ -325,10 +390,35 @@ fn selectors(options: &Options, tree: Option<&Tree>) -> Result<Selectors> {
     Ok(selectors)
 }
 
-fn config(options: &Options, selection: &Selection, dynamic: bool) -> Config {
+/// As whom the command runs; also says so, where it is not as this process.
+fn setting(options: &Options) -> Result<Setting> {
+    let user = match (&options.user, Caller::find()) {
+        (Some(name), _) => Some(User::named(name)?),
+        (None, Some(caller)) => {
+            let user = User::of_caller(caller);
+            say(&format!(
+                "the command runs as {}, who called sudo; --user root has it run as root",
+                user.describe()
+            ));
+            Some(user)
+        }
+        (None, None) => None,
+    };
+    Ok(Setting {
+        user,
+        // Its output would be in the middle of the capture.
+        output_to_error: options.output.as_deref().is_some_and(output::is_standard_output),
+    })
+}
+
+fn config(options: &Options, selection: &Selection, child: Option<&Child>, dynamic: bool) -> Config {
     Config {
         filter: Filter {
             pids: selection.pids.clone(),
+            command: child.map(|child| match child.cgroup() {
+                Some(_) => Command::InCgroup,
+                None => Command::Anywhere,
+            }),
             comm: selection.comm.clone(),
             cgroups: selection.cgroups.clone(),
             ports: selection.ports.clone(),
@@ -337,9 +427,34 @@ fn config(options: &Options, selection: &Selection, dynamic: bool) -> Config {
         },
         snaplen: options.snaplen,
         buffer_size: options.buffer_size,
+        max_sockets: options.max_sockets.unwrap_or_else(max_sockets),
         backend: options.backend,
-        ..Config::default()
     }
+}
+
+/// The chosen processes that still run, and the descendants that they have started while the programs were being attached.
+/// Processes that have ended are not followed any more: other processes may get their pids.
+fn refresh_pids(chosen: &[Identity], probe: &Probe, left_out: &[u32]) -> Result<Vec<Identity>> {
+    let chosen: BTreeSet<Identity> = chosen.iter().copied().collect();
+    let mut there = filter::with_descendants(chosen.iter().copied());
+    for process in chosen.difference(&there) {
+        // The kernel side removes it itself when it sees the exit.
+        let _ = probe.unfollow(process.pid);
+    }
+    there.retain(|process| !left_out.contains(&process.pid));
+    for process in there.difference(&chosen) {
+        probe
+            .follow(*process)
+            .with_context(|| format!("cannot follow process {}", process.pid))?;
+    }
+    Ok(there.into_iter().collect())
+}
+
+/// Room for twice as many sockets as there are, and not for fewer than usual.
+fn max_sockets() -> u32 {
+    let sockstat = std::fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    let now = procfs::tcp_sockets(&sockstat).unwrap_or(0);
+    now.saturating_mul(2).clamp(Config::default().max_sockets, MAX_SOCKETS)
 }
 
 fn header(options: &Options, selectors: &Selectors, backend: Backend, command: bool) -> Header {
@@ -398,8 +513,9 @@ fn start_sink(
     base: &Path,
     header: &Header,
     shared: &Arc<Shared>,
+    asked: &Asked,
 ) -> Result<(Sender, Consuming<Vec<PathBuf>>)> {
-    let plan = sink::Plan {
+    let plan = || sink::Plan {
         base: base.to_owned(),
         header: header.clone(),
         force: options.force,
@@ -408,7 +524,18 @@ fn start_sink(
         max_size: options.max_size,
         ring: options.ring.map(|age| (age, options.ring_size)),
     };
-    let sink = Sink::new(plan, shared.clone()).with_context(|| format!("cannot write {}", base.display()))?;
+    let mut told = false;
+    let sink = loop {
+        match Sink::new(plan(), shared.clone()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !asked.to_end() => {
+                if !std::mem::replace(&mut told, true) {
+                    say(&format!("waiting until somebody reads from {}", base.display()));
+                }
+                std::thread::sleep(PIPE_LOOK);
+            }
+            sink => break sink.with_context(|| format!("cannot write {}", output::name(base)))?,
+        }
+    };
     let (sender, consumer) = queue::bounded(QUEUE);
     let thread = start("sink", move || {
         sys::hurry(SINK_NICE);
@@ -435,6 +562,7 @@ fn start_snapshot(
 ) -> Result<mpsc::Receiver<Snapshot>> {
     let (sender, receiver) = mpsc::sync_channel(1);
     std::thread::Builder::new().name("snapshot".into()).spawn(move || {
+        let _all = privilege::read_all();
         let snapshot = match proc {
             true => snapshot::take(&selection, tree.as_ref(), &left_out),
             false => Snapshot::default(),
@@ -445,13 +573,6 @@ fn start_snapshot(
 }
 
 fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
-    for (backend, why) in probe.refused() {
-        // What the verifier said fills pages; `mdf doctor` tells it.
-        say(&format!(
-            "backend {backend} is not used: {}",
-            why.lines().next().unwrap_or_default()
-        ));
-    }
     if let Some(why) = probe.inexact() {
         say(&format!("backend {} is not exact here: {why}", probe.backend()));
     }
@@ -463,11 +584,11 @@ fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
         (Some(path), Some(age)) => {
             format!(
                 "memory, the last {}, written to {} on SIGUSR1 and at the end",
-                words::duration(age),
+                human::elapsed(age),
                 path.display()
             )
         }
-        (Some(path), None) => path.display().to_string(),
+        (Some(path), None) => output::name(path),
         (None, _) => "standard output".to_owned(),
     };
     say(&format!(
@@ -477,10 +598,6 @@ fn announce(options: &Options, probe: &Probe, header: &Header, took: Duration) {
     ));
 }
 
-fn lock<'a>(drain: &'a Mutex<Drain>) -> MutexGuard<'a, Drain> {
-    drain.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What comes beside the ring.
 struct Sources<'a> {
     /// What was there before.
@@ -488,23 +605,26 @@ struct Sources<'a> {
     names: &'a Attribution,
 }
 
-fn take_snapshot(drain: &Mutex<Drain>, probe: &Probe, taken: Snapshot) {
-    for socket in lock(drain).snapshot(taken) {
+fn take_in(drain: &RefCell<Drain>, probe: &Probe) {
+    for socket in drain.borrow_mut().take_in(ANSWERS) {
         // Without it, the connection is announced again at its first traffic.
         let _ = probe.seed_socket(&socket);
     }
 }
 
 /// Stores new names, and records the cgroups of newly chosen pods.
-fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution) {
+fn take_names(drain: &RefCell<Drain>, probe: &Probe, names: &Attribution, shared: &Shared) {
     let mut followed = Vec::new();
-    for tell in names.tells() {
-        tell.record(|record| lock(drain).state(record));
+    for tell in names.tells().take(ANSWERS) {
+        tell.record(|record| drain.borrow_mut().state(record));
         match tell {
-            Tell::Follow(id) if probe.add_cgroup(id).is_ok() => followed.push(id),
+            Tell::Follow(id) => match probe.add_cgroup(id) {
+                Ok(()) => followed.push(id),
+                Err(error) => shared.note(format!("a chosen container is not recorded (cgroup {id}): {error}")),
+            },
             // It may have gone by itself.
             Tell::Unfollow(id) => drop(probe.remove_cgroup(id)),
-            Tell::Snapshot(taken) => take_snapshot(drain, probe, *taken),
+            Tell::Snapshot(taken) => drain.borrow_mut().snapshot(*taken),
             _ => {}
         }
     }
@@ -513,45 +633,99 @@ fn take_names(drain: &Mutex<Drain>, probe: &Probe, names: &Attribution) {
     }
 }
 
+/// Whether nobody gets anything of the recording once standard output is closed.
+fn is_unread(options: &Options) -> bool {
+    options.output.as_deref().is_none_or(output::is_standard_output)
+}
+
+/// The recording ends, but not before the command has.
+#[derive(Debug)]
+struct Stop {
+    end: End,
+    since: Instant,
+    /// When the waiting ends.
+    at: Option<Instant>,
+    told: bool,
+}
+
+impl Stop {
+    fn for_command(end: End) -> Stop {
+        Stop {
+            end,
+            since: Instant::now(),
+            at: None,
+            told: false,
+        }
+    }
+
+    /// The command has ended; what its connections still do comes within a moment.
+    fn command_ended(&mut self) {
+        let linger = Instant::now() + LINGER;
+        self.at = Some(self.at.map_or(linger, |at| at.min(linger)));
+    }
+
+    /// Who pressed Ctrl-C waits for as long as the command wants, and can press it again. Nobody else would.
+    fn is_over(&mut self, asked: &Asked, shared: &Shared) -> bool {
+        let may_take_its_time = self.end == End::Signal && !asked.soon();
+        if !may_take_its_time && self.at.is_none() {
+            self.at = Some(self.since + COMMAND_END);
+        }
+        if may_take_its_time && self.at.is_none() && !self.told && self.since.elapsed() > COMMAND_SLOW {
+            self.told = true;
+            let how = "waiting for the command to end; another signal (Ctrl-C) ends the recording now";
+            shared.note(how.to_owned());
+        }
+        asked.ends() > 1 || self.at.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
 /// Reads the ring until something ends the recording, and then what is left in it.
 fn record(
     options: &Options,
-    drain: &Mutex<Drain>,
+    drain: &RefCell<Drain>,
     probe: &mut Probe,
     mut child: Option<&mut Child>,
     sources: Sources<'_>,
     shared: &Shared,
     asked: &Asked,
 ) -> Result<End> {
-    // All other threads and the command have been started: they keep their own nice values.
+    // All other threads and the command have been started: they keep their own nice values, and their own rights.
     sys::hurry(DRAIN_NICE);
+    // For tracefs, where the losses of kretprobes are read.
+    let _all = privilege::read_all();
     let mut ring = probe
-        .ring(|bytes| lock(drain).ring_record(bytes))
+        .ring(|bytes| drain.borrow_mut().ring_record(bytes))
         .context("cannot read the ring buffer")?;
     let begun = Instant::now();
     let mut losses_read = Instant::now();
     let (mut wait, mut heard) = (POLL, 0);
     let mut snapshot = Some(sources.snapshot);
-    // When to stop, and why; set when the command has ended or was asked to end.
-    let mut stop: Option<(Instant, End)> = None;
+    // Set when the command has ended or was asked to end.
+    let mut stop: Option<Stop> = None;
     let end = loop {
         ring.poll(wait).context("cannot read the ring buffer")?;
-        let before = std::mem::replace(&mut heard, lock(drain).heard().events);
-        wait = match heard == before {
-            true => (wait * 2).min(POLL_IDLE),
-            false => POLL,
-        };
+        let before = std::mem::replace(&mut heard, drain.borrow_mut().heard().events);
         if let Some(taken) = snapshot.as_ref().and_then(|snapshot| snapshot.try_recv().ok()) {
             snapshot = None;
-            take_snapshot(drain, probe, taken);
+            drain.borrow_mut().snapshot(taken);
         }
-        take_names(drain, probe, sources.names);
+        take_in(drain, probe);
+        take_names(drain, probe, sources.names, shared);
+        drain.borrow_mut().take_answers(ANSWERS);
+        wait = match heard == before {
+            _ if drain.borrow().is_taking_in() => Duration::ZERO,
+            true => (wait * 2).clamp(POLL, POLL_IDLE),
+            false => POLL,
+        };
         if losses_read.elapsed() >= LOSSES {
             losses_read = Instant::now();
             read_losses(drain, probe);
         }
-        lock(drain).tick(sys::boot_ns());
-        if asked.to_dump() && options.ring.is_some() && lock(drain).dump_ring(sys::boot_ns()) == Err(Refused::Full) {
+        drain.borrow_mut().tick(sys::boot_ns());
+        if asked.to_dump()
+            && options.ring.is_some()
+            && drain.borrow_mut().dump_ring(sys::boot_ns()) == Err(Refused::Full)
+        {
             shared.note("the memory ring is not written: the disk has not caught up with earlier work".to_owned());
         }
 
@@ -562,21 +736,13 @@ fn record(
                     let program = options.command.first().map(|word| word.to_string_lossy().into_owned());
                     return Err(error).with_context(|| format!("cannot run {}", program.unwrap_or_default()));
                 }
-                Fate::Ended(_) => {
-                    let wanted = stop.map_or(End::Command, |(_, end)| end);
-                    let linger = Instant::now() + LINGER;
-                    if stop.is_none_or(|(at, _)| at > linger) {
-                        stop = Some((linger, wanted));
-                    }
-                }
+                Fate::Ended(_) if !command_tree(probe).is_empty() => {}
+                Fate::Ended(_) => stop.get_or_insert(Stop::for_command(End::Command)).command_ended(),
             }
         }
-        if asked.at_once() {
-            break End::Signal;
-        }
-        if let Some((at, end)) = stop {
-            if Instant::now() >= at {
-                break end;
+        if let Some(waiting) = &mut stop {
+            if waiting.is_over(asked, shared) {
+                break waiting.end;
             }
             continue;
         }
@@ -584,38 +750,62 @@ fn record(
             End::Signal
         } else if options.duration.is_some_and(|limit| begun.elapsed() >= limit) {
             End::Duration
-        } else if lock(drain).limit_reached() {
+        } else if drain.borrow_mut().limit_reached() {
             End::Events
         } else if shared.size_reached.is_made() {
             End::Size
-        } else if shared.print_closed.is_made() && options.output.is_none() {
+        } else if shared.print_closed.is_made() && is_unread(options) {
             End::Unread
         } else {
             continue;
         };
         match &child {
-            // It is heard to its end.
+            // It is recorded to its end.
             Some(child) => {
-                child.ask_to_end();
-                stop = Some((Instant::now() + COMMAND_END, wanted));
+                // Not a second time: programs that end in order at the first signal would be cut off by another.
+                let by_terminal = wanted == End::Signal && asked.by_terminal();
+                let knows = |pid| by_terminal && sys::is_in_own_group(pid);
+                child.ask_to_end(&command_tree(probe), knows);
+                stop = Some(Stop::for_command(wanted));
             }
             None => break wanted,
         }
     };
+    if asked.ends() > 1
+        && let Some(child) = &child
+    {
+        child.ask_to_end(&command_tree(probe), |_| false);
+    }
+    asked.heed();
+    // The signal may have come to both, and the command have been the faster.
+    let end = if asked.to_end() { End::Signal } else { end };
     probe.stop_new_events();
     // A recording can be shorter than the look around at its start.
     if let Some(Ok(taken)) = snapshot.map(|snapshot| snapshot.recv_timeout(SNAPSHOT)) {
-        lock(drain).snapshot(taken);
+        drain.borrow_mut().snapshot(taken);
+    }
+    while drain.borrow().is_taking_in() {
+        drain.borrow_mut().take_in(ANSWERS);
     }
     ring.consume().context("cannot read the ring buffer")?;
     read_losses(drain, probe);
     Ok(end)
 }
 
-fn read_losses(drain: &Mutex<Drain>, probe: &Probe) {
+/// The processes of the command's tree that run, in whatever cgroup.
+fn command_tree(probe: &Probe) -> Vec<Identity> {
+    let mut tree = probe.command_tree().unwrap_or_default();
+    // An exit may have been missed. In a pid namespace of its own the recorder cannot check that.
+    if probe.own_tgid() == std::process::id() {
+        tree.retain(Identity::lives);
+    }
+    tree
+}
+
+fn read_losses(drain: &RefCell<Drain>, probe: &Probe) {
     // A reading that fails is made up for by the next one: the counters only grow.
     if let Ok(losses) = probe.losses() {
-        lock(drain).kernel_losses(&losses, sys::boot_ns());
+        drain.borrow_mut().kernel_losses(&losses, sys::boot_ns());
     }
 }
 
@@ -726,18 +916,14 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
     let lost: u64 = lost_in_queue.map(|(_, count)| count.events).sum();
     let mut text = format!(
         "{why}: {} events with {} heard in {}",
-        words::number(heard.events),
-        words::bytes(heard.bytes),
-        words::duration(took)
+        human::count(heard.events),
+        human::bytes(heard.bytes),
+        human::elapsed(took)
     );
     if options.output.is_some() {
-        let size = words::bytes(shared.written.get());
-        let kept = words::number(heard.events.saturating_sub(lost));
-        let last = outcome
-            .files
-            .last()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default();
+        let size = human::bytes(shared.written.get());
+        let kept = human::count(heard.events.saturating_sub(lost));
+        let last = outcome.files.last().map(|path| output::name(path)).unwrap_or_default();
         text.push_str(&match outcome.files.len() {
             0 => "; no file was written".to_owned(),
             1 => format!("; {kept} kept in {last} ({size})"),
@@ -751,13 +937,18 @@ fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shar
     {
         say(line);
     }
+    if let Some(line) = words::unresolved(drain.unresolved()) {
+        say(&line);
+    }
     if !drain.not_printed().is_zero() {
-        let events = words::number(drain.not_printed().events);
+        let events = human::count(drain.not_printed().events);
         say(&format!(
             "{events} events are in the file but were not printed: standard output was slower"
         ));
     }
-    if let Some(status) = outcome.command {
-        say(&format!("the command {}", child::status_words(status)));
+    match outcome.command {
+        Some(status) => say(&format!("the command {}", child::status_words(status))),
+        None if options.command.is_empty() => {}
+        None => say("the command still runs, and is not recorded any more"),
     }
 }

@@ -89,7 +89,7 @@ pub struct Shared {
     pub want_state: Wish,
     /// The size limit is reached.
     pub size_reached: Wish,
-    /// Standard output was closed by its reader.
+    /// Standard output was closed by its reader: nobody gets the lines, or the capture.
     pub print_closed: Wish,
     notes: Mutex<Vec<String>>,
     returned: Mutex<Vec<Loss>>,

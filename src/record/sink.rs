@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use super::drain::event_count;
 use super::loss::Count;
 use super::memory::Memory;
-use super::output;
+use super::output::{self, Output};
 use super::queue::{Batch, Consumer, Next, Order};
 use super::shared::Shared;
 use super::sys;
+use crate::create::{self, FileId};
 use crate::format::header::Header;
 use crate::format::{Class, RawBlock, Writer};
 
@@ -30,6 +31,8 @@ const LOADED: usize = 6;
 const PEACE: usize = 1;
 /// How often it is looked whether the file is still there.
 const LOOK: Duration = Duration::from_secs(1);
+/// Names that are tried for one part. Should all be taken, the next try goes on behind them.
+const NAMES: u32 = 1000;
 
 /// What to write, and where.
 #[derive(Debug)]
@@ -50,8 +53,8 @@ pub struct Plan {
 struct Part {
     writer: Writer<File>,
     path: PathBuf,
-    /// Device and inode: what to look for under the path. Nothing for pipes and devices.
-    identity: Option<(u64, u64)>,
+    /// What to look for under the path. Nothing where the file is not a new one.
+    identity: Option<FileId>,
     /// Events in it, which are lost if the file is.
     events: Count,
 }
@@ -61,9 +64,11 @@ pub struct Sink {
     plan: Plan,
     shared: Arc<Shared>,
     part: Option<Part>,
-    /// Number of the next part.
+    /// Number of the next part, and the number in the next name: names that are taken are passed over.
     number: u32,
-    made: VecDeque<PathBuf>,
+    name: u32,
+    /// The parts that are there, by name and number.
+    made: VecDeque<(PathBuf, u32)>,
     finished_bytes: u64,
     level: i32,
     memory: Option<Memory>,
@@ -82,6 +87,7 @@ impl Sink {
             shared,
             part: None,
             number: 0,
+            name: 0,
             made: VecDeque::new(),
             finished_bytes: 0,
             level: LEVEL,
@@ -118,7 +124,7 @@ impl Sink {
             self.look();
         }
         self.end_part();
-        self.made.into()
+        self.made.into_iter().map(|(path, _)| path).collect()
     }
 
     fn adjust_level(&mut self, waiting: usize) {
@@ -188,34 +194,41 @@ impl Sink {
     }
 
     fn begin_part(&mut self) -> io::Result<()> {
-        let path = match self.plan.parts {
-            true => output::part_path(&self.plan.base, self.number),
-            false => self.plan.base.clone(),
+        let (path, output) = match self.plan.parts || self.number > 0 {
+            true => self.next_file()?,
+            false => (self.plan.base.clone(), output::open(&self.plan.base, self.plan.force)?),
         };
-        // A single file that vanished is made anew, but never in place of somebody else's.
-        let force = self.plan.force && self.number == 0 && !self.plan.parts;
-        let file = output::create(&path, force)?;
-        let metadata = file.metadata()?;
-        let identity = metadata.is_file().then(|| (metadata.dev(), metadata.ino()));
+        let identity = match output.is_new {
+            true => Some(FileId::of(&output.file, &path)?),
+            false => None,
+        };
+        if output.is_new
+            && let Err(error) = create::give_to_caller(&output.file)
+        {
+            self.tell("the file stays root's", &error);
+        }
         let mut header = self.plan.header.clone();
         header.part = self.number;
         if self.number > 0 {
             header.clock = sys::clocks();
         }
-        let writer = match Writer::new(file, &header, self.level) {
+        // Kept open, so that nothing else can be taken for it.
+        let _kept = output.file.try_clone()?;
+        let writer = match Writer::new(output.file, &header, self.level) {
             Ok(writer) => writer,
             Err(error) => {
-                // A file without a header tells nobody anything, and would be in the way of the next try.
-                if identity.is_some() {
+                // A file without a header tells nobody anything.
+                if identity.is_some_and(|identity| identity.is_at(&path)) {
                     let _ = std::fs::remove_file(&path);
                 }
                 return Err(error);
             }
         };
+        self.made.push_back((path.clone(), self.number));
         self.number += 1;
+        self.name = self.name.saturating_add(1);
         self.shared.parts.add(1);
         self.shared.part_written.set(writer.written());
-        self.made.push_back(path.clone());
         self.part = Some(Part {
             writer,
             path,
@@ -226,14 +239,40 @@ impl Sink {
         Ok(())
     }
 
+    /// Makes a file under the next name that is free. A single file that vanished is made anew so too.
+    fn next_file(&mut self) -> io::Result<(PathBuf, Output)> {
+        let first = self.name;
+        let own = (!self.plan.parts).then(|| (first, self.plan.base.clone()));
+        let numbered = (first..first.saturating_add(NAMES)).map(|n| (n, output::part_path(&self.plan.base, n)));
+        let mut passed_over = None;
+        for (number, path) in own.into_iter().chain(numbered) {
+            self.name = number;
+            match create::new_file(&path) {
+                Ok(file) => {
+                    if let Some(taken) = passed_over {
+                        self.shared.note(format!("{taken} exists and is passed over"));
+                    }
+                    return Ok((path, Output { file, is_new: true }));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    passed_over.get_or_insert(path.display().to_string());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
     fn drop_old_parts(&mut self) {
         let Some(keep) = self.plan.keep.and_then(|keep| usize::try_from(keep).ok()) else {
             return;
         };
+        let recording = self.plan.header.recording;
         while self.made.len() > keep.max(1) {
-            if let Some(old) = self.made.pop_front()
+            // Somebody may have moved it away and put something else there.
+            if let Some((old, part)) = self.made.pop_front()
+                && output::is_capture(&old, |header| (header.recording, header.part) == (recording, part))
                 && let Err(error) = std::fs::remove_file(&old)
-                && error.kind() != io::ErrorKind::NotFound
             {
                 self.tell(&format!("cannot remove {}", old.display()), &error);
             }
@@ -283,6 +322,9 @@ impl Sink {
                 if block.class == Class::State {
                     self.shared.want_state.make();
                 }
+                if error.kind() == io::ErrorKind::BrokenPipe && output::is_standard_output(&self.plan.base) {
+                    self.shared.print_closed.make();
+                }
                 self.tell("a block was not written", &error);
             }
         }
@@ -320,9 +362,9 @@ impl Sink {
             }
             return;
         };
-        let Some(identity) = part.identity else { return };
+        let Some(identity) = &part.identity else { return };
         let there = match std::fs::metadata(&part.path) {
-            Ok(metadata) => (metadata.dev(), metadata.ino()) == identity,
+            Ok(_) => identity.is_at(&part.path),
             Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         };
         // A file that was renamed is still whole; one without a name is lost.
@@ -342,7 +384,7 @@ impl Sink {
         ));
         self.shared.disk_error.add(part.events);
         self.finished_bytes += part.writer.written();
-        self.made.retain(|path| *path != part.path);
+        self.made.retain(|(path, _)| *path != part.path);
         self.part = None;
         self.shared.want_part.make();
     }

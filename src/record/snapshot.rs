@@ -4,17 +4,21 @@
 //! from each network namespace through one of its processes, so no namespace is entered. Payload is never read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::cgroup::{Entry, Tree, path_of_process, v1_container};
-use super::filter::{Selection, descendants};
+use super::filter::{Selection, with_descendants};
 use super::procfs::{self, TcpLine, TcpState};
-use super::sys;
+use super::{sys, timens};
 use crate::format::record::{Endpoint, Opened, Origin, Process, Role, Socket};
 
 /// Arguments kept of each process, bytes.
 pub const ARGV_MAX: usize = 4096;
+/// Arguments read to learn how long they are, bytes: as many as execve takes on most hosts.
+const ARGV_READ: u64 = 2 << 20;
 
 /// A process found in /proc.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub struct Found {
     pub pid: u32,
     pub ppid: u32,
     pub pid_in_ns: u32,
-    /// Boot clock, ns, rounded down to a tick of 10 ms.
+    /// The host's boot clock, ns, rounded down to a tick of 10 ms (in a time namespace: of its clock).
     pub start: u64,
     pub uid: u32,
     /// The one that tells of its container: v2, or on v1 hosts one of [`super::cgroup::v1_container`].
@@ -123,7 +127,8 @@ pub fn parents() -> HashMap<u32, u32> {
         .collect()
 }
 
-fn pids() -> Vec<u32> {
+/// The numbers of all processes.
+pub fn pids() -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -161,18 +166,18 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
         .and_then(|link| procfs::link_number(link.as_os_str().as_bytes(), "net"))
         .and_then(|inode| u32::try_from(inode).ok())
         .unwrap_or(0);
-    let mut argv = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+    let mut argv = arguments(&folder.join("cmdline")).unwrap_or_default();
     let argv_len = u32::try_from(argv.len()).unwrap_or(u32::MAX);
     argv.truncate(ARGV_MAX);
     let exe = std::fs::read_link(folder.join("exe"))
-        .map(|path| path.as_os_str().as_bytes().to_vec())
+        .map(|path| procfs::program_path(path.as_os_str().as_bytes()).to_vec())
         .unwrap_or_default();
     Some(Found {
         time: sys::boot_ns(),
         pid,
         ppid: stat.ppid,
         pid_in_ns: status.pids.last().copied().unwrap_or(pid),
-        start: stat.start,
+        start: timens::host_boot(stat.start),
         uid: status.uid,
         cgroup,
         cgroup_path,
@@ -185,6 +190,20 @@ pub fn process(pid: u32, tree: Option<&Tree>) -> Option<Found> {
     })
 }
 
+/// The arguments of a process; it decides itself how long they are.
+fn arguments(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(ARGV_READ).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Since when a process has run, and its v1 cgroup that names its container.
+pub fn container(pid: u32) -> Option<(u64, Entry)> {
+    let cgroups = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Some((timens::host_boot(procfs::stat(&stat)?.start), v1_container(&cgroups)?))
+}
+
 /// Reads everything that the selection takes, except the processes `left_out` (the recorder's own).
 pub fn take(selection: &Selection, tree: Option<&Tree>, left_out: &[u32]) -> Snapshot {
     let subtree: HashSet<u64> = match tree {
@@ -193,13 +212,18 @@ pub fn take(selection: &Selection, tree: Option<&Tree>, left_out: &[u32]) -> Sna
     };
     let followed: BTreeSet<u32> = match selection.pids.is_empty() {
         true => BTreeSet::new(),
-        false => descendants(&selection.pids, &parents()),
+        false => with_descendants(selection.pids.iter().copied())
+            .iter()
+            .map(|process| process.pid)
+            .collect(),
     };
+    // Those that cannot be chosen any more are not read.
+    let is_possible = |pid: u32| selection.chooses(followed.contains(&pid), true);
     let mut processes: Vec<Found> = pids()
         .into_iter()
-        .filter(|pid| !left_out.contains(pid) && (followed.is_empty() || followed.contains(pid)))
+        .filter(|pid| !left_out.contains(pid) && is_possible(*pid))
         .filter_map(|pid| process(pid, tree))
-        .filter(|found| selection.cgroups.is_empty() || subtree.contains(&found.v2_cgroup))
+        .filter(|found| selection.chooses(followed.contains(&found.pid), subtree.contains(&found.v2_cgroup)))
         .filter(|found| selection.comm.as_ref().is_none_or(|comm| comm.as_bytes() == found.comm))
         .filter(|found| selection.netns.is_none_or(|netns| netns == found.netns))
         .collect();
@@ -349,6 +373,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use super::*;
+    use crate::record::identity::Identity;
 
     fn end(ip: [u8; 4], port: u16) -> Endpoint {
         Endpoint::new(Ipv4Addr::from(ip).into(), port)
@@ -401,7 +426,7 @@ mod tests {
 
         let own = std::process::id();
         let selection = Selection {
-            pids: vec![own],
+            pids: Identity::of(own).into_iter().collect(),
             ..Selection::default()
         };
         let snapshot = take(&selection, Tree::find(None).as_ref(), &[]);
@@ -442,7 +467,7 @@ mod tests {
     fn the_recorder_leaves_itself_out() {
         let own = std::process::id();
         let selection = Selection {
-            pids: vec![own],
+            pids: Identity::of(own).into_iter().collect(),
             ..Selection::default()
         };
         assert!(take(&selection, None, &[own]).processes.is_empty());

@@ -1,28 +1,29 @@
 //! The live state: what a new part of a recording must repeat so that it can be understood alone.
 //!
-//! Processes and sockets are forgotten some time after they ended (events of other CPUs may still come, and the memory
-//! ring of `--ring` looks back), cgroups when they are gone and nobody refers to them. The number of entries and the bytes
-//! of names are bounded; what does not fit is still in the file once, but not repeated in later parts, and is counted.
+//! Processes, the programs that they ran before, and sockets are forgotten some time after they ended (events of other CPUs
+//! may still come, and the memory ring of `--ring` looks back), cgroups when they are gone and nobody refers to them. The
+//! number of entries and the bytes of names are bounded; what does not fit is still in the file once, but not repeated in
+//! later parts.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::procfs::TICK_NS;
+use super::procfs::same_start;
 use super::snapshot::Listeners;
 use crate::format::record::{
     Address, AddressKind, Cgroup, Opened, Origin, Owner, Process, Record, Role, Socket, Workload,
 };
 
-/// Bytes of process names, paths and arguments kept.
+/// Bytes of paths and arguments kept; beyond it processes are known by their names alone.
 const NAMES_MAX: usize = 16 << 20;
-/// Processes kept.
-const PROCESSES_MAX: usize = 65_536;
+/// Programs of processes kept.
+const PROGRAMS_MAX: usize = 65_536;
 /// cgroups kept before those that are gone are looked for.
 const CGROUPS_MANY: usize = 8_192;
 
+/// A program that a process runs or ran.
 #[derive(Debug)]
-struct Task {
-    time: u64,
+struct Program {
     origin: Origin,
     ppid: u32,
     pid_in_ns: u32,
@@ -37,10 +38,9 @@ struct Task {
     checked: bool,
 }
 
-impl Task {
+impl Program {
     fn new(p: &Process<'_>) -> Self {
-        Task {
-            time: p.time,
+        Program {
             origin: p.origin,
             ppid: p.ppid,
             pid_in_ns: p.pid_in_ns,
@@ -55,9 +55,9 @@ impl Task {
         }
     }
 
-    fn record(&self, pid: u32, start: u64) -> Process<'_> {
+    fn record(&self, (pid, start, time): ProgramKey) -> Process<'_> {
         Process {
-            time: self.time,
+            time,
             origin: self.origin,
             pid,
             ppid: self.ppid,
@@ -74,9 +74,12 @@ impl Task {
     }
 
     fn names_len(&self) -> usize {
-        self.comm.len() + self.exe.len() + self.argv.len()
+        self.exe.len() + self.argv.len()
     }
 }
+
+/// The pid, when the process was started, and when this was learnt.
+type ProgramKey = (u32, u64, u64);
 
 #[derive(Debug)]
 struct Link {
@@ -103,15 +106,18 @@ struct Named {
 #[derive(Debug, Clone, Copy)]
 enum Ended {
     Process(u32, u64),
+    /// The process runs another one now.
+    Program(ProgramKey),
     Socket(u64),
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Live {
-    tasks: HashMap<(u32, u64), Task>,
-    /// The start of the newest process of each pid.
-    newest: HashMap<u32, u64>,
+    programs: BTreeMap<ProgramKey, Program>,
+    /// The newest process of each pid, with what it runs; also of those that are not kept. There are no more than the kernel
+    /// has pids (4,194,304).
+    newest: HashMap<u32, (u64, u64)>,
     names_len: usize,
     sockets: HashMap<u64, Link>,
     cgroups: HashMap<u64, (u64, Box<[u8]>)>,
@@ -120,14 +126,15 @@ pub struct Live {
     ended: VecDeque<(u64, Ended)>,
     retention_ns: u64,
     sockets_max: usize,
-    not_kept: u64,
+    /// Processes and sockets that go on and found no room.
+    absent: u64,
 }
 
 impl Live {
     /// Keeps what ended for `retention`, and at most so many sockets.
     pub fn new(retention: Duration, sockets_max: usize) -> Self {
         Live {
-            tasks: HashMap::new(),
+            programs: BTreeMap::new(),
             newest: HashMap::new(),
             names_len: 0,
             sockets: HashMap::new(),
@@ -137,15 +144,15 @@ impl Live {
             ended: VecDeque::new(),
             retention_ns: u64::try_from(retention.as_nanos()).unwrap_or(u64::MAX),
             sockets_max,
-            not_kept: 0,
+            absent: 0,
         }
     }
 
-    /// The start by which this process is known. /proc rounds it down to a tick, the kernel's events do not; a process
-    /// of the snapshot keeps the rounded one, or its exit would belong to nobody.
+    /// The start by which this process is known. /proc and the kernel's events may round it differently; a process of the
+    /// snapshot keeps its own, or its exit would not match.
     pub fn known_start(&self, pid: u32, start: u64) -> u64 {
         match self.newest.get(&pid) {
-            Some(&known) if known == start / TICK_NS * TICK_NS => known,
+            Some(&(known, _)) if same_start(known, start) => known,
             _ => start,
         }
     }
@@ -155,21 +162,46 @@ impl Live {
         self.newest.contains_key(&pid)
     }
 
-    /// The newest process of this pid, if nothing is known of it but that it was forked: an execve of it may have been
-    /// missed. Each is given once.
-    pub fn take_forked(&mut self, pid: u32) -> Option<Process<'_>> {
-        let start = *self.newest.get(&pid)?;
-        let task = self.tasks.get_mut(&(pid, start))?;
-        if task.origin != Origin::Fork || std::mem::replace(&mut task.checked, true) {
-            return None;
+    /// What the newest process of this pid runs.
+    pub fn newest(&self, pid: u32) -> Option<Process<'_>> {
+        let (start, time) = *self.newest.get(&pid)?;
+        let key = (pid, start, time);
+        self.programs.get(&key).map(|program| program.record(key))
+    }
+
+    fn newest_mut(&mut self, pid: u32) -> Option<(u64, &mut Program)> {
+        let (start, time) = *self.newest.get(&pid)?;
+        Some((start, self.programs.get_mut(&(pid, start, time))?))
+    }
+
+    /// Whether nothing is known of the newest process of this pid but that it was forked, and its name was not compared with
+    /// that in /proc: an execve of it may have been missed.
+    pub fn is_unchecked(&self, pid: u32) -> bool {
+        let key = self.newest.get(&pid).map(|(start, time)| (pid, *start, *time));
+        let program = key.and_then(|key| self.programs.get(&key));
+        program.is_some_and(|program| program.origin == Origin::Fork && !program.checked)
+    }
+
+    /// The name of the newest process of this pid was compared with that in /proc.
+    pub fn check(&mut self, pid: u32) {
+        if let Some((_, program)) = self.newest_mut(pid) {
+            program.checked = true;
         }
-        Some(task.record(pid, start))
     }
 
     /// The cgroup of the newest process of this pid.
     pub fn cgroup_of(&self, pid: u32) -> Option<u64> {
-        let start = self.newest.get(&pid)?;
-        self.tasks.get(&(pid, *start)).map(|task| task.cgroup)
+        self.newest(pid).map(|process| process.cgroup)
+    }
+
+    /// Whether this process was thought to be in another cgroup.
+    pub fn change_cgroup(&mut self, (pid, start): (u32, u64), cgroup: u64) -> bool {
+        match self.newest_mut(pid) {
+            Some((known, program)) if same_start(known, start) => {
+                std::mem::replace(&mut program.cgroup, cgroup) != cgroup
+            }
+            _ => false,
+        }
     }
 
     /// Whether this cgroup has been named.
@@ -220,29 +252,49 @@ impl Live {
                 self.addresses.insert(a.ip, named);
             }
             Record::Exit(e) => self.ended.push_back((e.time, Ended::Process(e.pid, e.start))),
-            Record::Close(c) => self.ended.push_back((c.time, Ended::Socket(c.id))),
+            Record::Close(c) => {
+                if !self.sockets.contains_key(&c.id) {
+                    self.absent = self.absent.saturating_sub(1);
+                }
+                self.ended.push_back((c.time, Ended::Socket(c.id)));
+            }
             Record::Connect(_) | Record::Data(_) | Record::Loss(_) | Record::Clock(_) | Record::Remark(_) => {}
         }
     }
 
     fn process(&mut self, p: &Process<'_>) {
-        let task = Task::new(p);
-        let key = (p.pid, p.start);
-        let before = self.tasks.get(&key).map_or(0, Task::names_len);
-        let names_len = self.names_len - before + task.names_len();
-        let full = before == 0 && self.tasks.len() >= PROCESSES_MAX;
-        if full || names_len > NAMES_MAX {
-            self.not_kept += 1;
-            return;
+        let key = (p.pid, p.start, p.time);
+        let before = self.newest.insert(p.pid, (p.start, p.time));
+        if let Some((start, time)) = before.filter(|before| before.0 == p.start && before.1 != p.time) {
+            self.ended.push_back((p.time, Ended::Program((p.pid, start, time))));
         }
-        self.names_len = names_len;
-        self.tasks.insert(key, task);
-        self.newest.insert(p.pid, p.start);
+        self.forget_program(&key);
+        if self.programs.len() >= PROGRAMS_MAX {
+            let before = before.filter(|before| before.0 == p.start);
+            let made_room = before.is_some_and(|(start, time)| self.forget_program(&(p.pid, start, time)));
+            self.absent += u64::from(before.is_none());
+            if !made_room {
+                return;
+            }
+        }
+        let mut program = Program::new(p);
+        if self.names_len + program.names_len() > NAMES_MAX {
+            program.exe = Box::default();
+            program.argv = Box::default();
+        }
+        self.names_len += program.names_len();
+        self.programs.insert(key, program);
+    }
+
+    fn forget_program(&mut self, key: &ProgramKey) -> bool {
+        let program = self.programs.remove(key);
+        self.names_len -= program.as_ref().map_or(0, Program::names_len);
+        program.is_some()
     }
 
     fn socket(&mut self, s: &Socket) {
         if self.sockets.len() >= self.sockets_max && !self.sockets.contains_key(&s.id) {
-            self.not_kept += 1;
+            self.absent += 1;
             return;
         }
         match self.sockets.get_mut(&s.id) {
@@ -268,6 +320,9 @@ impl Live {
             self.ended.pop_front();
             match ended {
                 Ended::Process(pid, start) => self.forget_process(pid, start),
+                Ended::Program(key) => {
+                    self.forget_program(&key);
+                }
                 Ended::Socket(id) => {
                     self.sockets.remove(&id);
                 }
@@ -276,11 +331,14 @@ impl Live {
     }
 
     fn forget_process(&mut self, pid: u32, start: u64) {
-        if let Some(task) = self.tasks.remove(&(pid, start)) {
-            self.names_len -= task.names_len();
+        let mut was_kept = false;
+        while let Some((key, _)) = self.programs.range((pid, start, 0)..=(pid, start, u64::MAX)).next() {
+            let key = *key;
+            was_kept |= self.forget_program(&key);
         }
-        if self.newest.get(&pid) == Some(&start) {
+        if self.newest.get(&pid).is_some_and(|newest| newest.0 == start) {
             self.newest.remove(&pid);
+            self.absent = self.absent.saturating_sub(u64::from(!was_kept));
         }
     }
 
@@ -289,9 +347,14 @@ impl Live {
         self.cgroups.len() > CGROUPS_MANY
     }
 
+    /// Their ids.
+    pub fn cgroups(&self) -> Vec<u64> {
+        self.cgroups.keys().copied().collect()
+    }
+
     /// Forgets cgroups that do not exist any more and that nothing kept here refers to.
     pub fn prune_cgroups(&mut self, exists: impl Fn(u64) -> bool) {
-        let used: HashSet<u64> = (self.tasks.values().map(|task| task.cgroup))
+        let used: HashSet<u64> = (self.programs.values().map(|program| program.cgroup))
             .chain(
                 self.sockets
                     .values()
@@ -302,9 +365,9 @@ impl Live {
         self.works.retain(|id, _| used.contains(id) || exists(*id));
     }
 
-    /// How many entries did not fit since this was last asked.
-    pub fn take_not_kept(&mut self) -> u64 {
-        std::mem::take(&mut self.not_kept)
+    /// How many processes and sockets go on that a dump does not repeat.
+    pub fn absent(&self) -> u64 {
+        self.absent
     }
 
     /// Gives roles to connections whose opening was not seen, now that the listeners are known. Returns the changed
@@ -374,8 +437,8 @@ impl Live {
                 workload: &named.workload,
             }));
         }
-        for ((pid, start), task) in sorted(&self.tasks) {
-            each(&Record::Process(task.record(*pid, *start)));
+        for (key, program) in &self.programs {
+            each(&Record::Process(program.record(*key)));
         }
         for (_, link) in sorted(&self.sockets) {
             let socket = match link.socket.time >= since {
@@ -570,12 +633,63 @@ mod tests {
     }
 
     #[test]
-    fn exec_replaces_the_names_and_their_bytes_are_counted_once() {
+    fn what_is_told_again_counts_once() {
         let mut live = live();
         live.learn(&Record::Process(process(7, 1)));
         let len = live.names_len;
         live.learn(&Record::Process(process(7, 1)));
-        assert_eq!(live.names_len, len);
+        assert_eq!((live.names_len, dump(&live).len()), (len, 1));
+    }
+
+    /// What the process did before its execve may come later, and the memory ring has events of that time.
+    #[test]
+    fn what_a_process_ran_before_is_repeated_as_long_as_its_events_can_come() {
+        let mut live = live();
+        let exec = Record::Process(Process {
+            time: 40,
+            ..process(7, 1)
+        });
+        live.learn(&Record::Process(process(7, 1)));
+        live.learn(&exec);
+        assert_eq!(dump(&live), ["process 7 1", "process 7 1"]);
+        live.prune(139);
+        assert_eq!(dump(&live).len(), 2);
+        live.prune(140);
+        assert_eq!(live.newest(7).map(|process| process.time), Some(40));
+        assert_eq!(dump(&live).len(), 1);
+        live.learn(&exec);
+        live.learn(&Record::Exit(Exit {
+            time: 150,
+            pid: 7,
+            start: 1,
+            status: 0,
+        }));
+        live.prune(1000);
+        assert!(dump(&live).is_empty() && live.names_len == 0);
+    }
+
+    #[test]
+    fn more_arguments_than_there_is_room_for_leave_the_names() {
+        let mut live = live();
+        let argv = vec![b'x'; 4096];
+        let many = (NAMES_MAX / argv.len()) as u32 + 1000;
+        for pid in 1..=many {
+            live.learn(&Record::Process(Process {
+                argv: &argv,
+                argv_len: 4096,
+                ..process(pid, 1)
+            }));
+        }
+        assert_eq!((dump(&live).len(), live.absent()), (many as usize, 0));
+        assert!(live.names_len <= NAMES_MAX);
+        let last = live
+            .newest(many)
+            .map(|process| (process.comm, process.argv.len(), process.argv_len));
+        assert_eq!(
+            last,
+            Some((&b"ls"[..], 0, 4096)),
+            "and it is said that there were arguments"
+        );
     }
 
     #[test]
@@ -592,15 +706,31 @@ mod tests {
     }
 
     #[test]
-    fn too_many_entries_are_counted_not_kept() {
+    fn too_many_entries_are_counted_and_not_kept() {
         let mut live = Live::new(Duration::ZERO, 2);
         for id in 0..5 {
             live.learn(&Record::Socket(socket(id)));
         }
         live.learn(&Record::Socket(socket(1)));
-        assert_eq!(live.take_not_kept(), 3);
-        assert_eq!(live.take_not_kept(), 0);
-        assert_eq!(dump(&live).len(), 2);
+        assert_eq!((dump(&live).len(), live.absent()), (2, 3));
+        live.learn(&close(4, 10));
+        assert_eq!(live.absent(), 2, "what has ended is not missed");
+
+        for pid in 0..PROGRAMS_MAX as u32 + 5 {
+            live.learn(&Record::Process(process(pid, 1)));
+            live.learn(&Record::Process(process(pid, 1)));
+        }
+        assert_eq!(live.absent(), 2 + 5);
+        let pid = PROGRAMS_MAX as u32;
+        assert!(live.knows_process(pid), "it has been named");
+        live.learn(&Record::Exit(Exit {
+            time: 50,
+            pid,
+            start: 1,
+            status: 0,
+        }));
+        live.prune(1000);
+        assert_eq!(live.absent(), 2 + 4);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::loss::Count;
 use super::shared::Shared;
 use super::words;
+use crate::message;
 
 const NOTES: Duration = Duration::from_millis(100);
 const LINE: Duration = Duration::from_millis(500);
@@ -21,11 +22,6 @@ const CLEAR: &str = "\r\x1b[K";
 pub struct Status {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
-}
-
-/// A line to standard error. Nobody may be reading, and that is no reason to fail.
-pub fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "mdf: {text}");
 }
 
 /// Starts the thread. `line`: show a status line, if standard error is a terminal; `file`: with the file's size.
@@ -61,7 +57,10 @@ pub fn start(shared: Arc<Shared>, line: bool, file: bool) -> io::Result<Status> 
 
 fn tell_notes(shared: &Shared, clear: bool) {
     for note in shared.take_notes() {
-        let _ = writeln!(io::stderr(), "{}mdf: {note}", if clear { CLEAR } else { "" });
+        if clear {
+            let _ = write!(io::stderr(), "{CLEAR}");
+        }
+        message::say(&note);
     }
 }
 

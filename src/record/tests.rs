@@ -1,16 +1,20 @@
 //! From records to files: drain, queue and sink together, without a kernel.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
 
+use super::cgroup::Entry;
 use super::drain::{Drain, Outlets, Plan};
+use super::lookup::{Answer, Lookups, Question};
 use super::loss::Count;
 use super::output::Rotation;
 use super::queue::{self, Batch, Consumer, Next, Order};
 use super::shared::Shared;
 use super::sink::{self, Sink};
-use super::snapshot::{Listeners, Snapshot};
+use super::snapshot::{Found, Listeners, Snapshot};
 use crate::format::header::Header;
 use crate::format::reader::Reader;
 use crate::format::record::*;
@@ -178,56 +182,395 @@ fn what_goes_in_is_in_the_file_state_first() {
     assert_eq!(shared.written.get(), std::fs::metadata(&path).unwrap().len());
 }
 
+/// A drain whose questions the test answers.
+fn asking(plan: Plan, room: usize) -> (Drain, Consumer, Receiver<Question>, Sender<Answer>) {
+    let (sender, consumer) = queue::bounded(100);
+    let outlets = Outlets {
+        file: Some(sender),
+        print: None,
+    };
+    let (lookups, questions, answers) = Lookups::channel(room);
+    let drain = Drain::new(plan, outlets, Arc::default(), Some(lookups), 0);
+    (drain, consumer, questions, answers)
+}
+
+fn data_of(pid: u32, time: u64) -> Record<'static> {
+    Record::Data(Data {
+        pid,
+        ..data(1, time, b"GET")
+    })
+}
+
+/// The state records of all blocks that are handed over, and of what is still open.
+fn state(mut drain: Drain, consumer: &Consumer) -> Vec<String> {
+    let last = Arc::new(drain.finish(100));
+    let mut told = Vec::new();
+    let handed_over = std::iter::from_fn(|| match consumer.next(Duration::ZERO) {
+        Next::Batch(batch) => Some(batch),
+        _ => None,
+    });
+    for block in handed_over.chain([last]).flat_map(|batch| batch.blocks.clone()) {
+        for record in block.records().flatten() {
+            match record {
+                Record::Process(p) => {
+                    let comm = String::from_utf8_lossy(p.comm);
+                    told.push(format!("{} {} {} in {}", p.origin.name(), p.pid, comm, p.cgroup));
+                }
+                Record::Cgroup(c) => told.push(format!("cgroup {} {}", c.id, String::from_utf8_lossy(c.path))),
+                _ => {}
+            }
+        }
+    }
+    told
+}
+
+fn found(pid: u32, start: u64, comm: &str) -> Found {
+    Found {
+        time: 50,
+        pid,
+        ppid: 1,
+        pid_in_ns: pid,
+        start,
+        uid: 0,
+        cgroup: 5,
+        cgroup_path: b"/five".to_vec(),
+        v2_cgroup: 5,
+        netns: 9,
+        comm: comm.as_bytes().to_vec(),
+        exe: Vec::new(),
+        argv: Vec::new(),
+        argv_len: 0,
+    }
+}
+
+fn proc() -> Plan {
+    Plan { proc: true, ..plan() }
+}
+
 /// The event of its exec may have been dropped.
 #[test]
-fn a_process_that_nothing_has_named_is_named_by_proc_once_it_shows_itself() {
-    let own = std::process::id();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, shared) = drain(Plan { proc: true, ..plan() }, 4);
-    let sink = Sink::new(sink_plan(&path), shared.clone()).unwrap();
-    for time in [20, 30] {
-        drain.record(&Record::Data(Data {
-            pid: own,
-            ..data(1, time, b"GET")
-        }));
+fn a_process_that_nothing_has_named_is_asked_for_once_and_named_by_proc() {
+    let (mut drain, consumer, questions, answers) = asking(proc(), 10);
+    for time in [20, 21, 22] {
+        // Others take their turn in between, so that it is not only remembered as the last one.
+        (7..13).for_each(|pid| drain.record(&data_of(pid, time)));
     }
-    finish(drain, &consumer, sink);
-    let words = words(&path);
-    assert!(words[0].starts_with(&format!("process {own} ")), "{words:?}");
-    assert_eq!(words[1..], ["data GET", "data GET"]);
+    assert_eq!(questions.try_iter().count(), 6, "each is asked for once");
+    answers
+        .send(Answer::Process(7, Some(Box::new(found(7, 1, "nginx")))))
+        .unwrap();
+    answers.send(Answer::Process(8, None)).unwrap();
+    drain.take_answers(1);
+    assert_eq!(
+        drain.unresolved().processes,
+        0,
+        "as many answers are taken as are wanted"
+    );
+    drain.take_answers(10);
+    assert_eq!(drain.unresolved().processes, 1);
+    drop(answers);
+    drain.await_answers(Instant::now());
+    assert_eq!(
+        drain.unresolved().processes,
+        5,
+        "without an answer there is no name either"
+    );
+    assert_eq!(state(drain, &consumer), ["cgroup 5 /five", "snapshot 7 nginx in 5"]);
+}
+
+#[test]
+fn a_process_that_the_snapshot_found_in_time_is_not_missing() {
+    let (mut drain, _consumer, _questions, answers) = asking(proc(), 10);
+    for pid in [7, 8, 9] {
+        drain.record(&data_of(pid, 20));
+        answers.send(Answer::Process(pid, None)).unwrap();
+    }
+    drain.take_answers(1);
+    drain.snapshot(Snapshot {
+        processes: vec![found(7, 1, "before"), found(8, 1, "after")],
+        ..Snapshot::default()
+    });
+    while drain.is_taking_in() {
+        drain.take_in(10);
+    }
+    drain.take_answers(10);
+    assert_eq!(drain.unresolved().processes, 1);
+}
+
+#[test]
+fn an_answer_that_comes_late_names_nobody_else() {
+    let (mut drain, consumer, _questions, answers) = asking(proc(), 10);
+    drain.record(&data_of(7, 20));
+    drain.record(&data_of(8, 20));
+    // Meanwhile one has called execve, and the other's pid is another process's.
+    drain.record(&Record::Process(process(7, 1, Origin::Exec)));
+    drain.record(&Record::Process(process(8, 90_000_000, Origin::Exec)));
+    for pid in [7, 8] {
+        answers
+            .send(Answer::Process(pid, Some(Box::new(found(pid, 1, "before")))))
+            .unwrap();
+    }
+    drain.take_answers(10);
+    assert_eq!(
+        state(drain, &consumer),
+        ["exec 7 ls in 5", "exec 8 ls in 5", "cgroup 5 /five"]
+    );
 }
 
 /// The event of an execve may have been dropped, and the one of the fork before it not.
 #[test]
 fn a_forked_process_gets_the_name_that_proc_knows_where_events_were_lost() {
-    let own = super::snapshot::process(std::process::id(), None).unwrap();
-    let forked = Process {
-        start: own.start,
-        ..process(own.pid, own.start, Origin::Fork)
-    };
-    for (lost, names) in [(false, &[&b"ls"[..]][..]), (true, &[b"ls", &own.comm])] {
-        let (mut drain, _consumer, _) = drain(Plan { proc: true, ..plan() }, 4);
-        drain.record(&Record::Process(forked));
+    for (lost, names) in [
+        (false, &["fork 7 ls in 5"][..]),
+        (true, &["fork 7 ls in 5", "cgroup 5 /five", "fork 7 nginx in 5"]),
+    ] {
+        let (mut drain, consumer, questions, answers) = asking(proc(), 10);
+        drain.record(&Record::Process(process(7, 1, Origin::Fork)));
         for time in [20, 30, 40] {
-            drain.record(&Record::Data(Data {
-                pid: own.pid,
-                ..data(1, time, b"GET")
-            }));
+            (7..13).for_each(|pid| drain.record(&data_of(pid, time)));
             if lost {
                 drain.ring_record(b"malformed");
             }
             drain.sink_losses(time);
         }
-        let last = drain.finish(100);
-        let mut told = Vec::new();
-        for record in last.blocks.iter().flat_map(|block| block.records()) {
-            if let Ok(Record::Process(process)) = record {
-                told.push(process.comm);
-            }
+        let asked = questions
+            .try_iter()
+            .filter(|question| *question == Question::Process(7))
+            .count();
+        assert_eq!(asked, usize::from(lost));
+        for _ in 0..asked {
+            // In a time namespace, /proc rounds the start differently.
+            answers
+                .send(Answer::Process(7, Some(Box::new(found(7, 5_000_000, "nginx")))))
+                .unwrap();
         }
-        assert_eq!(told, names);
+        drain.take_answers(10);
+        (7..13).for_each(|pid| drain.record(&data_of(pid, 50)));
+        assert_eq!(
+            questions
+                .try_iter()
+                .filter(|question| *question == Question::Process(7))
+                .count(),
+            0,
+            "once"
+        );
+        assert_eq!(state(drain, &consumer), names);
     }
+}
+
+/// 4,300 processes with long arguments were read again and again, and counted as lost each time.
+#[test]
+fn processes_that_find_no_room_are_neither_asked_for_again_nor_lost() {
+    let (mut drain, _consumer, questions, _answers) = asking(proc(), 10_000);
+    let argv = vec![b'x'; 4096];
+    for pid in 1..=5000 {
+        drain.record(&Record::Process(Process {
+            argv: &argv,
+            argv_len: 4096,
+            ..process(pid, 1, Origin::Exec)
+        }));
+    }
+    for time in [20, 30] {
+        (1..=5000).for_each(|pid| drain.record(&data_of(pid, time)));
+        drain.tick(time * 1_000_000_000);
+    }
+    assert_eq!(
+        questions
+            .try_iter()
+            .filter(|question| matches!(question, Question::Process(_)))
+            .count(),
+        0
+    );
+    assert_eq!(drain.ledger().missing(), 0);
+}
+
+/// A full queue of questions costs names, and never time.
+#[test]
+fn a_process_that_finds_no_room_among_the_questions_is_asked_for_at_its_next_event() {
+    let (mut drain, _consumer, questions, _answers) = asking(proc(), 1);
+    for time in [20, 30] {
+        (1..=5).for_each(|pid| drain.record(&data_of(pid, time)));
+        let asked: Vec<Question> = questions.try_iter().collect();
+        assert_eq!(asked.len(), 1);
+    }
+}
+
+#[test]
+fn cgroups_are_named_by_their_processes_or_by_a_walk_of_the_tree() {
+    let (mut drain, consumer, questions, answers) = asking(proc(), 10);
+    for (pid, cgroup) in [(7, 5), (8, 6), (9, 6), (10, 8)] {
+        drain.record(&Record::Process(Process {
+            cgroup,
+            ..process(pid, 1, Origin::Fork)
+        }));
+    }
+    let cgroup = |id, pid| Question::Cgroup { id, pid };
+    assert_eq!(
+        questions.try_iter().collect::<Vec<_>>(),
+        [cgroup(5, 7), cgroup(6, 8), cgroup(8, 10)]
+    );
+    answers.send(Answer::Cgroup(5, Some(b"/five".to_vec()))).unwrap();
+    answers.send(Answer::Cgroup(6, None)).unwrap();
+    answers.send(Answer::Cgroup(8, None)).unwrap();
+    drain.take_answers(10);
+    drain.tick(10_000_000_000);
+    drain.tick(20_000_000_000);
+    let walks: Vec<Question> = questions.try_iter().collect();
+    let [Question::Cgroups { unnamed, known }] = &walks[..] else {
+        panic!("one walk at a time: {walks:?}");
+    };
+    assert!(
+        known.is_empty() && unnamed.contains(&6) && unnamed.contains(&8),
+        "{walks:?}"
+    );
+    let walked = Answer::Cgroups {
+        named: vec![Entry {
+            id: 6,
+            path: b"/six".to_vec(),
+        }],
+        unnamed: vec![8],
+        gone: HashSet::new(),
+    };
+    answers.send(walked).unwrap();
+    drain.take_answers(10);
+    assert_eq!(drain.unresolved().cgroups, 1);
+    let told = state(drain, &consumer);
+    assert_eq!(told[4..], ["cgroup 5 /five", "cgroup 6 /six"], "{told:?}");
+}
+
+#[test]
+fn on_a_v1_host_a_process_is_in_its_parents_container_until_it_is_found_elsewhere() {
+    let (mut drain, consumer, questions, answers) = asking(Plan { v1: true, ..proc() }, 100);
+    let v1 = |id| CGROUP_V1 | id;
+    let entry = |id, path: &[u8]| Entry {
+        id: v1(id),
+        path: path.to_vec(),
+    };
+    let child = |pid, ppid, origin| {
+        Record::Process(Process {
+            ppid,
+            ..process(pid, 1, origin)
+        })
+    };
+    drain.record(&child(7, 1, Origin::Fork));
+    drain.record(&child(7, 1, Origin::Exec));
+    // Forked before the answer: it is asked for as well.
+    drain.record(&child(8, 7, Origin::Fork));
+    let asked: Vec<Question> = (questions.try_iter())
+        .filter(|question| matches!(question, Question::Container(_)))
+        .collect();
+    assert_eq!(asked, [Question::Container(7), Question::Container(8)]);
+    for pid in [7, 8] {
+        answers
+            .send(Answer::Container(pid, Some((1, entry(3, b"/docker/c")))))
+            .unwrap();
+    }
+    drain.take_answers(10);
+    drain.record(&child(9, 7, Origin::Fork));
+    assert!(!questions.try_iter().any(|question| question == Question::Container(9)));
+    // Of another process that had this pid.
+    answers
+        .send(Answer::Container(9, Some((90_000_000, entry(4, b"/docker/d")))))
+        .unwrap();
+    drain.take_answers(10);
+    let told = state(drain, &consumer);
+    let three = v1(3);
+    assert_eq!(
+        told,
+        [
+            "fork 7 ls in 5".to_owned(),
+            "exec 7 ls in 5".to_owned(),
+            "fork 8 ls in 5".to_owned(),
+            format!("cgroup {three} /docker/c"),
+            format!("exec 7 ls in {three}"),
+            format!("fork 8 ls in {three}"),
+            format!("fork 9 ls in {three}"),
+            format!("cgroup {} /docker/d", v1(4)),
+        ]
+    );
+}
+
+/// 80,000 sockets at the start kept the ring waiting until it overflowed.
+#[test]
+fn a_snapshot_is_taken_in_by_pieces_and_what_is_heard_meanwhile_keeps_its_id() {
+    let (mut drain, _consumer, _questions, _answers) = asking(proc(), 10);
+    let open = |n: u16| Socket {
+        remote: Endpoint::new([10, 0, 0, 3].into(), n),
+        ..socket(0)
+    };
+    let sockets: Vec<Socket> = (0..1000).map(open).collect();
+    drain.snapshot(Snapshot {
+        sockets,
+        ..Snapshot::default()
+    });
+    let mut taken = drain.take_in(100);
+    assert_eq!(taken.len(), 100);
+    drain.record(&Record::Socket(Socket { id: 77, ..open(500) }));
+    // Another snapshot waits for its turn.
+    drain.snapshot(Snapshot {
+        sockets: vec![open(3), open(2000)],
+        ..Snapshot::default()
+    });
+    while drain.is_taking_in() {
+        let more = drain.take_in(100);
+        assert!(more.len() <= 100);
+        taken.extend(more);
+    }
+    let ports: Vec<u16> = taken.iter().map(|socket| socket.remote.port).collect();
+    let expected: Vec<u16> = (0..1000).filter(|port| *port != 500).chain([2000]).collect();
+    assert_eq!(ports, expected);
+    let ids: HashSet<u64> = taken.iter().map(|socket| socket.id).collect();
+    assert_eq!(ids.len(), taken.len());
+}
+
+/// What is left out of a dump is missing in the part that begins with it, and nowhere else.
+#[test]
+fn what_a_part_does_not_repeat_is_lost_there() {
+    let rotation = Rotation {
+        size: Some(1),
+        time: None,
+    };
+    for (rotation, missing) in [(Rotation::default(), 0), (rotation, 3)] {
+        let plan = Plan {
+            max_sockets: 1,
+            rotation,
+            ..plan()
+        };
+        let (mut drain, _consumer, shared) = drain(plan, 10);
+        (0..5).for_each(|id| drain.record(&Record::Socket(socket(id))));
+        drain.flush(10);
+        shared.part_written.set(100);
+        drain.tick(3_000_000_000);
+        assert_eq!(drain.ledger().missing(), missing);
+    }
+}
+
+#[test]
+fn a_forked_process_runs_what_its_parent_runs() {
+    let (mut drain, _consumer, _questions, _answers) = asking(proc(), 10);
+    drain.record(&Record::Process(process(7, 1, Origin::Exec)));
+    let fork = |pid, ppid| {
+        Record::Process(Process {
+            ppid,
+            exe: b"",
+            ..process(pid, 2, Origin::Fork)
+        })
+    };
+    [fork(8, 7), fork(9, 8), fork(10, 77)]
+        .iter()
+        .for_each(|record| drain.record(record));
+    let last = drain.finish(100);
+    let records = last.blocks.iter().flat_map(|block| block.records().flatten());
+    let exes: Vec<&[u8]> = records
+        .filter_map(|record| {
+            if let Record::Process(process) = record {
+                Some(process.exe)
+            } else {
+                None
+            }
+        })
+        .collect();
+    assert_eq!(exes, [&b"/bin/ls"[..], b"/bin/ls", b"/bin/ls", b""]);
 }
 
 #[test]
@@ -356,11 +699,12 @@ fn a_connection_seen_before_the_listeners_were_known_becomes_a_servers() {
         ..socket(0)
     };
     let again = Socket { id: 0, ..socket(0) };
-    let open = drain.snapshot(Snapshot {
+    drain.snapshot(Snapshot {
         sockets: vec![idle, again],
         listeners,
         ..Snapshot::default()
     });
+    let open = drain.take_in(10);
     assert_eq!(open.len(), 1, "the one that was heard already keeps its id");
     assert_eq!(open[0].id & 0x8000_0000, 0x8000_0000);
     drain.record(&Record::Socket(socket(2)));
@@ -463,9 +807,109 @@ fn only_the_newest_parts_are_kept() {
         drain.tick(n);
     }
     let files = finish(drain, &consumer, sink);
-    assert_eq!(files, super::output::existing_parts(&base));
+    assert_eq!(files, in_folder(folder.path()));
     assert_eq!(files.len(), 2);
     assert!(files[1].ends_with("cap-00005.mdf"));
+}
+
+/// Everything in a folder, by name.
+fn in_folder(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn names_that_are_taken_are_passed_over_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let base = path("cap.mdf");
+    let rotation = Rotation {
+        size: Some(1),
+        time: None,
+    };
+    let (mut drain, consumer, shared) = drain(Plan { rotation, ..plan() }, 100);
+    let parts = sink::Plan {
+        parts: true,
+        ..sink_plan(&base)
+    };
+    let mut sink = Sink::new(parts, shared.clone()).unwrap();
+    // Put there while the recording goes on.
+    std::fs::write(path("cap-00001.mdf"), "precious").unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(path("cap-00002.mdf")).status();
+    assert!(fifo.unwrap().success());
+    std::os::unix::fs::symlink(path("elsewhere"), path("cap-00003.mdf")).unwrap();
+    for n in 0..3 {
+        drain.record(&Record::Data(data(1, n, b"x")));
+        drain.flush(n);
+        while let Next::Batch(batch) = consumer.next(Duration::ZERO) {
+            sink.batch(&batch);
+        }
+        drain.tick(n);
+    }
+    let files = finish(drain, &consumer, sink);
+    let names = ["cap-00000.mdf", "cap-00004.mdf", "cap-00005.mdf", "cap-00006.mdf"];
+    assert_eq!(files, names.map(path));
+    for (part, file) in files.iter().enumerate() {
+        let bytes = std::fs::read(file).unwrap();
+        assert_eq!(Reader::open(&bytes).unwrap().header().part as usize, part);
+    }
+    let told: usize = files.iter().map(|file| words(file).len()).sum();
+    assert_eq!(told, 3, "every event is in one of them");
+    assert_eq!(shared.disk_error.get(), Count::default());
+    assert_eq!(shared.take_notes().len(), 1, "passing over is told once");
+    assert_eq!(std::fs::read(path("cap-00001.mdf")).unwrap(), b"precious");
+    assert!(!path("elsewhere").exists());
+}
+
+#[test]
+fn what_stands_in_the_place_of_an_old_part_is_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("cap.mdf");
+    let plan = sink::Plan {
+        parts: true,
+        keep: Some(1),
+        ..sink_plan(&base)
+    };
+    let mut sink = Sink::new(plan, Arc::new(Shared::default())).unwrap();
+    let new_part = Batch {
+        order: Order::NewPart,
+        blocks: Vec::new(),
+    };
+    let first = folder.path().join("cap-00000.mdf");
+    std::fs::rename(&first, folder.path().join("kept.mdf")).unwrap();
+    std::fs::write(&first, "precious").unwrap();
+    sink.batch(&new_part);
+    assert_eq!(std::fs::read(&first).unwrap(), b"precious");
+    // Another recording's part of this name is not ours either.
+    let second = folder.path().join("cap-00001.mdf");
+    std::fs::remove_file(&second).unwrap();
+    let mut other = header();
+    (other.recording, other.part) = (78, 1);
+    let file = std::fs::File::create(&second).unwrap();
+    crate::format::Writer::new(file, &other, 1).unwrap().finish().unwrap();
+    sink.batch(&new_part);
+    sink.batch(&new_part);
+    let left = ["cap-00000.mdf", "cap-00001.mdf", "cap-00003.mdf", "kept.mdf"];
+    assert_eq!(in_folder(folder.path()), left.map(|name| folder.path().join(name)));
+}
+
+#[test]
+fn a_file_whose_name_was_taken_while_it_was_gone_goes_on_under_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cap.mdf");
+    let (mut drain, consumer, shared) = drain(plan(), 100);
+    let mut sink = Sink::new(sink_plan(&path), shared).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    sink.look_now();
+    drain.tick(3_000_000_000);
+    drain.record(&Record::Data(data(1, 50, b"kept")));
+    let files = finish(drain, &consumer, sink);
+    assert_eq!(files, [folder.path().join("cap-00001.mdf")]);
+    assert_eq!(words(&files[0]), ["data kept"]);
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
 
 #[test]
@@ -487,7 +931,7 @@ fn the_memory_ring_is_written_when_asked_and_begins_anew() {
     };
     let sink = Sink::new(plan, shared).unwrap();
     assert!(
-        super::output::existing_parts(&base).is_empty(),
+        in_folder(folder.path()).is_empty(),
         "nothing is written before it is asked for"
     );
     drain.record(&Record::Socket(socket(1)));
@@ -571,4 +1015,30 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
         words(&path),
         ["socket 1 ", "data kept", "ring_full 5 50", "disk_error 2 7"]
     );
+}
+
+/// What these need from files is looked up elsewhere ([`super::lookup`]): a tree of 5,000 cgroups took longer to walk than
+/// the ring holds events.
+#[test]
+fn the_thread_that_reads_the_ring_does_no_file_system_work() {
+    let sources = [
+        ("drain.rs", include_str!("drain.rs")),
+        ("drain/resolve.rs", include_str!("drain/resolve.rs")),
+        ("state.rs", include_str!("state.rs")),
+        ("wire.rs", include_str!("wire.rs")),
+        ("loss.rs", include_str!("loss.rs")),
+        ("queue.rs", include_str!("queue.rs")),
+    ];
+    for (name, source) in sources {
+        for word in [
+            "std::fs",
+            "File::",
+            "snapshot::process",
+            "snapshot::take",
+            "cgroup::Tree",
+            "Path",
+        ] {
+            assert!(!source.contains(word), "{name} has {word}");
+        }
+    }
 }

@@ -1,61 +1,20 @@
-//! What the recorder tells its user: sizes, losses, the last lines. Pure.
+//! What the recorder tells its user: losses, shortened payload, the status line. Pure.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
+use super::drain::Unresolved;
 use super::loss::{Count, Ledger};
 use crate::format::record::{Cut, LossReason};
-
-/// `1234567` as `1,234,567`.
-pub fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Bytes with a decimal unit.
-pub fn bytes(value: u64) -> String {
-    let units = ["kB", "MB", "GB", "TB"];
-    let mut scaled = value as f64;
-    let mut unit = "B";
-    for next in units {
-        if scaled < 999.5 {
-            break;
-        }
-        scaled /= 1000.0;
-        unit = next;
-    }
-    match unit {
-        "B" => format!("{value} B"),
-        _ if scaled < 9.95 => format!("{scaled:.1} {unit}"),
-        _ => format!("{scaled:.0} {unit}"),
-    }
-}
-
-/// Seconds, to a tenth below a minute.
-pub fn duration(value: Duration) -> String {
-    let seconds = value.as_secs();
-    match seconds {
-        0..60 => format!("{:.1} s", value.as_secs_f64()),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-    }
-}
+use crate::human;
 
 fn events(count: Count) -> String {
     let mut text = format!(
         "{} event{}",
-        number(count.events),
+        human::count(count.events),
         if count.events == 1 { "" } else { "s" }
     );
     if count.bytes > 0 {
-        let _ = write!(text, " ({})", bytes(count.bytes));
+        let _ = write!(text, " ({})", human::bytes(count.bytes));
     }
     text
 }
@@ -77,7 +36,7 @@ pub fn losses(ledger: &Ledger) -> Vec<String> {
 fn lost_words(reason: LossReason) -> String {
     let why = match reason {
         LossReason::RingFull => "the ring buffer was full (--buffer-size makes it larger)",
-        LossReason::MapFull => "a table of sockets or processes was full",
+        LossReason::MapFull => "a table of sockets or processes was full (--max-sockets makes that of sockets larger)",
         LossReason::Missed => "the kernel skipped the probe",
         LossReason::QueueFull => "the disk was slower than the events",
         LossReason::DiskError => "the file could not be written",
@@ -106,7 +65,7 @@ pub fn cuts(cuts: &[(Cut, Count)], snaplen: u32) -> Vec<String> {
                 Cut::NotVisible => "not visible to this backend".to_owned(),
                 Cut::Whole | Cut::PageFault | Cut::Urgent | Cut::Unknown(_) => "for another reason".to_owned(),
             };
-            let (n, rest) = (number(count.events), bytes(count.bytes));
+            let (n, rest) = (human::count(count.events), human::bytes(count.bytes));
             format!(
                 "payload of {n} event{} not kept whole, {why}: {rest} left out",
                 if count.events == 1 { "" } else { "s" }
@@ -115,16 +74,36 @@ pub fn cuts(cuts: &[(Cut, Count)], snaplen: u32) -> Vec<String> {
         .collect()
 }
 
+/// What could not be found out, if anything.
+pub fn unresolved(unresolved: Unresolved) -> Option<String> {
+    let count = |count: u64, one: &str, many: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{} {many}", human::count(count))),
+    };
+    let parts = [
+        count(unresolved.processes, "process", "processes"),
+        count(unresolved.cgroups, "cgroup", "cgroups"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "{} could not be named: gone before they were looked up, or the kernel's own",
+            parts.join(" and ")
+        )
+    })
+}
+
 /// The status line.
 pub fn status(events_per_second: u64, heard: Count, written: Option<u64>, missing: u64) -> String {
-    let mut line = format!("{} events/s, {}", number(events_per_second), events(heard));
+    let mut line = format!("{} events/s, {}", human::count(events_per_second), events(heard));
     if let Some(written) = written {
-        let _ = write!(line, ", file {}", bytes(written));
+        let _ = write!(line, ", file {}", human::bytes(written));
     }
     match missing {
         0 => line.push_str(", nothing lost"),
         _ => {
-            let _ = write!(line, ", {} lost", number(missing));
+            let _ = write!(line, ", {} lost", human::count(missing));
         }
     }
     line
@@ -133,21 +112,6 @@ pub fn status(events_per_second: u64, heard: Count, written: Option<u64>, missin
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_and_sizes_are_for_people() {
-        assert_eq!(number(0), "0");
-        assert_eq!(number(999), "999");
-        assert_eq!(number(1_234_567), "1,234,567");
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(1_500), "1.5 kB");
-        assert_eq!(bytes(999_600), "1.0 MB");
-        assert_eq!(bytes(23_456_789), "23 MB");
-        assert_eq!(duration(Duration::from_millis(2_340)), "2.3 s");
-        assert_eq!(duration(Duration::from_secs(125)), "2 min 5 s");
-        assert_eq!(duration(Duration::from_secs(7_260)), "2 h 1 min");
-    }
 
     #[test]
     fn no_loss_is_said_and_each_loss_has_its_line() {
@@ -172,7 +136,7 @@ mod tests {
             losses(&ledger),
             [
                 "lost, the ring buffer was full (--buffer-size makes it larger): 1 event",
-                "lost, the file could not be written: 1,200 events (5.0 kB)"
+                "lost, the file could not be written: 1,200 events (4.88 KiB)"
             ]
         );
     }
@@ -201,7 +165,20 @@ mod tests {
         );
         assert_eq!(
             lines,
-            ["payload of 2 events not kept whole, longer than 4096 bytes (--snaplen keeps more): 10 kB left out"]
+            ["payload of 2 events not kept whole, longer than 4096 bytes (--snaplen keeps more): 9.77 KiB left out"]
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_named_is_said() {
+        let (processes, cgroups) = (0, 0);
+        assert_eq!(unresolved(Unresolved { processes, cgroups }), None);
+        let (processes, cgroups) = (1, 2000);
+        assert_eq!(
+            unresolved(Unresolved { processes, cgroups }).as_deref(),
+            Some(
+                "1 process and 2,000 cgroups could not be named: gone before they were looked up, or the kernel's own"
+            )
         );
     }
 
@@ -213,7 +190,7 @@ mod tests {
         };
         assert_eq!(
             status(51_234, heard, Some(1_500), 0),
-            "51,234 events/s, 1,000,000 events (23 MB), file 1.5 kB, nothing lost"
+            "51,234 events/s, 1,000,000 events (21.9 MiB), file 1.46 KiB, nothing lost"
         );
         assert_eq!(status(0, Count::default(), None, 7), "0 events/s, 0 events, 7 lost");
     }

@@ -165,3 +165,47 @@ fn without_capabilities_the_error_names_what_is_missing_and_nothing_is_written()
     assert!(refused.stderr.contains("CAP_BPF"), "{}", refused.stderr);
     assert!(!file.exists(), "nothing may be written");
 }
+
+/// Answers and reads nothing: who it is cannot be seen from what it read.
+const DEAF_SERVER: &str = r#"
+import select, socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+open(sys.argv[1], "w").write(str(listener.getsockname()[1]))
+for _ in range(10):
+    connection, _ = listener.accept()
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    waiting.poll()
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    waiting.modify(connection, select.POLLRDHUP)
+    waiting.poll()
+    connection.close()
+"#;
+
+#[test]
+fn a_server_is_named_by_what_it_is_and_not_by_what_it_was_before_execve() {
+    let Some(live) = Live::begin("a server behind setsid and env", &["bash", "setsid", "python3", "curl"]) else {
+        return;
+    };
+    let server = live.write("server.py", DEAF_SERVER);
+    let port = live.path("port");
+    let script = format!(
+        "setsid env A=1 python3 {} {port} & server=$!\nuntil [ -s {port} ]; do sleep 0.02; done\n\
+         for i in 1 2 3 4 5 6 7 8 9 10; do curl -s -o /dev/null http://127.0.0.1:$(cat {port})/ || true; done\nwait $server",
+        server.display(),
+        port = port.display()
+    );
+    let recorded = live.record_script(&[], &script);
+    let rows = recorded.rows("http");
+    let named = |name: &str| rows.iter().filter(|row| row["server_comm"] == name).count();
+    assert_eq!((rows.len(), named("python3")), (10, 10), "{rows:#?}");
+    let programs = recorded.rows("processes");
+    let pid = &rows[0]["server_pid"];
+    let ran: Vec<&str> = programs
+        .iter()
+        .filter(|row| row["pid"] == *pid)
+        .filter_map(|row| row["comm"].as_str())
+        .collect();
+    // python3 may be a script that finds the real one.
+    assert_eq!((&ran[..2], ran.last()), (&["setsid", "env"][..], Some(&"python3")));
+}

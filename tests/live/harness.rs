@@ -111,6 +111,32 @@ const SCRIPT_HEAD: &str = r#"set -e
 await_port() { until (exec 3<>/dev/tcp/127.0.0.1/"$1") 2>/dev/null; do sleep 0.02; done; }
 "#;
 
+/// For programs in Python that begin with it: `request(path)` makes one request to a server thread of the same process, on a
+/// new connection; `/path@port` sets the server's port.
+pub const REQUEST: &str = r#"
+import os, socket, sys, threading
+
+def request(path):
+    path, _, port = path.partition("@")
+    listener = socket.create_server(("127.0.0.1", int(port or 0)))
+    def serve():
+        conn, _ = listener.accept()
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += conn.recv(65536)
+        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        conn.close()
+    server = threading.Thread(target=serve)
+    server.start()
+    s = socket.create_connection(listener.getsockname())
+    s.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+    got = b""
+    while part := s.recv(65536):
+        got += part
+    assert got.endswith(b"ok")
+    server.join()
+"#;
+
 /// A finished recording.
 pub struct Recorded {
     pub finished: Finished,
@@ -207,7 +233,12 @@ impl Group {
         command
     }
 
-    fn pids(&self) -> Vec<i32> {
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn pids(&self) -> Vec<i32> {
         let text = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
@@ -242,6 +273,12 @@ impl Recorder {
     pub fn start(options: &[&std::ffi::OsStr]) -> Self {
         let mut command = mdf();
         command.arg("record").args(options);
+        Recorder::spawn(command)
+    }
+
+    /// The same by a command that becomes the recorder.
+    #[track_caller]
+    pub fn spawn(mut command: Command) -> Self {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -8,10 +8,14 @@ mod support;
 mod harness;
 
 mod command;
+mod filters;
 mod generator;
 mod killed;
 mod lifetime;
 mod mariadb;
 mod programs;
+mod rights;
 mod sockets;
+mod time_namespace;
+mod tree;
 mod webserver;

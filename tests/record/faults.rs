@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use masdeepflow::format::record::*;
 
 use super::tools::*;
-use super::workload::{EVENTS, Talk, overwrite_vector};
+use super::workload::{EVENTS, HOLE_BYTES, ROUNDS_AFTER, Talk, live_through_a_hole, overwrite_vector};
 
 /// `mdf record` of a command that talks.
 fn recording(words: &[&str], talk: Talk) -> Command {
@@ -67,7 +67,7 @@ fn a_killed_recorder_leaves_a_readable_file_and_a_running_command() {
     until("there is data", || {
         path.exists() && Capture::read(&path).data.len() > 500
     });
-    let home = cgroup_root().join(format!("mdf-{}", recorder.child.id()));
+    let home = home_of(&recorder);
     signal(&recorder.child, libc::SIGKILL);
     end(&mut recorder.child);
     let alive = std::fs::read_to_string(home.join("cgroup.procs")).unwrap_or_default();
@@ -120,6 +120,90 @@ fn a_stopped_recorder_loses_what_does_not_fit_and_counts_it() {
     assert!(
         (20_000 * EVENTS..=20_000 * EVENTS + 8).contains(&heard),
         "{heard} with {others} others"
+    );
+}
+
+#[test]
+fn state_records_that_did_not_fit_into_the_ring_are_emitted_again() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = mdf();
+    command.args(["record", "-o", "cap.mdf", "--buffer-size", "64k", "--"]);
+    command.args(live_through_a_hole());
+    let recorder = Recorder::spawn(folder.path(), command).attached();
+    let path = folder.path().join("cap.mdf");
+    until("it is connected", || folder.path().join("connected").exists());
+    until("the connections are in the file", || {
+        Capture::read(&path).connects.len() == 2
+    });
+    signal(&recorder.child, libc::SIGSTOP);
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    until("the hole is over", || folder.path().join("lost").exists());
+    signal(&recorder.child, libc::SIGCONT);
+    // The ring is emptied before the losses are looked at.
+    until("the loss is in the file", || {
+        Capture::read(&path).lost(LossReason::RingFull) > 0
+    });
+    std::fs::write(folder.path().join("again"), "").unwrap();
+    let (code, log) = recorder.end();
+    assert_eq!(code, 3, "{log}");
+
+    let capture = Capture::read(&path);
+    assert_eq!(capture.connects.len(), 2, "the third one fell into the hole");
+    assert!(
+        capture.data.iter().all(|piece| capture.sockets.contains_key(&piece.id)),
+        "data without a socket record"
+    );
+    let talker = capture.data[0].pid;
+    let ports = std::fs::read_to_string(folder.path().join("lost")).unwrap();
+    let ports: Vec<u16> = ports.split(' ').map(|port| port.parse().unwrap()).collect();
+    let [accepted, opened] = ports[..] else {
+        panic!("two ports")
+    };
+    let sockets = |port: u16, role: Role| -> Vec<&Socket> {
+        let is_it = |socket: &&Socket| socket.role == role && (socket.local.port == port || socket.remote.port == port);
+        capture.sockets.values().filter(is_it).collect()
+    };
+    for (port, role, how) in [
+        (accepted, Role::Client, Opened::Connect),
+        (accepted, Role::Server, Opened::Accept),
+        (opened, Role::Client, Opened::Connect),
+        (opened, Role::Server, Opened::Accept),
+    ] {
+        let [socket] = sockets(port, role)[..] else {
+            panic!("{role:?} of {port}: {:?}", capture.sockets)
+        };
+        assert_eq!((socket.opened, socket.positions), (how, true), "{socket:?}");
+        let owner = capture.owners.get(&socket.id).copied().unwrap_or(socket.pid);
+        assert_eq!(owner, talker, "{role:?} of {port}: {log}");
+        for (direction, start) in [
+            (Direction::Sent, socket.send_pos),
+            (Direction::Received, socket.receive_pos),
+        ] {
+            let pieces: Vec<&Piece> = (capture.data.iter())
+                .filter(|piece| piece.id == socket.id && piece.direction == direction)
+                .collect();
+            assert_eq!(pieces.len() as u64, ROUNDS_AFTER, "{role:?} of {port}, {direction:?}");
+            // Positions are those of the handshake, not of the first event after the hole.
+            let missing = 3 * HOLE_BYTES;
+            assert_eq!(
+                pieces[0].pos.wrapping_sub(start) as usize,
+                missing,
+                "{role:?} of {port}"
+            );
+        }
+    }
+    assert_eq!(sockets(opened, Role::Listener).len(), 1, "emitted when it is closed");
+    let named: Vec<_> = (capture.processes.iter())
+        .filter(|process| process.1 == "cat")
+        .map(|process| (process.2.as_str(), process.3))
+        .collect();
+    assert_eq!(
+        named,
+        [("", Origin::Exec)],
+        "started in the hole, exited after it: {log}"
     );
 }
 
@@ -321,7 +405,7 @@ fn a_slow_disk_blocks_nobody_and_is_counted_to_the_event() {
     }
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("slow");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    make_pipe(&fifo);
     let begun = Instant::now();
     // More than pipe and queue hold together.
     let talk = Talk::of(30_000, 3_000);
@@ -415,7 +499,7 @@ fn a_second_signal_ends_at_once_although_the_disk_hangs() {
     }
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("slow");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    make_pipe(&fifo);
     let talk = Talk::of(1_000_000, 3_000);
     let recorder = Recorder::spawn(folder.path(), recording(&["-o", "slow"], talk));
     let reader = File::open(&fifo).unwrap();
@@ -443,7 +527,7 @@ fn a_second_signal_ends_at_once_although_the_disk_hangs() {
         };
         unchanged.1 > 200
     });
-    let home = cgroup_root().join(format!("mdf-{}", recorder.child.id()));
+    let home = home_of(&recorder);
     signal(&recorder.child, libc::SIGINT);
     until("the command was ended and its cgroup is gone", || !home.exists());
     let begun = Instant::now();

@@ -33,7 +33,7 @@ fn everything_that_a_command_says_is_in_the_file() {
     assert_eq!(code, 0, "{log}");
     for line in [
         "backend socktp",
-        "the command's own cgroup",
+        "the command's process tree",
         "nothing was lost",
         "the command exited with 0",
     ] {
@@ -44,7 +44,7 @@ fn everything_that_a_command_says_is_in_the_file() {
 
     let capture = Capture::read(&path);
     assert!(capture.clean && capture.damage == 0 && capture.losses.is_empty());
-    assert_eq!(capture.header.filters, "the command's own cgroup");
+    assert_eq!(capture.header.filters, "the command's process tree");
     assert!(capture.clocks >= 2, "at the start and at the end");
     assert_eq!(capture.data.len() as u64, 777 * EVENTS);
     let streams = capture.streams();
@@ -115,9 +115,37 @@ fn the_exit_code_of_the_command_is_told() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (code, log) = record(folder.path(), &["-o", "cap.mdf"], &words(&["sh", "-c", "exit 3"]));
-    assert_eq!(code, 0, "recording went well: {log}");
-    assert!(log.contains("the command exited with 3"), "{log}");
+    for (script, expected, words_of_it) in [
+        ("exit 7", 7, "the command exited with 7"),
+        (
+            "kill -KILL $$",
+            128 + libc::SIGKILL,
+            "the command was killed by signal 9",
+        ),
+        ("exit 0", 0, "the command exited with 0"),
+    ] {
+        let command = words(&["sh", "-c", script]);
+        let (code, log) = record(folder.path(), &["-o", "cap.mdf", "--force"], &command);
+        assert_eq!(code, expected, "{log}");
+        assert!(log.contains(words_of_it), "{log}");
+    }
+}
+
+#[test]
+fn losses_come_before_the_exit_code_of_the_command() {
+    if !live() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = words(&["sh", "-c", "\"$@\"; exit 7", "sh"]);
+    command.extend(Talk::of(4_000, 1_000).words());
+    let too_small = ["-o", "cap.mdf", "--ring", "60s", "--ring-size", "4k"];
+    let (code, log) = record(folder.path(), &too_small, &command);
+    assert_eq!(code, 3, "{log}");
+    assert!(
+        log.contains("the command exited with 7") && log.contains("the memory ring was too small"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -260,7 +288,7 @@ fn a_signal_finishes_the_file_and_ends_the_command() {
     if !live() {
         return;
     }
-    for number in [libc::SIGINT, libc::SIGTERM] {
+    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
         let folder = tempfile::tempdir().unwrap();
         let talk = Talk {
             pause: Duration::from_millis(1),
@@ -274,10 +302,13 @@ fn a_signal_finishes_the_file_and_ends_the_command() {
         until("there is data", || {
             path.exists() && !Capture::read(&path).data.is_empty()
         });
+        let home = home_of(&recorder);
+        assert!(home.exists());
         signal(&recorder.child, number);
         let (code, log) = recorder.end();
         assert_eq!(code, 0, "{log}");
         assert!(log.contains("the command was killed by signal 15"), "{log}");
+        assert!(!home.exists(), "its cgroup is gone");
         let capture = Capture::read(&path);
         assert!(capture.clean && capture.damage == 0);
         assert!(

@@ -3,8 +3,11 @@
 //! The live tests capture only the tests' own processes, chosen in the kernel by a cgroup or a pid.
 #![cfg(feature = "record")]
 
+mod command;
 mod faults;
+mod files;
 mod live;
 mod refusals;
+mod signals;
 mod tools;
 mod workload;

@@ -80,6 +80,74 @@ fn what_is_not_there_is_named() {
 }
 
 #[test]
+fn a_filter_that_can_match_nothing_is_refused_with_what_to_do() {
+    let inode = |path: &str| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap()).to_string();
+    let pid_namespace = inode("/proc/self/ns/pid");
+    for (words, code, expected) in [
+        (["--comm", "a-very-long-name"], 2, "give --comm 'a-very-long-nam'"),
+        (["--comm", ""], 2, "matches nothing"),
+        (["--cgroup", "../../../../etc"], 1, "is not in the cgroup v2 hierarchy"),
+        (["--cgroup", "/etc/passwd"], 1, "is not in the cgroup v2 hierarchy"),
+        (["--cgroup", "18446744073709551615"], 1, "no cgroup has this id"),
+        (["--netns", "/etc/passwd"], 1, "such as /proc/PID/ns/net"),
+        (["--netns", "/proc/self/ns/pid"], 1, "such as /proc/PID/ns/net"),
+        (["--netns", &pid_namespace], 1, "give it by a path"),
+    ] {
+        // Who cannot look at everybody's namespaces cannot know.
+        if words[1] == pid_namespace && !is_root() {
+            continue;
+        }
+        // Should it be accepted, that must not last.
+        let (ended, said) = refuse(&["-o", "x.mdf", "--duration", "1s", words[0], words[1]]);
+        assert_eq!(ended, code, "{words:?}: {said}");
+        assert!(said.contains(words[0]) && said.contains(expected), "{words:?}: {said}");
+    }
+    // A thread's number is none of a process.
+    let (send, receive) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        // SAFETY: no arguments, no state.
+        send.send((unsafe { libc::gettid() }, end)).unwrap();
+        let _ = ended.recv();
+    });
+    let (tid, end) = receive.recv().unwrap();
+    let (code, said) = refuse(&["-o", "x.mdf", "--duration", "1s", "--pid", &tid.to_string()]);
+    drop(end);
+    thread.join().unwrap();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&format!("give --pid {}", std::process::id())), "{said}");
+    assert!(!std::path::Path::new("x.mdf").exists());
+}
+
+#[test]
+fn too_few_open_files_are_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cap.mdf");
+    for limit in [16, 24, 32, 40, 64, 127] {
+        let mut command = mdf();
+        command.args(["record", "-o"]).arg(&file).args(["--", "true"]);
+        let wanted = libc::rlimit {
+            rlim_cur: limit,
+            rlim_max: limit,
+        };
+        // SAFETY: setrlimit reads one struct, which the closure owns; it concerns the child only.
+        unsafe {
+            command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {said}");
+        let named = format!("the limit of open files is {limit}");
+        assert!(said.contains(&named) && said.contains("ulimit -n"), "{limit}: {said}");
+        assert!(!said.contains("verifier"), "{limit}: {said}");
+        assert!(!file.exists());
+    }
+}
+
+#[test]
 fn options_that_make_no_sense_together_are_wrong_usage() {
     for words in [
         &["-o", "x.mdf", "--keep", "3"][..],
@@ -88,6 +156,7 @@ fn options_that_make_no_sense_together_are_wrong_usage() {
         &["--ring", "60s"],
         &["--snaplen", "1M", "-o", "x.mdf"],
         &["--backend", "magic"],
+        &["-o", "x.mdf", "--pid", "2", "--cgroup", "2", "--", "true"],
     ] {
         let (code, said) = refuse(words);
         assert_eq!(code, 2, "{words:?}: {said}");

@@ -14,8 +14,36 @@ use masdeepflow::format::record::*;
 /// Nothing here takes longer, unless it hangs.
 pub const LONG: Duration = Duration::from_secs(60);
 
+/// mdf as root starts it, also where `sudo` started the tests.
 pub fn mdf() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_mdf"))
+    let mut mdf = Command::new(env!("CARGO_BIN_EXE_mdf"));
+    mdf.env_remove("SUDO_UID").env_remove("SUDO_GID");
+    mdf
+}
+
+/// Not root, and in every /etc/passwd.
+pub const NOBODY: u32 = 65534;
+
+/// mdf as `sudo` starts it for nobody.
+pub fn sudo() -> Command {
+    let id = NOBODY.to_string();
+    let mut command = mdf();
+    command
+        .env("SUDO_UID", &id)
+        .env("SUDO_GID", &id)
+        .env("SUDO_USER", "nobody");
+    command.env("HOME", "/root");
+    command
+}
+
+/// Makes a named pipe.
+pub fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// The cgroup that a recorder makes for its command.
+pub fn home_of(recorder: &Recorder) -> PathBuf {
+    cgroup_root().join(format!("mdf-{}", recorder.child.id()))
 }
 
 pub fn is_root() -> bool {
@@ -122,10 +150,11 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // Only when a test fails: then it must not be left behind.
+        // Only when a test fails: then neither it nor its command must be left behind.
         if let Ok(None) = self.child.try_wait() {
             let _ = self.child.kill();
             let _ = self.child.wait();
+            remove_cgroup(&home_of(self));
         }
     }
 }
@@ -210,6 +239,8 @@ pub struct Capture {
     pub data: Vec<Piece>,
     pub connects: Vec<Connect>,
     pub closes: Vec<Close>,
+    /// The pid in each socket's owner record.
+    pub owners: HashMap<u64, u32>,
     pub losses: BTreeMap<LossReason, (u64, u64)>,
     pub clocks: usize,
 }
@@ -229,6 +260,7 @@ impl Capture {
             data: Vec::new(),
             connects: Vec::new(),
             closes: Vec::new(),
+            owners: HashMap::new(),
             losses: BTreeMap::new(),
             clocks: 0,
         };
@@ -272,7 +304,10 @@ impl Capture {
                 total.1 += l.bytes;
             }
             Record::Clock(_) => self.clocks += 1,
-            Record::Owner(_) | Record::Workload(_) | Record::Address(_) | Record::Remark(_) => {}
+            Record::Owner(o) => {
+                self.owners.insert(o.id, o.pid);
+            }
+            Record::Workload(_) | Record::Address(_) | Record::Remark(_) => {}
         }
     }
 

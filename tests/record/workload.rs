@@ -108,6 +108,76 @@ fn talk() {
     server.join().unwrap();
 }
 
+/// The command that causes every state record that is emitted once, while the ring is full.
+pub fn live_through_a_hole() -> Vec<String> {
+    let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+    let script = "MDF_HOLE=1 exec \"$1\" --exact --ignored --quiet workload::state_in_a_hole >/dev/null";
+    ["sh", "-c", script, "sh", &program].map(str::to_owned).into()
+}
+
+/// Rounds of each connection after the hole, and the bytes of one message of `live_through_a_hole`.
+pub const ROUNDS_AFTER: u64 = 30;
+pub const HOLE_BYTES: usize = 100;
+
+#[test]
+#[ignore = "the workload of other tests, not a test"]
+fn state_in_a_hole() {
+    if std::env::var_os("MDF_HOLE").is_none() {
+        return;
+    }
+    let say = |word: &str, ports: &[u16]| {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let partly = format!("{word}.part");
+        std::fs::write(&partly, ports.join(" ")).unwrap();
+        std::fs::rename(partly, word).unwrap();
+    };
+    let wait_for = |word: &str| {
+        while !Path::new(word).exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let connect = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (client, server, listener)
+    };
+    let exchange = |(client, server, _): &mut (TcpStream, TcpStream, TcpListener), bytes: usize| {
+        let mut message = vec![7; bytes];
+        client.write_all(&message).unwrap();
+        server.read_exact(&mut message).unwrap();
+        server.write_all(&message).unwrap();
+        client.read_exact(&mut message).unwrap();
+    };
+    // Opened before the hole; its owner shows in the hole.
+    let mut accepted = connect();
+    let mut filler = connect();
+    say("connected", &[]);
+    wait_for("go");
+    for _ in 0..200 {
+        exchange(&mut filler, 4000);
+    }
+    // Exits are the smallest records: now nothing fits any more.
+    for _ in 0..100 {
+        assert!(Command::new("true").status().unwrap().success());
+    }
+    let mut opened = connect();
+    for _ in 0..3 {
+        exchange(&mut accepted, HOLE_BYTES);
+        exchange(&mut opened, HOLE_BYTES);
+    }
+    let mut started = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let port = |socket: &TcpStream| socket.local_addr().unwrap().port();
+    say("lost", &[port(&accepted.1), port(&opened.1)]);
+    wait_for("again");
+    for _ in 0..ROUNDS_AFTER {
+        exchange(&mut accepted, HOLE_BYTES);
+        exchange(&mut opened, HOLE_BYTES);
+    }
+    drop(started.stdin.take());
+    assert!(started.wait().unwrap().success());
+}
+
 /// The command that has its own vector of buffers overwritten by what it receives: afterwards nobody can tell where the
 /// bytes went.
 pub fn overwrite_vector() -> Vec<String> {

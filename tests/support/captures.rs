@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use masdeepflow::format::record::{Record, Workload};
-use masdeepflow::format::{BlockBuilder, Class, Reader, Writer, records};
+use masdeepflow::format::{BlockBuilder, Class, Header, Reader, Writer, records};
 
 /// Where a record stands in the changed capture.
 pub enum Place {
@@ -17,9 +17,21 @@ pub enum Place {
 
 /// Writes the records of `from` to `to`, as `place` changes and places them.
 pub fn edit(from: &Path, to: &Path, place: impl Fn(&mut Record<'_>) -> Place) {
+    edit_with_header(from, to, |_| {}, place);
+}
+
+/// The same with another header.
+pub fn edit_with_header(
+    from: &Path,
+    to: &Path,
+    change: impl Fn(&mut Header),
+    place: impl Fn(&mut Record<'_>) -> Place,
+) {
     let file = fs::read(from).expect("fixture");
     let reader = Reader::open(&file).expect("a capture");
-    let mut writer = Writer::new(Vec::new(), reader.header(), 3).expect("memory has room");
+    let mut header = reader.header().clone();
+    change(&mut header);
+    let mut writer = Writer::new(Vec::new(), &header, 3).expect("memory has room");
     let mut last = BlockBuilder::new(Class::State);
     let mut raw = Vec::new();
     for block in reader.blocks() {

@@ -19,8 +19,11 @@ pub fn mdf_path() -> PathBuf {
     std::env::var_os("MDF").map_or_else(|| env!("CARGO_BIN_EXE_mdf").into(), PathBuf::from)
 }
 
+/// mdf as root starts it, also where `sudo` started the tests.
 pub fn mdf() -> Command {
-    Command::new(mdf_path())
+    let mut mdf = Command::new(mdf_path());
+    mdf.env_remove("SUDO_UID").env_remove("SUDO_GID");
+    mdf
 }
 
 /// The traffic generator, built with the other examples.

@@ -7,6 +7,7 @@ mod support;
 
 mod holes;
 mod order;
+mod outputs;
 mod progress;
 mod readers;
 mod selection;

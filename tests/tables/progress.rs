@@ -17,7 +17,10 @@ fn the_bar_is_shown_on_a_terminal_only() {
 
     // script(1) gives its command a terminal.
     let line = format!("{} {}", mdf_path().display(), words.join(" "));
-    let shown = run(Command::new("script").args(["-qec", &line, "/dev/null"])).expect_code(&[0]);
+    let mut script = Command::new("script");
+    // It is a bar on terminals that can move back in their line.
+    script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    let shown = run(script.env_remove("NO_COLOR")).expect_code(&[0]);
     let bar = shown.stdout.lines().next().unwrap_or_default();
     for part in [" 0 %", "B/s", "left", "\x1b[2K"] {
         assert!(bar.contains(part), "{part} is missing in {bar:?}");

@@ -1,6 +1,7 @@
 mod joined;
 mod laws;
 mod lifetime;
+mod who;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -797,7 +798,7 @@ fn fork_and_exec_are_one_process_and_exec_again_is_another() {
     let programs: Vec<_> = host
         .programs()
         .iter()
-        .map(|p| (p.began, p.ended, p.argv.clone()))
+        .map(|run| (run.began, run.ended, run.program.argv.clone()))
         .collect();
     assert_eq!(
         programs,
@@ -871,7 +872,15 @@ fn ask(filter: BlockFilter) -> Ask {
 /// The rows that are asked for of a capture, with the times at which they began, and what was read for them.
 fn timed_rows_of(files: &[input::Mapped], ask: &Ask) -> (Vec<(u64, String)>, Totals) {
     let mut engine = Engine::new(|_| Texts::default());
-    let captures = input::captures(files, &mut engine).expect("a capture");
+    let captures: Vec<_> = files
+        .iter()
+        .enumerate()
+        .map(|(number, file)| {
+            let mut capture = input::Capture::open(number, file).expect("a capture");
+            capture.give_host(&mut engine);
+            capture
+        })
+        .collect();
     input::feed(&captures, ask, &mut engine, |_, _| Ok(())).expect("blocks");
     let (sinks, totals) = engine.finish(&[]);
     let rows = sinks.into_iter().flat_map(|sink| sink.0).map(|row| (row.0, row.3));

@@ -1,15 +1,19 @@
 //! From records to blocks of the capture file, and to a file.
 
 use std::collections::hash_map::RandomState;
-use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::Path;
+
+use anyhow::{Context, ensure};
 
 use super::driver::Import;
 use super::summary::{Error, ImportSummary};
+use crate::create::{self, FileId, Pending};
 use crate::format::record::{Clock, Record};
 use crate::format::{BlockBuilder, Class, Header, RawBlock, Writer};
+use crate::open::{self, Input};
+use crate::stdout::stdout;
 
 /// zstd level of imported captures.
 const LEVEL: i32 = 3;
@@ -124,36 +128,37 @@ impl<'s> Packer<'s> {
     }
 }
 
-/// `mdf import`: reads the packet capture `input` and writes the capture file `output`, readable by its owner only.
-/// An existing file is replaced only with `force`; nothing is created when `input` is not a packet capture.
-pub fn import_file(input: &Path, output: &Path, force: bool) -> Result<ImportSummary, Error> {
-    let import = Import::open(File::open(input).map_err(Error::Read)?)?;
-    if let (Ok(from), Ok(to)) = (input.canonicalize(), output.canonicalize())
-        && from == to
-    {
-        let error = io::Error::new(io::ErrorKind::InvalidInput, "input and output are the same file");
-        return Err(Error::Store(error));
-    }
-    let file = create(output, force).map_err(Error::Store)?;
-    let mut writer = Writer::new(BufWriter::new(file), &import.header(), LEVEL).map_err(Error::Store)?;
-    let summary = import.blocks(&mut |block| writer.write(&block).map(drop))?;
-    let (mut out, _) = writer.finish().map_err(Error::Store)?;
-    out.flush().map_err(Error::Store)?;
-    Ok(summary)
+fn refuse_terminal(output: &impl IsTerminal) -> anyhow::Result<()> {
+    ensure!(!output.is_terminal(), "a capture is not for terminals; give -o FILE");
+    Ok(())
 }
 
-fn create(path: &Path, force: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
+/// `mdf import`: reads the packet capture `input` and writes the capture file `output`, as [`create`] does. Nothing is
+/// created when `input` is not a packet capture.
+pub fn import_file(input: &Path, output: &Path, force: bool) -> anyhow::Result<ImportSummary> {
+    let opened = open::open(input)?;
+    if let Input::File(file) = &opened {
+        FileId::of(file, input)?.refuse_as_output([output])?;
     }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options.open(path)
+    let read = || format!("cannot import {}", open::name(input));
+    let import = Import::open(opened.into_reader()).with_context(read)?;
+    let (to, pending): (Box<dyn Write>, _) = match create::is_standard_output(output) {
+        true => {
+            refuse_terminal(&io::stdout())?;
+            (Box::new(stdout()), None)
+        }
+        false => {
+            let (file, pending) = create::create(output, force)?;
+            refuse_terminal(&file)?;
+            (Box::new(file), Some(pending))
+        }
+    };
+    let mut writer = Writer::new(BufWriter::new(to), &import.header(), LEVEL).map_err(Error::Store)?;
+    let summary = import
+        .blocks(&mut |block| writer.write(&block).map(drop))
+        .with_context(read)?;
+    let (mut out, _) = writer.finish().map_err(Error::Store)?;
+    out.flush().map_err(Error::Store)?;
+    pending.map_or(Ok(()), Pending::publish)?;
+    Ok(summary)
 }

@@ -110,8 +110,8 @@ struct Source<'r> {
     end: usize,
     /// Position of `start` in the inflated file.
     offset: u64,
-    /// The compressed stream is broken from here on.
-    broken: bool,
+    /// Why nothing can be read from here on.
+    broken: Option<&'static str>,
 }
 
 impl<'r> Source<'r> {
@@ -135,7 +135,7 @@ impl<'r> Source<'r> {
             start: 0,
             end: 0,
             offset: 0,
-            broken: false,
+            broken: None,
         })
     }
 
@@ -154,14 +154,20 @@ impl<'r> Source<'r> {
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted.max(READ_SIZE), 0);
         }
-        while self.end < wanted && !self.broken {
+        while self.end < wanted && self.broken.is_none() {
             match self.from.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
                 Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A decoder's complaint about its input is damage; what the operating system says is a failure.
-                Err(error) if self.packing != Packing::Plain && error.raw_os_error().is_none() => self.broken = true,
-                Err(error) => return Err(Error::Read(error)),
+                // Of a file of which something was read, that stays.
+                Err(error) if self.packing == Packing::Plain || error.raw_os_error().is_some() => {
+                    if self.offset == 0 && self.end == 0 {
+                        return Err(Error::Read(error));
+                    }
+                    self.broken = Some("the file cannot be read any further");
+                }
+                // A decoder's complaint about its input.
+                Err(_) => self.broken = Some("the compressed data is damaged"),
             }
         }
         Ok(self.end >= wanted)
@@ -279,14 +285,9 @@ impl<'r> CaptureFile<'r> {
     }
 
     fn stop(&mut self, what: &'static str) -> Result<Option<Event<'_>>, Error> {
-        let what = if self.source.broken {
-            "the compressed data is damaged"
-        } else {
-            what
-        };
         self.damage = Some(Damage {
             offset: self.source.offset,
-            what,
+            what: self.source.broken.unwrap_or(what),
         });
         Ok(Some(Event::Remark(About::FileDamage)))
     }
@@ -299,7 +300,7 @@ impl<'r> CaptureFile<'r> {
         let (link, unit) = (*link, *unit);
         let head = record_head(header);
         if !self.source.fill(head)? {
-            return match self.source.window().is_empty() && !self.source.broken {
+            return match self.source.window().is_empty() && self.source.broken.is_none() {
                 true => Ok(None),
                 false => self.stop("the file ends inside a record header"),
             };
@@ -343,7 +344,7 @@ impl<'r> CaptureFile<'r> {
             return Ok(None);
         };
         if !self.source.fill(12)? {
-            return match self.source.window().is_empty() && !self.source.broken {
+            return match self.source.window().is_empty() && self.source.broken.is_none() {
                 true => Ok(None),
                 false => self.stop("the file ends inside a block header"),
             };

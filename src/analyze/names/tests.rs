@@ -1,5 +1,6 @@
+use proptest::prelude::*;
+
 use super::*;
-use crate::format::record::Cgroup;
 use crate::pods::kube;
 
 const PATH: &[u8] =
@@ -136,4 +137,205 @@ fn on_a_v1_host_the_cgroup_of_the_process_counts() {
     assert_eq!(host.party(42, 1, 5).container, "5b4f9c0d1e2b");
     assert_eq!(host.party(42, 7, 5).container, "5b4f9c0d1e2b");
     assert_eq!(host.party(43, 7, 5).container, "3a4f9c0d1e2b", "another process");
+}
+
+fn process(pid: u32, start: u64, argv: &[u8]) -> Process<'_> {
+    Process {
+        time: start,
+        origin: Origin::Exec,
+        pid,
+        ppid: 1,
+        pid_in_ns: pid,
+        start,
+        uid: 0,
+        cgroup: 7,
+        netns: 0,
+        comm: b"app",
+        exe: b"",
+        argv,
+        argv_len: argv.len() as u32,
+    }
+}
+
+#[test]
+fn what_a_capture_tells_of_a_host_fills_no_more_than_the_memory_for_it() {
+    let mut host = host();
+    host.room = 1 << 20;
+    let argv = [b'x'; 1000];
+    for pid in 1..=10_000 {
+        host.learn(&Record::Cgroup(Cgroup {
+            time: 0,
+            id: 7,
+            path: PATH,
+        }));
+        host.learn(&Record::Process(process(pid, 1, &argv)));
+        host.learn(&Record::Clock(Clock {
+            boot: u64::from(pid),
+            monotonic: 0,
+            realtime: 0,
+        }));
+        host.learn(&address(u64::from(pid), "cart-0"));
+    }
+    let kept = host.programs.len() + host.clocks.len() - 1 + host.addresses.len();
+    assert!(host.programs.len() < (1 << 20) / argv.len(), "{}", host.programs.len());
+    assert!(host.not_kept >= 30_000 - kept as u64, "what is not kept is counted");
+    // What is known may be told again.
+    let before = host.not_kept;
+    host.room = 1 << 20;
+    for _ in 0..10_000 {
+        host.learn(&Record::Process(process(1, 1, &argv)));
+    }
+    assert_eq!((host.room, host.not_kept), (1 << 20, before));
+}
+
+#[test]
+fn texts_are_as_long_as_a_host_can_have_them() {
+    let long = "ä".repeat(500_000);
+    let mut host = host();
+    host.learn(&Record::Cgroup(Cgroup {
+        time: 0,
+        id: 8,
+        path: long.as_bytes(),
+    }));
+    host.learn(&Record::Workload(Workload {
+        time: 1,
+        cgroup: 8,
+        container_id: &long,
+        runtime: &long,
+        container: &long,
+        pod_uid: &long,
+        pod: &long,
+        namespace: &long,
+        workload: &long,
+        labels: &long,
+    }));
+    let comm = long.as_bytes();
+    host.learn(&Record::Process(Process {
+        comm,
+        ..process(42, 1, b"")
+    }));
+    let mut parties = Parties::default();
+    for pid in 1..=50_000 {
+        let who = Who {
+            pid,
+            cgroup: 8,
+            seen: 5,
+        };
+        let (party, _) = parties.party(0, &host, who, 5);
+        assert!(party.text_bytes() <= MAX_PATH + 8 * MAX_NAME);
+        assert!(parties.bytes <= MAX_PARTY_BYTES + party.text_bytes() && parties.known.len() <= MAX_PARTIES);
+    }
+}
+
+/// The dump of a rotated part has what was found out since: on v1 hosts the cgroup of a container.
+#[test]
+fn a_record_that_is_told_again_knows_more() {
+    let mut host = host();
+    host.learn(&Record::Process(process(42, 1, b"")));
+    let cgroup = CGROUP_V1 | 5;
+    host.learn(&Record::Process(Process {
+        cgroup,
+        ..process(42, 1, b"")
+    }));
+    assert_eq!(host.programs().len(), 1);
+    assert_eq!(host.program(42, 5).map(|program| program.cgroup), Some(cgroup));
+}
+
+/// /proc tells what runs when it is read.
+#[test]
+fn what_proc_says_of_a_process_is_not_what_it_was_before_an_execve() {
+    let snapshot = |time| {
+        Record::Process(Process {
+            time,
+            origin: Origin::Snapshot,
+            comm: b"after",
+            ..process(42, 1, b"")
+        })
+    };
+    let exec = Record::Process(Process {
+        time: 100,
+        ..process(42, 1, b"")
+    });
+    for records in [[snapshot(150), exec], [exec, snapshot(150)]] {
+        let mut host = host();
+        records.iter().for_each(|record| host.learn(record));
+        assert!(host.program(42, 50).is_none(), "what it was then is not known");
+        assert_eq!(host.program(42, 120).map(|program| program.comm.as_str()), Some("app"));
+    }
+    for records in [[snapshot(90), exec], [exec, snapshot(90)]] {
+        let mut host = host();
+        records.iter().for_each(|record| host.learn(record));
+        assert_eq!(host.program(42, 50).map(|program| program.comm.as_str()), Some("after"));
+    }
+}
+
+/// Names of the same cgroups that become longer and longer take memory as new ones do.
+#[test]
+fn what_is_replaced_by_something_longer_takes_memory_too() {
+    let mut host = host();
+    host.room = 1 << 20;
+    let long = "x".repeat(1000);
+    let mut told = 0;
+    for path in [&b"/"[..], long.as_bytes()] {
+        for id in 1..=3000 {
+            told += 1;
+            host.learn(&Record::Cgroup(Cgroup { time: 0, id, path }));
+        }
+    }
+    let kept: usize = host.cgroups.values().map(String::len).sum();
+    assert!(kept <= 1 << 20, "{kept}");
+    assert!(host.not_kept > 0 && host.not_kept < told, "{} of {told}", host.not_kept);
+}
+
+/// A recorder that runs for long repeats its names in each part.
+#[test]
+fn what_is_known_takes_memory_once() {
+    let mut host = host();
+    let mut room = None;
+    for _ in 0..3 {
+        host.learn(&Record::Cgroup(Cgroup {
+            time: 0,
+            id: 8,
+            path: PATH,
+        }));
+        host.learn(&Record::Process(process(7, 1, b"")));
+        host.learn(&address(5, "cart-0"));
+        assert_eq!(*room.get_or_insert(host.room), host.room);
+    }
+}
+
+proptest! {
+    /// No order of times in a capture is impossible.
+    #[test]
+    fn nothing_that_a_capture_has_of_processes_is_fatal(
+        records in prop::collection::vec(
+            (0..3u8, prop::sample::select(vec![0, 1, 5, 6, u64::MAX - 1, u64::MAX]), prop::sample::select(vec![0, 1, 5, u64::MAX])),
+            0..12,
+        ),
+        asked in prop::collection::vec((any::<bool>(), 0..8u64, 0..8u64), 1..6),
+    ) {
+        let mut host = host();
+        for (what, time, start) in records {
+            host.learn(&match what {
+                0 => Record::Exit(Exit { time, pid: 7, start, status: 0 }),
+                1 => Record::Process(Process { time, origin: Origin::Snapshot, ..process(7, start, b"") }),
+                _ => Record::Process(Process { time, origin: Origin::Exec, ..process(7, start, b"") }),
+            });
+        }
+        host.programs();
+        for (late, seen, time) in asked {
+            let seen = if late { u64::MAX - seen } else { seen };
+            for time in [time, u64::MAX - time] {
+                let who = Who { pid: 7, cgroup: 0, seen };
+                let Found { program, valid } = host.find(who, time);
+                let program = program.map(|program| program.began);
+                // What is found holds for all times that it says.
+                for other in [valid.start, valid.end.saturating_sub(1)].into_iter().filter(|other| valid.contains(other)) {
+                    if valid.contains(&time) {
+                        prop_assert_eq!(host.find(who, other).program.map(|program| program.began), program);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,6 @@
 //! CSV (RFC 4180), UTF-8, a header line, null as an empty field. An empty text is `""`, so the two differ.
+//!
+//! Texts are written as they were captured, for programs to read. On a terminal, they are escaped.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -6,20 +8,23 @@ use std::io::Write;
 use super::rows::RowWriter;
 use super::time::write_rfc3339;
 use crate::analyze::table::{Columns, Kind, Spec, Value};
+use crate::escape;
 
 /// Writes CSV.
 pub struct CsvWriter<W: Write> {
     to: W,
     line: String,
+    on_terminal: bool,
 }
 
 impl<W: Write> CsvWriter<W> {
     /// Writes the header line.
-    pub fn new(to: W, specs: &[Spec]) -> std::io::Result<CsvWriter<W>> {
+    pub fn new(to: W, specs: &[Spec], on_terminal: bool) -> std::io::Result<CsvWriter<W>> {
         let names: Vec<&str> = specs.iter().map(|spec| spec.name).collect();
         let mut writer = CsvWriter {
             to,
             line: names.join(","),
+            on_terminal,
         };
         writer.line.push('\n');
         writer.flush_line()?;
@@ -61,6 +66,7 @@ impl<W: Write + Send> RowWriter for CsvWriter<W> {
                     (_, Value::Int(number)) => write!(self.line, "{number}")?,
                     (_, Value::Float(number)) => write!(self.line, "{number}")?,
                     (_, Value::Flag(flag)) => write!(self.line, "{flag}")?,
+                    (_, Value::Text(text)) if self.on_terminal => write_field(&mut self.line, &escape::text(text)),
                     (_, Value::Text(text)) => write_field(&mut self.line, text),
                 }
             }

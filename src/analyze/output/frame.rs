@@ -14,6 +14,7 @@ use polars::prelude::{
 use rayon::prelude::*;
 
 use super::rows::{Facts, RowWriter};
+use super::target::Target;
 use crate::analyze::table::{Column, Columns, Kind, Spec, Value};
 
 fn data_type(kind: Kind) -> DataType {
@@ -43,7 +44,7 @@ fn series(column: &Column) -> Series {
     };
     match column.spec.kind {
         Kind::Time => {
-            let mut times: Int64Chunked = rows.map(|row| int(row).map(|ns| ns as i64)).collect();
+            let mut times: Int64Chunked = rows.map(|row| int(row).and_then(|ns| i64::try_from(ns).ok())).collect();
             times.rename(name);
             times
                 .into_datetime(TimeUnit::Nanoseconds, Some(TimeZone::UTC))
@@ -96,11 +97,7 @@ pub fn data_frame(columns: &Columns) -> anyhow::Result<DataFrame> {
 }
 
 /// Writes Parquet: zstd, dictionaries, statistics, one row group for each batch, `facts` in the file's metadata.
-pub fn parquet<'w>(
-    to: impl Write + Send + 'w,
-    specs: &[Spec],
-    facts: &Facts,
-) -> anyhow::Result<Box<dyn RowWriter + 'w>> {
+pub fn parquet(to: Target, specs: &[Spec], facts: &Facts) -> anyhow::Result<Box<dyn RowWriter>> {
     let writer = ParquetWriter::new(to)
         .with_compression(ParquetCompression::Zstd(None))
         .with_key_value_metadata(Some(KeyValueMetadata::from_static(facts.0.clone())))
@@ -127,7 +124,7 @@ impl<W: Write + Send> RowWriter for ParquetFile<W> {
 }
 
 /// Writes an Arrow IPC file: zstd, one record batch for each batch, `facts` in the file's metadata.
-pub fn arrow<'w>(to: impl Write + Send + 'w, specs: &[Spec], facts: &Facts) -> anyhow::Result<Box<dyn RowWriter + 'w>> {
+pub fn arrow(to: Target, specs: &[Spec], facts: &Facts) -> anyhow::Result<Box<dyn RowWriter>> {
     let mut writer = IpcWriter::new(to)
         .with_compression(Some(IpcCompression::ZSTD(Default::default())))
         // Plain strings instead of string views, which older readers do not know.

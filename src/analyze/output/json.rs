@@ -6,6 +6,7 @@ use std::io::Write;
 use super::rows::RowWriter;
 use super::time::write_rfc3339;
 use crate::analyze::table::{Columns, Kind, Value};
+use crate::escape::is_harmful;
 
 /// Writes JSON.
 pub struct JsonWriter<W: Write> {
@@ -37,12 +38,12 @@ impl<W: Write> JsonWriter<W> {
     }
 }
 
-/// Writes text as a JSON string (RFC 8259, 7). DEL and C1 controls are escaped too, for the sake of terminals.
+/// Writes text as a JSON string (RFC 8259, 7). What could harm on a terminal is escaped too: it is the same text.
 pub fn write_string(to: &mut String, text: &str) {
     to.push('"');
     let mut plain = 0;
     for (at, c) in text.char_indices() {
-        if c != '"' && c != '\\' && !c.is_control() {
+        if c != '"' && c != '\\' && !is_harmful(c) {
             continue;
         }
         to.push_str(&text[plain..at]);

@@ -1,7 +1,8 @@
 //! The contract of all formats: columns arrive in batches, and leave in whatever the format calls a batch.
 
-use std::io::Write;
+use std::path::Path;
 
+use super::target::Target;
 use super::time::write_rfc3339;
 use super::{csv::CsvWriter, json::JsonWriter, terminal::TerminalWriter};
 use crate::analyze::table::{Columns, Spec};
@@ -31,6 +32,16 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them.
+    pub const ALL: [Format; 6] = [
+        Format::Table,
+        Format::Json,
+        Format::Ndjson,
+        Format::Csv,
+        Format::Parquet,
+        Format::Arrow,
+    ];
+
     /// How its files end.
     pub fn extension(self) -> &'static str {
         match self {
@@ -43,8 +54,9 @@ impl Format {
         }
     }
 
-    /// The format that a file name asks for.
-    pub fn from_extension(extension: &str) -> Option<Format> {
+    /// The format that the name of a file asks for.
+    pub fn of_name(path: &Path) -> Option<Format> {
+        let extension = path.extension()?.to_string_lossy();
         Some(match extension.to_ascii_lowercase().as_str() {
             "txt" => Format::Table,
             "json" => Format::Json,
@@ -62,17 +74,15 @@ impl Format {
     }
 
     /// A writer of this format.
-    pub fn writer<'w>(
-        self,
-        to: impl Write + Send + 'w,
-        specs: &[Spec],
-        facts: &Facts,
-    ) -> anyhow::Result<Box<dyn RowWriter + 'w>> {
+    pub fn writer(self, to: Target, specs: &[Spec], facts: &Facts) -> anyhow::Result<Box<dyn RowWriter>> {
         Ok(match self {
             Format::Table => Box::new(TerminalWriter::new(to)),
             Format::Json => Box::new(JsonWriter::array(to)),
             Format::Ndjson => Box::new(JsonWriter::lines(to)),
-            Format::Csv => Box::new(CsvWriter::new(to, specs)?),
+            Format::Csv => {
+                let on_terminal = to.is_terminal();
+                Box::new(CsvWriter::new(to, specs, on_terminal)?)
+            }
             #[cfg(feature = "frames")]
             Format::Parquet => super::frame::parquet(to, specs, facts)?,
             #[cfg(feature = "frames")]
@@ -105,7 +115,7 @@ impl Facts {
                 let moment = |ns: u64| {
                     let mut text = String::new();
                     write_rfc3339(&mut text, ns);
-                    (capture.blocks > 0).then_some(text)
+                    (capture.blocks > 0 && ns != 0).then_some(text)
                 };
                 serde_json::json!({
                     "file": capture.path,
@@ -118,11 +128,12 @@ impl Facts {
                     "recording": header.recording,
                     "part": header.part,
                     "tool_version": header.tool_version,
-                    "command_line": header.command_line,
+                    "command_line": header.own_command_line(),
                     "first": moment(capture.first),
                     "last": moment(capture.last),
                     "records": (capture.blocks > 0).then_some(capture.records),
                     "closed_cleanly": capture.closed_cleanly,
+                    "read": !capture.unread,
                 })
             })
             .collect();

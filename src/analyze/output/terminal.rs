@@ -45,16 +45,6 @@ impl<W: Write + Send> RowWriter for TerminalWriter<W> {
     }
 }
 
-/// A name in the heading: the unit is shown with each value, so the name goes without it.
-fn heading(name: &str, kind: Kind) -> String {
-    let name = match kind {
-        Kind::Nanos => name.strip_suffix("_ns").unwrap_or(name),
-        Kind::Micros => name.strip_suffix("_us").unwrap_or(name),
-        _ => name,
-    };
-    name.replace('_', " ")
-}
-
 /// Lays rows out under their headings, one line each, indented by two. `style` puts colours around a heading.
 pub fn lay_out(
     columns: &Columns,
@@ -66,7 +56,7 @@ pub fn lay_out(
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(columns.specs().map(|spec| heading(spec.name, spec.kind)));
+    table.set_header(columns.specs().map(|spec| spec.heading()));
     for row in rows {
         table.add_row(
             columns

@@ -8,14 +8,14 @@ use super::http::parse::{self, Line};
 use super::mysql;
 use super::recognise::{self, Named};
 
-pub use super::recognise::word;
+pub use super::recognise::{reason, word};
 
 /// What the first bytes of a connection look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guess {
     Http,
     Mysql,
-    /// Something else that has this name.
+    /// Something else, by its name; see [`word`] and [`reason`].
     Other(&'static str),
     /// Too few bytes to tell.
     More,
@@ -150,6 +150,19 @@ mod tests {
 
     fn server(bytes: impl AsRef<[u8]>) -> Guess {
         both(b"", bytes.as_ref(), false)
+    }
+
+    #[test]
+    fn what_is_known_by_name_has_a_reason_that_says_so() {
+        for (name, said) in recognise::REASONS {
+            assert!(said.len() > name.len() && said.contains(name), "{said}");
+            assert_eq!(reason(name), said);
+            assert!(name == "MySQL replication" || !super::word(name).is_empty(), "{name}");
+        }
+        assert_eq!(
+            (super::word("unknown protocol"), reason("unknown protocol")),
+            ("", "unknown protocol")
+        );
     }
 
     #[test]

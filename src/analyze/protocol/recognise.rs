@@ -100,6 +100,28 @@ pub fn word(name: &str) -> &'static str {
     known.map_or("", |protocol| protocol.word)
 }
 
+/// What the `why` column says of a connection that was recognised as this, or went over to it. Other reasons are words
+/// already.
+pub fn reason(name: &'static str) -> &'static str {
+    let known = REASONS.iter().find(|(known, _)| *known == name);
+    known.map_or(name, |(_, reason)| reason)
+}
+
+/// Why there are no exchanges of what is known by name only.
+pub const REASONS: [(&str, &str); 11] = [
+    ("TLS", "encrypted (TLS)"),
+    ("HTTP/2", "no parser for HTTP/2"),
+    ("SSH", "encrypted (SSH)"),
+    ("AMQP", "no parser for AMQP"),
+    ("PostgreSQL", "no parser for PostgreSQL"),
+    ("Redis", "no parser for Redis"),
+    ("MongoDB", "no parser for MongoDB"),
+    ("MQTT", "no parser for MQTT"),
+    ("SMTP", "no parser for SMTP"),
+    ("NATS", "no parser for NATS"),
+    ("MySQL replication", "no parser for MySQL replication"),
+];
+
 /// The protocol of what a client sent.
 pub fn of_client(sent: Sent<'_>) -> Named {
     first_of(sent, |protocol| protocol.client)

@@ -111,7 +111,7 @@ impl<'f> Chosen<'f> {
         let mut pids: BTreeSet<u32> = filter.pids.iter().copied().collect();
         if !filter.pods.is_empty() {
             for host in hosts {
-                let programs = host.programs().into_iter();
+                let programs = host.programs().into_iter().map(|run| run.program);
                 let of_pods = programs.filter(|p| filter.is_pod(&host.party(p.pid, p.cgroup, p.began)));
                 pids.extend(of_pods.map(|program| program.pid));
             }

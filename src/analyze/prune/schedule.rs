@@ -337,8 +337,8 @@ impl Ends {
 fn running(hosts: &[Host]) -> BTreeSet<u32> {
     let programs = hosts.iter().flat_map(Host::programs);
     programs
-        .filter(|program| program.ended.is_none())
-        .map(|program| program.pid)
+        .filter(|run| run.ended.is_none())
+        .map(|run| run.program.pid)
         .collect()
 }
 

@@ -13,6 +13,7 @@ use std::fmt;
 
 use super::test::{Operator, Test};
 use crate::analyze::table::{Kind, Spec, Value};
+use crate::escape;
 
 /// What is wrong with an expression, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,25 +29,14 @@ pub struct QueryError {
 
 impl fmt::Display for QueryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let before = self.text.get(..self.at.start).unwrap_or_default().chars().count();
-        let marked = self
-            .text
-            .get(self.at.clone())
-            .unwrap_or_default()
-            .chars()
-            .count()
-            .max(1);
-        let text: String = self
-            .text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let width = |range| escape::text(self.text.get(range).unwrap_or_default()).chars().count();
         write!(
             f,
-            "{}\n    {text}\n    {}{}",
-            self.message,
-            " ".repeat(before),
-            "^".repeat(marked)
+            "{}\n    {}\n    {}{}",
+            escape::text(&self.message),
+            escape::text(&self.text),
+            " ".repeat(width(0..self.at.start)),
+            "^".repeat(width(self.at.clone()).max(1))
         )
     }
 }
@@ -308,7 +298,7 @@ impl Parser<'_> {
     }
 
     fn comparison(&mut self, name: &str, at: std::ops::Range<usize>) -> Result<Node, QueryError> {
-        let Some(column) = self.specs.iter().position(|spec| spec.name == name) else {
+        let Some(column) = Spec::find(name, self.specs) else {
             let mut error = self.fail(unknown_column(name, self.table, self.specs), at);
             error.unknown_column = true;
             return Err(error);
@@ -507,6 +497,11 @@ mod tests {
             shown("status >= 500 and total_ns > fast"),
             "\"fast\" is not a duration; examples: 500us, 10ms, 1.5s, 2m, 1h30m\n    \
              status >= 500 and total_ns > fast\n                                 ^^^^"
+        );
+        assert_eq!(
+            shown("path = '\u{202e}x\n' and statuss = 5"),
+            "table http has no column statuss; did you mean status?\n    \
+             path = '\\u{202e}x\\n' and statuss = 5\n                             ^^^^^^^"
         );
         assert_eq!(
             shown("status ~ 5"),

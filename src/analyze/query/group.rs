@@ -66,7 +66,7 @@ impl Measured for Processes {
         Measure {
             error: row.signal.is_some() || row.exit_code.is_some_and(|code| code != 0),
             bytes: 0,
-            duration_ns: row.exit.map(|exit| exit.saturating_sub(row.start)),
+            duration_ns: row.duration_ns(),
         }
     }
 }
@@ -102,13 +102,10 @@ impl GroupBy {
     /// Finds the columns. A name that is only known with `server_` before it (`pod`, `namespace`) means that one.
     pub fn new(names: &[String], bucket_ns: u64, table: &str, specs: &[Spec]) -> Result<GroupBy, String> {
         let find = |name: &String| {
-            let exact = specs.iter().position(|spec| spec.name == name);
-            let server = || {
-                specs
-                    .iter()
-                    .position(|spec| spec.name.strip_prefix("server_") == Some(name))
-            };
-            exact.or_else(server).ok_or_else(|| unknown_column(name, table, specs))
+            let server = || Spec::find(&format!("server_{name}"), specs);
+            Spec::find(name, specs)
+                .or_else(server)
+                .ok_or_else(|| unknown_column(name, table, specs))
         };
         Ok(GroupBy {
             columns: names.iter().map(find).collect::<Result<_, _>>()?,
@@ -177,17 +174,19 @@ impl<T: Measured> Groups<T> {
     /// Counts a row.
     pub fn push(&mut self, row: &T::Row<'_>, scratch: &mut Scratch) {
         let time = T::key(row).0;
-        let bucket = time.checked_div(self.by.bucket_ns).map_or(0, |n| n * self.by.bucket_ns);
-        self.key.begin().write(|to| {
-            let _ = write!(to, "{bucket}");
-        });
+        // What has no time is in no span of it.
+        let bucket = match time.checked_div(self.by.bucket_ns) {
+            Some(number) if time != 0 => Value::Int(number * self.by.bucket_ns),
+            _ => Value::Null,
+        };
+        add_value(self.key.begin(), bucket);
         for def in &self.defs {
             add_value(&mut self.key, (def.get)(row, scratch));
         }
         let number = self.groups.number(self.key.done());
         if number as usize == self.values.rows() {
             let other = self.groups.is_other(number);
-            self.values.columns[0].push(if other { Value::Null } else { Value::Int(bucket) });
+            self.values.columns[0].push(if other { Value::Null } else { bucket });
             for (def, column) in self.defs.iter().zip(&mut self.values.columns[1..]) {
                 column.push(if other {
                     Value::Text(OTHER)

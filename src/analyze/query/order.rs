@@ -38,10 +38,7 @@ impl std::str::FromStr for SortBy {
 
 /// The number of the column of this name.
 pub fn column_number(name: &str, table: &str, specs: &[Spec]) -> Result<usize, String> {
-    specs
-        .iter()
-        .position(|spec| spec.name == name)
-        .ok_or_else(|| unknown_column(name, table, specs))
+    Spec::find(name, specs).ok_or_else(|| unknown_column(name, table, specs))
 }
 
 /// Null comes last in ascending order.

@@ -1,6 +1,7 @@
 //! Counts rows up: one of these for each shard, merged at the end.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
 
 use super::ends::{Ends, Names};
@@ -11,11 +12,11 @@ use super::stats::{
     ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
     add,
 };
+use crate::analyze::errno;
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::ids::IdMap;
 use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
 use crate::analyze::table::column::FastMap;
-use crate::analyze::table::connections::write_errno;
 use crate::analyze::table::define::Scratch;
 use crate::analyze::table::derive::path;
 use crate::analyze::table::exchanges::{command_name, status_name};
@@ -65,7 +66,7 @@ impl Confidence {
             .zip(self.incomplete)
             .filter(|(_, count)| *count > 0)
             .collect();
-        all.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), *reason));
+        all.sort_by_key(|(reason, count)| (Reverse(*count), *reason));
         all
     }
 }
@@ -80,6 +81,51 @@ impl Merge for Confidence {
     }
 }
 
+/// Connections with data and without exchanges.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unparsed {
+    pub connections: u64,
+    pub bytes: u64,
+}
+
+/// The same by reason: the words of the column `why`, of which there are few.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnparsedBy(BTreeMap<Box<str>, Unparsed>);
+
+impl UnparsedBy {
+    fn count(&mut self, why: &str, more: Unparsed) {
+        let counted = match self.0.get_mut(why) {
+            Some(counted) => counted,
+            None => self.0.entry(why.into()).or_default(),
+        };
+        counted.connections += more.connections;
+        counted.bytes += more.bytes;
+    }
+
+    /// All together.
+    pub fn total(&self) -> Unparsed {
+        self.0.values().fold(Unparsed::default(), |all, one| Unparsed {
+            connections: all.connections + one.connections,
+            bytes: all.bytes + one.bytes,
+        })
+    }
+
+    /// Reasons, the most frequent first.
+    pub fn reasons(&self) -> Vec<(&str, Unparsed)> {
+        let mut all: Vec<(&str, Unparsed)> = self.0.iter().map(|(why, counted)| (&**why, *counted)).collect();
+        all.sort_by_key(|(_, counted)| Reverse(counted.connections));
+        all
+    }
+}
+
+impl Merge for UnparsedBy {
+    fn merge(&mut self, other: UnparsedBy) {
+        for (why, counted) in other.0 {
+            self.count(&why, counted);
+        }
+    }
+}
+
 /// Totals over all connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -90,6 +136,8 @@ pub struct Totals {
     pub lost_bytes: u64,
     pub unread_bytes: u64,
     pub processes: u64,
+    /// Rows with times that results cannot hold.
+    pub impossible_times: u64,
 }
 
 /// What the exchanges of a connection share for as long as both parties stay the same.
@@ -166,6 +214,7 @@ struct KnownEndpoint {
 pub struct Aggregate {
     pub http_confidence: Confidence,
     pub mysql_confidence: Confidence,
+    pub unparsed: UnparsedBy,
     pub totals: Totals,
     /// Keys: method, path template, host, service.
     pub endpoints: Keyed<HttpStats>,
@@ -214,6 +263,7 @@ impl Default for Aggregate {
         Aggregate {
             http_confidence: Confidence::default(),
             mysql_confidence: Confidence::default(),
+            unparsed: UnparsedBy::default(),
             totals: Totals::default(),
             endpoints: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
             digests: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
@@ -263,6 +313,7 @@ impl Aggregate {
         other.settle();
         self.http_confidence.merge(other.http_confidence);
         self.mysql_confidence.merge(other.mysql_confidence);
+        self.unparsed.merge(other.unparsed);
         self.totals.connections += other.totals.connections;
         self.totals.listeners += other.totals.listeners;
         self.totals.failed_connects += other.totals.failed_connects;
@@ -588,7 +639,7 @@ impl Sink for Aggregate {
         key.begin().write(|to| write_party(to, row.client_party, &row.client));
         if failed {
             self.totals.failed_connects += 1;
-            key.field(&server).write(|to| write_errno(to, row.connect_error));
+            key.field(&server).write(|to| errno::write(to, row.connect_error));
             let stats = self.failed.get(key.done());
             stats.count += 1;
             if let Some(connect) = row.connect_ns {
@@ -614,6 +665,7 @@ impl Sink for Aggregate {
             let stats = self.silent.get(key.field(&server).done());
             stats.count += 1;
             add(&mut stats.bytes, bytes);
+            self.unparsed.count(row.why, Unparsed { connections: 1, bytes });
         }
         // The dependency map: exchanges were counted one by one; here the connection, and what has no exchanges.
         let link = self.links.get(row.parties as usize % MAX_REMEMBERED).copied();
@@ -654,8 +706,8 @@ impl Sink for Aggregate {
         stats.alive += u64::from(row.exit.is_none());
         stats.failed += u64::from(row.exit_code.is_some_and(|code| code != 0));
         stats.signalled += u64::from(row.signal.is_some());
-        if let Some(exit) = row.exit {
-            stats.duration.record(exit.saturating_sub(row.start));
+        if let Some(duration) = row.duration_ns() {
+            stats.duration.record(duration);
         }
     }
 

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::aggregate::Confidence;
+use super::aggregate::{Confidence, Unparsed, UnparsedBy};
 use super::sections::{Report, Section};
 use crate::analyze::exchange::Incomplete;
-use crate::analyze::output::human::{bytes, count, duration, safe};
+use crate::analyze::output::human::{bytes, count, duration};
 use crate::analyze::output::{json as rows, terminal, time};
 use crate::analyze::row::CaptureFacts;
 use crate::analyze::table::Columns;
+use crate::escape;
 
 /// Rows of a section that people see.
 const SHOWN: usize = 20;
@@ -61,31 +62,60 @@ pub fn confidence(confidence: &Confidence) -> String {
     text
 }
 
+/// `12 connections with 3.40 MiB not parsed: 10 encrypted (TLS), 2 unknown protocol`; nothing when there are none.
+fn unparsed(unparsed: &UnparsedBy) -> Option<String> {
+    let Unparsed {
+        connections,
+        bytes: size,
+    } = unparsed.total();
+    let reason = |(why, counted): (&str, Unparsed)| format!("{} {}", count(counted.connections), escape::text(why));
+    let reasons: Vec<String> = unparsed.reasons().into_iter().map(reason).collect();
+    (connections > 0).then(|| {
+        format!(
+            "{} {} with {} not parsed: {}",
+            count(connections),
+            if connections == 1 { "connection" } else { "connections" },
+            bytes(size),
+            reasons.join(", ")
+        )
+    })
+}
+
 fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
+    if capture.unread {
+        // The reason names the file.
+        return vec![format!("left out: {}", escape::text(&capture.damage.join("; ")))];
+    }
     let header = &capture.header;
-    let mut first = safe(&capture.path);
+    let mut first = escape::text(&capture.path);
     for (before, text) in [
         (": host ", &header.hostname),
         (", kernel ", &header.kernel),
         (", backend ", &header.backend),
     ] {
         if !text.is_empty() {
-            let _ = write!(first, "{before}{}", safe(text));
+            let _ = write!(first, "{before}{}", escape::text(text));
         }
     }
     let filters = if header.filters.is_empty() {
         "everything".to_string()
     } else {
-        safe(&header.filters)
+        escape::text(&header.filters)
     };
     let _ = write!(first, ", recorded: {filters}");
     let mut second = String::new();
-    time::write_readable(&mut second, capture.first);
+    match capture.first {
+        0 => second.push_str("time not known,"),
+        first => {
+            time::write_readable(&mut second, first);
+            second.push_str(" UTC,");
+        }
+    }
     let ratio = capture.raw_bytes as f64 / capture.file_bytes.max(1) as f64;
     let _ = write!(
         second,
-        " UTC, {} long, {} events, {} on disk ({ratio:.1}:1), {}",
-        duration(capture.last.saturating_sub(capture.first)),
+        " {} long, {} events, {} on disk ({ratio:.1}:1), {}",
+        capture.span_ns().map_or("?".to_string(), duration),
         count(capture.records),
         bytes(capture.file_bytes),
         if capture.closed_cleanly {
@@ -95,8 +125,13 @@ fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
         }
     );
     let mut lines = vec![first, second];
-    lines.extend(capture.damage.iter().map(|damage| format!("damaged: {}", safe(damage))));
-    lines.extend(capture.remarks.iter().map(|remark| safe(remark)));
+    lines.extend(
+        capture
+            .damage
+            .iter()
+            .map(|damage| format!("damaged: {}", escape::text(damage))),
+    );
+    lines.extend(capture.remarks.iter().map(|remark| escape::text(remark).to_string()));
     lines
 }
 
@@ -139,7 +174,9 @@ pub fn text(report: &Report, colour: bool, to: &mut dyn Write) -> std::io::Resul
     let mut text = String::new();
     let lines: Vec<String> = report.captures.iter().flat_map(capture_lines).collect();
     paragraph(&mut text, "Capture", &lines, colour);
-    paragraph(&mut text, "Confidence", &[confidence(&report.confidence)], colour);
+    let mut lines = vec![confidence(&report.confidence)];
+    lines.extend(unparsed(&report.unparsed));
+    paragraph(&mut text, "Confidence", &lines, colour);
     let totals = &report.totals;
     let traffic = format!(
         "{} connections ({} failed), {} listeners, {} payload, {} processes",
@@ -164,8 +201,16 @@ fn losses(report: &Report) -> String {
         .sections
         .iter()
         .any(|section| section.name == "losses" && section.columns.rows() > 0);
+    let unread = report.captures.iter().filter(|capture| capture.unread).count();
     let said = [
+        (unread > 0).then(|| format!("{unread} of {} files not read", report.captures.len())),
         recorded.then(|| "as listed below".to_string()),
+        (totals.impossible_times > 0).then(|| {
+            format!(
+                "{} rows with times before 1970 or after 2262, left out",
+                count(totals.impossible_times)
+            )
+        }),
         (totals.lost_bytes > 0).then(|| format!("{} of the payload lost", bytes(totals.lost_bytes))),
         (totals.unread_bytes > 0).then(|| {
             format!(
@@ -194,6 +239,17 @@ fn confidence_json(confidence: &Confidence) -> serde_json::Value {
     })
 }
 
+fn unparsed_json(unparsed: &UnparsedBy) -> serde_json::Value {
+    let counted = |counted: Unparsed| serde_json::json!({"connections": counted.connections, "bytes": counted.bytes});
+    let reasons: serde_json::Map<String, serde_json::Value> = unparsed
+        .reasons()
+        .into_iter()
+        .map(|(why, number)| (why.to_string(), counted(number)))
+        .collect();
+    let total = unparsed.total();
+    serde_json::json!({"connections": total.connections, "bytes": total.bytes, "reasons": reasons})
+}
+
 /// Writes the report as one JSON object.
 pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
     let mut text = String::from("{\n\"capture\": ");
@@ -203,10 +259,11 @@ pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
     );
     let _ = write!(
         text,
-        ",\n\"confidence\": {},\n\"confidence_http\": {},\n\"confidence_mysql\": {}",
+        ",\n\"confidence\": {},\n\"confidence_http\": {},\n\"confidence_mysql\": {},\n\"not_parsed\": {}",
         confidence_json(&report.confidence),
         confidence_json(&report.http_confidence),
-        confidence_json(&report.mysql_confidence)
+        confidence_json(&report.mysql_confidence),
+        unparsed_json(&report.unparsed)
     );
     let totals = &report.totals;
     let totals = serde_json::json!({
@@ -217,6 +274,8 @@ pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
         "lost_bytes": totals.lost_bytes,
         "unread_bytes": totals.unread_bytes,
         "processes": totals.processes,
+        "impossible_times": totals.impossible_times,
+        "files_not_read": report.captures.iter().filter(|capture| capture.unread).count(),
     });
     let _ = write!(text, ",\n\"totals\": {totals}");
     for section in &report.sections {

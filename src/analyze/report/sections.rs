@@ -1,6 +1,6 @@
 //! The report as data: sections with columns and rows, the same for people and for JSON.
 
-use super::aggregate::{Aggregate, Confidence, Totals};
+use super::aggregate::{Aggregate, Confidence, Totals, UnparsedBy};
 use super::keyed::fields;
 use super::slowest::Slowest;
 use crate::analyze::row::CaptureFacts;
@@ -28,6 +28,7 @@ pub struct Report {
     pub confidence: Confidence,
     pub http_confidence: Confidence,
     pub mysql_confidence: Confidence,
+    pub unparsed: UnparsedBy,
     pub totals: Totals,
     pub sections: Vec<Section>,
 }
@@ -197,7 +198,7 @@ fn slowest(slowest: &Slowest, what: &'static str) -> Columns {
         columns.push_row(&[
             Value::Int(slow.total_ns),
             Value::int(slow.ttfb_ns),
-            Value::Int(slow.start),
+            Value::nonzero(slow.start),
             Value::text(&slow.client),
             Value::text(&slow.server),
             Value::text(&slow.status),
@@ -267,8 +268,8 @@ fn losses(aggregate: &Aggregate) -> Columns {
             Value::text(detail),
             Value::Int(stats.events),
             Value::Int(stats.bytes),
-            Value::Int(stats.first),
-            Value::Int(stats.last),
+            Value::nonzero(stats.first),
+            Value::nonzero(stats.last),
         ]);
     }
     columns
@@ -325,6 +326,7 @@ pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
         confidence: aggregate.confidence(),
         http_confidence: aggregate.http_confidence.clone(),
         mysql_confidence: aggregate.mysql_confidence.clone(),
+        unparsed: aggregate.unparsed.clone(),
         totals: aggregate.totals.clone(),
         sections,
     }

@@ -64,6 +64,25 @@ pub struct Spec {
     pub doc: &'static str,
 }
 
+impl Spec {
+    /// The name in headings, where each value shows its unit: without it, and with spaces.
+    pub fn heading(&self) -> String {
+        let unit = match self.kind {
+            Kind::Nanos => "_ns",
+            Kind::Micros => "_us",
+            _ => "",
+        };
+        self.name.strip_suffix(unit).unwrap_or(self.name).replace('_', " ")
+    }
+
+    /// The number of the column that is called so, by its name or as in headings (`p95_ns`, `p95`).
+    pub fn find(name: &str, specs: &[Spec]) -> Option<usize> {
+        let heading = name.replace('_', " ");
+        let exact = specs.iter().position(|spec| spec.name == name);
+        exact.or_else(|| specs.iter().position(|spec| spec.heading() == heading))
+    }
+}
+
 /// One value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {

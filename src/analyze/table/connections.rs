@@ -1,58 +1,20 @@
 //! The table `connections`.
 
-use std::fmt::Write;
-
 use super::column::Kind::{Bytes, Count, Flag, Micros, Nanos, Number, Text, Time};
 use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
+use crate::analyze::errno;
 use crate::analyze::row::ConnectionRow;
 
 /// The table `connections`.
 pub struct Connections;
-
-/// What errno(3) calls an error of connect (Linux numbers).
-pub fn errno_name(errno: u16) -> Option<&'static str> {
-    Some(match errno {
-        1 => "EPERM",
-        4 => "EINTR",
-        11 => "EAGAIN",
-        13 => "EACCES",
-        22 => "EINVAL",
-        32 => "EPIPE",
-        97 => "EAFNOSUPPORT",
-        98 => "EADDRINUSE",
-        99 => "EADDRNOTAVAIL",
-        100 => "ENETDOWN",
-        101 => "ENETUNREACH",
-        103 => "ECONNABORTED",
-        104 => "ECONNRESET",
-        106 => "EISCONN",
-        110 => "ETIMEDOUT",
-        111 => "ECONNREFUSED",
-        112 => "EHOSTDOWN",
-        113 => "EHOSTUNREACH",
-        114 => "EALREADY",
-        115 => "EINPROGRESS",
-        _ => return None,
-    })
-}
-
-/// Writes the name of an error, else its number.
-pub fn write_errno(to: &mut String, errno: u16) {
-    match errno_name(errno) {
-        Some(name) => to.push_str(name),
-        None => {
-            let _ = write!(to, "errno {errno}");
-        }
-    }
-}
 
 /// How a connection was opened and how it ended, in words.
 pub fn write_state(to: &mut String, row: &ConnectionRow<'_>) {
     to.push_str(row.opened.name());
     if row.connect_error != 0 {
         to.push_str(", failed: ");
-        write_errno(to, row.connect_error);
+        errno::write(to, row.connect_error);
     } else if let Some(ending) = row.ending {
         to.push_str(", ");
         to.push_str(ending.name());
@@ -87,7 +49,7 @@ impl Table for Connections {
                     return Value::Null;
                 }
                 s.text.clear();
-                write_errno(&mut s.text, r.connect_error);
+                errno::write(&mut s.text, r.connect_error);
                 Value::Text(&s.text)
             }),
             brief("connect_ns", Nanos, "from connect to its outcome", |r, _| Value::int(r.connect_ns)),

@@ -11,8 +11,11 @@ pub fn columns_md() -> String {
          Made from the code (`cargo test columns_md` checks it; `MDF_UPDATE=1` writes it anew). Names are stable: later\n\
          versions add columns, and neither rename nor drop them.\n\n\
          Times are UTC with nanoseconds; durations are whole nanoseconds (`_ns`) or microseconds (`_us`); addresses are\n\
-         text. A value that is not known is null, never 0 or empty. In CSV null is an empty field; in JSON times are\n\
-         RFC 3339 text. A terminal shows the columns marked with a dot unless `--columns` says otherwise.\n",
+         text. A value that is not known is null, never 0 or empty, and so is a time before 1970 or after 2262, which is\n\
+         counted. In CSV null is an empty field, and texts are as captured: a spreadsheet may take one that begins with\n\
+         `=`, `+`, `-` or `@` for a formula, so import fields as text. In JSON times are RFC 3339 text. A terminal shows\n\
+         the columns marked with a dot unless `--columns` says otherwise; options take their names and their headings\n\
+         (`p95_ns`, `p95`).\n",
     );
     for table in TableName::ALL {
         let _ = write!(text, "\n## {}\n\n{}\n\n", table.name(), table.about());

@@ -86,7 +86,7 @@ fn command<'a>(command: u8, scratch: &'a mut Scratch) -> Value<'a> {
 macro_rules! exchange_columns {
     ($table:ty, [$($own:expr),* $(,)?]) => {{
         static DEFS: &[Def<$table>] = &[
-            brief("start", Time, "first byte of the request, seen by the client if it was captured, else by the server", |r, _| Value::Int(r.start)),
+            brief("start", Time, "first byte of the request, seen by the client if it was captured, else by the server", |r, _| Value::nonzero(r.start)),
             brief("client_ip", Text, "address of the end that sends requests", |r, s| s.ip(&r.client)),
             column("client_port", Number, "its port", |r, _| Value::Int(r.client.port.into())),
             brief("server_ip", Text, "address of the end that answers", |r, s| s.ip(&r.server)),

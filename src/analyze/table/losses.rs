@@ -14,8 +14,8 @@ impl Table for Losses {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Losses>] {
         static DEFS: &[Def<Losses>] = &[
-            brief("since", Time, "start of the interval in which it was lost", |r, _| Value::Int(r.since)),
-            brief("until", Time, "end of that interval", |r, _| Value::Int(r.until)),
+            brief("since", Time, "start of the interval in which it was lost", |r, _| Value::nonzero(r.since)),
+            brief("until", Time, "end of that interval", |r, _| Value::nonzero(r.until)),
             brief("reason", Text, "where it was lost: ring_full, map_full, missed, queue_full, disk_error, malformed, page_fault, truncated, capture_dropped, output_stalled, limit, overwritten, not_understood, no_socket (events of a socket that is not known: its record was lost, or it was closed long before)", |r, _| Value::text(r.reason.name())),
             brief("detail", Text, "what exactly was lost, of what was not understood: a link type, a header, a tunnel", |r, _| Value::text(r.detail)),
             brief("events", Count, "events lost; for truncated and page_fault, events shortened", |r, _| Value::Int(r.events)),

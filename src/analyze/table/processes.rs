@@ -41,20 +41,20 @@ impl Table for Processes {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Processes>] {
         static DEFS: &[Def<Processes>] = &[
-            brief("start", Time, "when the program began: execve where it was seen, else fork, else the start of the process", |r, _| Value::Int(r.start)),
+            brief("start", Time, "when the program began: fork for the first program of a process, where that was seen; else execve; else the start of the process", |r, _| Value::nonzero(r.start)),
             column("exit", Time, "when it exited, or ran another program; null when it was alive at the end", |r, _| Value::int(r.exit)),
             brief("pid", Number, "process id on the host", |r, _| Value::Int(r.pid.into())),
             brief("ppid", Number, "its parent", |r, _| Value::Int(r.ppid.into())),
             brief("uid", Number, "user id", |r, _| Value::Int(r.uid.into())),
             brief("comm", Text, "name of the process", |r, _| Value::text(r.comm)),
-            column("exe", Text, "path of the program", |r, _| Value::text(r.exe)),
+            column("exe", Text, "path of the file that is run, without links, as its mount namespace names it; of a script, the interpreter; null beyond 1023 bytes or some 60 parts, and after a fork by a process that was not recorded", |r, _| Value::text(r.exe)),
             brief("argv", Text, "arguments, apart by spaces, quoted as for a shell", |r, s| {
                 s.text.clear();
                 write_argv(&mut s.text, r.argv);
                 Value::text(&s.text)
             }),
             column("argv_cut", Flag, "the arguments are only a prefix", |r, _| Value::Flag(r.argv_len as usize > r.argv.len())),
-            brief("duration_ns", Nanos, "from start to exit", |r, _| Value::int(r.exit.map(|exit| exit.saturating_sub(r.start)))),
+            brief("duration_ns", Nanos, "from start to exit", |r, _| Value::int(r.duration_ns())),
             brief("exit_code", Number, "0 to 255; null when it was alive, or ended by a signal", |r, _| Value::int(r.exit_code.map(u64::from))),
             brief("signal", Number, "number of the signal that ended it", |r, _| Value::int(r.signal.map(u64::from))),
             column("origin", Text, "how it became known: exec, fork, or snapshot when it ran before the capture", |r, _| Value::text(r.origin.name())),

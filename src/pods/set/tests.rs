@@ -222,6 +222,7 @@ fn services_and_nodes_have_addresses_and_a_service_tells_who_is_behind_it() {
 fn plain_containers_are_named_by_docker_and_podman() {
     let mut set = PodSet::default();
     set.learn_plain(Plain {
+        user: None,
         id: ID.into(),
         name: "shop-db-1".into(),
         labels: Labels::new(),

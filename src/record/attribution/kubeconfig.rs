@@ -1,11 +1,14 @@
 //! Reading a kubeconfig: which server, whose certificate, and who we are.
 //!
-//! The file is YAML, of which only what such files contain is understood: block mappings and sequences, plain and quoted
-//! scalars, comments, empty flow collections. JSON is read as well. Users that call a program for their token are refused:
-//! a recorder does not run other programs as root.
+//! The file is YAML or JSON. Users that call a program for their token are refused: a recorder does not run other programs
+//! as root.
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
 use super::client::{Client, Timing, Token};
@@ -76,149 +79,67 @@ fn named<'a>(config: &'a Value, list: &str, name: &str) -> Result<&'a Value, Str
         .ok_or_else(|| format!("{list} has no {name:?}"))
 }
 
-/// Standard base64; blanks and line ends are passed over.
+/// Standard base64, with or without padding; blanks and line ends are passed over.
 fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0u32, 0);
-    for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=') {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    Some(bytes)
-}
-
-/// A line that says something.
-struct Line<'a> {
-    indent: usize,
-    text: &'a str,
-    number: usize,
+    const CONFIG: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let text: String = text.split_ascii_whitespace().collect();
+    GeneralPurpose::new(&STANDARD, CONFIG).decode(text).ok()
 }
 
 /// Deeper than this is no kubeconfig.
 const DEPTH_MAX: usize = 32;
 
-/// Reads the subset of YAML that the module says. Scalars stay text.
+/// A mapping or a sequence that is not closed yet.
+enum Open {
+    /// With the key whose value comes next.
+    Mapping(Map<String, Value>, Option<String>),
+    Sequence(Vec<Value>),
+}
+
+/// The first document of a YAML text. Scalars stay text, but for a plain `null`.
 fn yaml(text: &str) -> Result<Value, String> {
-    let mut lines: Vec<Line<'_>> = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let content = line.trim_start_matches(' ');
-        let trimmed = content.trim_end();
-        if trimmed.is_empty() || trimmed.starts_with('#') || trimmed == "---" {
-            continue;
-        }
-        lines.push(Line {
-            indent: line.len() - content.len(),
-            text: trimmed,
-            number: at + 1,
-        });
-    }
-    let mut at = 0;
-    let value = block(&mut lines, &mut at, 0, DEPTH_MAX)?;
-    match lines.get(at) {
-        None => Ok(value),
-        Some(line) => Err(format!("line {} is not understood", line.number)),
-    }
-}
-
-/// A mapping or a sequence whose entries stand at least at this column.
-fn block(lines: &mut [Line<'_>], at: &mut usize, least: usize, depth: usize) -> Result<Value, String> {
-    let Some(first) = lines.get(*at).filter(|line| line.indent >= least) else {
-        return Ok(Value::Null);
-    };
-    let (indent, is_sequence) = (first.indent, is_item(first.text));
-    if depth == 0 {
-        return Err(format!("line {} is nested too deep", first.number));
-    }
-    let mut sequence = Vec::new();
-    let mut mapping = Map::new();
-    while let Some(line) = lines.get_mut(*at) {
-        if line.indent != indent || is_item(line.text) != is_sequence {
-            break;
-        }
-        let (text, number) = (line.text, line.number);
-        if is_sequence {
-            let rest = text[1..].trim_start();
-            if rest.is_empty() {
-                *at += 1;
-                sequence.push(block(lines, at, indent + 1, depth - 1)?);
-            } else if key(rest).is_some() || is_item(rest) {
-                // "- a: b" begins a block at the column of the a.
-                line.indent = indent + (text.len() - rest.len());
-                line.text = rest;
-                sequence.push(block(lines, at, indent + 1, depth - 1)?);
-            } else {
-                *at += 1;
-                sequence.push(scalar(rest, number)?);
+    let mut open: Vec<Open> = Vec::new();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| error.to_string())?;
+        let refuse = |what: &str| format!("line {}: {what}", span.start.line());
+        let value = match event {
+            Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&*text, "" | "~" | "null") => Value::Null,
+            Event::Scalar(text, ..) => Value::String(text.into_owned()),
+            Event::MappingStart(..) | Event::SequenceStart(..) if open.len() == DEPTH_MAX => {
+                return Err(refuse("nested too deep"));
             }
-            continue;
-        }
-        let (name, rest) = key(text).ok_or_else(|| format!("line {number} is not understood"))?;
-        *at += 1;
-        let value = match rest {
-            // A sequence may stand at the column of its key.
-            "" if lines
-                .get(*at)
-                .is_some_and(|next| next.indent == indent && is_item(next.text)) =>
-            {
-                block(lines, at, indent, depth - 1)?
+            Event::MappingStart(..) => {
+                open.push(Open::Mapping(Map::new(), None));
+                continue;
             }
-            "" => block(lines, at, indent + 1, depth - 1)?,
-            rest => scalar(rest, number)?,
+            Event::SequenceStart(..) => {
+                open.push(Open::Sequence(Vec::new()));
+                continue;
+            }
+            Event::MappingEnd | Event::SequenceEnd => match open.pop() {
+                Some(Open::Mapping(mapping, _)) => mapping.into(),
+                Some(Open::Sequence(sequence)) => sequence.into(),
+                None => return Err(refuse("not understood")),
+            },
+            // They can make much of little.
+            Event::Alias(_) => return Err(refuse("aliases are not read")),
+            Event::DocumentEnd | Event::StreamEnd => return Ok(Value::Null),
+            Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => continue,
         };
-        mapping.insert(name, value);
+        match open.last_mut() {
+            None => return Ok(value),
+            Some(Open::Sequence(sequence)) => sequence.push(value),
+            Some(Open::Mapping(mapping, key)) => match (key.take(), value) {
+                (Some(key), value) => {
+                    mapping.insert(key, value);
+                }
+                (None, Value::String(text)) => *key = Some(text),
+                (None, _) => return Err(refuse("a key is no text")),
+            },
+        }
     }
-    Ok(if is_sequence { sequence.into() } else { mapping.into() })
-}
-
-fn is_item(text: &str) -> bool {
-    text == "-" || text.starts_with("- ")
-}
-
-/// `key: rest`.
-fn key(text: &str) -> Option<(String, &str)> {
-    let (name, rest) = match text.strip_suffix(':') {
-        Some(name) if !name.contains(": ") => (name, ""),
-        _ => text.split_once(": ")?,
-    };
-    let name = name.trim_end().trim_matches(['"', '\'']);
-    let rest = rest.trim_start();
-    (!name.is_empty()).then(|| (name.to_owned(), if rest.starts_with('#') { "" } else { rest }))
-}
-
-fn scalar(text: &str, number: usize) -> Result<Value, String> {
-    let odd = || format!("line {number} is not understood");
-    if let Some(rest) = text.strip_prefix('"') {
-        // What may follow a backslash in JSON may in YAML too.
-        let end = rest.rfind('"').ok_or_else(odd)?;
-        return serde_json::from_str(&text[..end + 2]).map_err(|_| odd());
-    }
-    if let Some(rest) = text.strip_prefix('\'') {
-        let end = rest.rfind('\'').ok_or_else(odd)?;
-        return Ok(rest[..end].replace("''", "'").into());
-    }
-    match text {
-        "{}" => return Ok(Map::new().into()),
-        "[]" => return Ok(Vec::<Value>::new().into()),
-        "null" | "~" => return Ok(Value::Null),
-        _ => {}
-    }
-    if text.starts_with(['{', '[', '|', '>', '&', '*', '!']) {
-        return Err(odd());
-    }
-    let plain = text.split(" #").next().unwrap_or(text);
-    Ok(plain.trim_end().into())
+    Ok(Value::Null)
 }
 
 #[cfg(test)]
@@ -238,11 +159,27 @@ mod tests {
             "users": [{"name": "x", "user": {"exec": {"args": ["get-token", "--v"], "env": null}}}, {"name": "it's"}],
         });
         assert_eq!(yaml(text).unwrap(), expected);
-        for odd in ["a: {b: c}", "a: |\n  x", "a", "a: b\n    c: d\n  e: f", "a: \"x"] {
+        for odd in ["a: b\n    c: d\n  e: f", "a: \"x", "a: *b", "? [x]\n: y"] {
             assert!(yaml(odd).is_err(), "{odd}");
+        }
+        for nothing in ["", "# only this\n", "---\n"] {
+            assert_eq!(yaml(nothing).unwrap(), Value::Null);
         }
         let deep: String = (0..200).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
         assert!(yaml(&deep).unwrap_err().contains("too deep"));
+        assert!(yaml(&"[".repeat(100_000)).is_err());
+    }
+
+    /// What the subset of YAML that was read here before got wrong, or refused.
+    #[test]
+    fn quotes_in_comments_and_all_styles_of_yaml_are_read() {
+        let text = "a: 'x' # it's a comment\nb: \"y\" # \"quoted\"\n\"c: d\": {e: f, 'g': [h, i]}\nj: |\n  k\n  l\nm: >-\n  n\n  o\n\
+                    p: https://[::1]:6443 # 'q\nr: plain 'quotes' inside\ns: \"\\u0041\\x42\\n\"\nt: !!str 5\n";
+        let expected = serde_json::json!({
+            "a": "x", "b": "y", "c: d": {"e": "f", "g": ["h", "i"]}, "j": "k\nl\n", "m": "n o",
+            "p": "https://[::1]:6443", "r": "plain 'quotes' inside", "s": "AB\n", "t": "5",
+        });
+        assert_eq!(yaml(text).unwrap(), expected);
     }
 
     #[test]
@@ -250,6 +187,7 @@ mod tests {
         assert_eq!(base64("aGVsbG8gd29ybGQ=").unwrap(), b"hello world");
         assert_eq!(base64("aGVs\nbG8h").unwrap(), b"hello!");
         assert_eq!(base64("").unwrap(), b"");
+        assert_eq!(base64("aGVsbG8gd29ybGQ").unwrap(), b"hello world");
         assert_eq!(base64("a-b"), None);
     }
 

@@ -17,30 +17,19 @@ pub const LIST: u32 = 1;
 const GAP: Duration = Duration::from_millis(300);
 
 /// Asks until nobody listens any more. `wake` brings reasons to ask at once.
-pub fn run(ways: &[Result<Client, String>], every: Duration, wake: &Receiver<()>, to: &Sender<Ask>, report: &Report) {
-    let Some(timing) = ways.iter().flatten().next().map(Client::timing) else {
-        report.set(SOURCE, State::Fails, refusals(ways, &[]));
-        return;
-    };
-    let mut pause = Pause::new(timing);
-    let mut way = None;
+pub fn run(client: &Client, every: Duration, wake: &Receiver<()>, to: &Sender<Ask>, report: &Report) {
+    let mut pause = Pause::new(client.timing());
     loop {
         let asked = Instant::now();
-        let wait = match ask(ways, &mut way) {
-            Ok(list) => {
-                let from = way
-                    .and_then(|way: usize| ways[way].as_ref().ok())
-                    .map_or("", Client::base);
-                let pods = list.items.len();
-                report.set(SOURCE, State::Works, format!("{pods} pods from {from}"));
+        let wait = match ask(client, report) {
+            Some(list) => {
                 pause.reset();
                 if to.send(Ask::List(LIST, list.items)).is_err() {
                     return;
                 }
                 every
             }
-            Err(why) => {
-                report.set(SOURCE, State::Fails, why);
+            None => {
                 if to.send(Ask::Failed(LIST)).is_err() {
                     return;
                 }
@@ -59,41 +48,18 @@ pub fn run(ways: &[Result<Client, String>], every: Duration, wake: &Receiver<()>
     }
 }
 
-/// Asks by the way that worked last, else by the first that works.
-fn ask(ways: &[Result<Client, String>], way: &mut Option<usize>) -> Result<kube::List, String> {
-    let mut errors = Vec::new();
-    let order = way
-        .iter()
-        .copied()
-        .chain((0..ways.len()).filter(|number| Some(*number) != *way));
-    for number in order.collect::<Vec<_>>() {
-        let Ok(client) = &ways[number] else { continue };
-        let answer = client.get("/pods").map_err(|failure| failure.to_string());
-        match answer.and_then(|json| kube::list(&json)) {
-            Ok(list) => {
-                *way = Some(number);
-                return Ok(list);
-            }
-            Err(why) => errors.push(format!("{} {why}", client.base())),
-        }
-    }
-    Err(refusals(ways, &errors))
-}
-
-fn refusals(ways: &[Result<Client, String>], errors: &[String]) -> String {
-    let not_made = ways.iter().filter_map(|way| way.as_ref().err()).map(String::as_str);
-    let all: Vec<&str> = errors.iter().map(String::as_str).chain(not_made).collect();
-    all.join("; ")
-}
-
-/// Asks once, for `mdf doctor`.
-pub fn try_once(ways: &[Result<Client, String>], report: &Report) {
-    let mut way = None;
-    match ask(ways, &mut way) {
+/// Asks once, and says how it went.
+pub fn ask(client: &Client, report: &Report) -> Option<kube::List> {
+    let base = client.base();
+    let answer = client.get("/pods").map_err(|failure| failure.to_string());
+    match answer.and_then(|json| kube::list(&json)) {
         Ok(list) => {
-            let from = way.and_then(|way| ways[way].as_ref().ok()).map_or("", Client::base);
-            report.set(SOURCE, State::Works, format!("{} pods from {from}", list.items.len()));
+            report.set(SOURCE, State::Works, format!("{} pods from {base}", list.items.len()));
+            Some(list)
         }
-        Err(why) => report.set(SOURCE, State::Fails, why),
+        Err(why) => {
+            report.set(SOURCE, State::Fails, format!("{base} {why}"));
+            None
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod client;
+mod files;
 pub mod kubeconfig;
 pub mod kubelet;
 pub mod local;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::client::{Client, Timing, Token};
+use super::files::Base;
 use super::kubeconfig;
 
 /// Where a pod finds its service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// The kubelet's ports: read-only without TLS (often closed), and with TLS and a token.
-const READ_ONLY_PORT: u16 = 10255;
+/// The kubelet's port, with TLS and a token. Its read-only port (10255) is not asked: without TLS any user of the node can
+/// answer there, where the kubelet does not.
 const PORT: u16 = 10250;
 /// Certificates that a kubelet or its cluster's authority leaves on the node.
 const NODE_AUTHORITIES: [&str; 4] = [
@@ -17,6 +18,9 @@ const NODE_AUTHORITIES: [&str; 4] = [
     "var/lib/rancher/k3s/agent/server-ca.crt",
     "var/lib/rancher/k3s/server/tls/server-ca.crt",
 ];
+
+/// The largest of them, bytes.
+const AUTHORITY_MAX: u64 = 1 << 20;
 
 /// What the user asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,7 +33,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// The node's name at the API server; otherwise `NODE_NAME`, otherwise the host name.
     pub node: Option<String>,
-    /// The kubelet: a host, `host:port` or a URL; otherwise `NODE_IP`, otherwise this host.
+    /// The kubelet: a host, `host:port` or a URL (one with `http://` is believed without proof); otherwise `NODE_IP`,
+    /// otherwise this host.
     pub kubelet: Option<String>,
     /// Whose certificates to accept from the kubelet, beside those found on the node.
     pub kubelet_ca: Option<PathBuf>,
@@ -104,27 +109,20 @@ impl Options {
         Some(client)
     }
 
-    /// The ways to the kubelet, in the order in which they are tried; `None` when there is no reason to think that there
-    /// is one.
-    pub fn kubelet(&self, environment: &Environment, timing: Timing) -> Option<Vec<Result<Client, String>>> {
-        let root = self.root();
+    /// The kubelet; `None` when there is no reason to think that there is one.
+    pub fn kubelet(&self, environment: &Environment, timing: Timing) -> Found<Client> {
         let host = match &self.kubelet {
             Some(word) if word.contains("://") => {
-                return Some(vec![self.kubelet_client(word, None, environment, timing)]);
+                return Some(self.kubelet_client(word, None, environment, timing));
             }
             Some(word) => word.clone(),
-            None if root.join("var/lib/kubelet").is_dir() => {
+            None if Base::root(self.root()).is_ok_and(|base| base.has_folder(Path::new("var/lib/kubelet"))) => {
                 environment.node_ip.clone().unwrap_or_else(|| "127.0.0.1".into())
             }
             None => return None,
         };
         if host.rsplit_once(':').is_some_and(|(name, _)| !name.contains(':')) {
-            return Some(vec![self.kubelet_client(
-                &format!("https://{host}"),
-                None,
-                environment,
-                timing,
-            )]);
+            return Some(self.kubelet_client(&format!("https://{host}"), None, environment, timing));
         }
         let ip: Option<std::net::IpAddr> = host.parse().ok();
         let host = match ip {
@@ -136,10 +134,7 @@ impl Options {
             Some(ip) if ip.is_loopback() => (self.node_name(environment).0, Some(ip)),
             _ => (host.clone(), None),
         };
-        Some(vec![
-            Client::plain(&format!("http://{host}:{READ_ONLY_PORT}"), timing),
-            self.kubelet_client(&format!("https://{name}:{PORT}"), pinned, environment, timing),
-        ])
+        Some(self.kubelet_client(&format!("https://{name}:{PORT}"), pinned, environment, timing))
     }
 
     fn kubelet_client(
@@ -156,12 +151,13 @@ impl Options {
             Some(path) => read(path)?,
             None => Vec::new(),
         };
-        let found = NODE_AUTHORITIES
+        let of_node = Base::root(self.root()).ok();
+        let of_node = NODE_AUTHORITIES
             .iter()
-            .map(|path| self.root().join(path))
-            .chain([environment.service_account.join("ca.crt")]);
-        for path in found {
-            authorities.extend(std::fs::read(path).unwrap_or_default());
+            .filter_map(|path| of_node.as_ref()?.read(Path::new(path), AUTHORITY_MAX).ok());
+        let of_account = std::fs::read(environment.service_account.join("ca.crt")).ok();
+        for found in of_node.chain(of_account) {
+            authorities.extend(found);
             authorities.push(b'\n');
         }
         let token = self

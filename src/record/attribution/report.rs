@@ -72,11 +72,9 @@ impl Report {
     /// A source works, fails, or is absent. A failure is told once, until the source works again.
     pub fn set(&self, source: &'static str, state: State, what: impl Into<String>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = Status {
-            source,
-            state,
-            what: what.into(),
-        };
+        // A server's words are shown on a terminal.
+        let what = what.into().replace(char::is_control, " ");
+        let status = Status { source, state, what };
         let known = inner.statuses.iter().position(|known| known.source == source);
         let before = known.map(|at| inner.statuses[at].state);
         match (before, state) {

@@ -5,28 +5,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::client::Timing;
-use super::local::{self, Local};
+use super::local::{self, Homes, Local};
 use super::options::{Environment, Options};
 use super::report::{Report, State, Status};
 use super::{api, kubelet};
 use crate::format::record::{Address, Cgroup, Endpoint, Record, Workload};
-use crate::pods::cgroup::place;
+use crate::pods::cgroup::{self, Runtime, place};
 use crate::pods::kube::{self, Item};
+use crate::pods::runtimes::Plain;
 use crate::pods::{AddressName, Named, PodSet, Selectors};
 use crate::record::cgroup::Tree;
 use crate::record::filter::Selection;
 use crate::record::snapshot::{self, Snapshot};
-use crate::record::sys;
+use crate::record::{privilege, sys};
 
 /// The name of `--pods` in reports.
 const POD_FILE: &str = "pod list";
 /// Its number among the lists.
 const POD_FILE_LIST: u32 = 0;
+/// Users whose lists may be asked for before the first of them are read.
+const USERS_WAITING: usize = 64;
+/// How long the doctor waits for users' lists: their folders may be on a slow file system, or a hostile one.
+const USERS_ANSWER: Duration = Duration::from_secs(2);
 /// Why the API server is not asked.
 const NO_API: &str = "no service account and no --kubeconfig";
 /// A cgroup without a name makes the sources look again after these times: names appear a little after the cgroup, and
@@ -43,6 +50,10 @@ const TRIES: [Duration; 8] = [
 ];
 /// How often cgroups that are gone are taken out of the kernel's filter, and the pod list is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// The least time between two walks of the whole tree: where cgroups were missed, more are to come.
+const WALK_PAUSE: Duration = Duration::from_secs(1);
+/// cgroups that may wait to be looked at. Where more come at once, the tree is walked for those that are left of them.
+const CGROUPS_WAITING: usize = 16_384;
 /// cgroups kept before those that are gone are forgotten.
 const CGROUPS_MANY: usize = 32_768;
 /// How long the kubelet may take for the last question.
@@ -57,12 +68,16 @@ pub enum Ask {
         path: Vec<u8>,
         stored: bool,
     },
+    /// Cgroups may have been missed: look for them.
+    Walk,
     /// The kernel records these now.
     Followed(Vec<u64>),
     /// All that a source knows.
     List(u32, Vec<Item>),
     /// A source does not answer.
     Failed(u32),
+    /// From the lists of users.
+    Containers(Vec<Plain>),
     Applied(Item),
     Deleted(Item),
     Close,
@@ -131,15 +146,42 @@ impl Tell {
 #[derive(Debug, Clone)]
 pub struct Learner {
     to: Sender<Ask>,
+    backlog: Arc<Backlog>,
     /// Only chosen cgroups are stored: those that the kernel tells of are held back until they are chosen.
     pub selective: bool,
 }
 
+/// Cgroups that wait for the worker.
+#[derive(Debug, Default)]
+struct Backlog {
+    waiting: AtomicUsize,
+    /// Some were missed, and the worker has been asked to walk the tree for them.
+    walk_asked: AtomicBool,
+}
+
 impl Learner {
+    /// As if as many waited as may wait.
+    #[cfg(test)]
+    pub fn overflow(&self) {
+        self.backlog.waiting.fetch_add(CGROUPS_WAITING, Ordering::Relaxed);
+    }
+
     /// There is a cgroup.
     pub fn learn(&self, id: u64, path: &[u8], stored: bool) {
+        if self.backlog.waiting.load(Ordering::Relaxed) >= CGROUPS_WAITING {
+            self.missed();
+            return;
+        }
+        self.backlog.waiting.fetch_add(1, Ordering::Relaxed);
         let path = path.to_vec();
         let _ = self.to.send(Ask::Cgroup { id, path, stored });
+    }
+
+    /// Cgroups may have been missed: they came faster than they were taken, or their records were lost.
+    pub fn missed(&self) {
+        if !self.backlog.walk_asked.swap(true, Ordering::Relaxed) {
+            let _ = self.to.send(Ask::Walk);
+        }
     }
 }
 
@@ -160,9 +202,8 @@ pub struct Start {
 /// The running worker.
 #[derive(Debug)]
 pub struct Attribution {
-    to: Sender<Ask>,
+    learner: Learner,
     from: Receiver<Tell>,
-    selective: bool,
 }
 
 impl Attribution {
@@ -170,28 +211,25 @@ impl Attribution {
     pub fn start(start: Start, report: Report) -> std::io::Result<Attribution> {
         let (to, asks) = mpsc::channel();
         let (tells, from) = mpsc::channel();
-        let attribution = Attribution {
+        let learner = Learner {
             to: to.clone(),
-            from,
+            backlog: Arc::default(),
             selective: !start.selectors.is_empty(),
         };
-        let kubelet = match start.options.off {
-            true => None,
-            false => sources(&start, &to, &report)?,
+        let (kubelet, users) = match start.options.off {
+            true => (None, None),
+            false => (sources(&start, &to, &report)?, Some(homes(start.options.root(), &to)?)),
         };
-        let worker = Worker::new(start, kubelet, report, tells);
+        let worker = Worker::new(start, learner.backlog.clone(), (kubelet, users), report, tells);
         std::thread::Builder::new()
             .name("names".into())
             .spawn(move || worker.run(&asks))?;
-        Ok(attribution)
+        Ok(Attribution { learner, from })
     }
 
     /// Where to put cgroups.
     pub fn learner(&self) -> Learner {
-        Learner {
-            to: self.to.clone(),
-            selective: self.selective,
-        }
+        self.learner.clone()
     }
 
     /// What has been found out since the last call.
@@ -201,12 +239,12 @@ impl Attribution {
 
     /// The kernel records these cgroups now.
     pub fn followed(&self, ids: Vec<u64>) {
-        let _ = self.to.send(Ask::Followed(ids));
+        let _ = self.learner.to.send(Ask::Followed(ids));
     }
 
     /// Looks for names a last time, and gives what was found; waits no longer than `patience`.
     pub fn close(self, patience: Duration) -> Vec<Tell> {
-        let _ = self.to.send(Ask::Close);
+        let _ = self.learner.to.send(Ask::Close);
         let end = Instant::now() + patience;
         let mut tells = Vec::new();
         while let Ok(tell) = self.from.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -240,9 +278,16 @@ fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<
         Some(Err(why)) => report.set("API server (pods)", State::Fails, why),
         None => report.set("API server (pods)", State::Absent, NO_API),
     }
-    let Some(ways) = options.kubelet(environment, *timing) else {
-        report.set(kubelet::SOURCE, State::Absent, no_kubelet(options));
-        return Ok(None);
+    let client = match options.kubelet(environment, *timing) {
+        Some(Ok(client)) => client,
+        Some(Err(why)) => {
+            report.set(kubelet::SOURCE, State::Fails, why);
+            return Ok(None);
+        }
+        None => {
+            report.set(kubelet::SOURCE, State::Absent, no_kubelet(options));
+            return Ok(None);
+        }
     };
     let (wake, woken) = mpsc::sync_channel(1);
     let (to, report) = (to.clone(), report.clone());
@@ -250,8 +295,35 @@ fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<
     let every = if has_api { timing.poll * 6 } else { timing.poll };
     std::thread::Builder::new()
         .name("kubelet".into())
-        .spawn(move || kubelet::run(&ways, every, &woken, &to, &report))?;
+        .spawn(move || kubelet::run(&client, every, &woken, &to, &report))?;
     Ok(Some(wake))
+}
+
+/// Starts the thread that reads the lists of users' containers. Returns what has it look at those of one user.
+fn homes(root: &Path, to: &Sender<Ask>) -> std::io::Result<SyncSender<u32>> {
+    let (wake, woken) = mpsc::sync_channel(USERS_WAITING);
+    let (mut homes, to) = (Homes::new(root), to.clone());
+    std::thread::Builder::new().name("homes".into()).spawn(move || {
+        for user in woken {
+            let lists = homes.read(Some(user));
+            let containers: Vec<Plain> = lists.into_iter().flat_map(|(_, containers)| containers).collect();
+            if !containers.is_empty() && to.send(Ask::Containers(containers)).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(wake)
+}
+
+/// All lists of users, if they can be read in time.
+fn try_homes(root: &Path) -> Vec<(PathBuf, Vec<Plain>)> {
+    let (found, lists) = mpsc::channel();
+    let mut homes = Homes::new(root);
+    let begun = std::thread::Builder::new().name("homes".into()).spawn(move || {
+        let _ = found.send(homes.read(None));
+    });
+    let lists = begun.ok().and_then(|_| lists.recv_timeout(USERS_ANSWER).ok());
+    lists.unwrap_or_default()
 }
 
 /// Asks each source once, for `mdf doctor`. Slow servers are not waited for as long as while recording.
@@ -263,13 +335,14 @@ pub fn try_sources(options: &Options, environment: &Environment, timing: Timing)
     let mut set = PodSet::default();
     let mut local = Local::new(options.root());
     local.logs(&mut set, &report);
-    local.try_runtimes(&report);
+    local.try_runtimes(&try_homes(options.root()), &report);
     match &options.pods {
         Some(_) => read_pod_file(options.pods.as_ref(), &mut set, &report),
         None => report.set(POD_FILE, State::Absent, "no --pods"),
     }
     match options.kubelet(environment, timing) {
-        Some(ways) => kubelet::try_once(&ways, &report),
+        Some(Ok(client)) => drop(kubelet::ask(&client, &report)),
+        Some(Err(why)) => report.set(kubelet::SOURCE, State::Fails, why),
         None => report.set(kubelet::SOURCE, State::Absent, no_kubelet(options)),
     }
     let (node, _) = options.node_name(environment);
@@ -338,11 +411,13 @@ struct Worker {
     pod_file: Option<PathBuf>,
     pod_file_changed: Option<std::time::SystemTime>,
     kubelet: Option<SyncSender<()>>,
+    users: Option<SyncSender<u32>>,
     report: Report,
     selectors: Selectors,
     tree: Option<Tree>,
     selection: Option<Selection>,
     left_out: Vec<u32>,
+    backlog: Arc<Backlog>,
     to: Sender<Tell>,
     cgroups: BTreeMap<u64, Entry>,
     /// Paths of the cgroups that are recorded because a selector chose them.
@@ -353,11 +428,20 @@ struct Worker {
     /// Cgroups that came since.
     fresh: BTreeSet<u64>,
     kept_house: Instant,
+    /// When the tree was walked, and whether that has to be done again.
+    walked: Instant,
+    must_walk: bool,
     closing: bool,
 }
 
 impl Worker {
-    fn new(start: Start, kubelet: Option<SyncSender<()>>, report: Report, to: Sender<Tell>) -> Worker {
+    fn new(
+        start: Start,
+        backlog: Arc<Backlog>,
+        (kubelet, users): (Option<SyncSender<()>>, Option<SyncSender<u32>>),
+        report: Report,
+        to: Sender<Tell>,
+    ) -> Worker {
         let off = start.options.off;
         Worker {
             set: PodSet::default(),
@@ -365,11 +449,13 @@ impl Worker {
             pod_file: start.options.pods.filter(|_| !off),
             pod_file_changed: None,
             kubelet,
+            users,
             report,
             selectors: start.selectors,
             tree: start.tree,
             selection: start.selection,
             left_out: start.left_out,
+            backlog,
             to,
             cgroups: BTreeMap::new(),
             followed: BTreeMap::new(),
@@ -377,6 +463,8 @@ impl Worker {
             resolved: 0,
             fresh: BTreeSet::new(),
             kept_house: Instant::now(),
+            walked: Instant::now(),
+            must_walk: false,
             closing: false,
         }
     }
@@ -384,14 +472,13 @@ impl Worker {
     fn run(mut self, asks: &Receiver<Ask>) {
         self.read_pod_file();
         // With selectors nobody else looks for what is there already.
-        if !self.selectors.is_empty()
-            && let Some(tree) = &self.tree
-        {
-            for entry in tree.walk(b"/") {
-                self.learn_cgroup(entry.id, &entry.path, false);
-            }
+        if !self.selectors.is_empty() {
+            self.walk();
         }
         loop {
+            if self.must_walk && self.walked.elapsed() >= WALK_PAUSE {
+                self.walk();
+            }
             self.look();
             // Choosing a pod makes its containers fresh.
             while self.is_behind() {
@@ -419,13 +506,29 @@ impl Worker {
 
     fn take(&mut self, ask: Ask) {
         match ask {
-            Ask::Cgroup { id, path, stored } => self.learn_cgroup(id, &path, stored),
+            Ask::Cgroup { id, path, stored } => {
+                self.backlog.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.learn_cgroup(id, &path, stored);
+            }
+            Ask::Walk => self.must_walk = true,
             Ask::Followed(ids) => self.snapshot(ids),
             Ask::List(list, items) => self.set.learn_list(list, items),
             Ask::Failed(_) => {}
+            Ask::Containers(containers) => containers.into_iter().for_each(|plain| self.set.learn_plain(plain)),
             Ask::Applied(item) => self.set.learn(item),
             Ask::Deleted(item) => self.set.delete(&item),
             Ask::Close => self.closing = true,
+        }
+    }
+
+    /// Learns the cgroups that there are. Those that are stored may be stored again.
+    fn walk(&mut self) {
+        (self.must_walk, self.walked) = (false, Instant::now());
+        // What is missed during the walk is looked for again.
+        self.backlog.walk_asked.store(false, Ordering::Relaxed);
+        let entries = self.tree.as_ref().map(|tree| tree.walk(b"/")).unwrap_or_default();
+        for entry in entries {
+            self.learn_cgroup(entry.id, &entry.path, false);
         }
     }
 
@@ -453,21 +556,25 @@ impl Worker {
 
     fn next_due(&self) -> Instant {
         let tries = self.cgroups.values().filter_map(|entry| entry.due).min();
+        let walk = self.must_walk.then(|| self.walked + WALK_PAUSE);
         let house = self.kept_house + HOUSEKEEPING;
-        tries.map_or(house, |due| due.min(house))
+        tries.into_iter().chain(walk).fold(house, Instant::min)
     }
 
     /// Looks for the names of cgroups that have none and whose time has come.
     fn look(&mut self) {
         let now = Instant::now();
         let is_due = |entry: &&mut Entry| entry.due.is_some_and(|due| due <= now);
-        let (mut in_pods, mut plain) = (false, Vec::new());
+        let (mut in_pods, mut plain, mut users) = (false, Vec::new(), BTreeSet::new());
         for entry in self.cgroups.values_mut().filter(is_due) {
             entry.due = TRIES.get(entry.tries + 1).map(|after| now + *after);
             entry.tries += 1;
             if let Some(place) = place(&entry.path) {
                 in_pods |= !place.pod_uid.is_empty();
-                plain.push((place.runtime, place.container_id));
+                match cgroup::user(&entry.path).filter(|_| place.runtime == Runtime::Podman) {
+                    Some(user) => drop(users.insert(user)),
+                    None => plain.push((place.runtime, place.container_id)),
+                }
             }
         }
         if let Some(local) = &mut self.local {
@@ -481,6 +588,10 @@ impl Worker {
         if let Some(kubelet) = self.kubelet.as_ref().filter(|_| in_pods) {
             // Full: it has been woken already.
             let _ = kubelet.try_send(());
+        }
+        for user in users {
+            // Full: it is tried again, as long as the name is missing.
+            let _ = self.users.as_ref().map(|homes| homes.try_send(user));
         }
     }
 
@@ -612,6 +723,7 @@ impl Worker {
             cgroups: ids,
             ..selection.clone()
         };
+        let _all = privilege::read_all();
         let snapshot = snapshot::take(&selection, self.tree.as_ref(), &self.left_out);
         let _ = self.to.send(Tell::Snapshot(Box::new(snapshot)));
     }
@@ -653,6 +765,9 @@ impl Worker {
 
     /// Everything has been heard: asks those who may know a name that is still missing.
     fn last_look(&mut self, asks: &Receiver<Ask>) {
+        if self.must_walk {
+            self.walk();
+        }
         let nameless = |entry: &Entry| entry.told.as_ref().is_none_or(Named::is_partial);
         let now = Instant::now();
         let mut any = false;

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::super::options::{Environment, Options};
 use super::super::report::Report;
-use super::super::worker::{Attribution, Start, Tell};
+use super::super::worker::{Attribution, Start, Tell, try_sources};
 use super::server::{Server, Step};
 use super::{list, pod, timing};
 use crate::pods::select::{Selectors, Words};
 use crate::record::cgroup::Tree;
+use crate::record::drain::{Drain, Outlets, Plan};
+use crate::record::output::Rotation;
+use crate::record::probe::{Count, KernelLosses};
 
 const ID: &str = "3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f";
 const UID: &str = "2f7a1c9e-1111-2222-3333-444455556666";
@@ -212,4 +215,189 @@ fn chosen_pods_are_followed_when_their_names_are_known_and_others_are_not_stored
         )
     };
     assert_eq!(rest.iter().filter(about_it).count(), 0, "{rest:?}");
+}
+
+#[test]
+fn a_chosen_pod_whose_cgroup_record_was_lost_is_found_all_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    make_logs(root.path(), "cart-0", "app");
+    let other = "bbbbbbbb-1111-2222-3333-444455556666";
+    std::fs::create_dir_all(root.path().join(format!("var/log/pods/shop_cart-1_{other}/app"))).unwrap();
+    let tree = Tree::at(folder.path());
+    let make = |uid: &str| -> u64 {
+        let path = format!("/kubepods/burstable/pod{uid}");
+        std::fs::create_dir_all(tree.directory(path.as_bytes())).unwrap();
+        tree.id(path.as_bytes()).unwrap()
+    };
+    let first = make(UID);
+    let names = start(root.path(), |start| {
+        start.tree = Some(tree.clone());
+        start.selectors = Selectors::new(Words {
+            pods: vec!["shop/*".into()],
+            ..Words::default()
+        })
+        .unwrap();
+    });
+    let followed = |tell: &Tell| match tell {
+        Tell::Follow(id) => Some(*id),
+        _ => None,
+    };
+    assert_eq!(wait(&names, followed), first, "there at the start");
+    let plan = Plan {
+        block_age: Duration::from_secs(1),
+        rotation: Rotation::default(),
+        ring: None,
+        max_events: None,
+        max_sockets: 10,
+        proc: false,
+        v1: false,
+    };
+    let mut drain = Drain::new(plan, Outlets::default(), Default::default(), None, 0);
+    drain.tell_cgroups_to(names.learner());
+    // The record of this one does not come.
+    let second = make(other);
+    let losses = KernelLosses {
+        ring_full: Count { events: 1, bytes: 0 },
+        ..KernelLosses::default()
+    };
+    drain.kernel_losses(&losses, 1);
+    assert_eq!(wait(&names, followed), second);
+}
+
+/// Makes the list of a user's containers; who runs the test is that user, if it is not root. Returns the user's number.
+fn make_list(root: &Path, list: &str) -> u32 {
+    let driver = root.join("home/alice/.local/share/containers/storage/overlay-containers");
+    std::fs::create_dir_all(&driver).unwrap();
+    std::fs::write(driver.join("containers.json"), list).unwrap();
+    if !crate::record::sys::is_root() {
+        return crate::record::sys::user();
+    }
+    let mut folder = root.join("home/alice");
+    for part in [
+        "",
+        ".local",
+        "share",
+        "containers",
+        "storage",
+        "overlay-containers",
+        "containers.json",
+    ] {
+        folder.push(part);
+        std::os::unix::fs::chown(&folder, Some(1234), Some(1234)).unwrap();
+    }
+    1234
+}
+
+#[test]
+fn a_user_names_his_own_containers_and_nobody_elses() {
+    let root = tempfile::tempdir().unwrap();
+    let user = make_list(root.path(), &format!(r#"[{{"id":"{ID}","names":["web"]}}]"#));
+    let names = start(root.path(), |_| {});
+    let scope = format!("libpod-{ID}.scope");
+    let slice = |user: u32| format!("/user.slice/user-{user}.slice/user@{user}.service/user.slice/{scope}");
+    for (id, path) in [
+        (1, format!("/machine.slice/{scope}")),
+        (2, slice(user + 1)),
+        (3, slice(user)),
+    ] {
+        names.learner().learn(id, path.as_bytes(), true);
+    }
+    assert_eq!(
+        wait(&names, |tell| workload(tell).filter(|(_, name)| name != "/ ")),
+        (3, "/ web".to_owned())
+    );
+    let told = names.close(Duration::from_secs(60));
+    let others = told
+        .iter()
+        .filter_map(workload)
+        .filter(|(id, name)| *id != 3 && name != "/ ")
+        .count();
+    assert_eq!(others, 0, "{told:?}");
+}
+
+/// As root, reading these would never end, or never begin.
+#[test]
+fn what_users_put_in_the_place_of_lists_stalls_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    let user = make_list(root.path(), "[]");
+    let storage = root.path().join("home/alice/.local/share/containers/storage");
+    for driver in ["zero-containers", "fifo-containers", "large-containers"] {
+        std::fs::create_dir(storage.join(driver)).unwrap();
+    }
+    std::os::unix::fs::symlink("/dev/zero", storage.join("zero-containers/containers.json")).unwrap();
+    let fifo = storage.join("fifo-containers/containers.json");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let large = std::fs::File::create(storage.join("large-containers/containers.json")).unwrap();
+    large.set_len(1 << 40).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", root.path().join("home/bob")).unwrap();
+
+    let options = Options {
+        host_root: Some(root.path().to_owned()),
+        ..Options::default()
+    };
+    let said = try_sources(&options, &Environment::default(), timing());
+    let files = said
+        .iter()
+        .find(|status| status.source == "docker and podman files")
+        .unwrap();
+    assert_eq!(files.what.matches("containers in").count(), 1, "{said:?}");
+
+    let names = start(root.path(), |_| {});
+    let path = format!("/user.slice/user-{user}.slice/libpod-{ID}.scope");
+    names.learner().learn(1, path.as_bytes(), true);
+    wait(&names, workload);
+    make_logs(root.path(), "cart-0", "app");
+    names.learner().learn(7, self::path().as_bytes(), true);
+    assert_eq!(
+        wait(&names, |tell| workload(tell)
+            .filter(|(id, name)| *id == 7 && name != "/ "))
+        .1,
+        "shop/cart-0 app"
+    );
+}
+
+/// Without TLS any user of the node can answer in the kubelet's place.
+#[test]
+fn nobody_is_asked_for_pods_without_proof_of_who_answers() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("var/lib/kubelet/pki")).unwrap();
+    std::fs::write(root.path().join("var/lib/kubelet/pki/kubelet.crt"), super::CA).unwrap();
+    let environment = Environment {
+        hostname: "node1".to_owned(),
+        ..Environment::default()
+    };
+    for (kubelet, asked) in [
+        (None, "https://node1:10250"),
+        (Some("node2"), "https://node2:10250"),
+        (Some("10.0.0.1"), "https://10.0.0.1:10250"),
+        (Some("node2:1234"), "https://node2:1234"),
+    ] {
+        let options = Options {
+            host_root: Some(root.path().to_owned()),
+            kubelet: kubelet.map(str::to_owned),
+            ..Options::default()
+        };
+        let client = options.kubelet(&environment, timing()).unwrap().unwrap();
+        assert_eq!(client.base(), asked);
+    }
+}
+
+/// Where cgroups come faster than they are taken, those that exist are found all the same.
+#[test]
+fn more_cgroups_than_may_wait_are_looked_for() {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(tree.path().join(&path()[1..])).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let names = start(root.path(), |start| start.tree = Some(Tree::at(tree.path())));
+    let learner = names.learner();
+    // The worker may take some of these meanwhile; it walks when there were more than may wait at one time.
+    learner.overflow();
+    learner.learn(1, path().as_bytes(), true);
+    let id = Tree::at(tree.path()).id(path().as_bytes()).unwrap();
+    assert_eq!(
+        wait(&names, |tell| workload(tell).filter(|(found, _)| *found == id)).0,
+        id
+    );
 }

@@ -1,0 +1,102 @@
+//! Text that cannot steer a terminal or mislead its reader: the one way for everything that people are shown. Process
+//! arguments, SQL, host names, file names and what servers answer come from programs that may mean harm.
+
+use std::fmt::{self, Write};
+
+/// Whether a terminal may obey this character, or show others in another order or on another line because of it.
+pub fn is_harmful(c: char) -> bool {
+    // C0, DEL and C1; marks, embeddings, overrides and isolates of direction (Unicode Standard Annex 9) with the
+    // deprecated ones; line and paragraph separators; interlinear annotation, which hides text.
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// Writes text with its harmful characters as `\n`, `\x1b`, `\u{202e}`.
+pub fn write(to: &mut impl Write, text: &str) -> fmt::Result {
+    let mut plain = 0;
+    for (at, c) in text.char_indices().filter(|(_, c)| is_harmful(*c)) {
+        to.write_str(&text[plain..at])?;
+        plain = at + c.len_utf8();
+        match c {
+            '\n' => to.write_str("\\n")?,
+            '\r' => to.write_str("\\r")?,
+            '\t' => to.write_str("\\t")?,
+            c if c.is_control() => write!(to, "\\x{:02x}", c as u32)?,
+            c => write!(to, "\\u{{{:x}}}", c as u32)?,
+        }
+    }
+    to.write_str(&text[plain..])
+}
+
+/// The same as a text of its own.
+pub fn text(text: &str) -> String {
+    let mut to = String::with_capacity(text.len());
+    // Writing to a String cannot fail.
+    let _ = write(&mut to, text);
+    to
+}
+
+/// Text of several lines, whose line ends stay.
+pub fn lines(text: &str) -> String {
+    let mut to = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let content = line.strip_suffix('\n');
+        let _ = write(&mut to, content.unwrap_or(line));
+        to.push_str(if content.is_some() { "\n" } else { "" });
+    }
+    to
+}
+
+/// A JSON document with the harmful characters of its texts as `\u202e`: the same document. Its line ends stay.
+pub fn json(document: &str) -> String {
+    let mut to = String::with_capacity(document.len());
+    for c in document.chars() {
+        match c {
+            // All of them are in the Basic Multilingual Plane. Between texts there are none but line ends.
+            c if is_harmful(c) && c != '\n' => {
+                let _ = write!(to, "\\u{:04x}", c as u32);
+            }
+            c => to.push(c),
+        }
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Escape sequences, C1, all that turns the direction of text, separators of lines.
+    const HARM: &str = "a\x1b[2Jb\r\n\t\x7f\u{9b}31m\u{202e}c\u{2066}\u{200f}\u{61c}\u{2028}\u{fff9}d";
+
+    #[test]
+    fn nothing_harmful_is_left_and_the_rest_stays() {
+        assert_eq!(
+            text(HARM),
+            "a\\x1b[2Jb\\r\\n\\t\\x7f\\x9b31m\\u{202e}c\\u{2066}\\u{200f}\\u{61c}\\u{2028}\\u{fff9}d"
+        );
+        let harmless = "ünïcode-中文 'q' \\ \u{200d}👩";
+        assert_eq!(text(harmless), harmless);
+        let left: Vec<char> = (0..=char::MAX as u32)
+            .filter_map(char::from_u32)
+            .filter(|c| is_harmful(*c) && text(&c.to_string()).contains(is_harmful))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn lines_keep_their_ends_only() {
+        assert_eq!(lines("a\x1b\nb\r\n"), "a\\x1b\nb\\r\n");
+        assert_eq!(lines("a\n\nb"), "a\n\nb");
+    }
+
+    #[test]
+    fn a_json_document_stays_the_same_document() {
+        let value = serde_json::json!({"text": HARM, "more": ["x\u{202e}"]});
+        for document in [value.to_string(), format!("{value:#}")] {
+            let escaped = json(&document);
+            assert!(!escaped.contains(|c| is_harmful(c) && c != '\n'), "{escaped}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+        }
+    }
+}
