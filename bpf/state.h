@@ -210,7 +210,9 @@ static __noinline int closed(struct sock *sk, u32 old, u32 slot)
 		entry = seeded(sk, &fresh);
 		if (!entry)
 			return 0;
-		remember(sk, &fresh);
+		entry = remember(sk, &fresh, 0);
+		if (!entry)
+			entry = &fresh;
 	}
 	if (old == TCP_SYN_SENT) {
 		/* Without an error of its own it was given up: closed, or a signal. */
