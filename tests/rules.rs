@@ -221,11 +221,13 @@ fn lengths_that_cannot_be_trusted_are_reported() {
         );
     }
     let rows = http("node");
-    expect(&the(&rows, "path", "/chunk"), &[("why", "chunk size overflows".into())]);
-    // 2^63 is a length. So many bytes did not come.
+    expect(&the(&rows, "path", "/chunk"), &[("why", "chunk size beyond 1 PiB".into())]);
     expect(
         &the(&rows, "path", "/length"),
-        &[("incomplete_reason", "response_cut".into())],
+        &[
+            ("incomplete_reason", "malformed".into()),
+            ("why", "Content-Length beyond 1 PiB".into()),
+        ],
     );
     expect(
         &the(&rows, "query", "coding"),
