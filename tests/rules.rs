@@ -221,7 +221,10 @@ fn lengths_that_cannot_be_trusted_are_reported() {
         );
     }
     let rows = http("node");
-    expect(&the(&rows, "path", "/chunk"), &[("why", "chunk size beyond 1 PiB".into())]);
+    expect(
+        &the(&rows, "path", "/chunk"),
+        &[("why", "chunk size beyond 1 PiB".into())],
+    );
     expect(
         &the(&rows, "path", "/length"),
         &[
