@@ -37,10 +37,10 @@ pub fn replay(path: &Path, speed: Speed, out: &mut dyn Write) -> Result<bool> {
     let mut batches = sources.chunks(BLOCKS).zip(unread_from(reader.blocks()));
     let printed = batches.try_for_each(|(batch, unread)| {
         waiting.add(live.lines(batch));
-        let settled = match unread {
-            None => u64::MAX,
-            Some(unread) => live.settled_until().min(live.utc(unread)),
-        };
+        // What is under way at the end is told when the recording is over.
+        let settled = live
+            .settled_until()
+            .min(unread.map_or(u64::MAX, |unread| live.utc(unread)));
         pace.print(&waiting.take(settled, WAITING), out)
     });
     let (lines, is_whole) = live.finish();

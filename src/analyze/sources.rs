@@ -14,6 +14,7 @@ use super::progress::Meter;
 use super::prune::Ask;
 use super::row::{CaptureFacts, Sink};
 use super::same;
+use crate::create::FileId;
 use crate::message;
 use crate::open::{self, Input};
 use crate::outcome::Usage;
@@ -28,6 +29,8 @@ const BEGINNING_STEP: u64 = 4096;
 #[derive(Default)]
 pub struct Inputs {
     files: Vec<Mapped>,
+    /// All that were named, also those that are the same as another.
+    ids: Vec<FileId>,
     /// By file: the names under which it was given again.
     same: Vec<Vec<String>>,
     /// Packet captures that come through a pipe.
@@ -52,6 +55,7 @@ impl Inputs {
             }
         }
         let files = std::mem::take(&mut inputs.files);
+        inputs.ids = files.iter().map(|file| file.id().clone()).collect();
         (inputs.files, inputs.same) = same::distinct(files).into_iter().unzip();
         for (file, names) in inputs.files.iter().zip(&inputs.same) {
             for name in names {
@@ -96,9 +100,7 @@ impl Inputs {
     /// Refuses to write to what is read.
     pub fn refuse_as_outputs(&self, outputs: &[PathBuf]) -> Result<(), Usage> {
         let outputs = || outputs.iter().map(PathBuf::as_path);
-        self.files
-            .iter()
-            .try_for_each(|file| file.id().refuse_as_output(outputs()))
+        self.ids.iter().try_for_each(|id| id.refuse_as_output(outputs()))
     }
 
     /// Reads the beginnings of the files. An error if nothing can be read of any.

@@ -13,6 +13,8 @@ use crate::format::record::About;
 
 /// Bytes asked for at once.
 const READ_SIZE: usize = 1 << 17;
+/// First bytes of a file whose times tell their unit. No more: of a pipe the rest may come much later.
+const JUDGED: usize = 4096;
 /// No record or block of a real file is longer (wireshark's own limit is 256 KiB a packet, 16 MiB a block).
 const MAX_RECORD: usize = 16 << 20;
 /// Blocks that are looked into are not longer (their options become a list).
@@ -229,7 +231,7 @@ impl<'r> CaptureFile<'r> {
                     // The upper bits of the field tell the length of a frame check sequence.
                     let link = (header.network.0 & 0xffff) as u16;
                     let mut unit = if header.is_nanosecond_precision() { 1 } else { 1000 };
-                    source.fill(READ_SIZE)?;
+                    source.fill(JUDGED)?;
                     if unit != 1 && has_nanoseconds(source.window(), &header) {
                         unit = 1;
                         pending = Some(Event::Remark(About::Nanoseconds));
