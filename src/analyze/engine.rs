@@ -837,14 +837,15 @@ fn split_by_shard(bytes: &[u8], taken: &Taken<'_>, nat: &Nat) -> Split {
                     Take::Of(followed, place) => followed.has((*id >> 32) as u32, kind, place),
                     Take::Nothing => false,
                 };
-                if let Some(id) = frame.socket_id().filter(is_followed) {
+                let socket = frame.socket_id();
+                if let Some(id) = socket.filter(is_followed) {
                     let key = nat.shard_key(host, id) as usize;
                     let group = key % SHARDS * GROUPS + key / SHARDS % GROUPS;
                     sockets.push((at, group as u32));
                     if kind == Kind::Close && !nat.is_empty() {
                         split.closed.push(id);
                     }
-                } else if !is_general {
+                } else if socket.is_none() && !is_general {
                     // Too short to say which socket it is about.
                     split.malformed += 1;
                 }
