@@ -22,6 +22,9 @@ fn version() {
     if cfg!(feature = "analyze") {
         parts.push("analyze".to_string());
     }
+    if cfg!(feature = "parquet") {
+        parts.push("parquet".to_string());
+    }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-env=MDF_BUILD= ({})", parts.join(", "));
 }

@@ -1,6 +1,5 @@
 //! Each hop of an analysis by itself, so that a regression shows where it is:
-//! `cargo bench --bench hops --no-default-features --features analyzer`, without `analyzer` and with `analyze` for
-//! Parquet too. How fast the whole is, and beside what, `make bench-analyze` measures.
+//! `cargo bench --bench hops --no-default-features --features analyze`, or with `parquet` for Parquet too. How fast the whole is, and beside what, `make bench-analyze` measures.
 
 use std::io;
 
@@ -302,7 +301,7 @@ fn write_csv(bencher: Bencher) {
     write(bencher, Format::Csv);
 }
 
-#[cfg(feature = "frames")]
+#[cfg(feature = "parquet")]
 #[divan::bench]
 fn write_parquet(bencher: Bencher) {
     write(bencher, Format::Parquet);

@@ -3,7 +3,7 @@
 //! Three small programs that share a contract: `record` listens to the kernel and writes what it heard, `format` is
 //! the capture file, `analyze` reads it and says what happened.
 
-#[cfg(feature = "analyzer")]
+#[cfg(feature = "analyze")]
 pub mod analyze;
 #[cfg(unix)]
 mod caller;
@@ -11,7 +11,7 @@ pub mod create;
 #[cfg(unix)]
 mod descriptor;
 pub mod escape;
-#[cfg(feature = "analyzer")]
+#[cfg(feature = "analyze")]
 mod fetch;
 pub mod format;
 pub mod human;

@@ -2,7 +2,7 @@
 
 pub mod behind;
 pub mod csv;
-#[cfg(feature = "frames")]
+#[cfg(feature = "parquet")]
 pub mod frame;
 pub mod human;
 pub mod json;

@@ -83,15 +83,16 @@ impl Format {
                 let on_terminal = to.is_terminal();
                 Box::new(CsvWriter::new(to, specs, on_terminal)?)
             }
-            #[cfg(feature = "frames")]
+            #[cfg(feature = "parquet")]
             Format::Parquet => super::frame::parquet(to, specs, facts)?,
-            #[cfg(feature = "frames")]
+            #[cfg(feature = "parquet")]
             Format::Arrow => super::frame::arrow(to, specs, facts)?,
-            #[cfg(not(feature = "frames"))]
+            #[cfg(not(feature = "parquet"))]
             Format::Parquet | Format::Arrow => {
                 let _ = facts;
                 anyhow::bail!(
-                    "this build cannot write {}: it was made without the feature `frames`",
+                    "this build cannot write {}: it was made without the feature `parquet`; csv, json and ndjson need nothing, \
+                     and `cargo build --release` makes the full program",
                     self.extension()
                 )
             }
