@@ -180,6 +180,7 @@ const RESULTS: [&[&str]; 4] = [
 ];
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn force_replaces_and_never_follows_a_link_or_writes_into_a_file() {
     for line in RESULTS {
         let folder = Folder::new();
@@ -221,6 +222,7 @@ fn force_replaces_and_never_follows_a_link_or_writes_into_a_file() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn results_are_for_their_owner_only_whatever_was_there() {
     for line in RESULTS {
         let folder = Folder::new();
@@ -285,6 +287,7 @@ fn is_temporary(name: &str) -> bool {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn a_result_has_its_name_when_it_is_whole() {
     for line in WAITING {
         let folder = Folder::new();
@@ -301,6 +304,7 @@ fn a_result_has_its_name_when_it_is_whole() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn what_appears_under_the_name_meanwhile_is_not_replaced_unasked() {
     for line in WAITING {
         let folder = Folder::new();

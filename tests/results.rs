@@ -641,6 +641,7 @@ fn nothing_is_overwritten_unasked() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn all_tables_have_a_file_in_a_folder() {
     for format in [Format::Parquet, Format::Arrow, Format::Csv, Format::Ndjson] {
         let folder = tempfile::tempdir().unwrap();

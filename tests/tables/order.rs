@@ -34,6 +34,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn any_number_of_threads_writes_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     let capture = folder.path().join("cap.mdf");

@@ -26,6 +26,7 @@ fn unread(command: &mut Command) -> Finished {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn a_verdict_needs_nobody_who_reads_standard_output() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
@@ -71,6 +72,7 @@ fn a_verdict_needs_nobody_who_reads_standard_output() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn a_file_at_the_limit_of_its_size_is_an_error_in_words() {
     let folder = tempfile::tempdir().expect("a folder");
     let capture = folder.path().join("cap.mdf");
@@ -92,6 +94,7 @@ fn a_file_at_the_limit_of_its_size_is_an_error_in_words() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn what_was_typed_behind_the_dashes_is_in_no_result() {
     let folder = tempfile::tempdir().expect("a folder");
     let capture = folder.path().join("cap.mdf");

@@ -41,6 +41,7 @@ fn python() -> Result<PathBuf, String> {
 }
 
 #[test]
+#[cfg_attr(not(feature = "parquet"), ignore = "writes Parquet")]
 fn other_programs_read_the_numbers_of_the_report() {
     let what = "Parquet and Arrow files in DuckDB, pandas, pyarrow and polars";
     let python = match python() {
