@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -282,7 +282,8 @@ impl Node {
 
 pub struct Recorder {
     child: Guard,
-    said: std::thread::JoinHandle<String>,
+    saying: std::thread::JoinHandle<()>,
+    said: Arc<Mutex<String>>,
     printing: std::thread::JoinHandle<()>,
     printed: Arc<Mutex<String>>,
 }
@@ -308,19 +309,21 @@ impl Recorder {
             }
         });
         let (ready, is_ready) = mpsc::channel();
-        let said = std::thread::spawn(move || {
-            let mut said = String::new();
+        let said: Arc<Mutex<String>> = Arc::default();
+        let messages = Arc::clone(&said);
+        let saying = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
+                let mut messages = messages.lock().expect("nobody panics with it");
+                messages.push_str(&line);
+                messages.push('\n');
                 if line.contains("attached in") {
                     let _ = ready.send(());
                 }
-                said.push_str(&line);
-                said.push('\n');
             }
-            said
         });
         let recorder = Recorder {
             child,
+            saying,
             said,
             printing,
             printed,
@@ -328,9 +331,15 @@ impl Recorder {
         match is_ready.recv_timeout(Duration::from_secs(60)) {
             Ok(()) => Ok(recorder),
             Err(_) => {
-                let Recorder { mut child, said, .. } = recorder;
+                let Recorder {
+                    mut child,
+                    saying,
+                    said,
+                    ..
+                } = recorder;
                 let _ = child.0.kill();
-                Err(said.join().expect("the reader does not panic"))
+                saying.join().expect("the reader does not panic");
+                Err(std::mem::take(&mut *said.lock().expect("nobody panics with it")))
             }
         }
     }
@@ -341,12 +350,26 @@ impl Recorder {
         printed.lines().filter(|line| line.contains(text)).count()
     }
 
+    /// Waits until this was said.
+    pub fn await_said(&self, text: &str) {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let said = self.said.lock().expect("nobody panics with it").clone();
+            if said.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < end, "{text:?} was never said: {said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Ends recording; what was said, and what was printed.
     pub fn stop(mut self) -> (String, String) {
         // SAFETY: a signal to a child that has not been waited for.
         unsafe { libc::kill(self.child.0.id() as i32, libc::SIGINT) };
         let status = self.child.wait(Duration::from_secs(60));
-        let said = self.said.join().expect("the reader does not panic");
+        self.saying.join().expect("the reader does not panic");
+        let said = std::mem::take(&mut *self.said.lock().expect("nobody panics with it"));
         assert!(
             matches!(status.code(), Some(0)),
             "recording ended with {status}: {said}"

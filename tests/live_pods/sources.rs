@@ -184,6 +184,7 @@ fn tokens_are_neither_told_nor_stored() {
     let recorder = node.record(&options.iter().map(String::as_str).collect::<Vec<_>>());
     node.traffic(&place, &["http", "-n", "3", "-c", "1"]);
     kube.await_request(["/api/v1/pods", "watch=1"]);
+    recorder.await_said("answered 403");
     let (said, printed) = recorder.stop();
 
     let expected = [("shop cart-0 app StatefulSet/cart".to_owned(), 3)];
