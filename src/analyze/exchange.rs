@@ -227,6 +227,11 @@ impl Exchange {
         self.response.ended = false;
     }
 
+    /// It has no whole response.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.incomplete, Some(Incomplete::NoResponse | Incomplete::ResponseCut))
+    }
+
     /// Nothing more is to come.
     pub fn is_finished(&self) -> bool {
         self.closed || self.incomplete_and_closed() || (self.request.ended && (self.one_way || self.response.ended))

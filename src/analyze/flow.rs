@@ -551,6 +551,9 @@ impl Flow {
         if !flush && self.queue.len() < MAX_UNSEEN && !self.is_shown(oldest) {
             return None;
         }
+        if !flush && self.is_half_closed() && oldest.is_unanswered() {
+            return None;
+        }
         let (unsure, end_unsure) = self.is_unsure(oldest);
         if (unsure || end_unsure) && !flush && self.queue.len() < MAX_UNSEEN {
             return None;
@@ -608,6 +611,15 @@ impl Flow {
             let shown = |span: &Span, sender: usize| !span.ended || coverage.until[sender] >= span.end;
             shown(&exchange.request, client) && shown(&exchange.response, 1 - client)
         })
+    }
+
+    /// One end is closed, and how the other ended is still to come: it may say why there is no response.
+    fn is_half_closed(&self) -> bool {
+        self.coverage.iter().any(|coverage| coverage.closed)
+            && self
+                .coverage
+                .iter()
+                .any(|coverage| !coverage.is_over() && !coverage.given_up)
     }
 
     /// The earliest time that an exchange still to be taken can have, by observer (boot clock of its host, ns).

@@ -1351,10 +1351,7 @@ fn emit_exchange<S: Sink>(
             .zip(server_latency.total_ns)
             .and_then(|(c, s)| c.checked_sub(s)),
         incomplete: exchange.incomplete,
-        reset: matches!(
-            exchange.incomplete,
-            Some(Incomplete::NoResponse | Incomplete::ResponseCut)
-        ) && was_reset(slot, client, sockets),
+        reset: exchange.is_unanswered() && was_reset(slot, client, sockets),
         connection: slot.number,
         sequence: slot.flow.exchanges - 1,
     };
