@@ -1,6 +1,6 @@
 //! The rights that file capabilities lend to the user who runs the program, and when they are used.
 //!
-//! With CAP_DAC_READ_SEARCH (README, "Permissions") the program may read every file; the user who runs it may not. So that
+//! With CAP_DAC_READ_SEARCH (docs/PRIVACY.md) the program may read every file; the user who runs it may not. So that
 //! right is put aside when the program begins, and taken up only where the host's own files are read ([`read_all`]): never
 //! for a path that the user gave. Root has it without capabilities, and keeps it.
 

@@ -1,4 +1,4 @@
-//! The program with capabilities of its own (README, "Permissions"), run by somebody who has none.
+//! The program with capabilities of its own (docs/PRIVACY.md), run by somebody who has none.
 
 use std::ffi::CString;
 use std::fs;
@@ -15,7 +15,7 @@ const NOBODY: u32 = 65_534;
 /// CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF of <linux/capability.h>.
 const CAPABILITIES: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39;
 
-/// A copy of the program with the capabilities that README gives it.
+/// A copy of the program with the capabilities that docs/PRIVACY.md gives it.
 fn program(live: &Live) -> PathBuf {
     let program = live.path("mdf");
     fs::copy(mdf_path(), &program).expect("the program can be copied");

@@ -1,7 +1,7 @@
 """Reads tables that mdf wrote with DuckDB, pandas, pyarrow and polars, and compares them with mdf's own counts.
 
 Runs in a folder with dir/*.parquet, arrow/*.arrow, report.json, endpoints.json and digests.json of one capture. The
-argument is the README, whose SQL is run too.
+argument is docs/TABLES.md, whose SQL is run too.
 """
 
 import json
@@ -133,17 +133,17 @@ def main():
         same(f"{table}: Arrow as Parquet", parquet.equals(arrow), True)
 
     queries = re.findall(r"```sql\n(.*?)```", Path(sys.argv[1]).read_text(), re.S)
-    same("queries in the README", len(queries), 3)
+    same("queries in TABLES.md", len(queries), 3)
     slow, errors, statements = [duckdb.sql(query).df() for query in queries]
     if slow.empty or not slow["p95_ms"].is_monotonic_decreasing:
-        sys.exit(f"README, slowest minutes:\n{slow}")
+        sys.exit(f"TABLES.md, slowest minutes:\n{slow}")
     failed = sum(row["errors"] for row in json.loads(Path("endpoints.json").read_text()))
-    same("README, errors", int(errors["errors"].sum()), failed)
+    same("TABLES.md, errors", int(errors["errors"].sum()), failed)
     digests = {row["digest"]: row for row in json.loads(Path("digests.json").read_text()) if row["digest"]}
     for _, row in statements.iterrows():
         digest = digests[row["digest"]]
-        same("README, statements", int(row["times"]), digest["count"])
-        same("README, seconds", round(row["seconds"], 6), round(digest["sum_ns"] / 1e9, 6))
+        same("TABLES.md, statements", int(row["times"]), digest["count"])
+        same("TABLES.md, seconds", round(row["seconds"], 6), round(digest["sum_ns"] / 1e9, 6))
     print("all the same")
 
 

@@ -76,7 +76,7 @@ fn other_programs_read_the_numbers_of_the_report() {
     let mut check = Command::new(python);
     check
         .arg(here.join("tests/tables/readers.py"))
-        .arg(here.join("README.md"));
+        .arg(here.join("docs/TABLES.md"));
     let checked = run_within(check.current_dir(folder.path()), Duration::from_secs(300)).expect_code(&[0]);
     assert!(checked.stdout.ends_with("all the same\n"), "{}", checked.stdout);
 }
