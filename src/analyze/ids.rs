@@ -37,7 +37,7 @@ mod tests {
     use std::hash::BuildHasher;
 
     use super::*;
-    use crate::analyze::table::column::FastMap;
+    use crate::analyze::column::FastMap;
 
     #[test]
     fn a_file_cannot_choose_where_its_ids_are_kept() {

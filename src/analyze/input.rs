@@ -9,9 +9,10 @@ use anyhow::Result;
 
 use super::engine::{Block, Engine, STATE_BLOCKS, Take, Taken, Totals};
 use super::names::Host;
-use super::prune::{Ask, Placed, Schedule, Tail, in_time_order, is_state};
+use super::prune::{Placed, Schedule, Tail, in_time_order, is_state};
 use super::remarks::Remarks;
 use super::row::{CaptureFacts, Sink, possible};
+use super::selection::Ask;
 use crate::format::reader::{BlockRef, Reader};
 pub use crate::mapped::Mapped;
 

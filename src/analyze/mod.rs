@@ -1,5 +1,6 @@
 //! Reads captures and says what happened. Never: the kernel, bpf/, record/.
 
+pub mod column;
 pub mod elsewhere;
 pub mod engine;
 pub mod errno;
@@ -27,8 +28,10 @@ pub mod results;
 pub mod row;
 pub mod run;
 pub mod same;
+pub mod selection;
 pub mod shard;
 pub mod sources;
+pub mod stats;
 pub mod stream;
 pub mod table;
 pub mod tasks;

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ids::IdMap;
-use super::prune::KeySet;
 use super::row::Party;
+use super::selection::KeySet;
 use crate::format::record::{
     Address, AddressKind, CGROUP_V1, Cgroup, Clock, Endpoint, Exit, Origin, Owner, Process, Record, Role, Socket,
     Workload,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::output::Format;
-use super::prune::{BlockFilter, Span};
 use super::query::diff::Condition;
-use super::query::order::SortBy;
+use super::selection::{BlockFilter, Span};
 use super::table::TableName;
+use super::table::order::SortBy;
 
 /// `mdf analyze`.
 #[derive(Debug, Clone, Default)]

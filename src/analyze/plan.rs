@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::options::{ResultOptions, Selection};
 use super::output::Format;
-use super::prune::{BlockFilter, ConnectionRows, Rows, Span, pod_pattern};
+use super::output::row_buffer::Arrangement;
 use super::query::expression::{Expression, QueryError};
 use super::query::group::GroupBy;
-use super::query::order::column_number;
 use super::query::test::{Operator, Test};
-use super::table::buffer::Arrangement;
+use super::selection::{BlockFilter, ConnectionRows, Rows, Span, pod_pattern};
+use super::table::order::column_number;
 use super::table::{Spec, TableName};
 use super::template::Patterns;
 use crate::outcome::Usage;

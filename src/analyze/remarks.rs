@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use etherparse::IpNumber;
 
-use super::output::human::count;
 use crate::format::record::About;
+use crate::human::count;
 
 /// Different things to know of one file. Numbers come from captured bytes, so there may be any number of them.
 const MAX_KINDS: usize = 4096;

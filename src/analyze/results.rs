@@ -4,21 +4,22 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use super::output::report as report_text;
+use super::output::row_buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::output::target::{self, Target};
 use super::output::{Facts, human};
 use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
-use super::prune::Span;
 use super::query::expression::Expression;
 use super::query::group::{GroupBy, Groups, Measured};
-use super::query::order::compare_rows;
-use super::report::{Aggregate, render, sections};
+use super::report::{Aggregate, sections};
 use super::row::{CaptureFacts, ConnectionRow, HttpRow, LossRow, MysqlRow, ProcessRow, Sink, Timed};
-use super::table::buffer::{Arrangement, RowBuffer, RowStream, Rows};
+use super::selection::Span;
 use super::table::capture::Capture;
 use super::table::connections::Connections;
 use super::table::derive::Templates;
 use super::table::exchanges::{Http, Mysql};
 use super::table::losses::Losses;
+use super::table::order::compare_rows;
 use super::table::processes::Processes;
 use super::table::{Columns, Scratch, Spec, Table, TableName};
 use crate::create::{self, Pending};
@@ -408,8 +409,8 @@ impl Results {
                 let report = sections::report(&aggregate, &self.facts);
                 let mut to = self.target(TableName::Capture)?;
                 match json {
-                    true => render::json(&report, &mut to)?,
-                    false => render::text(&report, self.plan.colour, &mut to)?,
+                    true => report_text::json(&report, &mut to)?,
+                    false => report_text::text(&report, self.plan.colour, &mut to)?,
                 }
                 to.flush()?;
             }

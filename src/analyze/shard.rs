@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::exchange::{Exchange, Incomplete, Message};
+use super::exchange::{Exchange, Message};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties, Who};
 use super::orphans::{Lost, Orphans};
 use super::protocol::detect;
-use super::prune::Span;
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink, WithinSpan};
+use super::selection::Span;
 use super::stream::Segment;
 use crate::format::record::{Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket};
 

@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::analyze::input;
-use crate::analyze::prune::{Ask, BlockFilter, ConnectionRows, Rows, Span};
 use crate::analyze::report::Aggregate;
 use crate::analyze::report::sections::{endpoints, services};
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow};
+use crate::analyze::selection::{Ask, BlockFilter, ConnectionRows, Rows, Span};
 use crate::analyze::table::{Columns, Value};
 use crate::format::block::{BlockBuilder, Class};
 use crate::format::record::{

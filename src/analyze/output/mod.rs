@@ -1,15 +1,18 @@
 //! How columns leave: as text for people, JSON, CSV, Parquet, Arrow.
 
-pub mod behind;
+pub mod background_writer;
 pub mod csv;
 #[cfg(feature = "parquet")]
 pub mod frame;
 pub mod human;
 pub mod json;
+pub mod report;
+pub mod row_buffer;
 pub mod rows;
+mod spill;
 pub mod target;
 pub mod terminal;
 pub mod time;
 
-pub use behind::Behind;
+pub use background_writer::BackgroundWriter;
 pub use rows::{Facts, Format, RowWriter};

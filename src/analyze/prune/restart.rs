@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
+use super::may_hold_followed;
 use super::place::Placed;
 use super::roster::{Roster, key};
-use super::{Followed, KeySet};
 use crate::analyze::engine::{Engine, Take, Taken};
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, Sink};
+use crate::analyze::selection::{Followed, KeySet};
 use crate::format::kind::Kind;
 
 /// So many blocks before the span that may hold a connection are read for it; where they do not show it at rest, more.
@@ -102,7 +103,7 @@ fn sample<S: Sink>(
     let taken: Vec<Taken<'_>> = places
         .iter()
         .enumerate()
-        .filter(|(place, placed)| followed.may_be_in(placed, *place))
+        .filter(|(place, placed)| may_hold_followed(&followed, placed, *place))
         .map(|(place, placed)| Taken {
             block: placed.block,
             take: Take::Of(&followed, place),
@@ -126,7 +127,7 @@ fn sample<S: Sink>(
     places
         .iter()
         .enumerate()
-        .filter(|(place, placed)| followed.may_be_in(placed, *place))
+        .filter(|(place, placed)| may_hold_followed(&followed, placed, *place))
         .for_each(|(_, placed)| release(placed));
     passed
 }

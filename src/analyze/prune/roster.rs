@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::filter::BlockFilter;
 use super::place::{Placed, is_state};
 use super::schedule::look_through;
 use crate::analyze::names::Host;
+use crate::analyze::selection::BlockFilter;
 use crate::format::block;
 use crate::format::kind::Kind;
 use crate::format::record::{Endpoint, Opened, Record, Role};

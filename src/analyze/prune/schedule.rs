@@ -9,10 +9,11 @@ use rayon::prelude::*;
 use super::place::{Placed, is_state};
 use super::restart;
 use super::roster::{KnownSocket, Roster, SocketKey, key};
-use super::{Ask, BlockFilter, ConnectionRows, Followed, KeySet, MAX_KEYS, Span};
+use super::{MAX_KEYS, may_hold_followed};
 use crate::analyze::engine::{Engine, Take};
 use crate::analyze::names::Host;
 use crate::analyze::row::Sink;
+use crate::analyze::selection::{Ask, BlockFilter, ConnectionRows, Followed, KeySet, Span};
 use crate::format::block;
 use crate::format::kind::Kind;
 use crate::format::record::{Close, Connect, Record};
@@ -115,7 +116,7 @@ impl Schedule {
     /// What is done with the block at this place in the tail, while these are still followed.
     pub fn take_of_tail<'s>(&'s self, placed: &Placed<'_>, place: usize, still: &'s Followed) -> Take<'s> {
         match self.steps.get(place) {
-            Some(Step::Skip | Step::General) if still.may_be_in(placed, place) => Take::Of(still, place),
+            Some(Step::Skip | Step::General) if may_hold_followed(&still, placed, place) => Take::Of(still, place),
             _ => self.take(place),
         }
     }
@@ -178,7 +179,7 @@ fn decide<S: Sink>(
         // Who owns a socket in the end is said by state after the span.
         let before_tail = tail.is_none_or(|tail| place < tail.start || (tail.settled && is_state(&placed.stored)));
         let tells_losses = || placed.stored.count(Kind::Loss) > 0 && calendar.overlaps(placed, ask.span);
-        if before_tail && followed.may_be_in(placed, place) {
+        if before_tail && may_hold_followed(&followed, placed, place) {
             Step::Follow
         } else if tells_losses() {
             Step::General

@@ -2,7 +2,7 @@
 
 use super::expression::{Expression, Node};
 use super::test::{Operator, Test};
-use crate::analyze::prune::{BlockFilter, Span};
+use crate::analyze::selection::{BlockFilter, Span};
 use crate::analyze::table::Spec;
 
 impl Expression {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use crate::analyze::output::human;
-use crate::analyze::report::keyed::fields;
-use crate::analyze::report::{Aggregate, Histogram};
-use crate::analyze::table::column::Kind::{Count, Float, Nanos, Ratio, Text};
+use crate::analyze::column::Kind::{Count, Float, Nanos, Ratio, Text};
+use crate::analyze::report::Aggregate;
+use crate::analyze::stats::Histogram;
+use crate::analyze::stats::keyed::fields;
 use crate::analyze::table::{Columns, Kind, Spec, Value};
+use crate::human;
 use crate::units::parse_nanoseconds;
 
 /// One side of a comparison.

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::expression::unknown_column;
-use crate::analyze::report::Histogram;
-use crate::analyze::report::keyed::{KeyText, Keyed, Merge, OTHER};
-use crate::analyze::report::stats::add;
+use crate::analyze::column::unknown_column;
 use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, ProcessRow};
+use crate::analyze::stats::Histogram;
+use crate::analyze::stats::counters::add;
+use crate::analyze::stats::keyed::{KeyText, Keyed, Merge, OTHER};
 use crate::analyze::table::connections::Connections;
 use crate::analyze::table::exchanges::{Http, Mysql};
 use crate::analyze::table::processes::Processes;

@@ -4,7 +4,6 @@ pub mod bounds;
 pub mod diff;
 pub mod expression;
 pub mod group;
-pub mod order;
 pub mod test;
 
 pub use expression::{Expression, QueryError};

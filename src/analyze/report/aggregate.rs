@@ -4,19 +4,19 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash};
 
-use super::ends::{Ends, Names};
-use super::keyed::{KeyText, Keyed, Merge, Waiting};
 use super::label::{write_named, write_party, write_service};
 use super::slowest::{Slow, Slowest};
-use super::stats::{
-    ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
-    add,
-};
+use crate::analyze::column::FastMap;
 use crate::analyze::errno;
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::ids::IdMap;
 use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
-use crate::analyze::table::column::FastMap;
+use crate::analyze::stats::counters::{
+    ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
+    add,
+};
+use crate::analyze::stats::ends::{Ends, Names};
+use crate::analyze::stats::keyed::{KeyText, Keyed, Merge, Waiting};
 use crate::analyze::table::define::Scratch;
 use crate::analyze::table::derive::path;
 use crate::analyze::table::exchanges::{command_name, status_name};
@@ -728,9 +728,9 @@ impl Sink for Aggregate {
 mod tests {
     use super::*;
     use crate::analyze::protocol::mysql::{MysqlMessage, Status};
-    use crate::analyze::report::keyed::OTHER;
     use crate::analyze::report::sections;
     use crate::analyze::row::{Latency, Observed, Party};
+    use crate::analyze::stats::keyed::OTHER;
     use crate::analyze::table::Value;
     use crate::format::record::Endpoint;
 

@@ -4,14 +4,8 @@
 //! number of threads.
 
 pub mod aggregate;
-pub mod ends;
-pub mod histogram;
-pub mod keyed;
 pub mod label;
-pub mod render;
 pub mod sections;
 pub mod slowest;
-pub mod stats;
 
 pub use aggregate::Aggregate;
-pub use histogram::Histogram;

@@ -1,10 +1,10 @@
 //! The report as data: sections with columns and rows, the same for people and for JSON.
 
 use super::aggregate::{Aggregate, Confidence, Totals, UnparsedBy};
-use super::keyed::fields;
 use super::slowest::Slowest;
+use crate::analyze::column::Kind::{Bytes, Count, Nanos, Text, Time};
 use crate::analyze::row::CaptureFacts;
-use crate::analyze::table::column::Kind::{Bytes, Count, Nanos, Text, Time};
+use crate::analyze::stats::keyed::fields;
 use crate::analyze::table::digests::{DigestRow, Digests};
 use crate::analyze::table::endpoints::{EndpointRow, Endpoints};
 use crate::analyze::table::services::{ServiceRow, Services};

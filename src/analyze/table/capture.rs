@@ -1,8 +1,8 @@
 //! The table `capture`: what each file says about itself, and what reading it showed.
 
-use super::column::Kind::{Bytes, Count, Flag, Nanos, Number, Text, Time};
-use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
+use crate::analyze::column::Kind::{Bytes, Count, Flag, Nanos, Number, Text, Time};
+use crate::analyze::column::Value;
 use crate::analyze::row::CaptureFacts;
 
 /// The table `capture`.

@@ -1,8 +1,8 @@
 //! The table `connections`.
 
-use super::column::Kind::{Bytes, Count, Flag, Micros, Nanos, Number, Text, Time};
-use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
+use crate::analyze::column::Kind::{Bytes, Count, Flag, Micros, Nanos, Number, Text, Time};
+use crate::analyze::column::Value;
 use crate::analyze::errno;
 use crate::analyze::row::ConnectionRow;
 

@@ -1,7 +1,7 @@
 //! How a table is defined: a list of columns, each with the function that takes its value out of a row.
 
-use super::column::{FastMap, Kind, Spec, Value};
 use super::derive::{Fingerprints, Templates};
+use crate::analyze::column::{FastMap, Kind, Spec, Value};
 use crate::format::record::Endpoint;
 
 /// A table: a name, a row type and its columns.

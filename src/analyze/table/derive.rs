@@ -5,7 +5,7 @@
 
 use std::hash::Hasher;
 
-use super::column::FastMap;
+use crate::analyze::column::FastMap;
 use crate::analyze::ids::IdHasher;
 use crate::analyze::protocol::mysql::{self, Begun, Shape};
 use crate::analyze::template::Patterns;

@@ -1,12 +1,12 @@
 //! The table `digests`.
 
-use super::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
-use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
 use super::endpoints::{SERVICE, ratio};
 use super::ends::columns_with_ends;
-use crate::analyze::report::ends::End;
-use crate::analyze::report::stats::MysqlStats;
+use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
+use crate::analyze::column::Value;
+use crate::analyze::stats::counters::MysqlStats;
+use crate::analyze::stats::ends::End;
 
 /// The table `digests`.
 pub struct Digests;

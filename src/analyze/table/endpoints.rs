@@ -1,11 +1,11 @@
 //! The table `endpoints`.
 
-use super::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
-use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
 use super::ends::columns_with_ends;
-use crate::analyze::report::ends::End;
-use crate::analyze::report::stats::HttpStats;
+use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
+use crate::analyze::column::Value;
+use crate::analyze::stats::counters::HttpStats;
+use crate::analyze::stats::ends::End;
 
 /// The table `endpoints`.
 pub struct Endpoints;

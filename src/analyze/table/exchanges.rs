@@ -1,9 +1,9 @@
 //! The tables `http` and `mysql`: one row for each exchange.
 
-use super::column::Kind::{Bytes, Count, Flag, Nanos, Number, Text, Time};
-use super::column::Value;
 use super::define::{Def, Key, Scratch, Table, brief, column};
 use super::derive::path_and_query;
+use crate::analyze::column::Kind::{Bytes, Count, Flag, Nanos, Number, Text, Time};
+use crate::analyze::column::Value;
 use crate::analyze::protocol::mysql::Status;
 use crate::analyze::row::{Frame, HttpRow, MysqlRow};
 

@@ -1,8 +1,8 @@
 //! The table `losses`.
 
-use super::column::Kind::{Bytes, Count, Text, Time};
-use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
+use crate::analyze::column::Kind::{Bytes, Count, Text, Time};
+use crate::analyze::column::Value;
 use crate::analyze::row::LossRow;
 
 /// The table `losses`.

@@ -3,9 +3,8 @@
 //!
 #![doc = include_str!("COLUMNS.md")]
 
-pub mod buffer;
 pub mod capture;
-pub mod column;
+
 pub mod connections;
 pub mod define;
 pub mod derive;
@@ -15,11 +14,11 @@ pub mod endpoints;
 mod ends;
 pub mod exchanges;
 pub mod losses;
+pub mod order;
 pub mod processes;
 pub mod services;
-mod spill;
 
-pub use column::{Column, Columns, Kind, Spec, Value};
+pub use crate::analyze::column::{Column, Columns, Kind, Spec, Value};
 pub use define::{Def, Scratch, Table};
 
 /// The tables by name.

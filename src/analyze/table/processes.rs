@@ -1,8 +1,8 @@
 //! The table `processes`.
 
-use super::column::Kind::{Flag, Nanos, Number, Text, Time};
-use super::column::Value;
 use super::define::{Def, Key, Table, brief, column};
+use crate::analyze::column::Kind::{Flag, Nanos, Number, Text, Time};
+use crate::analyze::column::Value;
 use crate::analyze::row::ProcessRow;
 
 /// The table `processes`.

@@ -1,12 +1,12 @@
 //! The table `services`: who called whom.
 
-use super::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
-use super::column::Value;
 use super::define::{Def, Key, Table, brief};
 use super::endpoints::ratio;
 use super::ends::columns_with_ends;
-use crate::analyze::report::ends::End;
-use crate::analyze::report::stats::ServiceStats;
+use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
+use crate::analyze::column::Value;
+use crate::analyze::stats::counters::ServiceStats;
+use crate::analyze::stats::ends::End;
 
 /// The table `services`.
 pub struct Services;

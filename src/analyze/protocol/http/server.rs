@@ -270,7 +270,7 @@ impl HttpStitcher {
             && !queue.is_overtaken
             && match self.turns.answer {
                 Answer::Due => true,
-                // Behind a hole it is only believed of a request of which all is known, and after which nothing was sent.
+                // BackgroundWriter a hole it is only believed of a request of which all is known, and after which nothing was sent.
                 Answer::BehindHole => is_whole && self.client.buf.is_empty(),
                 Answer::No => false,
             };

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use super::aggregate::{Confidence, Unparsed, UnparsedBy};
-use super::sections::{Report, Section};
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::output::human::{bytes, count, duration};
 use crate::analyze::output::{json as rows, terminal, time};
+use crate::analyze::report::aggregate::{Confidence, Unparsed, UnparsedBy};
+use crate::analyze::report::sections::{Report, Section};
 use crate::analyze::row::CaptureFacts;
 use crate::analyze::table::Columns;
 use crate::escape;
@@ -255,7 +255,7 @@ pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
     let mut text = String::from("{\n\"capture\": ");
     write_rows(
         &mut text,
-        &super::sections::rows::<crate::analyze::table::capture::Capture>(report.captures.iter()),
+        &crate::analyze::report::sections::rows::<crate::analyze::table::capture::Capture>(report.captures.iter()),
     );
     let _ = write!(
         text,

@@ -10,10 +10,10 @@ use std::io::{BufReader, BufWriter, Read, Seek, Write};
 
 use anyhow::{Context, Result};
 
-use super::buffer::Rows;
-use super::column::{Spec, Value};
-use super::define::Key;
-use crate::analyze::query::order::compare_by;
+use super::row_buffer::Rows;
+use crate::analyze::column::{Spec, Value};
+use crate::analyze::table::define::Key;
+use crate::analyze::table::order::compare_by;
 
 /// Runs that are merged into one when there are so many of about the same length.
 const RUNS: usize = 16;

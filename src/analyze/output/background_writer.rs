@@ -13,7 +13,7 @@ use crate::analyze::tasks::receive;
 type Written = (Box<dyn RowWriter>, thread::Result<anyhow::Result<()>>);
 
 /// A writer that works behind.
-pub struct Behind(State);
+pub struct BackgroundWriter(State);
 
 enum State {
     Idle(Box<dyn RowWriter>),
@@ -22,10 +22,10 @@ enum State {
     Failed,
 }
 
-impl Behind {
+impl BackgroundWriter {
     /// Writes by this one.
-    pub fn new(writer: Box<dyn RowWriter>) -> Behind {
-        Behind(State::Idle(writer))
+    pub fn new(writer: Box<dyn RowWriter>) -> BackgroundWriter {
+        BackgroundWriter(State::Idle(writer))
     }
 
     /// Begins to write a batch, as soon as the one before is written; errors are those of the one before. Alone, a thread
@@ -132,7 +132,7 @@ mod tests {
         for threads in [0, 1, 2, 3] {
             let kept = Arc::default();
             in_pool(threads, || {
-                let mut behind = Behind::new(Box::new(Kept(Arc::clone(&kept), 100)));
+                let mut behind = BackgroundWriter::new(Box::new(Kept(Arc::clone(&kept), 100)));
                 (0..50).for_each(|number| behind.write(batch(number)).unwrap());
                 behind.finish().unwrap();
             });
@@ -146,7 +146,7 @@ mod tests {
         for threads in [0, 1, 2] {
             let kept = Arc::default();
             in_pool(threads, || {
-                let mut behind = Behind::new(Box::new(Kept(Arc::clone(&kept), 3)));
+                let mut behind = BackgroundWriter::new(Box::new(Kept(Arc::clone(&kept), 3)));
                 let told: Vec<String> = (0..9)
                     .filter_map(|number| behind.write(batch(number)).err())
                     .map(|error| error.to_string())

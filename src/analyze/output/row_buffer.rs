@@ -1,10 +1,10 @@
 //! Rows of one table on their way out: collected in each shard, then put in order and written in row groups.
 
-use super::column::{Columns, Spec};
-use super::define::{Def, Key, Scratch, Table};
 use super::spill::Spill;
-use crate::analyze::output::{Behind, RowWriter};
-use crate::analyze::query::order::compare_rows;
+use crate::analyze::column::{Columns, Spec};
+use crate::analyze::output::{BackgroundWriter, RowWriter};
+use crate::analyze::table::define::{Def, Key, Scratch, Table};
+use crate::analyze::table::order::compare_rows;
 
 /// Rows of a row group. At some 300 bytes a row this is about 20 MB.
 const GROUP: usize = 1 << 16;
@@ -104,7 +104,7 @@ pub struct Arrangement {
 pub struct RowStream {
     waiting: Rows,
     arrangement: Arrangement,
-    writer: Behind,
+    writer: BackgroundWriter,
     spill: Spill,
     /// Rows of a row group.
     group: usize,
@@ -119,7 +119,7 @@ impl RowStream {
             waiting: Rows::new(specs.iter().copied()),
             spill: Spill::new(specs, &arrangement.sort),
             arrangement,
-            writer: Behind::new(writer),
+            writer: BackgroundWriter::new(writer),
             group: GROUP,
             held: MAX_HELD_BYTES,
         }

@@ -3,8 +3,8 @@
 //! Exchanges come by the million: names are turned into codes once for each connection, and for each exchange eight codes
 //! are compared at a stroke.
 
+use crate::analyze::column::Dictionary;
 use crate::analyze::row::Party;
-use crate::analyze::table::column::Dictionary;
 
 /// Names of an end: namespace, workload, pod, container.
 const OF_END: usize = 4;

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::expression::unknown_column;
+use crate::analyze::column::unknown_column;
 use crate::analyze::table::{Columns, Spec, Value};
 
 /// One column to sort by.

@@ -80,11 +80,12 @@ impl BlockFilter {
     }
 
     /// Whether it is about connections of some processes only.
-    pub(super) fn is_of_processes(&self) -> bool {
+    pub fn is_of_processes(&self) -> bool {
         !self.pids.is_empty() || !self.pods.is_empty()
     }
 
-    pub(super) fn is_pod(&self, party: &Party) -> bool {
+    /// Whether this process is in a pod that is asked for.
+    pub fn is_pod(&self, party: &Party) -> bool {
         self.pods.iter().map(|pod| pod_pattern(pod)).any(|(namespace, name)| {
             namespace.is_none_or(|namespace| glob(namespace, &party.namespace)) && glob(name, &party.pod)
         })

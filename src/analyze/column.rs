@@ -405,6 +405,37 @@ impl Columns {
     }
 }
 
+/// That a table has no such column, with the ones that were probably meant.
+pub fn unknown_column(name: &str, table: &str, specs: &[Spec]) -> String {
+    let distance = |other: &str| edit_distance(name, other);
+    let best = specs.iter().map(|spec| (distance(spec.name), spec.name)).min();
+    match best {
+        Some((distance, best)) if distance <= 1 + name.len() / 3 => {
+            format!("table {table} has no column {name}; did you mean {best}?")
+        }
+        _ => {
+            let names: Vec<&str> = specs.iter().map(|spec| spec.name).collect();
+            format!("table {table} has no column {name}; it has {}", names.join(", "))
+        }
+    }
+}
+
+/// Insertions, deletions and replacements that make one name of the other.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut line: Vec<usize> = (0..=b.len()).collect();
+    for (row, ca) in a.chars().take(64).enumerate() {
+        let mut diagonal = row;
+        line[0] = row + 1;
+        for (n, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = line[n + 1];
+            line[n + 1] = replaced.min(line[n] + 1).min(diagonal + 1);
+        }
+    }
+    line[b.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

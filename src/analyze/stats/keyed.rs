@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::analyze::table::column::FastMap;
+use crate::analyze::column::FastMap;
 use crate::fetch::fetch;
 
 /// What is counted under one key.
