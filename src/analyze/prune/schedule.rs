@@ -116,7 +116,7 @@ impl Schedule {
     /// What is done with the block at this place in the tail, while these are still followed.
     pub fn take_of_tail<'s>(&'s self, placed: &Placed<'_>, place: usize, still: &'s Followed) -> Take<'s> {
         match self.steps.get(place) {
-            Some(Step::Skip | Step::General) if may_hold_followed(&still, placed, place) => Take::Of(still, place),
+            Some(Step::Skip | Step::General) if may_hold_followed(still, placed, place) => Take::Of(still, place),
             _ => self.take(place),
         }
     }
