@@ -5,7 +5,7 @@ use std::io;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use masdeepflow::analyze::exchange::{Message, Queue, Side};
+use masdeepflow::analyze::exchange::{Queue, Side};
 use masdeepflow::analyze::flow::Flow;
 use masdeepflow::analyze::output::target::Target;
 use masdeepflow::analyze::output::{Facts, Format};
@@ -310,9 +310,9 @@ fn write_parquet(bencher: Bencher) {
 /// What the queue holds is what the protocols make.
 #[divan::bench]
 fn queue(bencher: Bencher) {
-    let mut queue = Queue::default();
+    let mut queue = Queue::<HttpMessage>::default();
     bencher.bench_local(|| {
-        queue.open(|| Message::Http(HttpMessage::default()));
+        queue.open();
         let exchange = queue.take();
         exchange.map(|exchange| queue.recycle(exchange))
     });

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use masdeepflow::analyze::exchange::{Exchange, Message, Queue, Side};
+use masdeepflow::analyze::exchange::{Exchange, Queue, Side};
 use masdeepflow::analyze::protocol::mysql::{
-    MysqlStitcher, STATEMENT_LIMIT, digest, fingerprint, is_joined, looks_like_greeting,
+    MysqlMessage, MysqlStitcher, STATEMENT_LIMIT, digest, fingerprint, is_joined, looks_like_greeting,
 };
 use masdeepflow::analyze::protocol::{Missing, Sent, Stitcher, Verdict};
 
@@ -58,10 +58,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn check(exchange: &Exchange) {
-    let Message::Mysql(message) = &exchange.message else {
-        return;
-    };
+fn check(exchange: &Exchange<MysqlMessage>) {
+    let message = &exchange.message;
     assert!(message.statement.len() <= 3 * STATEMENT_LIMIT);
     digest(&fingerprint(&message.statement));
     assert!(!exchange.response.ended || exchange.response.end >= exchange.response.start || !exchange.response.begun);

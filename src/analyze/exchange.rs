@@ -4,9 +4,9 @@
 //! A protocol says *which bytes* (stream positions) a request and its response cover and what they mean; it knows no
 //! clock and no process. The connection says *when* each observer saw those bytes. Neither needs the other's half.
 
+use std::any::Any;
 use std::collections::VecDeque;
-
-use super::protocol::{http::HttpMessage, mysql::MysqlMessage};
+use std::fmt::Debug;
 
 /// The two ends of a connection by what they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,16 +144,18 @@ impl View {
     }
 }
 
-/// What the exchange says.
-#[derive(Debug, Clone)]
-pub enum Message {
-    Http(HttpMessage),
-    Mysql(MysqlMessage),
+/// What a protocol says of an exchange.
+pub trait Message: Any + Debug + Send {
+    /// Empties what a response fills.
+    fn clear_response(&mut self);
 }
 
+/// An exchange of a protocol that the caller need not know.
+pub type AnyExchange = Exchange<dyn Message>;
+
 /// A request with its response.
-#[derive(Debug, Clone)]
-pub struct Exchange {
+#[derive(Debug, Clone, Default)]
+pub struct Exchange<M: ?Sized> {
     pub request: Span,
     pub response: Span,
     /// No response is to be expected (MySQL COM_STMT_CLOSE); finished with its request.
@@ -168,27 +170,12 @@ pub struct Exchange {
     pub end_unsure: bool,
     /// The first reason found why it cannot be measured in full.
     pub incomplete: Option<Incomplete>,
-    pub message: Message,
     /// Times by observer: client's socket, server's socket, wire.
     pub views: [View; 3],
+    pub message: M,
 }
 
-impl Exchange {
-    /// An exchange of which nothing is known but its message.
-    pub fn new(message: Message) -> Self {
-        Exchange {
-            request: Span::default(),
-            response: Span::default(),
-            one_way: false,
-            closed: false,
-            unsure: false,
-            end_unsure: false,
-            incomplete: None,
-            message,
-            views: Default::default(),
-        }
-    }
-
+impl<M: Message + ?Sized> Exchange<M> {
     /// Forgets all but the message, whose buffers are worth keeping.
     pub fn reset(&mut self) {
         self.request = Span::default();
@@ -213,10 +200,7 @@ impl Exchange {
         self.closed = true;
         self.response = Span::default();
         self.views.iter_mut().for_each(|view| view.response = Seen::default());
-        match &mut self.message {
-            Message::Http(message) => message.clear_response(),
-            Message::Mysql(message) => message.clear_response(),
-        }
+        self.message.clear_response();
     }
 
     /// Where its response ends is not known after all.
@@ -242,17 +226,117 @@ impl Exchange {
     }
 }
 
+/// An exchange that was taken from a queue, and can be given back to it.
+pub trait TakenExchange: Debug + Send {
+    fn exchange(&self) -> &AnyExchange;
+    fn exchange_mut(&mut self) -> &mut AnyExchange;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<M: Message> TakenExchange for Exchange<M> {
+    fn exchange(&self) -> &AnyExchange {
+        self
+    }
+
+    fn exchange_mut(&mut self) -> &mut AnyExchange {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// A queue of exchanges of a protocol that the caller need not know: what a connection does with it.
+pub trait AnyQueue {
+    /// How many exchanges are held.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is held.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many wait for a response.
+    fn waiting(&self) -> usize;
+
+    /// The exchange at this place, from the oldest on.
+    fn get(&self, at: usize) -> Option<&AnyExchange>;
+
+    /// The oldest exchange.
+    fn oldest(&self) -> Option<&AnyExchange> {
+        self.get(0)
+    }
+
+    /// The newest exchange.
+    fn newest(&self) -> Option<&AnyExchange> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    /// The oldest exchange that waits for its response, or for the rest of it.
+    fn awaiting(&mut self) -> Option<&mut AnyExchange>;
+
+    /// All exchanges that are not taken yet, oldest first.
+    fn for_each(&mut self, change: &mut dyn FnMut(&mut AnyExchange));
+
+    /// A request may be lost behind this position of the client: takes the responses of [unsure](Exchange::unsure) exchanges
+    /// before it back.
+    fn refute_unsure_before(&mut self, pos: u64);
+
+    /// Takes the oldest exchange.
+    fn take(&mut self) -> Option<Box<dyn TakenExchange>>;
+
+    /// Says whether what the server sends now was sent before the newest request, as far as times tell.
+    fn set_overtaken(&mut self, is_overtaken: bool);
+}
+
+impl<M: Message + Default> AnyQueue for Queue<M> {
+    fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting()
+    }
+
+    fn get(&self, at: usize) -> Option<&AnyExchange> {
+        let exchange: &Exchange<M> = self.items.get(at)?;
+        Some(exchange)
+    }
+
+    fn awaiting(&mut self) -> Option<&mut AnyExchange> {
+        let exchange: &mut Exchange<M> = self.awaiting()?;
+        Some(exchange)
+    }
+
+    fn for_each(&mut self, change: &mut dyn FnMut(&mut AnyExchange)) {
+        self.items.iter_mut().for_each(|exchange| change(&mut **exchange));
+    }
+
+    fn take(&mut self) -> Option<Box<dyn TakenExchange>> {
+        let taken: Box<Exchange<M>> = self.take()?;
+        Some(taken)
+    }
+
+    fn refute_unsure_before(&mut self, pos: u64) {
+        self.refute_unsure(|exchange| exchange.request.end <= pos);
+    }
+
+    fn set_overtaken(&mut self, is_overtaken: bool) {
+        self.is_overtaken = is_overtaken;
+    }
+}
+
 /// The exchanges of one connection, oldest first. Responses answer requests in order (RFC 9112, 9.3.2; the MySQL
 /// protocol is in order too), so this is a queue.
 ///
 /// The protocol adds at the back and fills in from the front; the connection takes finished ones from the front, once
 /// every observer has seen their last byte. Spent exchanges are handed back and reused with their buffers.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub struct Queue<M> {
     /// Boxed: they are handed on several times, and are large.
-    items: VecDeque<Box<Exchange>>,
-    #[expect(clippy::vec_box, reason = "the boxes are what is reused")]
-    spare: Vec<Box<Exchange>>,
+    items: VecDeque<Box<Exchange<M>>>,
+    spare: Vec<Box<Exchange<M>>>,
     /// How many at the front have a whole response (or expect none).
     answered: usize,
     /// What the server sends now was sent before the newest request, as far as times tell.
@@ -262,16 +346,16 @@ pub struct Queue {
 /// Requests that may wait on one connection before the oldest is given up.
 pub const MAX_WAITING: usize = 4096;
 
-impl Queue {
+impl<M: Message + Default> Queue<M> {
     /// Adds an exchange of which nothing is known, and gives it to be filled. When it was used before, its message
     /// holds old content: the protocol overwrites every field.
-    pub fn open(&mut self, message: impl FnOnce() -> Message) -> &mut Exchange {
+    pub fn open(&mut self) -> &mut Exchange<M> {
         let exchange = match self.spare.pop() {
             Some(mut exchange) => {
                 exchange.reset();
                 exchange
             }
-            None => Box::new(Exchange::new(message())),
+            None => Box::default(),
         };
         self.items.push_back(exchange);
         let newest = self.items.len() - 1;
@@ -279,17 +363,17 @@ impl Queue {
     }
 
     /// Adds the newest exchange.
-    pub fn push(&mut self, exchange: Exchange) {
+    pub fn push(&mut self, exchange: Exchange<M>) {
         self.items.push_back(Box::new(exchange));
     }
 
     /// The newest exchange: the one whose request is being read.
-    pub fn newest(&mut self) -> Option<&mut Exchange> {
+    pub fn newest(&mut self) -> Option<&mut Exchange<M>> {
         self.items.back_mut().map(|exchange| &mut **exchange)
     }
 
     /// The oldest exchange that waits for its response, or for the rest of it. One-way exchanges are passed over.
-    pub fn awaiting(&mut self) -> Option<&mut Exchange> {
+    pub fn awaiting(&mut self) -> Option<&mut Exchange<M>> {
         while self
             .items
             .get(self.answered)
@@ -313,7 +397,7 @@ impl Queue {
     }
 
     /// Those that wait for a response, or for the rest of it, oldest first.
-    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Exchange<M>> {
         self.items
             .iter_mut()
             .skip(self.answered)
@@ -321,12 +405,12 @@ impl Queue {
     }
 
     /// As [`Queue::iter`], to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange<M>> {
         self.items.iter_mut().map(|exchange| &mut **exchange)
     }
 
     /// Takes the responses of [unsure](Exchange::unsure) exchanges back where this says so.
-    pub fn refute_unsure(&mut self, is_refuted: impl Fn(&Exchange) -> bool) {
+    pub fn refute_unsure(&mut self, is_refuted: impl Fn(&Exchange<M>) -> bool) {
         let unsure = self
             .iter_mut()
             .filter(|exchange| exchange.unsure && is_refuted(exchange));
@@ -335,53 +419,52 @@ impl Queue {
 
     /// The client goes on at this position, and no hole lies before it: what the requests before were given is theirs.
     pub fn confirm_unsure(&mut self, pos: u64) {
-        let is_before = |exchange: &&mut Exchange| exchange.request.ended && exchange.request.end <= pos;
+        let is_before = |exchange: &&mut Exchange<M>| exchange.request.ended && exchange.request.end <= pos;
         self.iter_mut()
             .filter(is_before)
             .for_each(|exchange| exchange.unsure = false);
     }
 
     /// All exchanges that are not taken yet, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Exchange> {
+    pub fn iter(&self) -> impl Iterator<Item = &Exchange<M>> {
         self.items.iter().map(|exchange| &**exchange)
     }
 
     /// The newest exchange.
-    pub fn last(&self) -> Option<&Exchange> {
+    pub fn last(&self) -> Option<&Exchange<M>> {
         self.items.back().map(|exchange| &**exchange)
     }
 
     /// The oldest exchange.
-    pub fn oldest(&self) -> Option<&Exchange> {
+    pub fn oldest(&self) -> Option<&Exchange<M>> {
         self.items.front().map(|exchange| &**exchange)
     }
 
     /// Takes the oldest exchange.
-    pub fn take(&mut self) -> Option<Box<Exchange>> {
+    pub fn take(&mut self) -> Option<Box<Exchange<M>>> {
         let taken = self.items.pop_front()?;
         self.answered = self.answered.saturating_sub(1);
         Some(taken)
     }
 
     /// Gives a taken exchange back for reuse.
-    pub fn recycle(&mut self, exchange: Box<Exchange>) {
+    pub fn recycle(&mut self, exchange: Box<Exchange<M>>) {
         if self.spare.len() < 8 {
             self.spare.push(exchange);
         }
     }
 
     /// An exchange that was given back.
-    pub fn spent(&mut self) -> Option<Box<Exchange>> {
+    pub fn spent(&mut self) -> Option<Box<Exchange<M>>> {
         self.spare.pop()
     }
 
     /// Empty as at first, with its buffers.
-    pub fn emptied(mut self) -> Queue {
+    pub fn reset(&mut self) {
         self.items.clear();
         self.spare.clear();
         self.answered = 0;
         self.is_overtaken = false;
-        self
     }
 
     /// Whether nothing is held.

@@ -15,11 +15,9 @@ use preface::Preface;
 use reorder::{Next, Reorder};
 use straight::Straight;
 
-use super::exchange::{Exchange, Incomplete, Queue, Seen, Side, Span, View};
-use super::protocol::detect;
-use super::protocol::http::HttpStitcher;
-use super::protocol::mysql::MysqlStitcher;
-use super::protocol::{Missing, Stitcher, Verdict, WholeMessages};
+use super::exchange::{AnyExchange, AnyQueue, Incomplete, Seen, Side, Span, TakenExchange, View};
+use super::protocol::conversation::Conversation;
+use super::protocol::{Missing, Verdict, detect};
 use super::stream::{Held, Segment, Stream};
 use crate::format::record::Endpoint;
 
@@ -64,8 +62,7 @@ impl Coverage {
 #[derive(Debug)]
 enum Speaks {
     Undetected,
-    Http(Box<HttpStitcher>),
-    Mysql(Box<MysqlStitcher>),
+    Talking(Box<dyn Conversation>),
     Other,
     /// What this end said is of no protocol that is read, and the other is still to speak: a server of HTTP answers noise
     /// and TLS with 400, and where the server speaks first the client may say more.
@@ -77,30 +74,30 @@ impl Speaks {
     fn is_in_doubt(&self) -> bool {
         match self {
             Speaks::Undetected => true,
-            Speaks::Http(stitcher) => stitcher.is_in_doubt(),
-            Speaks::Mysql(stitcher) => stitcher.is_in_doubt(),
+            Speaks::Talking(conversation) => conversation.is_in_doubt(),
             Speaks::Other | Speaks::Foreign(_) => false,
+        }
+    }
+
+    /// What is said in a protocol that is read.
+    fn conversation(&self) -> Option<&dyn Conversation> {
+        match self {
+            Speaks::Talking(conversation) => Some(&**conversation),
+            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => None,
+        }
+    }
+
+    fn conversation_mut(&mut self) -> Option<&mut Box<dyn Conversation>> {
+        match self {
+            Speaks::Talking(conversation) => Some(conversation),
+            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => None,
         }
     }
 
     /// Nothing is under way in either direction.
     fn is_at_rest(&self) -> bool {
-        match self {
-            Speaks::Http(stitcher) => stitcher.is_at_rest(),
-            Speaks::Mysql(stitcher) => stitcher.is_at_rest(),
-            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => false,
-        }
+        self.conversation().is_some_and(Conversation::is_at_rest)
     }
-}
-
-/// What is kept of connections that are over for the next: memory that is still in the cache, and the head that was read
-/// last.
-#[derive(Debug, Default)]
-struct Spare {
-    http: Option<Box<HttpStitcher>>,
-    mysql: Option<Box<MysqlStitcher>>,
-    http_exchange: Option<Box<Exchange>>,
-    mysql_exchange: Option<Box<Exchange>>,
 }
 
 /// A connection. Index 0 and 1 stand for its two ends: of `ends`, of `streams` (by sender), of observers.
@@ -131,15 +128,19 @@ pub struct Flow {
     /// By sender.
     preface: [Preface; 2],
     speaks: Speaks,
+    /// Conversations that are over, oldest first, as long as exchanges of them are not taken: what is said in a tunnel may be
+    /// of another protocol.
+    past: Vec<Box<dyn Conversation>>,
     undetected: Vec<(usize, Held)>,
     /// By sender: the bytes that are lost right before what is kept of it in `undetected`.
     lost_before: [Option<(u64, u64)>; 2],
     /// Segments (without their bytes) that were seen before the exchange they belong to was: a response whose request
     /// another CPU reported later.
     unplaced: Vec<(usize, Segment<'static>)>,
-    queue: Queue,
     straight: Straight,
-    spare: Spare,
+    /// What is kept of connections that are over for the next, one for each protocol: memory that is still in the cache, and
+    /// the head that was read last.
+    spare: Vec<Box<dyn Conversation>>,
     /// What it was recognised as; empty when nothing is known.
     pub protocol: &'static str,
     /// Why nothing (more) was read from it.
@@ -169,12 +170,12 @@ impl Flow {
             tunnels: 0,
             preface: Default::default(),
             speaks: Speaks::Undetected,
+            past: Vec::new(),
             undetected: Vec::new(),
             lost_before: [None; 2],
             unplaced: Vec::new(),
-            queue: Queue::default(),
             straight: Straight::default(),
-            spare: Spare::default(),
+            spare: Vec::new(),
             protocol: "",
             why: "",
             lost_bytes: 0,
@@ -186,23 +187,12 @@ impl Flow {
     /// This connection is over: what is left are its buffers, for [`Flow::again`]. What they held goes now, not when they are
     /// used again.
     pub fn emptied(mut self) -> Self {
-        let exchange = self.straight.spent().or_else(|| self.queue.spent());
-        match self.speaks {
-            Speaks::Http(mut stitcher) => {
-                stitcher.begin(false);
-                self.spare.http = Some(stitcher);
-                self.spare.http_exchange = exchange;
-            }
-            Speaks::Mysql(mut stitcher) => {
-                *stitcher = MysqlStitcher::default();
-                self.spare.mysql = Some(stitcher);
-                self.spare.mysql_exchange = exchange;
-            }
-            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => {}
+        if let Speaks::Talking(mut conversation) = self.speaks {
+            conversation.begin(false);
+            self.spare.push(conversation);
         }
         Flow {
             straight: self.straight.emptied(),
-            queue: self.queue.emptied(),
             spare: self.spare,
             ..Flow::new(self.ends, None, false)
         }
@@ -330,7 +320,8 @@ impl Flow {
                 Next::Missing(at) => {
                     let (sender, segment) = self.reorder.get(at);
                     let upto = segment.pos;
-                    self.queue.is_overtaken = self.is_overtaken(sender, &segment);
+                    let is_overtaken = self.is_overtaken(sender, &segment);
+                    self.set_overtaken(is_overtaken);
                     self.give_up(sender, upto);
                 }
             }
@@ -356,10 +347,13 @@ impl Flow {
         self.is_lost = !self.is_seen_on_the_wire_only();
         if self.client == Some(sender) {
             // A request may be lost behind these: their responses may be the one to that.
-            self.queue.refute_unsure(|exchange| exchange.request.end <= pos);
+            self.queues_mut().for_each(|queue| queue.refute_unsure_before(pos));
         } else {
-            let is_before = |exchange: &&mut Exchange| exchange.end_unsure && exchange.response.end == pos;
-            self.queue.iter_mut().filter(is_before).for_each(Exchange::refute_end);
+            self.change_exchanges(|exchange| {
+                if exchange.end_unsure && exchange.response.end == pos {
+                    exchange.refute_end();
+                }
+            });
         }
         self.missing(sender, pos, len, Missing::Lost);
     }
@@ -370,8 +364,9 @@ impl Flow {
         if seen < segment.len && !segment.urgent {
             let fresh = segment.after(seen);
             self.unread_bytes += fresh.len.saturating_sub(fresh.payload.len() as u64);
-            if self.is_lost || self.queue.len() > 1 {
-                self.queue.is_overtaken = self.is_overtaken(sender, segment);
+            if self.is_lost || self.held() > 1 {
+                let is_overtaken = self.is_overtaken(sender, segment);
+                self.set_overtaken(is_overtaken);
             }
             self.after_preface(sender, &fresh);
         }
@@ -380,7 +375,8 @@ impl Flow {
 
     /// Whether this was sent before the newest request was, which was recorded first all the same.
     fn is_overtaken(&self, sender: usize, segment: &Segment<'_>) -> bool {
-        let Some(newest) = self.queue.last().filter(|_| self.client == Some(1 - sender)) else {
+        let newest = self.queues().filter_map(AnyQueue::newest).last();
+        let Some(newest) = newest.filter(|_| self.client == Some(1 - sender)) else {
             return false;
         };
         let clock = self.clocks[usize::from(segment.observer).min(WIRE)];
@@ -391,6 +387,47 @@ impl Flow {
             .filter(|(_, other)| *other == clock);
         let asked = seen.map(|(view, _)| view.request.first).filter(|time| *time != 0).min();
         asked.is_some_and(|asked| segment.time < asked)
+    }
+
+    fn set_overtaken(&mut self, is_overtaken: bool) {
+        if let Some(conversation) = self.speaks.conversation_mut() {
+            conversation.queue_mut().set_overtaken(is_overtaken);
+        }
+    }
+
+    /// The exchanges that are not taken yet, oldest first.
+    fn queues(&self) -> impl Iterator<Item = &dyn AnyQueue> {
+        let past = self.past.iter().map(|past| past.queue());
+        past.chain(self.speaks.conversation().map(Conversation::queue))
+    }
+
+    fn queues_mut(&mut self) -> impl Iterator<Item = &mut dyn AnyQueue> {
+        let past = self.past.iter_mut().chain(self.speaks.conversation_mut());
+        past.map(|conversation| conversation.queue_mut())
+    }
+
+    fn change_exchanges(&mut self, mut change: impl FnMut(&mut AnyExchange)) {
+        self.queues_mut().for_each(|queue| queue.for_each(&mut change));
+    }
+
+    /// How many exchanges are not taken yet.
+    fn held(&self) -> usize {
+        self.queues().map(AnyQueue::len).sum()
+    }
+
+    /// The oldest exchange that is not taken yet.
+    fn oldest_exchange(&self) -> Option<&AnyExchange> {
+        self.queues().find_map(AnyQueue::oldest)
+    }
+
+    /// Nothing more is read of this protocol.
+    fn leave(&mut self) {
+        let left = std::mem::replace(&mut self.speaks, Speaks::Other);
+        if let Speaks::Talking(conversation) = left
+            && !conversation.queue().is_empty()
+        {
+            self.past.push(conversation);
+        }
     }
 
     /// Takes bytes that are new, of the protocol that the connection speaks.
@@ -412,8 +449,7 @@ impl Flow {
     fn bytes(&mut self, sender: usize, pos: u64, bytes: &[u8]) {
         let side = self.side(sender);
         let verdict = match &mut self.speaks {
-            Speaks::Http(stitcher) => stitcher.bytes(side, pos, bytes, &mut self.queue),
-            Speaks::Mysql(stitcher) => stitcher.bytes(side, pos, bytes, &mut self.queue),
+            Speaks::Talking(conversation) => conversation.bytes(side, pos, bytes),
             Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => return,
         };
         self.heed(verdict);
@@ -427,8 +463,7 @@ impl Flow {
         (pos, len) = (pos + (len - behind), behind);
         let side = self.side(sender);
         let verdict = match &mut self.speaks {
-            Speaks::Http(stitcher) => stitcher.missing(side, pos, len, why, &mut self.queue),
-            Speaks::Mysql(stitcher) => stitcher.missing(side, pos, len, why, &mut self.queue),
+            Speaks::Talking(conversation) => conversation.missing(side, pos, len, why),
             Speaks::Other => return,
             Speaks::Foreign(first) if *first == sender => return,
             Speaks::Undetected | Speaks::Foreign(_) => {
@@ -447,14 +482,13 @@ impl Flow {
             Verdict::Continue => {}
             Verdict::Tunnel(why) => self.enter_tunnel(why),
             Verdict::Leave(why) => {
-                self.speaks = Speaks::Other;
+                self.leave();
                 self.why = why;
-                // Nothing was read of it: not the protocol that it was taken for.
-                if self.exchanges == 0
-                    && self.queue.is_empty()
-                    && self.protocol == "http"
-                    && !detect::word(why).is_empty()
-                {
+            }
+            Verdict::Mistaken(why) => {
+                self.leave();
+                self.why = why;
+                if self.exchanges == 0 && self.past.is_empty() && !detect::word(why).is_empty() {
                     self.protocol = detect::word(why);
                 }
             }
@@ -512,7 +546,7 @@ impl Flow {
 
     /// Where nothing has begun, no exchange is to come that what was seen could belong to.
     fn forget_unplaced(&mut self) {
-        if self.queue.is_empty() && self.speaks.is_at_rest() {
+        if self.held() == 0 && self.speaks.is_at_rest() {
             self.unplaced.clear();
         }
     }
@@ -521,51 +555,51 @@ impl Flow {
     fn place(&mut self, sender: usize, segment: &Segment<'_>, hole_from: u64) -> bool {
         let observer = usize::from(segment.observer).min(WIRE);
         let is_request = self.client == Some(sender);
-        if self.queue.len() == 1
-            && let Some(only) = self.queue.newest()
-        {
-            return place_in(only, is_request, observer, segment, hole_from);
-        }
         let mut placed = false;
-        for exchange in self.queue.iter_mut() {
-            placed |= place_in(exchange, is_request, observer, segment, hole_from);
-        }
+        self.change_exchanges(|exchange| placed |= place_in(exchange, is_request, observer, segment, hole_from));
         placed
     }
 
     /// Whether the oldest exchange is finished; whether it can be taken is another question.
     pub fn has_finished(&self) -> bool {
-        self.straight.is_whole() || self.queue.oldest().is_some_and(Exchange::is_finished)
+        // While the short way is open, nothing else is under way.
+        let is_oldest = || self.oldest_exchange().is_some_and(AnyExchange::is_finished);
+        self.straight.is_whole() || (!self.straight.is_open() && is_oldest())
     }
 
     /// Takes the oldest exchange if it is finished and every observer has shown all of it. `flush` takes it anyway.
-    pub fn take(&mut self, flush: bool) -> Option<Box<Exchange>> {
+    pub fn take(&mut self, flush: bool) -> Option<Box<dyn TakenExchange>> {
         if let Some(whole) = self.straight.take() {
             self.exchanges += 1;
             return Some(whole);
         }
-        let oldest = self.queue.oldest()?;
+        if self.straight.is_open() {
+            return None;
+        }
+        let oldest = self.oldest_exchange()?;
         if !oldest.is_finished() && !flush {
             return None;
         }
-        if !flush && self.queue.len() < MAX_UNSEEN && !self.is_shown(oldest) {
+        if !flush && self.held() < MAX_UNSEEN && !self.is_shown(oldest) {
             return None;
         }
         if !flush && self.is_half_closed() && oldest.is_unanswered() {
             return None;
         }
         let (unsure, end_unsure) = self.is_unsure(oldest);
-        if (unsure || end_unsure) && !flush && self.queue.len() < MAX_UNSEEN {
+        if (unsure || end_unsure) && !flush && self.held() < MAX_UNSEEN {
             return None;
         }
         self.exchanges += 1;
-        let mut taken = self.queue.take()?;
+        let mut boxed = self.queues_mut().find_map(AnyQueue::take)?;
+        self.past.retain(|past| !past.queue().is_empty());
+        let taken = boxed.exchange_mut();
         if unsure {
             taken.refute_response();
         } else if end_unsure {
             taken.refute_end();
         }
-        if !taken.one_way && (0..OBSERVERS).all(|observer| whole_view(&taken, observer).is_none()) {
+        if !taken.one_way && (0..OBSERVERS).all(|observer| whole_view(taken, observer).is_none()) {
             // Bytes within its body are lost, or nobody was there to see it whole: it has no times.
             taken.mark(Incomplete::Gap);
         }
@@ -581,12 +615,12 @@ impl Flow {
             self.forget_unplaced();
         }
         self.open_straight();
-        Some(taken)
+        Some(boxed)
     }
 
     /// Whether it is not known yet that no request is lost between the one of this exchange and the next; and that nothing is
     /// lost right behind its response.
-    fn is_unsure(&self, exchange: &Exchange) -> (bool, bool) {
+    fn is_unsure(&self, exchange: &AnyExchange) -> (bool, bool) {
         let Some(client) = self.client else {
             return (false, false);
         };
@@ -599,14 +633,14 @@ impl Flow {
     }
 
     /// Whether every observer that is to be waited for has shown all of the exchange.
-    fn is_shown(&self, exchange: &Exchange) -> bool {
+    fn is_shown(&self, exchange: &AnyExchange) -> bool {
         let Some(client) = self.client else { return true };
         self.coverage.iter().all(|coverage| {
             if coverage.is_over() || coverage.given_up {
                 return true;
             }
             if coverage.is_silent() {
-                return !coverage.expected && self.queue.len() > MAX_UNSEEN_BY_SILENT;
+                return !coverage.expected && self.held() > MAX_UNSEEN_BY_SILENT;
             }
             let shown = |span: &Span, sender: usize| !span.ended || coverage.until[sender] >= span.end;
             shown(&exchange.request, client) && shown(&exchange.response, 1 - client)
@@ -630,7 +664,10 @@ impl Flow {
                 oldest[observer] = oldest[observer].min(time);
             }
         };
-        for exchange in self.queue.iter().chain(self.straight.at_hand()) {
+        let queued = self
+            .queues()
+            .flat_map(|queue| (0..queue.len()).filter_map(|at| queue.get(at)));
+        for exchange in queued.chain(self.at_hand()) {
             for (observer, view) in exchange.views.iter().enumerate() {
                 view.times().into_iter().for_each(|time| note(observer, time));
             }
@@ -661,9 +698,9 @@ impl Flow {
     }
 
     /// Hands a spent exchange back for reuse.
-    pub fn recycle(&mut self, exchange: Box<Exchange>) {
-        if let Some(exchange) = self.straight.recycle(exchange) {
-            self.queue.recycle(exchange);
+    pub fn recycle(&mut self, exchange: Box<dyn TakenExchange>) {
+        if let Some(conversation) = self.speaks.conversation_mut() {
+            conversation.recycle(exchange);
         }
     }
 
@@ -677,8 +714,7 @@ impl Flow {
         }
         self.drain(true);
         let verdict = match &mut self.speaks {
-            Speaks::Http(stitcher) => stitcher.settle(&mut self.queue),
-            Speaks::Mysql(stitcher) => stitcher.settle(&mut self.queue),
+            Speaks::Talking(conversation) => conversation.settle(),
             Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => return,
         };
         self.heed(verdict);
@@ -724,8 +760,12 @@ impl Flow {
             // An answer that lasts until the connection ends is over for the client that has received all of it.
             if self.is_closed()
                 && self.reorder.is_empty()
-                && self.queue.waiting() == 1
-                && self.queue.awaiting().is_some_and(|one| one.response.begun)
+                && let Some(conversation) = self.speaks.conversation_mut()
+                && conversation.queue().waiting() == 1
+                && conversation
+                    .queue_mut()
+                    .awaiting()
+                    .is_some_and(|one| one.response.begun)
             {
                 self.end(1 - observer);
             }
@@ -754,8 +794,7 @@ impl Flow {
         let pos = self.streams[sender].next();
         let is_all = self.totals[sender].is_none_or(|total| pos >= total);
         match &mut self.speaks {
-            Speaks::Http(stitcher) => stitcher.end(side, pos, is_all, &mut self.queue),
-            Speaks::Mysql(stitcher) => stitcher.end(side, pos, is_all, &mut self.queue),
+            Speaks::Talking(conversation) => conversation.end(side, pos, is_all),
             Speaks::Undetected | Speaks::Foreign(_) => self.stay_undetected(),
             Speaks::Other => {}
         }
@@ -768,12 +807,11 @@ impl Flow {
         self.settle();
         (0..2).for_each(|sender| self.end_preface(sender));
         self.stay_undetected();
-        // A command of MySQL is an exchange from its first byte on.
-        if let Speaks::Http(stitcher) = &mut self.speaks {
-            stitcher.finish(&mut self.queue);
+        if let Some(conversation) = self.speaks.conversation_mut() {
+            conversation.finish();
             self.place_early();
         }
-        for exchange in self.queue.iter_mut() {
+        self.change_exchanges(|exchange| {
             if !exchange.is_finished() {
                 let reason = if exchange.response.begun {
                     Incomplete::ResponseCut
@@ -782,13 +820,19 @@ impl Flow {
                 };
                 exchange.mark(reason);
             }
-        }
+        });
     }
 }
 
 /// Notes when an observer saw a segment, if it belongs to this exchange. Whether nothing of it belongs to a later one.
 #[inline]
-fn place_in(exchange: &mut Exchange, is_request: bool, observer: usize, segment: &Segment<'_>, hole_from: u64) -> bool {
+fn place_in(
+    exchange: &mut AnyExchange,
+    is_request: bool,
+    observer: usize,
+    segment: &Segment<'_>,
+    hole_from: u64,
+) -> bool {
     let view = &mut exchange.views[observer];
     let (span, seen) = match is_request {
         true => (&exchange.request, &mut view.request),
@@ -827,7 +871,7 @@ fn note(seen: &mut Seen, span: &Span, segment: &Segment<'_>, hole_from: u64) {
 }
 
 /// The times of one exchange as one observer saw them, if it saw all of it.
-pub fn whole_view(exchange: &Exchange, observer: usize) -> Option<&View> {
+pub fn whole_view(exchange: &AnyExchange, observer: usize) -> Option<&View> {
     let view = &exchange.views[observer];
     let whole =
         |seen: &Seen, span: &Span| span.begun && span.ended && seen.first != 0 && seen.until >= span.end && !seen.hole;

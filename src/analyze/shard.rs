@@ -3,18 +3,21 @@
 //! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints; see
 //! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::exchange::{Exchange, Message};
+use super::exchange::AnyExchange;
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties, Who};
 use super::orphans::{Lost, Orphans};
 use super::protocol::detect;
+use super::protocol::http::HttpMessage;
+use super::protocol::mysql::MysqlMessage;
 use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink, WithinSpan};
 use super::selection::Span;
 use super::stream::Segment;
@@ -744,19 +747,20 @@ impl<S: Sink> Shard<S> {
     /// Gives the finished exchanges of a flow to the sink; with `flush` the unfinished ones too.
     fn emit(&mut self, place: usize, hosts: &[Host], flush: bool) {
         let Some(slot) = self.slots[place].as_mut() else { return };
-        while let Some(exchange) = slot.flow.take(flush) {
+        while let Some(taken) = slot.flow.take(flush) {
+            let exchange = taken.exchange();
             update_parties(
                 slot,
-                &exchange,
+                exchange,
                 &self.sockets,
                 hosts,
                 (&mut self.parties, &mut self.pairs),
             );
-            let start = emit_exchange(slot, &exchange, (&self.sockets, hosts), &mut self.sink);
+            let start = emit_exchange(slot, exchange, (&self.sockets, hosts), &mut self.sink);
             if self.span.is_some_and(|span| span.contains(start)) {
                 slot.within.exchanges += 1;
             }
-            slot.flow.recycle(exchange);
+            slot.flow.recycle(taken);
         }
     }
 
@@ -1212,7 +1216,7 @@ fn row_key(key: Key) -> u64 {
 /// Looks up who is at the two ends, where it may be somebody else than at the exchange before.
 fn update_parties(
     slot: &mut Slot,
-    exchange: &Exchange,
+    exchange: &AnyExchange,
     sockets: &IdMap<Key, SocketState>,
     hosts: &[Host],
     (parties, pairs): (&mut Parties, &mut u64),
@@ -1273,7 +1277,7 @@ fn update_parties(
 /// When an end of a flow took part in an exchange, on the boot clock of its host: when it had seen the request, or else when
 /// it saw anything; where it saw nothing, when the other end did. 0 for an end that was not recorded.
 #[inline]
-fn time_at(slot: &Slot, exchange: &Exchange, hosts: &[Host], end: usize) -> u64 {
+fn time_at(slot: &Slot, exchange: &AnyExchange, hosts: &[Host], end: usize) -> u64 {
     let Some((own, _)) = slot.sockets[end] else { return 0 };
     let view = &exchange.views[end];
     if view.request.last != 0 {
@@ -1284,7 +1288,7 @@ fn time_at(slot: &Slot, exchange: &Exchange, hosts: &[Host], end: usize) -> u64 
 }
 
 /// When an exchange was seen by another end, on the boot clock of this host.
-fn time_elsewhere(slot: &Slot, exchange: &Exchange, hosts: &[Host], own: u16) -> u64 {
+fn time_elsewhere(slot: &Slot, exchange: &AnyExchange, hosts: &[Host], own: u16) -> u64 {
     let Some((other, time)) = first_seen(slot, exchange) else {
         return 0;
     };
@@ -1296,7 +1300,7 @@ fn time_elsewhere(slot: &Slot, exchange: &Exchange, hosts: &[Host], own: u16) ->
 
 /// When the observer of a flow that is preferred among those that saw an exchange first saw it: its host, and its boot
 /// clock then.
-fn first_seen(slot: &Slot, exchange: &Exchange) -> Option<(u16, u64)> {
+fn first_seen(slot: &Slot, exchange: &AnyExchange) -> Option<(u16, u64)> {
     let client = slot.flow.client().unwrap_or(0);
     let at = |observer: usize| Some((slot.sockets[observer]?.0, exchange.views[observer].first()?));
     at(client).or_else(|| at(1 - client)).or_else(|| at(WIRE))
@@ -1305,7 +1309,7 @@ fn first_seen(slot: &Slot, exchange: &Exchange) -> Option<(u16, u64)> {
 /// Gives the row of an exchange to the sink; returns when it began, as the row says it.
 fn emit_exchange<S: Sink>(
     slot: &mut Slot,
-    exchange: &Exchange,
+    exchange: &AnyExchange,
     (sockets, hosts): (&IdMap<Key, SocketState>, &[Host]),
     sink: &mut S,
 ) -> u64 {
@@ -1355,9 +1359,11 @@ fn emit_exchange<S: Sink>(
         connection: slot.number,
         sequence: slot.flow.exchanges - 1,
     };
-    match &exchange.message {
-        Message::Http(message) => sink.http(&HttpRow { frame, message }),
-        Message::Mysql(message) => sink.mysql(&MysqlRow { frame, message }),
+    let message: &dyn Any = &exchange.message;
+    if let Some(message) = message.downcast_ref::<HttpMessage>() {
+        sink.http(&HttpRow { frame, message });
+    } else if let Some(message) = message.downcast_ref::<MysqlMessage>() {
+        sink.mysql(&MysqlRow { frame, message });
     }
     slot.last_start = start;
     start
@@ -1392,7 +1398,7 @@ fn was_reset(slot: &Slot, client: usize, sockets: &IdMap<Key, SocketState>) -> b
 }
 
 /// The latency of an exchange as one observer saw it; nothing when it did not see all of it.
-fn latency(exchange: &Exchange, observer: usize) -> Latency {
+fn latency(exchange: &AnyExchange, observer: usize) -> Latency {
     match whole_view(exchange, observer) {
         Some(view) => Latency {
             ttfb_ns: view.response.first.checked_sub(view.request.first),

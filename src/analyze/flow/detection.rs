@@ -3,9 +3,7 @@
 use super::{Flow, Speaks};
 use crate::analyze::exchange::Side;
 use crate::analyze::protocol::detect::{self, Guess};
-use crate::analyze::protocol::http::Item;
-use crate::analyze::protocol::mysql::MysqlStitcher;
-use crate::analyze::protocol::{Missing, Sent};
+use crate::analyze::protocol::{Missing, Piece, Protocol, Sent};
 use crate::analyze::stream::{Held, Segment};
 
 /// Segments kept until the protocol is known.
@@ -20,25 +18,7 @@ impl Flow {
     pub(super) fn undetected(&mut self, sender: usize, segment: &Segment<'_>) {
         self.forget_before_turn(sender, segment);
         match self.guess(sender, segment, false) {
-            (client, Guess::Http) => {
-                let mut stitcher = self.spare.http.take().unwrap_or_default();
-                stitcher.begin(self.joined);
-                if matches!(self.speaks, Speaks::Foreign(first) if first == client) {
-                    stitcher.after_foreign();
-                }
-                self.speaks = Speaks::Http(stitcher);
-                let spare = self.spare.http_exchange.take();
-                spare.into_iter().for_each(|one| self.queue.recycle(one));
-                self.settled_on(client, "http", sender, segment);
-            }
-            (client, Guess::Mysql) => {
-                let mut stitcher = self.spare.mysql.take().unwrap_or_default();
-                *stitcher = MysqlStitcher::new(self.joined);
-                self.speaks = Speaks::Mysql(stitcher);
-                let spare = self.spare.mysql_exchange.take();
-                spare.into_iter().for_each(|one| self.queue.recycle(one));
-                self.settled_on(client, "mysql", sender, segment);
-            }
+            (client, Guess::Read(protocol)) => self.settle_on(client, protocol, sender, segment),
             (_, Guess::Other(name)) => self.leave_undetected(sender, name),
             (_, Guess::More) if self.undetected.len() < MAX_UNDETECTED => {
                 self.undetected.push((sender, Held::new(segment)));
@@ -104,7 +84,7 @@ impl Flow {
             return guess(client);
         }
         let rank = |guess: Guess| match guess {
-            Guess::Http | Guess::Mysql => 3,
+            Guess::Read(_) => 3,
             Guess::Other(_) => 2,
             Guess::More => 1,
             Guess::Unknown => 0,
@@ -120,9 +100,22 @@ impl Flow {
         }
     }
 
-    fn settled_on(&mut self, client: usize, protocol: &'static str, sender: usize, segment: &Segment<'_>) {
+    fn settle_on(&mut self, client: usize, protocol: &'static dyn Protocol, sender: usize, segment: &Segment<'_>) {
+        let spare = self.spare.iter().position(|spare| spare.protocol() == protocol);
+        let mut conversation = match spare {
+            Some(at) => {
+                let mut spare = self.spare.swap_remove(at);
+                spare.begin(self.joined);
+                spare
+            }
+            None => protocol.conversation(self.joined),
+        };
+        if matches!(self.speaks, Speaks::Foreign(first) if first == client) {
+            conversation.after_foreign();
+        }
+        self.speaks = Speaks::Talking(conversation);
         self.client = Some(client);
-        self.set_protocol(protocol, "");
+        self.set_protocol(protocol.name(), "");
         for (end, held) in std::mem::take(&mut self.undetected) {
             self.behind_hole(end, &held.segment());
         }
@@ -132,7 +125,7 @@ impl Flow {
     /// Takes what was kept. A hole before it matters where the other side was heard before: to a beginning it does not.
     fn behind_hole(&mut self, sender: usize, segment: &Segment<'_>) {
         let hole = self.lost_before[sender].take();
-        if let Some((pos, len)) = hole.filter(|(pos, len)| pos + len == segment.pos && !self.queue.is_empty()) {
+        if let Some((pos, len)) = hole.filter(|(pos, len)| pos + len == segment.pos && self.held() > 0) {
             self.missing(sender, pos, len, Missing::Lost);
         }
         self.fresh(sender, segment);
@@ -153,14 +146,12 @@ impl Flow {
         }
     }
 
-    /// HTTP ends here, and another connection begins within this one.
+    /// The protocol ends here, and another connection begins within this one.
     pub(super) fn enter_tunnel(&mut self, why: &'static str) {
-        let rest = match &mut self.speaks {
-            Speaks::Http(stitcher) => stitcher.take_rest(),
-            _ => Vec::new(),
-        };
+        let conversation = self.speaks.conversation_mut();
+        let rest = conversation.map_or_else(Vec::new, |conversation| conversation.take_rest());
         self.why = why;
-        self.speaks = Speaks::Other;
+        self.leave();
         if self.tunnels == MAX_TUNNELS {
             return;
         }
@@ -168,16 +159,16 @@ impl Flow {
         self.speaks = Speaks::Undetected;
         self.joined = false;
         let client = self.client.unwrap_or(0);
-        for (from, item) in rest {
+        for (from, piece) in rest {
             let sender = match from {
                 Side::Client => client,
                 Side::Server => 1 - client,
             };
-            match item {
-                Item::Bytes(pos, bytes) if !bytes.is_empty() => self.fresh(sender, &unseen(pos, &bytes)),
-                Item::Bytes(..) => {}
-                Item::Missing(pos, len, why) => self.missing(sender, pos, len, why),
-                Item::End(..) => {
+            match piece {
+                Piece::Bytes(pos, bytes) if !bytes.is_empty() => self.fresh(sender, &unseen(pos, &bytes)),
+                Piece::Bytes(..) => {}
+                Piece::Missing(pos, len, why) => self.missing(sender, pos, len, why),
+                Piece::End(..) => {
                     self.ended[sender] = false;
                     self.end(sender);
                 }

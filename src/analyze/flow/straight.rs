@@ -6,9 +6,8 @@
 //! way leaves it. So there is one meaning, and the short way only reads it faster. A test holds the two together.
 
 use super::{Flow, OBSERVERS, Speaks, WIRE};
-use crate::analyze::exchange::{Exchange, Message, Seen};
-use crate::analyze::protocol::WholeMessages;
-use crate::analyze::protocol::http::HttpMessage;
+use crate::analyze::exchange::{AnyExchange, Seen, TakenExchange};
+use crate::analyze::protocol::conversation::Conversation;
 use crate::analyze::stream::{Segment, Stream};
 
 /// Longer messages take their time anyhow.
@@ -17,17 +16,18 @@ const MAX_LEN: u64 = 1 << 20;
 /// Bytes that a connection may keep ready for its next exchange.
 const MAX_IDLE: usize = 2048;
 
-/// The exchange at hand, and what was taken of it.
+/// What was taken of the exchange at hand, which the conversation holds until it is whole.
 #[derive(Debug, Default)]
 pub(super) struct Straight {
     /// Nothing is under way but what is taken here.
     is_open: bool,
-    /// The exchange is whole, and not given away yet.
-    is_whole: bool,
+    /// An exchange that is whole, and not given away yet.
+    whole: Option<Box<dyn TakenExchange>>,
+    /// Its response was read.
+    is_answered: bool,
     taken: Vec<Taken>,
     /// What these carried, each message once.
     bytes: Vec<u8>,
-    exchange: Option<Box<Exchange>>,
     #[cfg(test)]
     is_forbidden: bool,
 }
@@ -47,31 +47,12 @@ impl Straight {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.is_whole
+        self.whole.is_some()
     }
 
     /// Takes the exchange, if it is whole.
-    pub(super) fn take(&mut self) -> Option<Box<Exchange>> {
-        match std::mem::take(&mut self.is_whole) {
-            true => self.exchange.take(),
-            false => None,
-        }
-    }
-
-    /// Keeps a spent exchange for the next; gives it back where it has one.
-    pub(super) fn recycle(&mut self, exchange: Box<Exchange>) -> Option<Box<Exchange>> {
-        match self.exchange {
-            Some(_) => Some(exchange),
-            None => {
-                self.exchange = Some(exchange);
-                None
-            }
-        }
-    }
-
-    /// The exchange that was given back.
-    pub(super) fn spent(&mut self) -> Option<Box<Exchange>> {
-        self.exchange.take()
+    pub(super) fn take(&mut self) -> Option<Box<dyn TakenExchange>> {
+        self.whole.take()
     }
 
     /// Closed as at first, with its buffers.
@@ -85,12 +66,6 @@ impl Straight {
             bytes,
             ..Straight::default()
         }
-    }
-
-    /// The exchange at hand.
-    pub(super) fn at_hand(&self) -> Option<&Exchange> {
-        let is_there = self.is_whole || !self.taken.is_empty();
-        self.exchange.as_deref().filter(|_| is_there)
     }
 
     fn keep(&mut self, sender: usize, segment: &Segment<'_>) {
@@ -130,7 +105,7 @@ impl Flow {
         let nexts = [self.streams[0].next(), self.streams[1].next()];
         self.speaks.is_at_rest()
             && self.client.is_some()
-            && self.queue.is_empty()
+            && self.held() == 0
             && self.unplaced.is_empty()
             && self.ended == [false; 2]
             && self.reorder.is_empty()
@@ -145,24 +120,30 @@ impl Flow {
     /// Takes a segment the short way; false when it has to go the ordinary one.
     pub(super) fn go_straight(&mut self, sender: usize, segment: &Segment<'_>) -> bool {
         let observer = usize::from(segment.observer).min(WIRE);
-        let usual = !segment.urgent && segment.time != 0 && segment.len <= MAX_LEN && !self.straight.is_whole;
+        let usual = !segment.urgent && segment.time != 0 && segment.len <= MAX_LEN && !self.straight.is_whole();
         if !usual || !self.coverage[observer].attached {
             return false;
         }
         let is_request = self.client == Some(sender);
-        let fits = match self.straight.at_hand() {
-            None => is_request && self.read_straight(sender, segment),
-            Some(exchange) if is_request || exchange.response.begun => {
-                is_shown_again(exchange, is_request, observer, segment)
-            }
-            Some(_) => self.read_straight(sender, segment),
-        };
-        if !fits {
-            return false;
-        }
-        let Some(exchange) = &mut self.straight.exchange else {
+        let Speaks::Talking(conversation) = &mut self.speaks else {
             return false;
         };
+        let Segment { pos, len, payload, .. } = *segment;
+        let is_next = pos == self.streams[sender].next();
+        let has_begun = !self.straight.taken.is_empty();
+        let exchange = match (has_begun, is_request) {
+            (false, true) if is_next && payload.len() as u64 == len => conversation.whole_request(pos, payload),
+            (false, _) => None,
+            (true, false) if !self.straight.is_answered => match is_next {
+                true => conversation.whole_response(pos, len, payload),
+                false => None,
+            },
+            (true, _) => conversation
+                .at_hand_mut()
+                .filter(|exchange| is_shown_again(exchange, is_request, observer, segment)),
+        };
+        let Some(exchange) = exchange else { return false };
+        self.straight.is_answered = has_begun && (self.straight.is_answered || !is_request);
         let view = &mut exchange.views[observer];
         let seen = Seen {
             first: segment.time,
@@ -187,18 +168,15 @@ impl Flow {
         true
     }
 
-    /// Reads the request that begins an exchange, or the response of the one at hand.
-    fn read_straight(&mut self, sender: usize, segment: &Segment<'_>) -> bool {
-        if segment.pos != self.streams[sender].next() {
-            return false;
+    /// The exchange at hand, if there is one.
+    pub(super) fn at_hand(&self) -> Option<&AnyExchange> {
+        if let Some(whole) = &self.straight.whole {
+            return Some(whole.exchange());
         }
-        let is_request = self.client == Some(sender);
-        let exchange = &mut self.straight.exchange;
-        match &mut self.speaks {
-            Speaks::Http(stitcher) => read(stitcher.as_mut(), is_request, segment, exchange),
-            Speaks::Mysql(stitcher) => read(stitcher.as_mut(), is_request, segment, exchange),
-            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => false,
-        }
+        let conversation = self.speaks.conversation();
+        conversation
+            .filter(|_| !self.straight.taken.is_empty())
+            .and_then(Conversation::at_hand)
     }
 
     /// The exchange is whole with this segment.
@@ -211,7 +189,8 @@ impl Flow {
         self.straight.taken.clear();
         self.straight.bytes.clear();
         self.straight.bytes.shrink_to(MAX_IDLE);
-        self.straight.is_whole = true;
+        let conversation = self.speaks.conversation_mut();
+        self.straight.whole = conversation.and_then(|conversation| conversation.take_at_hand());
     }
 
     /// Notes what the ordinary way notes of a segment that it has read.
@@ -251,7 +230,7 @@ impl Flow {
 }
 
 /// Whether an observer shows what another has shown.
-fn is_shown_again(exchange: &Exchange, is_request: bool, observer: usize, segment: &Segment<'_>) -> bool {
+fn is_shown_again(exchange: &AnyExchange, is_request: bool, observer: usize, segment: &Segment<'_>) -> bool {
     let view = &exchange.views[observer];
     let (span, seen) = match is_request {
         true => (&exchange.request, &view.request),
@@ -260,27 +239,12 @@ fn is_shown_again(exchange: &Exchange, is_request: bool, observer: usize, segmen
     seen.first == 0 && (span.start, span.end) == (segment.pos, segment.end())
 }
 
-fn read(
-    stitcher: &mut impl WholeMessages,
-    is_request: bool,
-    segment: &Segment<'_>,
-    exchange: &mut Option<Box<Exchange>>,
-) -> bool {
-    let exchange = exchange.get_or_insert_with(|| Box::new(Exchange::new(Message::Http(HttpMessage::default()))));
-    match is_request {
-        true => {
-            segment.payload.len() as u64 == segment.len
-                && stitcher.whole_request(segment.pos, segment.payload, exchange)
-        }
-        false => stitcher.whole_response(segment.pos, segment.len, segment.payload, exchange),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::analyze::flow::tests::said;
 
     /// What the two sides of a connection may say; the first three requests and two responses are the usual ones.
     struct Speech {
@@ -436,7 +400,7 @@ mod tests {
     }
 
     /// All that one can see of a connection after an event.
-    fn told(flow: &mut Flow, flush: bool) -> Vec<(Message, String)> {
+    fn told(flow: &mut Flow, flush: bool) -> Vec<String> {
         // What is unread counts, the short way, when the exchange is whole.
         let unread = if flush { flow.unread_bytes } else { 0 };
         let before = format!(
@@ -447,19 +411,19 @@ mod tests {
             flow.oldest(),
             flow.is_closed()
         );
-        let mut all = vec![(Message::Http(HttpMessage::default()), before)];
+        let mut all = vec![before];
         while let Some(exchange) = flow.take(flush) {
-            let Exchange {
+            let AnyExchange {
                 request,
                 response,
                 closed,
                 incomplete,
                 views,
                 ..
-            } = &*exchange;
-            all.push((
-                exchange.message.clone(),
-                format!("{request:?} {response:?} {closed} {incomplete:?} {views:?}"),
+            } = exchange.exchange();
+            all.push(format!(
+                "{} {request:?} {response:?} {closed} {incomplete:?} {views:?}",
+                said(exchange.exchange())
             ));
             flow.recycle(exchange);
         }
@@ -469,13 +433,8 @@ mod tests {
     fn tell_the_same(flows: &mut [Flow; 2], flush: bool) {
         let [straight, ordinary] = flows.each_mut().map(|flow| told(flow, flush));
         assert_eq!(straight.len(), ordinary.len(), "{straight:#?} {ordinary:#?}");
-        for ((message, facts), (same_message, same_facts)) in straight.iter().zip(&ordinary) {
+        for (facts, same_facts) in straight.iter().zip(&ordinary) {
             assert_eq!(facts, same_facts);
-            match (message, same_message) {
-                (Message::Http(message), Message::Http(same)) => assert_eq!(message, same),
-                (Message::Mysql(message), Message::Mysql(same)) => assert_eq!(message, same),
-                other => panic!("{other:?}"),
-            }
         }
     }
 

@@ -5,8 +5,32 @@ mod holes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::analyze::exchange::Message;
+use std::any::Any;
+
 use crate::analyze::protocol::http::HttpMessage;
+use crate::analyze::protocol::mysql::MysqlMessage;
+
+fn http_message(exchange: &AnyExchange) -> Option<&HttpMessage> {
+    (&exchange.message as &dyn Any).downcast_ref()
+}
+
+fn mysql_message(exchange: &AnyExchange) -> Option<&MysqlMessage> {
+    (&exchange.message as &dyn Any).downcast_ref()
+}
+
+/// What an exchange says, without the number that a thread has given to what is asked.
+pub(super) fn said(exchange: &AnyExchange) -> String {
+    match http_message(exchange) {
+        Some(message) => {
+            let message = HttpMessage {
+                known: Default::default(),
+                ..message.clone()
+            };
+            format!("{message:?}")
+        }
+        None => format!("{:?}", &exchange.message),
+    }
+}
 
 /// What is said in turn: by whom, and the bytes.
 type Turns = Vec<(usize, Vec<u8>)>;
@@ -128,23 +152,13 @@ fn told(ends: &[Vec<Call>], order: &[usize], client: Option<usize>) -> Vec<Strin
     let left = flow.take(true);
     assert!(left.is_none(), "all is shown: {left:?} {exchanges:?}");
     assert_eq!((flow.unread_bytes, flow.lost_bytes), (0, 0));
-    let tell = |exchange: &Exchange| {
+    let tell = |exchange: &AnyExchange| {
         for observer in 0..ends.len() {
             assert!(whole_view(exchange, observer).is_some(), "{observer}: {exchange:?}");
         }
-        let message = match &exchange.message {
-            Message::Http(message) => {
-                let message = HttpMessage {
-                    known: Default::default(),
-                    ..message.clone()
-                };
-                format!("{message:?}")
-            }
-            Message::Mysql(message) => format!("{message:?}"),
-        };
-        format!("{message} {:?} {:?}", exchange.request, exchange.response)
+        format!("{} {:?} {:?}", said(exchange), exchange.request, exchange.response)
     };
-    exchanges.iter().map(|exchange| tell(exchange)).collect()
+    exchanges.iter().map(|taken| tell(taken.exchange())).collect()
 }
 
 #[test]
@@ -227,7 +241,7 @@ fn a_server_of_http_answers_what_is_no_request_of_it() {
             );
             assert_eq!((flow.protocol, flow.client()), ("http", Some(0)));
             let exchange = flow.take(true).expect("a row");
-            assert_eq!(exchange.incomplete, Some(Incomplete::Malformed));
+            assert_eq!(exchange.exchange().incomplete, Some(Incomplete::Malformed));
         }
     }
 }

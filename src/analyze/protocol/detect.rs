@@ -3,18 +3,22 @@
 //! Pure functions over the beginnings of both directions. HTTP and MySQL are what the analyzer reads; the others are
 //! recognised to say why a connection yields no exchanges.
 
-use super::Sent;
+use super::http::Http;
 use super::http::parse::{self, Line};
-use super::mysql;
+use super::mysql::{self, Mysql};
 use super::recognise::{self, Named};
+use super::{Protocol, Sent};
 
 pub use super::recognise::{reason, word};
+
+const HTTP: Guess = Guess::Read(&Http);
+const MYSQL: Guess = Guess::Read(&Mysql);
 
 /// What the first bytes of a connection look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guess {
-    Http,
-    Mysql,
+    /// A protocol that is read.
+    Read(&'static dyn Protocol),
     /// Something else, by its name; see [`word`] and [`reason`].
     Other(&'static str),
     /// Too few bytes to tell.
@@ -26,7 +30,7 @@ pub enum Guess {
 impl Guess {
     /// It will not change with more bytes.
     pub fn is_sure(self) -> bool {
-        matches!(self, Guess::Http | Guess::Mysql | Guess::Other(_))
+        matches!(self, Guess::Read(_) | Guess::Other(_))
     }
 }
 
@@ -50,7 +54,7 @@ pub fn guess(client: Option<Sent<'_>>, server: Option<Sent<'_>>, joined: bool) -
     };
     let is_silent = |sent: Option<Sent<'_>>| sent.is_none_or(|sent| sent.len == 0);
     match (is_mysql, request, response) {
-        (Some(true), ..) => Guess::Mysql,
+        (Some(true), ..) => MYSQL,
         (None, ..) => Guess::More,
         // What is said after this belongs to something else.
         (_, Guess::Unknown, Guess::Unknown) => Guess::Unknown,
@@ -72,7 +76,7 @@ fn of_client(sent: Sent<'_>, joined: bool) -> Guess {
     }
     // In a connection seen from its start the server speaks first, and the client's first packet is no command.
     if !joined && mysql::looks_like_login(bytes) {
-        return Guess::Mysql;
+        return MYSQL;
     }
     named(recognise::of_client(sent))
 }
@@ -83,9 +87,9 @@ fn of_server(sent: Sent<'_>, joined: bool) -> Guess {
     }
     let bytes = sent.bytes;
     match parse::response(bytes) {
-        parse::Parsed::Whole(..) => return Guess::Http,
+        parse::Parsed::Whole(..) => return HTTP,
         // A status line is enough; the rest of the head may be cut by the snaplen.
-        parse::Parsed::Partial if bytes.len() >= 13 => return Guess::Http,
+        parse::Parsed::Partial if bytes.len() >= 13 => return HTTP,
         parse::Parsed::Partial => return Guess::More,
         parse::Parsed::Wrong(_) => {}
     }
@@ -95,7 +99,7 @@ fn of_server(sent: Sent<'_>, joined: bool) -> Guess {
         false => mysql::looks_like_greeting(bytes),
     };
     if is_greeting {
-        return Guess::Mysql;
+        return MYSQL;
     }
     match named(recognise::of_server(sent)) {
         // A packet header of MySQL that was written alone.
@@ -119,19 +123,19 @@ fn request(text: &[u8], joined: bool) -> Option<Guess> {
         // In the middle of a connection a line is believed by its shape, as the stitcher does.
         parse::Parsed::Whole(_, used) if joined => {
             let is_whole = line == Line::Whole && !parse::is_rest_of_method(text);
-            (is_whole && parse::is_believable(&text[..used])).then_some(Guess::Http)
+            (is_whole && parse::is_believable(&text[..used])).then_some(HTTP)
         }
-        parse::Parsed::Whole(..) => Some(Guess::Http),
+        parse::Parsed::Whole(..) => Some(HTTP),
         parse::Parsed::Wrong(parse::Wrong::Http2) => Some(Guess::Other("HTTP/2")),
         // A line that breaks the rules: HTTP all the same, and reported as malformed.
-        parse::Parsed::Wrong(parse::Wrong::Line(_)) if !joined && parse::names_version(text) => Some(Guess::Http),
+        parse::Parsed::Wrong(parse::Wrong::Line(_)) if !joined && parse::names_version(text) => Some(HTTP),
         parse::Parsed::Wrong(_) => None,
         parse::Parsed::Partial => match line {
-            Line::Whole => Some(Guess::Http),
+            Line::Whole => Some(HTTP),
             // The target is longer than what is there.
-            Line::Begun if text.len() >= MAX_TARGET => Some(Guess::Http),
+            Line::Begun if text.len() >= MAX_TARGET => Some(HTTP),
             Line::Begun | Line::Perhaps => Some(Guess::More),
-            Line::No => (!joined && memchr::memchr(b'\n', text).is_some()).then_some(Guess::Http),
+            Line::No => (!joined && memchr::memchr(b'\n', text).is_some()).then_some(HTTP),
         },
     }
 }
@@ -175,11 +179,11 @@ mod tests {
             "GET /a b HTTP/1.1\r\n",
             "GET / HTTP/3.0\r\n",
         ] {
-            assert_eq!(client(text), Guess::Http, "{text:?}");
+            assert_eq!(client(text), HTTP, "{text:?}");
         }
         assert_eq!(
             client(format!("GET /{}", "x".repeat(2000))),
-            Guess::Http,
+            HTTP,
             "a target longer than the snaplen"
         );
         assert_eq!(both(b"GET /old\r\n", b"", true), Guess::Unknown);
@@ -187,9 +191,9 @@ mod tests {
 
     #[test]
     fn http_from_the_server() {
-        assert_eq!(server("HTTP/1.1 200 OK\r\nServer"), Guess::Http);
+        assert_eq!(server("HTTP/1.1 200 OK\r\nServer"), HTTP);
         assert_eq!(server("HTTP/1.0 4"), Guess::More);
-        assert_eq!(both(b"end of a body", b"HTTP/1.1 200 OK\r\n", true), Guess::Http);
+        assert_eq!(both(b"end of a body", b"HTTP/1.1 200 OK\r\n", true), HTTP);
     }
 
     /// Only one direction was captured.
@@ -198,7 +202,7 @@ mod tests {
         let mut login = b"\x4a\0\0\x01\x85\xa6\xff\x01\0\0\0\x01\x2d".to_vec();
         login.extend_from_slice(&[0; 23]);
         login.extend_from_slice(b"root\0\0mysql_native_password\0");
-        assert_eq!(client(&login), Guess::Mysql);
+        assert_eq!(client(&login), MYSQL);
         login[20] = 1;
         assert_eq!(client(&login), Guess::Unknown);
     }
@@ -243,10 +247,7 @@ mod tests {
             b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\x04\0\x10\0\0\0\x06\0\x01\0\0\0\0\x04\x08\0\0\0\0\0\0\x0f\0\x01",
         ] {
             for cut in 1..frames.len() {
-                assert!(
-                    !matches!(server(&frames[..cut]), Guess::Unknown | Guess::Mysql),
-                    "{cut}"
-                );
+                assert!(![Guess::Unknown, MYSQL].contains(&server(&frames[..cut])), "{cut}");
             }
             assert_eq!(server(frames), Guess::Other("HTTP/2"));
         }
@@ -265,10 +266,7 @@ mod tests {
             Guess::Other("Redis")
         );
         assert_eq!(both(b"\0\x01", b"\0\0\0\x04", false), Guess::More, "too little of both");
-        assert_eq!(
-            guess(None, Some(Sent::whole(b"HTTP/1.1 400 Bad\r\n")), false),
-            Guess::Http
-        );
+        assert_eq!(guess(None, Some(Sent::whole(b"HTTP/1.1 400 Bad\r\n")), false), HTTP);
         assert_eq!(guess(None, Some(Sent::whole(&[7; 40])), false), Guess::Unknown);
     }
 
@@ -352,11 +350,7 @@ mod tests {
         ] {
             for cut in 0..text.len() {
                 let guess = client(&text[..cut]);
-                assert!(
-                    matches!(guess, Guess::More | Guess::Http),
-                    "{:?}: {guess:?}",
-                    &text[..cut]
-                );
+                assert!(guess == Guess::More || guess == HTTP, "{:?}: {guess:?}", &text[..cut]);
             }
         }
         for bytes in [

@@ -3,6 +3,7 @@
 //! Each protocol has message types, a parser (one of three answers: a whole item, not enough yet, wrong) and a stitcher
 //! (a named struct per connection that pairs requests with responses).
 
+pub mod conversation;
 pub mod detect;
 pub mod http;
 pub mod mysql;
@@ -10,7 +11,28 @@ pub mod proxy;
 mod recognise;
 pub mod turns;
 
-use super::exchange::{Exchange, Queue, Side};
+use std::fmt::Debug;
+
+use conversation::Conversation;
+
+use super::exchange::{Exchange, Message, Queue, Side};
+
+/// A protocol that is read.
+pub trait Protocol: Debug + Sync {
+    /// In the `protocol` column.
+    fn name(&self) -> &'static str;
+
+    /// The exchanges of a connection that speaks it, as [`Stitcher::begin`] says.
+    fn conversation(&self, joined: bool) -> Box<dyn Conversation>;
+}
+
+impl PartialEq for dyn Protocol {
+    fn eq(&self, other: &dyn Protocol) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for dyn Protocol {}
 
 /// What one end sent from some point on, as far as it was given so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,42 +79,80 @@ pub enum Verdict {
     Continue,
     /// From here on this connection speaks something else; the text says what, for the `why` column.
     Leave(&'static str),
+    /// It speaks something else, and has from the start, if nothing was read of it; the text says what.
+    Mistaken(&'static str),
     /// From here on this connection carries another, which begins here; the text says in what.
     Tunnel(&'static str),
+}
+
+/// What one end sent, kept until it is known what it is.
+#[derive(Debug)]
+pub enum Piece {
+    Bytes(u64, Vec<u8>),
+    Missing(u64, u64, Missing),
+    /// Where it ends, and whether nothing is missing there.
+    End(u64, bool),
 }
 
 /// One connection's protocol state. Positions count bytes of one direction from the start of the connection; they
 /// only grow. Bytes and holes of one direction arrive in order and without overlap; the order *between* the two
 /// directions is only roughly right (events of two CPUs), so a stitcher must accept a response before its request was
 /// read, and hold it (bounded) until it comes, or until `settle`.
-pub trait Stitcher {
+pub trait Stitcher: Debug + Default + Send + 'static {
+    type Message: Message + Default;
+
+    /// Begins anew with its buffers: a connection from its first byte on; or, `joined`, from somewhere in its middle.
+    fn begin(&mut self, joined: bool);
+
+    /// The client began with bytes that are no request, to which the server answers all the same.
+    fn after_foreign(&mut self) {}
+
     /// Bytes that `from` sent, beginning at stream position `pos`.
-    fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict;
+    fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue<Self::Message>) -> Verdict;
 
     /// `len` bytes of what `from` sent, beginning at `pos`, are not there.
-    fn missing(&mut self, from: Side, pos: u64, len: u64, why: Missing, queue: &mut Queue) -> Verdict;
+    fn missing(&mut self, from: Side, pos: u64, len: u64, why: Missing, queue: &mut Queue<Self::Message>) -> Verdict;
 
     /// Nothing older than what was given is still to come in either direction: what waits for the other direction
     /// must decide now.
-    fn settle(&mut self, queue: &mut Queue) -> Verdict;
+    fn settle(&mut self, queue: &mut Queue<Self::Message>) -> Verdict;
 
     /// A hole has hidden where messages begin, or which request a response answers, and that is not found yet.
     fn is_in_doubt(&self) -> bool;
 
+    /// The capture is over: messages of which too little is there to be an exchange so far become one.
+    fn finish(&mut self, queue: &mut Queue<Self::Message>) {
+        let _ = queue;
+    }
+
+    /// What was given and is of the tunnel that begins here.
+    fn take_rest(&mut self) -> Vec<(Side, Piece)> {
+        Vec::new()
+    }
+
     /// `from` will send nothing more. A response delimited by close ends here. `is_all`: nothing that it sent is missing at its
     /// end, as far as anybody knows.
-    fn end(&mut self, from: Side, pos: u64, is_all: bool, queue: &mut Queue);
+    fn end(&mut self, from: Side, pos: u64, is_all: bool, queue: &mut Queue<Self::Message>);
 }
 
-/// A stitcher that can read a whole message without its state machines, where they stand still.
+/// A stitcher that can read a whole message without its state machines, where they stand still: the fast path. One that cannot
+/// is never at rest.
 pub trait WholeMessages: Stitcher {
     /// Nothing is under way in either direction, and nothing is in doubt.
-    fn is_at_rest(&self) -> bool;
+    fn is_at_rest(&self) -> bool {
+        false
+    }
 
     /// At rest, reads a request of which `bytes`, beginning at `pos`, are all into an exchange, as `bytes` would; false when
     /// they are something else, or this takes a change of state. The exchange may hold anything before, and does after false.
-    fn whole_request(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange) -> bool;
+    fn whole_request(&mut self, pos: u64, bytes: &[u8], exchange: &mut Exchange<Self::Message>) -> bool {
+        let _ = (pos, bytes, exchange);
+        false
+    }
 
     /// The same for the response to such a request, which is `len` bytes long and of which `bytes` were captured.
-    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool;
+    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange<Self::Message>) -> bool {
+        let _ = (pos, len, bytes, exchange);
+        false
+    }
 }

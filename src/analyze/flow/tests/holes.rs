@@ -419,16 +419,19 @@ fn rows(events: &[Event], setting: &Setting) -> Vec<Row> {
     while let Some(exchange) = flow.take(true) {
         exchanges.push(exchange);
     }
-    exchanges.iter().map(|exchange| row(exchange)).collect()
+    exchanges.iter().map(|taken| row(taken.exchange())).collect()
 }
 
-fn row(exchange: &Exchange) -> Row {
-    let text = match &exchange.message {
-        Message::Http(message) => format!(
+fn row(exchange: &AnyExchange) -> Row {
+    let (http, mysql) = (http_message(exchange), mysql_message(exchange));
+    let http_text = http.map(|message| {
+        format!(
             "{} {} {} {}",
             message.method, message.target, message.status, message.content_type
-        ),
-        Message::Mysql(message) => format!(
+        )
+    });
+    let mysql_text = mysql.map(|message| {
+        format!(
             "{} {:?} {} {:?} {:?} {:?}",
             message.command,
             message.status,
@@ -436,12 +439,10 @@ fn row(exchange: &Exchange) -> Row {
             message.rows,
             message.affected_rows,
             message.warnings
-        ),
-    };
-    let statement = match &exchange.message {
-        Message::Http(_) => String::new(),
-        Message::Mysql(message) => message.statement.clone(),
-    };
+        )
+    });
+    let text = http_text.or(mysql_text).expect("HTTP or MySQL");
+    let statement = mysql.map_or_else(String::new, |message| message.statement.clone());
     Row {
         text,
         statement,

@@ -1,16 +1,16 @@
 //! The client's half of the stitcher: requests.
 
-use super::super::super::exchange::{Exchange, Incomplete, MAX_WAITING, Queue, Side, Span};
-use super::super::{Missing, Verdict};
+use super::super::{Missing, Piece, Verdict};
 use super::again;
 use super::body::{self, Body, Chunked};
-use super::held::Item;
 use super::message::Known;
 use super::parse::{self, Line, Parsed, RequestHead, Wrong};
 use super::stitch::{
-    HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank,
-    blank_message, give_up, http, may_grow, reason, spoil,
+    HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank, give_up,
+    may_grow, reason, spoil,
 };
+use super::{Exchange, Queue};
+use crate::analyze::exchange::{Incomplete, MAX_WAITING, Message, Side, Span};
 
 impl HttpStitcher {
     pub(super) fn client_step(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
@@ -66,7 +66,7 @@ impl HttpStitcher {
                 }
             }
             State::Connect => {
-                self.early.push(Item::Bytes(here, rest.to_vec()));
+                self.early.push(Piece::Bytes(here, rest.to_vec()));
                 Step::Used(rest.len())
             }
             State::UntilClose | State::Ignore => {
@@ -97,7 +97,7 @@ impl HttpStitcher {
                 self.client.lose(Incomplete::Truncated, false);
                 Step::Used(rest.len())
             }
-            Parsed::Wrong(Wrong::Http2) => Step::Leave(Verdict::Leave("HTTP/2"), 0),
+            Parsed::Wrong(Wrong::Http2) => Step::Leave(Verdict::Mistaken("HTTP/2"), 0),
             Parsed::Wrong(Wrong::Line(why)) => self.malformed_request(here, rest, why, queue),
             Parsed::Wrong(Wrong::Foreign) => {
                 self.client.lose(Incomplete::Malformed, false);
@@ -110,14 +110,14 @@ impl HttpStitcher {
     fn request(&mut self, here: u64, used: usize, (head, known): (&RequestHead<'_>, Known), queue: &mut Queue) {
         self.before_request(queue);
         let end = here + used as u64;
-        let exchange = queue.open(blank_message);
+        let exchange = queue.open();
         exchange.request = Span {
             start: here,
             end,
             begun: true,
             ended: false,
         };
-        let message = http(exchange);
+        let message = &mut exchange.message;
         message.clear_response();
         message.ask(head, known);
         self.announced = None;
@@ -173,14 +173,14 @@ impl HttpStitcher {
         queue: &mut Queue,
     ) {
         self.before_request(queue);
-        let exchange = queue.open(blank_message);
+        let exchange = queue.open();
         exchange.request = Span {
             start: here,
             end: here + bytes.len() as u64,
             begun: true,
             ended: false,
         };
-        let message = http(exchange);
+        let message = &mut exchange.message;
         message.clear_response();
         message.ask(&parse::request_prefix(bytes), Known(0));
         spoil(exchange, why, problem);

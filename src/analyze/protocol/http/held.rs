@@ -2,26 +2,17 @@
 
 use std::collections::VecDeque;
 
-use super::super::Missing;
+use super::super::Piece;
 
 /// Bytes that may be held for one connection.
 const MAX_BYTES: usize = 256 << 10;
 /// Pieces that may be held for one connection.
-const MAX_ITEMS: usize = 1024;
+const MAX_PIECES: usize = 1024;
 
-/// One piece of the server's stream.
-#[derive(Debug)]
-pub enum Item {
-    Bytes(u64, Vec<u8>),
-    Missing(u64, u64, Missing),
-    /// Where it ends, and whether nothing is missing there.
-    End(u64, bool),
-}
-
-impl Item {
+impl Piece {
     fn size(&self) -> usize {
         match self {
-            Item::Bytes(_, bytes) => bytes.len(),
+            Piece::Bytes(_, bytes) => bytes.len(),
             _ => 0,
         }
     }
@@ -30,36 +21,36 @@ impl Item {
 /// Pieces of the server's stream, oldest first.
 #[derive(Debug, Default)]
 pub struct Held {
-    items: VecDeque<Item>,
+    pieces: VecDeque<Piece>,
     bytes: usize,
 }
 
 impl Held {
     /// Adds the newest piece.
-    pub fn push(&mut self, item: Item) {
-        self.bytes += item.size();
-        self.items.push_back(item);
+    pub fn push(&mut self, piece: Piece) {
+        self.bytes += piece.size();
+        self.pieces.push_back(piece);
     }
 
     /// Puts back what is left of the oldest piece.
-    pub fn put_back(&mut self, item: Item) {
-        self.bytes += item.size();
-        self.items.push_front(item);
+    pub fn put_back(&mut self, piece: Piece) {
+        self.bytes += piece.size();
+        self.pieces.push_front(piece);
     }
 
     /// Takes the oldest piece.
-    pub fn pop(&mut self) -> Option<Item> {
-        let item = self.items.pop_front()?;
-        self.bytes -= item.size();
-        Some(item)
+    pub fn pop(&mut self) -> Option<Piece> {
+        let piece = self.pieces.pop_front()?;
+        self.bytes -= piece.size();
+        Some(piece)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.pieces.is_empty()
     }
 
     /// More is held than may be.
     pub fn is_over(&self) -> bool {
-        self.bytes > MAX_BYTES || self.items.len() > MAX_ITEMS
+        self.bytes > MAX_BYTES || self.pieces.len() > MAX_PIECES
     }
 }

@@ -1,6 +1,7 @@
 //! What an HTTP exchange says, as the tables need it.
 
 use super::parse::RequestHead;
+use crate::analyze::exchange::Message;
 
 /// A request and what its response says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,9 +74,10 @@ impl HttpMessage {
         self.version = version;
         self.problem = "";
     }
+}
 
-    /// Empties what a request does not fill.
-    pub fn clear_response(&mut self) {
+impl Message for HttpMessage {
+    fn clear_response(&mut self) {
         self.status = 0;
         self.content_type.clear();
         self.upgrade.clear();

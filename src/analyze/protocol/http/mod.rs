@@ -12,6 +12,26 @@ mod straight;
 #[cfg(test)]
 mod tests;
 
-pub use held::Item;
 pub use message::HttpMessage;
 pub use stitch::HttpStitcher;
+
+use super::Protocol;
+use super::conversation::{Conversation, Stitched};
+use crate::analyze::exchange;
+
+type Exchange = exchange::Exchange<HttpMessage>;
+type Queue = exchange::Queue<HttpMessage>;
+
+/// HTTP/1.x.
+#[derive(Debug)]
+pub struct Http;
+
+impl Protocol for Http {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn conversation(&self, joined: bool) -> Box<dyn Conversation> {
+        Box::new(Stitched::<HttpStitcher>::new(&Http, joined))
+    }
+}

@@ -1,6 +1,5 @@
 //! The server's half of the stitcher: responses, and which request each of them answers.
 
-use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
 use super::super::turns::Answer;
 use super::super::{Missing, Verdict};
 use super::body::{self, Body};
@@ -8,8 +7,10 @@ use super::message::set;
 use super::parse::{self, Parsed, ResponseHead};
 use super::stitch::{
     Declared, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, NOT_A_REQUEST, State, Step, blank,
-    blank_message, give_up, http, may_grow, reason, spoil,
+    give_up, may_grow, reason, spoil,
 };
+use super::{Exchange, Queue};
+use crate::analyze::exchange::{Incomplete, Side};
 
 impl HttpStitcher {
     pub(super) fn server_step(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
@@ -121,7 +122,7 @@ impl HttpStitcher {
     pub(super) fn response_head(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
         if !parse::may_begin_response(rest) {
             // HTTP/0.9 answers with the document and nothing else.
-            if let Some(exchange) = queue.awaiting().filter(|exchange| version(exchange) == 9) {
+            if let Some(exchange) = queue.awaiting().filter(|exchange| exchange.message.version == 9) {
                 exchange.response.start = here;
                 exchange.response.begun = true;
                 self.server.state = State::UntilClose;
@@ -171,9 +172,7 @@ impl HttpStitcher {
         let Some(exchange) = queue.awaiting() else {
             return Step::Hold;
         };
-        let Message::Http(message) = &mut exchange.message else {
-            return Step::Hold;
-        };
+        let message = &mut exchange.message;
         if interim {
             message.interim = head.status;
             return Step::Used(used);
@@ -296,8 +295,8 @@ impl HttpStitcher {
         // Only a client that goes on sending a request after its response can be here with an open one.
         self.with_open(queue, |exchange| exchange.mark(Incomplete::Malformed));
         self.open = false;
-        let exchange = queue.open(blank_message);
-        http(exchange).clear();
+        let exchange = queue.open();
+        exchange.message.clear();
         match why {
             Incomplete::Malformed => spoil(exchange, why, NOT_A_REQUEST),
             _ => exchange.mark(why),
@@ -460,13 +459,13 @@ fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str,
         spoil(exchange, why, problem);
         let head = parse::response_prefix(bytes);
         if head.is_interim() {
-            http(exchange).interim = head.status;
+            exchange.message.interim = head.status;
             return true;
         }
         exchange.response.start = here;
         exchange.response.begun = true;
         exchange.response.end = here + bytes.len() as u64;
-        let message = http(exchange);
+        let message = &mut exchange.message;
         message.status = head.status;
         set(&mut message.content_type, head.content_type);
     }
@@ -477,18 +476,11 @@ fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str,
 fn behind_interim(here: u64, queue: &mut Queue) {
     if let Some(exchange) = queue.awaiting().filter(|exchange| exchange.incomplete.is_some())
         && !exchange.response.begun
-        && http(exchange).interim != 0
+        && exchange.message.interim != 0
     {
         exchange.response.start = here;
         exchange.response.end = here;
         exchange.response.begun = true;
-    }
-}
-
-fn version(exchange: &Exchange) -> u8 {
-    match &exchange.message {
-        Message::Http(message) => message.version,
-        Message::Mysql(_) => 0,
     }
 }
 

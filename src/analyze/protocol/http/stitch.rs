@@ -8,14 +8,15 @@
 //! pipeline has at most one request under way, so all is certain again where it begins to speak ([`turns`](super::super::turns));
 //! where a client does pipeline, every pair is marked until a turn went by without a hole.
 
-use super::super::super::exchange::{Exchange, Incomplete, Message, Queue, Side};
 use super::super::turns::{Answer, Turns};
-use super::super::{Missing, Stitcher, Verdict};
+use super::super::{Missing, Piece, Stitcher, Verdict};
 use super::again::LastResponse;
 use super::body::Chunked;
-use super::held::{Held, Item};
+use super::held::Held;
 use super::message::HttpMessage;
 use super::parse::{self, Line, Parsed};
+use super::{Exchange, Queue};
+use crate::analyze::exchange::{Incomplete, Side};
 
 /// The longest head that is read. Servers refuse far shorter ones (8 to 48 KiB).
 pub const MAX_HEAD: usize = 64 << 10;
@@ -186,9 +187,9 @@ enum Run {
 /// The same, for the caller who has the slice.
 enum Fate {
     Done,
-    Held(Item),
+    Held(Piece),
     /// With what is not read.
-    Leave(Verdict, Item),
+    Leave(Verdict, Piece),
 }
 
 /// The HTTP/1.x state of one connection.
@@ -201,7 +202,7 @@ pub struct HttpStitcher {
     /// What the client said after CONNECT.
     pub(super) early: Held,
     /// What was given and is no HTTP.
-    rest: Vec<(Side, Item)>,
+    rest: Vec<(Side, Piece)>,
     /// What is held must be decided now.
     pub(super) force: bool,
     /// Why the next response may not answer the oldest request; `None` when it surely does.
@@ -237,38 +238,9 @@ impl HttpStitcher {
         stitcher
     }
 
-    /// Begins anew as one that is [`new`](Self::new), but for the head that was read last: it may come again.
-    pub fn begin(&mut self, joined: bool) {
-        *self = HttpStitcher {
-            last_response: std::mem::take(&mut self.last_response),
-            ..Self::default()
-        };
-        if joined {
-            self.client.lose(Incomplete::StartedBefore, true);
-            self.server.lose(Incomplete::StartedBefore, true);
-            self.doubt = Some(Incomplete::StartedBefore);
-        }
-    }
-
-    /// The client began with bytes that are no request, to which the server answers all the same.
-    pub fn after_foreign(&mut self) {
-        self.client.lose(Incomplete::Malformed, false);
-        self.doubt = Some(Incomplete::Malformed);
-    }
-
     /// Bytes that belong to no message that was understood.
     pub fn skipped(&self) -> u64 {
         self.skipped
-    }
-
-    /// The capture is over: messages of which too little is there to be an exchange so far become one.
-    pub fn finish(&mut self, queue: &mut Queue) {
-        // Nothing is said any more, whatever it would be.
-        let _ = self.await_no_answer(queue);
-        self.request_head_ended(Incomplete::NoResponse, HEAD_UNFINISHED, queue);
-        self.force = true;
-        self.response_head_ended(HEAD_UNFINISHED, queue);
-        self.force = false;
     }
 
     fn half(&mut self, from: Side) -> &mut Half {
@@ -294,9 +266,9 @@ impl HttpStitcher {
                         }
                         Fate::Done
                     }
-                    Run::Hold(used) => Fate::Held(Item::Bytes(pos + used as u64, bytes[used..].to_vec())),
+                    Run::Hold(used) => Fate::Held(Piece::Bytes(pos + used as u64, bytes[used..].to_vec())),
                     Run::Leave(verdict, used) => {
-                        Fate::Leave(verdict, Item::Bytes(pos + used as u64, bytes[used..].to_vec()))
+                        Fate::Leave(verdict, Piece::Bytes(pos + used as u64, bytes[used..].to_vec()))
                     }
                 };
             }
@@ -332,12 +304,12 @@ impl HttpStitcher {
                 Run::Hold(used) => {
                     buf.drain(..used);
                     buf.extend_from_slice(bytes);
-                    return Fate::Held(Item::Bytes(buf_pos + used as u64, buf));
+                    return Fate::Held(Piece::Bytes(buf_pos + used as u64, buf));
                 }
                 Run::Leave(verdict, used) => {
                     buf.drain(..used);
                     buf.extend_from_slice(bytes);
-                    return Fate::Leave(verdict, Item::Bytes(buf_pos + used as u64, buf));
+                    return Fate::Leave(verdict, Piece::Bytes(buf_pos + used as u64, buf));
                 }
             }
         }
@@ -447,17 +419,17 @@ impl HttpStitcher {
     // ---- what is held ----------------------------------------------------------------------------------------
 
     /// Reads one piece of the server's stream.
-    fn serve(&mut self, item: Item, queue: &mut Queue) -> Fate {
+    fn serve(&mut self, item: Piece, queue: &mut Queue) -> Fate {
         match item {
-            Item::Bytes(pos, bytes) => return self.deliver(Side::Server, pos, &bytes, queue),
-            Item::Missing(pos, len, why) => {
+            Piece::Bytes(pos, bytes) => return self.deliver(Side::Server, pos, &bytes, queue),
+            Piece::Missing(pos, len, why) => {
                 if self.must_hold(queue) {
                     return Fate::Held(item);
                 }
                 self.server_speaks(pos.saturating_add(len));
                 self.response_missing(pos, len, why, queue);
             }
-            Item::End(pos, is_all) => {
+            Piece::End(pos, is_all) => {
                 if !self.server.buf.is_empty() && self.must_hold(queue) {
                     return Fate::Held(item);
                 }
@@ -529,13 +501,13 @@ impl HttpStitcher {
             match item {
                 // There was another one.
                 item if self.client.state == State::Connect => self.early.push(item),
-                Item::Bytes(pos, bytes) => {
+                Piece::Bytes(pos, bytes) => {
                     if let Fate::Leave(verdict, rest) = self.deliver(Side::Client, pos, &bytes, queue) {
                         return self.leave(verdict, (Side::Client, rest), queue);
                     }
                 }
-                Item::Missing(pos, len, why) => self.request_missing(pos, len, why, queue),
-                Item::End(pos, is_all) => self.client_end(pos, is_all, queue),
+                Piece::Missing(pos, len, why) => self.request_missing(pos, len, why, queue),
+                Piece::End(pos, is_all) => self.client_end(pos, is_all, queue),
             }
         }
         Verdict::Continue
@@ -553,7 +525,7 @@ impl HttpStitcher {
         Verdict::Continue
     }
 
-    fn leave(&mut self, verdict: Verdict, (from, rest): (Side, Item), queue: &mut Queue) -> Verdict {
+    fn leave(&mut self, verdict: Verdict, (from, rest): (Side, Piece), queue: &mut Queue) -> Verdict {
         self.close_waiting(queue);
         self.left = true;
         let ignore = || Half {
@@ -568,11 +540,6 @@ impl HttpStitcher {
         self.rest
             .extend(std::iter::from_fn(|| held.pop()).map(|item| (Side::Server, item)));
         verdict
-    }
-
-    /// After it has left: what was given and is no HTTP, each direction in order.
-    pub fn take_rest(&mut self) -> Vec<(Side, Item)> {
-        std::mem::take(&mut self.rest)
     }
 
     pub(super) fn close_waiting(&mut self, queue: &mut Queue) {
@@ -600,12 +567,45 @@ impl HttpStitcher {
 }
 
 impl Stitcher for HttpStitcher {
+    type Message = HttpMessage;
+
+    // The head that was read last may come again.
+    fn begin(&mut self, joined: bool) {
+        *self = HttpStitcher {
+            last_response: std::mem::take(&mut self.last_response),
+            ..Self::default()
+        };
+        if joined {
+            self.client.lose(Incomplete::StartedBefore, true);
+            self.server.lose(Incomplete::StartedBefore, true);
+            self.doubt = Some(Incomplete::StartedBefore);
+        }
+    }
+
+    fn after_foreign(&mut self) {
+        self.client.lose(Incomplete::Malformed, false);
+        self.doubt = Some(Incomplete::Malformed);
+    }
+
+    fn finish(&mut self, queue: &mut Queue) {
+        // Nothing is said any more, whatever it would be.
+        let _ = self.await_no_answer(queue);
+        self.request_head_ended(Incomplete::NoResponse, HEAD_UNFINISHED, queue);
+        self.force = true;
+        self.response_head_ended(HEAD_UNFINISHED, queue);
+        self.force = false;
+    }
+
+    fn take_rest(&mut self) -> Vec<(Side, Piece)> {
+        std::mem::take(&mut self.rest)
+    }
+
     fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict {
         if self.left || bytes.is_empty() {
             return Verdict::Continue;
         }
         if from == Side::Server && !self.held.is_empty() {
-            self.held.push(Item::Bytes(pos, bytes.to_vec()));
+            self.held.push(Piece::Bytes(pos, bytes.to_vec()));
             return if self.held.is_over() {
                 self.force(queue)
             } else {
@@ -650,7 +650,7 @@ impl Stitcher for HttpStitcher {
         }
         match from {
             Side::Client if self.client.state == State::Connect => {
-                self.early.push(Item::Missing(pos, len, why));
+                self.early.push(Piece::Missing(pos, len, why));
                 Verdict::Continue
             }
             Side::Client => {
@@ -670,7 +670,7 @@ impl Stitcher for HttpStitcher {
                 verdict
             }
             Side::Server => {
-                let item = Item::Missing(pos, len, why);
+                let item = Piece::Missing(pos, len, why);
                 if !self.held.is_empty() {
                     self.held.push(item);
                 } else if let Fate::Held(item) = self.serve(item, queue) {
@@ -705,7 +705,7 @@ impl Stitcher for HttpStitcher {
         self.ended_unseen |= !is_all;
         match from {
             Side::Client if self.client.state == State::Connect && !self.server_ended => {
-                self.early.push(Item::End(pos, is_all))
+                self.early.push(Piece::End(pos, is_all))
             }
             Side::Client => {
                 self.client_end(pos, is_all, queue);
@@ -718,7 +718,7 @@ impl Stitcher for HttpStitcher {
                 }
             }
             Side::Server => {
-                let item = Item::End(pos, is_all);
+                let item = Piece::End(pos, is_all);
                 if !self.held.is_empty() {
                     self.held.push(item);
                 } else if let Fate::Held(item) = self.serve(item, queue) {
@@ -742,7 +742,7 @@ pub(super) fn give_up(queue: &mut Queue, why: Incomplete) {
 pub(super) fn spoil(exchange: &mut Exchange, why: Incomplete, problem: &'static str) {
     let is_first = exchange.incomplete.is_none();
     exchange.mark(why);
-    let message = http(exchange);
+    let message = &mut exchange.message;
     if is_first || message.problem.is_empty() {
         message.problem = problem;
     }
@@ -753,21 +753,6 @@ pub(super) fn spoil(exchange: &mut Exchange, why: Incomplete, problem: &'static 
 pub(super) fn may_grow(rest: &[u8], declared: Declared, sure: usize) -> bool {
     let left = declared.length().unwrap_or(u64::MAX);
     rest.len() < MAX_HEAD && (rest.len() >= sure || (rest.len() as u64) < left)
-}
-
-pub(super) fn blank_message() -> Message {
-    Message::Http(HttpMessage::default())
-}
-
-/// The message of an exchange that is to be HTTP.
-pub(super) fn http(exchange: &mut Exchange) -> &mut HttpMessage {
-    if let Message::Mysql(_) = exchange.message {
-        exchange.message = blank_message();
-    }
-    match &mut exchange.message {
-        Message::Http(message) => message,
-        Message::Mysql(_) => unreachable!("it was replaced"),
-    }
 }
 
 pub(super) fn reason(why: Missing) -> Incomplete {

@@ -1,11 +1,12 @@
 //! A request, or a response, that is whole, on a connection where nothing else is under way: what the states of the
 //! stitcher would make of it at once.
 
+use super::Exchange;
 use super::again;
 use super::body::{self, Body, Chunked, Step};
 use super::parse::{self, Parsed};
-use super::stitch::{Half, HttpStitcher, MAX_HEAD, State, http};
-use crate::analyze::exchange::{Exchange, Span};
+use super::stitch::{Half, HttpStitcher, MAX_HEAD, State};
+use crate::analyze::exchange::{Message, Span};
 use crate::analyze::protocol::WholeMessages;
 
 impl WholeMessages for HttpStitcher {
@@ -25,7 +26,7 @@ impl WholeMessages for HttpStitcher {
         }
         exchange.reset();
         exchange.request = Span::whole(pos, bytes.len() as u64);
-        let message = http(exchange);
+        let message = &mut exchange.message;
         message.clear_response();
         if again::ask_again(bytes, message) {
             return true;
@@ -47,7 +48,7 @@ impl WholeMessages for HttpStitcher {
         let Parsed::Whole(head, used) = self.last_response.read(bytes) else {
             return false;
         };
-        let message = http(exchange);
+        let message = &mut exchange.message;
         let unread = len - bytes.len() as u64;
         let body = body::of_response(&message.method, head.status, &head.framing);
         if head.status < 200 || used > MAX_HEAD || message.method.is_empty() || !is_whole(body, &bytes[used..], unread)

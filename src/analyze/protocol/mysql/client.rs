@@ -10,7 +10,8 @@ use super::packet::{Fields, HEADER, Packet, Place, push_text};
 use super::probe::Framed;
 use super::session::Session;
 use super::stitch::{ClientState, MysqlStitcher, STATEMENT_LIMIT, ServerState, Step};
-use crate::analyze::exchange::{Exchange, Incomplete, MAX_WAITING, Message, Queue, Side, Span};
+use super::{Exchange, Queue};
+use crate::analyze::exchange::{Incomplete, MAX_WAITING, Side, Span};
 use crate::analyze::protocol::{Missing, turns};
 
 /// Bytes kept of a client's packet: query attributes, then text.
@@ -221,22 +222,15 @@ impl MysqlStitcher {
                 self.resume(queue);
             }
         }
-        let exchange = queue.open(|| Message::Mysql(MysqlMessage::default()));
-        if !matches!(exchange.message, Message::Mysql(_)) {
-            exchange.message = Message::Mysql(MysqlMessage::default());
-        }
+        let exchange = queue.open();
         exchange.request.start = start;
         exchange.request.begun = true;
-        if let Message::Mysql(message) = &mut exchange.message {
-            self.session.begin(command, message);
-        }
+        self.session.begin(command, &mut exchange.message);
         match is_answered {
             true => self.pending += 1,
             false => {
                 exchange.one_way = true;
-                if let Message::Mysql(message) = &mut exchange.message {
-                    message.rows = Some(0);
-                }
+                exchange.message.rows = Some(0);
             }
         }
         self.begun = Some(start);
@@ -247,9 +241,8 @@ impl MysqlStitcher {
         if let Some(id) = self.unsure_prepared.take() {
             let is_unsure = |exchange: &&Exchange| exchange.unsure && exchange.request.end <= pos;
             for exchange in queue.iter().filter(is_unsure) {
-                if let Message::Mysql(message) = &exchange.message
-                    && message.statement_id == Some(id)
-                {
+                let message = &exchange.message;
+                if message.statement_id == Some(id) {
                     let prepared = &mut self.session.prepared;
                     prepared.insert(id, &message.statement, message.statement_cut);
                 }
@@ -337,9 +330,7 @@ impl MysqlStitcher {
             self.session.is_in_doubt = true;
             exchange.mark(Incomplete::Gap);
         }
-        let Message::Mysql(message) = &mut exchange.message else {
-            return;
-        };
+        let message = &mut exchange.message;
         let Some((&command, args)) = payload.split_first() else {
             return;
         };
@@ -406,8 +397,7 @@ impl MysqlStitcher {
         self.client = ClientState::Lost;
         self.session.is_in_doubt |= why != Some(Incomplete::StartedBefore);
         // A file, or a new login, is a part of the command under way.
-        let changes_user =
-            |exchange: &mut Exchange| matches!(&exchange.message, Message::Mysql(m) if m.command == COM_CHANGE_USER);
+        let changes_user = |exchange: &mut Exchange| exchange.message.command == COM_CHANGE_USER;
         let goes_on = std::mem::take(&mut self.infile) || (self.open && queue.awaiting().is_some_and(changes_user));
         let why = why.unwrap_or(Incomplete::Truncated);
         self.doubt.get_or_insert(why);

@@ -1,10 +1,11 @@
 //! The compressed layer of the stitcher: frames out of one direction, and what to do when they are lost.
 
+use super::Queue;
 use super::compress::{self, Deframer, Piece};
 use super::packet::Place;
 use super::probe::{Framed, Probe};
 use super::stitch::{MysqlStitcher, Step};
-use crate::analyze::exchange::{Queue, Side};
+use crate::analyze::exchange::Side;
 use crate::analyze::protocol::Missing;
 
 /// A compressed direction.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::analyze::exchange::Message;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Status {
@@ -118,9 +120,10 @@ impl MysqlMessage {
         self.is_joined = false;
         self.clear_response();
     }
+}
 
-    /// Forgets what a response said.
-    pub fn clear_response(&mut self) {
+impl Message for MysqlMessage {
+    fn clear_response(&mut self) {
         self.status = Status::NoResponse;
         self.error_code = 0;
         self.sqlstate.clear();

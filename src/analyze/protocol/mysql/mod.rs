@@ -25,6 +25,27 @@ pub use message::{MysqlMessage, Status, command_name};
 pub use shape::{Shape, literal};
 pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};
 
+use super::Protocol;
+use super::conversation::{Conversation, Stitched};
+use crate::analyze::exchange;
+
+type Exchange = exchange::Exchange<MysqlMessage>;
+type Queue = exchange::Queue<MysqlMessage>;
+
+/// The MySQL and MariaDB client/server protocol.
+#[derive(Debug)]
+pub struct Mysql;
+
+impl Protocol for Mysql {
+    fn name(&self) -> &'static str {
+        "mysql"
+    }
+
+    fn conversation(&self, joined: bool) -> Box<dyn Conversation> {
+        Box::new(Stitched::<MysqlStitcher>::new(&Mysql, joined))
+    }
+}
+
 /// The command bytes.
 pub mod com {
     pub use super::message::{

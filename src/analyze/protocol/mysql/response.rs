@@ -1,5 +1,6 @@
 //! The packets of a response: its first one, definitions, rows, its end.
 
+use super::Queue;
 use super::command::{self, Answer};
 use super::handshake::*;
 use super::message::*;
@@ -8,7 +9,7 @@ use super::result::{self, Okay};
 use super::server::{KEEP_SERVER, set_failure};
 use super::session::{Prepared, share, used_database};
 use super::stitch::{After, MysqlStitcher, ServerState, Step};
-use crate::analyze::exchange::{Incomplete, Message, Queue};
+use crate::analyze::exchange::Incomplete;
 use crate::analyze::protocol::{Missing, turns};
 
 /// The status flags of an OK or EOF packet lie within so many bytes.
@@ -151,9 +152,7 @@ impl MysqlStitcher {
             exchange.response.end = packet.end;
             exchange.response.begun = true;
         }
-        let Message::Mysql(message) = &mut exchange.message else {
-            return Step::Lose(None);
-        };
+        let message = &mut exchange.message;
         if let Some(id) = message.statement_id
             && message.has_sql()
         {
@@ -310,9 +309,8 @@ impl MysqlStitcher {
         if packet.len >= 3 && result::failure(payload).code == result::PROGRESS {
             return Step::Go;
         }
-        if let Some(exchange) = queue.awaiting()
-            && let Message::Mysql(message) = &mut exchange.message
-        {
+        if let Some(exchange) = queue.awaiting() {
+            let message = &mut exchange.message;
             set_failure(message, payload);
             if message.command == COM_STMT_PREPARE {
                 // An EXECUTE of the last statement, sent along with this, executes nothing.
@@ -324,10 +322,8 @@ impl MysqlStitcher {
 
     /// One result is over; another may follow.
     fn result_ended(&mut self, ok: &Okay<'_>, end: u64, queue: &mut Queue) -> Step {
-        if let Some(exchange) = queue.awaiting()
-            && let Message::Mysql(message) = &mut exchange.message
-        {
-            add_end(message, ok);
+        if let Some(exchange) = queue.awaiting() {
+            add_end(&mut exchange.message, ok);
         }
         if ok.status & SERVER_MORE_RESULTS_EXISTS != 0 {
             self.server = ServerState::First;
@@ -340,12 +336,11 @@ impl MysqlStitcher {
         if let Some(exchange) = queue.awaiting() {
             exchange.response.end = end;
             exchange.response.ended = true;
-            if let Message::Mysql(message) = &mut exchange.message {
-                message.rows = self.rows_known.then_some(self.rows);
-                // A hole before it may be known only now.
-                message.inferred |= self.session.is_in_doubt;
-                share(&mut message.server_version, &self.session.version);
-            }
+            let message = &mut exchange.message;
+            message.rows = self.rows_known.then_some(self.rows);
+            // A hole before it may be known only now.
+            message.inferred |= self.session.is_in_doubt;
+            share(&mut message.server_version, &self.session.version);
             queue.answer_ended();
         }
         self.pending = self.pending.saturating_sub(1);

@@ -9,7 +9,8 @@ use super::probe::Framed;
 use super::result;
 use super::session::plain_version;
 use super::stitch::{ClientState, MysqlStitcher, ServerState, Step};
-use crate::analyze::exchange::{Exchange, Incomplete, Message, Queue, Side, Span};
+use super::{Exchange, Queue};
+use crate::analyze::exchange::{Incomplete, Side, Span};
 use crate::analyze::protocol::Missing;
 use crate::analyze::protocol::turns::Answer;
 
@@ -328,7 +329,10 @@ impl MysqlStitcher {
             ..MysqlMessage::default()
         };
         set_failure(&mut message, payload);
-        let mut exchange = Exchange::new(Message::Mysql(message));
+        let mut exchange = Exchange {
+            message,
+            ..Exchange::default()
+        };
         match self.login.filter(|_| command.is_some()) {
             Some(span) => exchange.request = span,
             None => exchange.mark(Incomplete::NoRequest),
@@ -425,11 +429,8 @@ impl MysqlStitcher {
 
 /// Ends an exchange whose response cannot be read to its end.
 pub(super) fn close(exchange: &mut Exchange, why: Option<Incomplete>, otherwise: Incomplete) {
-    let mut answered = false;
-    if let Message::Mysql(message) = &mut exchange.message {
-        answered = message.status != Status::NoResponse;
-        message.rows = None;
-    }
+    let answered = exchange.message.status != Status::NoResponse;
+    exchange.message.rows = None;
     match why {
         Some(why) => exchange.mark(why),
         // Its first packet was read and all of its bytes are accounted for: rows are unknown, times are not.

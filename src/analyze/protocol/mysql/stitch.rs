@@ -14,7 +14,8 @@ use super::packet::{Framer, Place};
 use super::probe::Probe;
 use super::server::{Held, close};
 use super::session::Session;
-use crate::analyze::exchange::{Incomplete, Queue, Side, Span};
+use super::{MysqlMessage, Queue};
+use crate::analyze::exchange::{Incomplete, Side, Span};
 use crate::analyze::protocol::turns::{Answer, Turns};
 use crate::analyze::protocol::{Missing, Stitcher, Verdict};
 
@@ -273,6 +274,12 @@ impl MysqlStitcher {
 }
 
 impl Stitcher for MysqlStitcher {
+    type Message = MysqlMessage;
+
+    fn begin(&mut self, joined: bool) {
+        *self = MysqlStitcher::new(joined);
+    }
+
     fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict {
         if let Some(why) = self.left {
             return Verdict::Leave(why);

@@ -1,6 +1,7 @@
 //! A command, or its response, that is whole, on a connection where nothing else is under way: what the
 //! two state machines would make of it at once. What changes the session is left to them.
 
+use super::Exchange;
 use super::client::{KEEP_CLIENT, execute, query};
 use super::message::*;
 use super::packet::{Packet, whole};
@@ -9,7 +10,7 @@ use super::result::{self, Okay};
 use super::server::{KEEP_SERVER, set_failure};
 use super::session::{share, used_database};
 use super::stitch::{ClientState, MysqlStitcher, ServerState};
-use crate::analyze::exchange::{Exchange, Message, Span};
+use crate::analyze::exchange::Span;
 use crate::analyze::protocol::WholeMessages;
 
 /// How a response ends.
@@ -49,12 +50,7 @@ impl WholeMessages for MysqlStitcher {
         }
         exchange.reset();
         exchange.request = Span::whole(pos, bytes.len() as u64);
-        if !matches!(exchange.message, Message::Mysql(_)) {
-            exchange.message = Message::Mysql(MysqlMessage::default());
-        }
-        let Message::Mysql(message) = &mut exchange.message else {
-            return false;
-        };
+        let message = &mut exchange.message;
         match payload.split_first() {
             Some((&COM_QUERY, _)) => {
                 let packet = Packet {
@@ -84,9 +80,7 @@ impl WholeMessages for MysqlStitcher {
 
     /// Reads a response of one result.
     fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8], exchange: &mut Exchange) -> bool {
-        let Message::Mysql(message) = &mut exchange.message else {
-            return false;
-        };
+        let message = &mut exchange.message;
         if bytes.len() as u64 != len {
             return false;
         }

@@ -6,8 +6,8 @@ mod laws;
 mod rules;
 
 use super::super::{Missing, Stitcher, Verdict};
-use super::{HttpMessage, HttpStitcher};
-use crate::analyze::exchange::{Exchange, Incomplete, Message, Queue, Side};
+use super::{Exchange, HttpMessage, HttpStitcher, Queue};
+use crate::analyze::exchange::{Incomplete, Side};
 
 pub(super) use Side::{Client, Server};
 
@@ -48,7 +48,7 @@ impl Talk {
     }
 
     fn note(&mut self, verdict: Verdict) {
-        if let Verdict::Leave(why) | Verdict::Tunnel(why) = verdict {
+        if let Verdict::Leave(why) | Verdict::Mistaken(why) | Verdict::Tunnel(why) = verdict {
             self.left = Some(why);
         }
     }
@@ -125,10 +125,7 @@ impl Talk {
 }
 
 pub(super) fn message(exchange: &Exchange) -> HttpMessage {
-    match &exchange.message {
-        Message::Http(message) => message.clone(),
-        Message::Mysql(_) => unreachable!(),
-    }
+    exchange.message.clone()
 }
 
 pub(super) fn row(exchange: &Exchange) -> Row {

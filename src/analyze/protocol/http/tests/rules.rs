@@ -1,6 +1,6 @@
 //! RFC 9110 and RFC 9112, on streams without holes.
 
-use super::super::Item;
+use super::super::super::Piece;
 use super::*;
 
 const OK2: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -95,7 +95,7 @@ fn what_a_client_says_after_connect_waits_for_the_answer() {
         assert_eq!(talk.rows(), [whole("CONNECT db:80", 200, connect.len(), 19)]);
         let mut rest = [Vec::new(), Vec::new()];
         for (from, item) in talk.stitcher.take_rest() {
-            if let Item::Bytes(pos, bytes) = item {
+            if let Piece::Bytes(pos, bytes) = item {
                 let said = &mut rest[from as usize];
                 let start = [connect.len(), 19][from as usize];
                 assert_eq!(pos as usize, start + said.len());

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::*;
-use crate::analyze::exchange::{Exchange, Message, Queue, Side};
+use crate::analyze::exchange::Side;
 use crate::analyze::protocol::{Missing, Sent, Stitcher, Verdict};
 
 /// What one call hands to a stitcher.
@@ -132,10 +132,7 @@ impl Run {
 }
 
 pub fn message(exchange: &Exchange) -> &MysqlMessage {
-    match &exchange.message {
-        Message::Mysql(m) => m,
-        Message::Http(_) => panic!("not HTTP"),
-    }
+    &exchange.message
 }
 
 pub fn run(events: &[Event]) -> Run {

@@ -1,0 +1,185 @@
+//! What one connection says in one protocol: its stitcher and its exchanges, for callers that do not know which protocol.
+//!
+//! One virtual call for each segment; what is behind it is compiled for each protocol.
+
+use std::fmt::Debug;
+
+use super::{Missing, Piece, Protocol, Stitcher, Verdict, WholeMessages};
+use crate::analyze::exchange::{AnyExchange, AnyQueue, Exchange, Queue, Side, TakenExchange};
+
+/// As [`Stitcher`] and [`WholeMessages`], with the exchanges.
+pub trait Conversation: Debug + Send {
+    fn protocol(&self) -> &'static dyn Protocol;
+
+    /// Begins anew with its buffers and one exchange.
+    fn begin(&mut self, joined: bool);
+
+    /// See [`Stitcher::after_foreign`].
+    fn after_foreign(&mut self);
+
+    /// See [`Stitcher::bytes`].
+    fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8]) -> Verdict;
+
+    /// See [`Stitcher::missing`].
+    fn missing(&mut self, from: Side, pos: u64, len: u64, why: Missing) -> Verdict;
+
+    /// See [`Stitcher::settle`].
+    fn settle(&mut self) -> Verdict;
+
+    /// See [`Stitcher::is_in_doubt`].
+    fn is_in_doubt(&self) -> bool;
+
+    /// See [`Stitcher::end`].
+    fn end(&mut self, from: Side, pos: u64, is_all: bool);
+
+    /// See [`Stitcher::finish`].
+    fn finish(&mut self);
+
+    /// See [`Stitcher::take_rest`].
+    fn take_rest(&mut self) -> Vec<(Side, Piece)>;
+
+    /// Nothing is under way in either direction.
+    fn is_at_rest(&self) -> bool;
+
+    /// At rest, reads a whole request into the exchange at hand: see [`WholeMessages::whole_request`].
+    fn whole_request(&mut self, pos: u64, bytes: &[u8]) -> Option<&mut AnyExchange>;
+
+    /// Reads the whole response to it.
+    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8]) -> Option<&mut AnyExchange>;
+
+    /// The exchange that whole messages were read into last.
+    fn at_hand(&self) -> Option<&AnyExchange>;
+
+    /// As [`at_hand`](Conversation::at_hand), to be changed.
+    fn at_hand_mut(&mut self) -> Option<&mut AnyExchange>;
+
+    /// Takes the exchange at hand.
+    fn take_at_hand(&mut self) -> Option<Box<dyn TakenExchange>>;
+
+    /// Gives an exchange back for reuse, at hand or in the queue.
+    fn recycle(&mut self, exchange: Box<dyn TakenExchange>);
+
+    fn queue(&self) -> &dyn AnyQueue;
+    fn queue_mut(&mut self) -> &mut dyn AnyQueue;
+}
+
+/// The conversation of a protocol that has this stitcher.
+#[derive(Debug)]
+pub struct Stitched<S: Stitcher> {
+    protocol: &'static dyn Protocol,
+    stitcher: S,
+    queue: Queue<S::Message>,
+    at_hand: Option<Box<Exchange<S::Message>>>,
+}
+
+impl<S: Stitcher> Stitched<S> {
+    pub fn new(protocol: &'static dyn Protocol, joined: bool) -> Self {
+        let mut stitcher = S::default();
+        stitcher.begin(joined);
+        Stitched {
+            protocol,
+            stitcher,
+            queue: Queue::default(),
+            at_hand: None,
+        }
+    }
+}
+
+impl<S: WholeMessages> Conversation for Stitched<S> {
+    fn protocol(&self) -> &'static dyn Protocol {
+        self.protocol
+    }
+
+    fn begin(&mut self, joined: bool) {
+        self.stitcher.begin(joined);
+        let kept = self.at_hand.take().or_else(|| self.queue.spent());
+        self.queue.reset();
+        kept.into_iter().for_each(|exchange| self.queue.recycle(exchange));
+    }
+
+    fn after_foreign(&mut self) {
+        self.stitcher.after_foreign();
+    }
+
+    fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8]) -> Verdict {
+        self.stitcher.bytes(from, pos, bytes, &mut self.queue)
+    }
+
+    fn missing(&mut self, from: Side, pos: u64, len: u64, why: Missing) -> Verdict {
+        self.stitcher.missing(from, pos, len, why, &mut self.queue)
+    }
+
+    fn settle(&mut self) -> Verdict {
+        self.stitcher.settle(&mut self.queue)
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.stitcher.is_in_doubt()
+    }
+
+    fn end(&mut self, from: Side, pos: u64, is_all: bool) {
+        self.stitcher.end(from, pos, is_all, &mut self.queue);
+    }
+
+    fn finish(&mut self) {
+        self.stitcher.finish(&mut self.queue);
+    }
+
+    fn take_rest(&mut self) -> Vec<(Side, Piece)> {
+        self.stitcher.take_rest()
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.stitcher.is_at_rest()
+    }
+
+    fn whole_request(&mut self, pos: u64, bytes: &[u8]) -> Option<&mut AnyExchange> {
+        let exchange = &mut **self.at_hand.get_or_insert_default();
+        match self.stitcher.whole_request(pos, bytes, exchange) {
+            true => Some(exchange),
+            false => None,
+        }
+    }
+
+    fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8]) -> Option<&mut AnyExchange> {
+        let exchange = &mut **self.at_hand.as_mut()?;
+        match self.stitcher.whole_response(pos, len, bytes, exchange) {
+            true => Some(exchange),
+            false => None,
+        }
+    }
+
+    fn at_hand(&self) -> Option<&AnyExchange> {
+        let exchange: &Exchange<S::Message> = self.at_hand.as_ref()?;
+        Some(exchange)
+    }
+
+    fn at_hand_mut(&mut self) -> Option<&mut AnyExchange> {
+        let exchange: &mut Exchange<S::Message> = self.at_hand.as_mut()?;
+        Some(exchange)
+    }
+
+    fn take_at_hand(&mut self) -> Option<Box<dyn TakenExchange>> {
+        let exchange: Box<Exchange<S::Message>> = self.at_hand.take()?;
+        Some(exchange)
+    }
+
+    fn recycle(&mut self, exchange: Box<dyn TakenExchange>) {
+        // It is of another protocol when it was taken before a tunnel began.
+        let Ok(exchange) = exchange.into_any().downcast() else {
+            return;
+        };
+        match self.at_hand {
+            Some(_) => self.queue.recycle(exchange),
+            None => self.at_hand = Some(exchange),
+        }
+    }
+
+    fn queue(&self) -> &dyn AnyQueue {
+        &self.queue
+    }
+
+    fn queue_mut(&mut self) -> &mut dyn AnyQueue {
+        &mut self.queue
+    }
+}
