@@ -20,6 +20,7 @@ pub mod mapped;
 pub mod message;
 pub mod open;
 pub mod outcome;
+pub mod panic;
 pub mod pods;
 #[cfg(feature = "record")]
 pub mod record;

@@ -16,11 +16,13 @@ use masdeepflow::mapped::Mapped;
 use masdeepflow::message;
 use masdeepflow::open;
 use masdeepflow::outcome::{Outcome, Usage};
+use masdeepflow::panic::exit_on_panic;
 use masdeepflow::stdout;
 
 use cli::{Cli, Command, ManArgs};
 
 fn main() -> ExitCode {
+    exit_on_panic(cli::VERSION);
     outlive_file_size_limit();
     match run(command_line().command) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
