@@ -7,8 +7,8 @@ TRIPLE := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 MULTIARCH := $(shell cc -print-multiarch 2>/dev/null)
 DEBUG := target/debug
 RELEASE := target/$(TRIPLE)/release/mdf
-# The size that the static release binary must stay below, bytes.
-SIZE_LIMIT := 20000000
+# What the static release binary may have, bytes.
+SIZE_LIMIT := 16000000
 # How long each fuzz target runs, seconds.
 FUZZ_SECONDS ?= 600
 
@@ -72,13 +72,18 @@ analyze-only:
 	@chmod +x target/no-clang/clang
 	PATH="$(CURDIR)/target/no-clang:$$PATH" cargo build --no-default-features --features analyze
 
-# --target is given so that the flags do not reach procedural macros, which cannot be static.
+# --target is given so that the flags do not reach procedural macros, which cannot be static. Since Rust 1.92 unwind tables are
+# made for backtraces even where nothing unwinds. Symbols stay until the sizes of the crates are printed.
 release:
 	@.ci/packages build
-	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(TRIPLE))=/usr/lib/$(MULTIARCH) RUSTFLAGS='-C target-feature=+crt-static' \
+	LIBBPF_SYS_LIBRARY_PATH_$(subst -,_,$(TRIPLE))=/usr/lib/$(MULTIARCH) CARGO_PROFILE_RELEASE_STRIP=debuginfo \
+		RUSTFLAGS='-C target-feature=+crt-static -C force-unwind-tables=no' \
 		cargo build --release --target $(TRIPLE) --features libbpf-rs/static --bin mdf
+	@echo 'what the ten largest crates take, bytes and share of all symbols:'
+	@.ci/crate-sizes $(RELEASE)
+	@strip -o $(RELEASE).stripped $(RELEASE) && mv $(RELEASE).stripped $(RELEASE)
 	@size=$$(stat -c %s $(RELEASE)); echo "$(RELEASE): $$size bytes"; \
-	if [ $$size -ge $(SIZE_LIMIT) ]; then echo "that is not below $(SIZE_LIMIT) bytes" >&2; exit 1; fi
+	if [ $$size -gt $(SIZE_LIMIT) ]; then echo "that is more than $(SIZE_LIMIT) bytes" >&2; exit 1; fi
 	@if ldd $(RELEASE) 2>/dev/null | grep -q '=>'; then echo "$(RELEASE) is not static" >&2; exit 1; fi
 
 fixtures:

@@ -1,5 +1,6 @@
 //! Each hop of an analysis by itself, so that a regression shows where it is:
 //! `cargo bench --bench hops --no-default-features --features analyze`, or with `parquet` for Parquet too. How fast the whole is, and beside what, `make bench-analyze` measures.
+#![allow(clippy::expect_used, reason = "a benchmark")]
 
 use std::io;
 

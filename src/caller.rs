@@ -1,4 +1,5 @@
 //! The users of this process: whose rights it has, and who called sudo to run it.
+#![allow(unsafe_code, reason = "asks for the users of this process")]
 
 use std::fs::File;
 use std::io;

@@ -12,9 +12,11 @@
 //!   it must be made by this user, by root or by who called sudo; who may read from it is for its owner to say, by its mode.
 //!   For a result it counts as a file that exists.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 use anyhow::{Context, Result};
 use tempfile::{Builder, TempPath};
@@ -161,6 +163,7 @@ pub struct Pending(Option<Unpublished>);
 #[derive(Debug)]
 struct Unpublished {
     temporary: TempPath,
+    listed: Listed,
     path: PathBuf,
     replace: bool,
 }
@@ -170,6 +173,7 @@ impl Pending {
     pub fn publish(self) -> Result<()> {
         let Some(Unpublished {
             temporary,
+            listed: _listed,
             path,
             replace,
         }) = self.0
@@ -184,6 +188,41 @@ impl Pending {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path)),
             published => published.with_context(|| format!("cannot create {}", path.display())),
         }
+    }
+}
+
+/// The temporary files there are. Destructors remove them, except after a panic, when none runs.
+static UNPUBLISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// The entry of a temporary file in [`UNPUBLISHED`].
+#[derive(Debug)]
+struct Listed(PathBuf);
+
+impl Listed {
+    fn new(temporary: &Path) -> Listed {
+        let mut paths = UNPUBLISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.insert(temporary.to_owned());
+        Listed(temporary.to_owned())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut paths = UNPUBLISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.remove(&self.0);
+    }
+}
+
+/// Removes the temporary files of all results that are not whole, for a program that ends without running destructors.
+pub fn discard_unpublished() {
+    let paths = match UNPUBLISHED.try_lock() {
+        Ok(paths) => paths,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        // Held by the very thread that ends the program, maybe: a file that stays is better than waiting for ever.
+        Err(TryLockError::WouldBlock) => return,
+    };
+    for path in paths.iter() {
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -219,6 +258,7 @@ pub fn create(path: &Path, force: bool) -> Result<(File, Pending)> {
     Ok((
         file,
         Pending(Some(Unpublished {
+            listed: Listed::new(&temporary),
             temporary,
             path: path.to_owned(),
             replace: force,

@@ -1,4 +1,5 @@
 //! The descriptors that this process was given when it was started, by the names that a user has for them.
+#![allow(unsafe_code, reason = "copies descriptors that it was given")]
 
 use std::fs::File;
 use std::io;

@@ -2,6 +2,10 @@
 //!
 //! Three small programs that share a contract: `record` listens to the kernel and writes what it heard, `format` is
 //! the capture file, `analyze` reads it and says what happened.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")
+)]
 
 #[cfg(feature = "analyze")]
 pub mod analyze;
@@ -20,6 +24,7 @@ pub mod mapped;
 pub mod message;
 pub mod open;
 pub mod outcome;
+pub mod panic;
 pub mod pods;
 #[cfg(feature = "record")]
 pub mod record;

@@ -1,4 +1,8 @@
 //! The program: reads the command line, calls one function, turns its outcome into an exit code.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")
+)]
 
 mod cli;
 
@@ -16,11 +20,13 @@ use masdeepflow::mapped::Mapped;
 use masdeepflow::message;
 use masdeepflow::open;
 use masdeepflow::outcome::{Outcome, Usage};
+use masdeepflow::panic::exit_on_panic;
 use masdeepflow::stdout;
 
 use cli::{Cli, Command, ManArgs};
 
 fn main() -> ExitCode {
+    exit_on_panic(cli::VERSION);
     outlive_file_size_limit();
     match run(command_line().command) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
@@ -189,6 +195,7 @@ fn import(_: cli::ImportArgs) -> Result<Outcome> {
 
 /// A file that has reached the limit of its size (`ulimit -f`) is a failed write, as on a full disk, and no reason to die
 /// without a word.
+#[allow(unsafe_code, reason = "one call to the C library, at the start")]
 fn outlive_file_size_limit() {
     #[cfg(unix)]
     // SAFETY: two constants; no other thread runs yet.

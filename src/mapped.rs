@@ -1,4 +1,5 @@
 //! Files in memory, without reading them. One of the places that need unsafe.
+#![allow(unsafe_code, reason = "maps files")]
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -7,6 +7,7 @@
 //! libwayland does the same for the memory that its clients share with it. A disk that cannot be read raises the signal too.
 //!
 //! Other faults go to the handler that was there before (Rust's own), as if this one did not exist.
+#![allow(unsafe_code, reason = "handles a signal")]
 
 use std::io;
 use std::ptr;

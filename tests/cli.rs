@@ -1,4 +1,5 @@
 //! What a user types before having read anything.
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

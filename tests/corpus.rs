@@ -1,6 +1,7 @@
 //! The kept inputs of the fuzz targets, through the same targets: what fuzzing found once stays found, in every run of
 //! the tests.
 #![cfg(feature = "analyze")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 // The targets ask for `libfuzzer_sys::fuzz_target`. Here that is this crate, and a target becomes a function.
 extern crate self as libfuzzer_sys;

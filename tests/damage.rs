@@ -1,6 +1,7 @@
 //! Damage is normal input: whatever is cut off a capture or flipped in it, there is a result or an error, never a
 //! panic, and what was lost is said.
 #![cfg(feature = "analyze")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! The files that are read and written: what is read is never written to, a result is there when it is whole, what comes
 //! through a pipe is read like a file, and one file that cannot be read does not end the run.
 #![cfg(all(feature = "analyze", unix))]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Captures of real programs give the tables that were read and found right: recordings in fixtures/, packet captures in
 //! fixtures/http, fixtures/pcap and fixtures/detection (those in fixtures/mysql have their own reading, by position).
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

@@ -1,6 +1,8 @@
 //! Input that was made to hurt: whatever it claims, the analyzer's memory stays within a bound, it ends, and it says
 //! what it could not believe. Each test measures the peak of a child's resident memory.
 #![cfg(all(feature = "analyze", target_os = "linux"))]
+#![allow(unsafe_code, reason = "calls to the C library")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! Packet captures as input: every stream is compared with what tshark makes of the same file, byte for byte.
 #![cfg(feature = "analyze")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

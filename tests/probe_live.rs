@@ -1,6 +1,8 @@
 //! The kernel side against the running kernel: a child in a cgroup of its own makes known traffic, and exactly that
 //! must come out of the ring. Needs root; says so when it is not run.
 #![cfg(feature = "record")]
+#![allow(unsafe_code, reason = "calls to the C library")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 use std::fs;
 use std::io::{IoSlice, IoSliceMut, Read, Write};

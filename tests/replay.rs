@@ -1,5 +1,6 @@
 //! Live lines of captures: in order of time, and the same wherever they are read.
 #![cfg(feature = "analyze")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! Rows in, results out: a small made-up day of a shop, and what every format makes of it. Golden files are in
 //! tests/golden; `MDF_UPDATE=1` writes them anew.
 #![cfg(feature = "analyze")]
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! A recording in parts says what it says in one file: the fixtures are recorded again in both ways, by the recorder's own
 //! drain and sink, and analysed.
 #![cfg(all(feature = "record", feature = "analyze"))]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

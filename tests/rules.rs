@@ -3,6 +3,7 @@
 //!
 //! fixtures/http and fixtures/mysql say which programs, and how to make the captures again.
 #![cfg(feature = "analyze")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

@@ -23,6 +23,7 @@
 //! | urgent | tshark lacks requests behind or around an urgent byte | mdf: the server does not see that byte, and answered; tshark reads it as the request's first |
 //! | nginx | tshark lacks the 400 that answers an HTTP/2 preface | mdf: the server speaks no HTTP/2 |
 #![cfg(feature = "analyze")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

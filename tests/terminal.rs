@@ -1,6 +1,7 @@
 //! Text that means harm: whatever stands in a capture, or in the name of a file, what people are shown cannot steer their
 //! terminal.
 #![cfg(feature = "analyze")]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 mod support;
 

@@ -2,6 +2,8 @@
 //!
 //! Each command prints one JSON object that says exactly what was done, so that a test can demand the same numbers
 //! from a capture. Small and without heavy dependencies, so that it runs in a bare initramfs.
+#![allow(clippy::expect_used, reason = "a program of the tests")]
+#![allow(unsafe_code, reason = "calls to the C library")]
 
 mod fail;
 mod group;

@@ -1,4 +1,5 @@
 //! Reads captures and says what happened. Never: the kernel, bpf/, record/.
+#![forbid(unsafe_code)]
 
 pub mod column;
 pub mod elsewhere;

@@ -220,6 +220,7 @@ impl BlockBuilder {
 }
 
 /// Appends frame and body; returns the length of the body.
+#[expect(clippy::cast_possible_truncation, reason = "RECORD_LIMIT is less")]
 fn frame(record: &Record<'_>, out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[Kind::of(record).byte(), 0, 0, 0]);
@@ -345,6 +346,7 @@ impl<'a> Iterator for Frames<'a> {
     type Item = Result<Frame<'a>, Error>;
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the low byte is meant")]
     fn next(&mut self) -> Option<Self::Item> {
         let at = self.at;
         let rest = self.raw.get(at..).unwrap_or_default();

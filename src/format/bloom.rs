@@ -15,6 +15,7 @@ impl<const BYTES: usize> Bloom<BYTES> {
     const BITS: u32 = (BYTES * 8).trailing_zeros();
 
     /// Places of the two bits (SPEC.md, "Summaries").
+    #[expect(clippy::cast_possible_truncation, reason = "fewer bits than 32 are left")]
     fn places(key: u32) -> [usize; 2] {
         let mixed = u64::from(key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mask = (1 << Self::BITS) - 1;

@@ -24,6 +24,7 @@ const AT_PIDS: usize = AT_SOCKETS + 128;
 const _: () = assert!(AT_PIDS + 64 == BLOCK_HEAD_LEN);
 
 /// The header of a block that is about to be written.
+#[expect(clippy::cast_possible_truncation, reason = "RAW_LIMIT and COMPRESSED_LIMIT are less")]
 pub(super) fn build(block: &RawBlock, file: u32, number: u32, body: &[u8]) -> [u8; BLOCK_HEAD_LEN] {
     let mut head = [0; BLOCK_HEAD_LEN];
     let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);

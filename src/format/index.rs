@@ -13,6 +13,10 @@ const AT_BLOCKS: usize = 24;
 const AT_LEN: usize = 32;
 
 /// The index as bytes. `entries` are `blocks` times an offset and a block header.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "headers are shortened, and there are few reasons of loss"
+)]
 pub(super) fn build(file: u32, header: &[u8], losses: &[LossTotal], blocks: u64, entries: &[u8]) -> Vec<u8> {
     let len = INDEX_HEAD_LEN + losses.len() * LOSS_ENTRY_LEN + header.len() + entries.len();
     let mut out = Vec::with_capacity(len);
@@ -89,6 +93,10 @@ pub(super) fn trailer(bytes: &[u8]) -> Option<Trailer> {
 }
 
 /// The index of a whole file, when it can be believed.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "less than the entries, which are in memory"
+)]
 pub(super) fn find(bytes: &[u8]) -> Option<Index<'_>> {
     let Trailer {
         index: offset,

@@ -1,5 +1,6 @@
 #![doc = include_str!("SPEC.md")]
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
 pub mod block;
 pub mod bloom;

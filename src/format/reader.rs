@@ -459,6 +459,7 @@ impl<'a> BlockRef<'a> {
     }
 
     /// Its bytes in the file, header and body.
+    #[expect(clippy::cast_possible_truncation, reason = "a place in a file that is in memory")]
     pub fn range(&self) -> std::ops::Range<usize> {
         let start = self.offset as usize;
         start..start + self.head.len() + self.body.len()

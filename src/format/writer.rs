@@ -39,6 +39,7 @@ pub struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     /// Writes the file header. `level` is a zstd level: 3 is a good one, 1 costs a recorder least.
+    #[expect(clippy::cast_possible_truncation, reason = "headers are shortened")]
     pub fn new(out: W, header: &Header, level: i32) -> io::Result<Self> {
         let body = codec::encode_header(&shortened(header));
         let mut head = Vec::with_capacity(FILE_HEAD_LEN + body.len());

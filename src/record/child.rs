@@ -130,6 +130,7 @@ pub struct Setting {
 
 impl Child {
     /// Makes the process, in its cgroup, stopped before it becomes the command.
+    #[allow(unsafe_code, reason = "runs between fork and exec")]
     pub fn prepare(words: &[OsString], setting: &Setting, tree: Option<&Tree>) -> Result<Child> {
         let (program, arguments) = words.split_first().context("no command")?;
         find(program)?;

@@ -372,6 +372,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(unsafe_code, reason = "the standard library has no gettid")]
     fn the_id_of_a_thread_is_refused_and_its_process_named() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();

@@ -1,6 +1,7 @@
 //! The few calls to the C library that the standard library does not offer. Each is one call and its reason.
 //!
 //! Nothing here knows what the recorder does with the answers.
+#![allow(unsafe_code, reason = "calls to the C library")]
 
 use std::ffi::{CStr, CString};
 use std::fs::File;

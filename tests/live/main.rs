@@ -1,6 +1,8 @@
 //! Live tests: real programs, recorded by the real recorder. They need root; without it each says that it was not run.
 //!
 //! Only processes that a test started are recorded, chosen by a cgroup of their own.
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
+#![allow(unsafe_code, reason = "calls to the C library")]
 
 #[path = "../support/mod.rs"]
 mod support;

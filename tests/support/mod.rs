@@ -202,6 +202,7 @@ pub fn installed(program: &str) -> bool {
         .any(|dir| dir.join(program).exists())
 }
 
+#[allow(unsafe_code, reason = "the standard library does not say who this is")]
 pub fn is_root() -> bool {
     // SAFETY: takes no arguments and cannot fail.
     unsafe { libc::geteuid() == 0 }

@@ -1,6 +1,7 @@
 //! Tables of whole captures, from the command line to files: order, threads, and what other programs read in them.
 //! The captures are synthetic, so the right numbers are known.
 #![cfg(all(feature = "analyze", feature = "record"))]
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 
 #[path = "../support/mod.rs"]
 mod support;

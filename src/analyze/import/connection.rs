@@ -84,6 +84,7 @@ struct Reset {
 
 impl Reset {
     /// Whether a segment of its sender shows that the connection goes on: new data, or an acknowledgment of what came after.
+    #[expect(clippy::cast_possible_truncation, reason = "a constant that fits")]
     fn is_disproved(&self, segment: &Segment<'_>) -> bool {
         let is_after = |seq: u32, limit: u32| (1..RESET_AHEAD as u32).contains(&seq.wrapping_sub(limit));
         let end = segment
@@ -193,6 +194,7 @@ impl Connection {
     }
 
     /// The lower half of the id: unlike the whole, it never changes.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
     pub fn number(&self) -> u32 {
         self.id as u32
     }
@@ -479,6 +481,7 @@ impl Connection {
         }));
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "a packet has less than 4 GiB")]
     fn data(
         &mut self,
         side: usize,
@@ -656,6 +659,7 @@ impl Connection {
     }
 
     /// Runs `work` on one stream; what it hands on becomes `Data` records.
+    #[expect(clippy::cast_possible_truncation, reason = "positions in records wrap (SPEC.md)")]
     fn with_stream<T>(
         &mut self,
         side: usize,

@@ -53,6 +53,7 @@ impl Recent {
     }
 
     /// Remembers a packet.
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash")]
     pub fn put(&mut self, print: u64, segment: &Segment<'_>, slot: u32, number: u32, side: usize) {
         if self.sets.is_empty() {
             self.sets.resize(SETS, Default::default());
@@ -70,6 +71,7 @@ impl Recent {
     }
 
     /// The packet that this one may be a copy of.
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash")]
     pub fn find(&self, print: u64, segment: &Segment<'_>) -> Option<Seen> {
         let set = self.sets.get(print as usize % SETS)?;
         let seen = set.iter().find(|seen| seen.number != 0 && seen.print == print)?;

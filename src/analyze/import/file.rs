@@ -499,6 +499,7 @@ impl Section {
     }
 
     /// One whole block.
+    #[expect(clippy::cast_possible_truncation, reason = "link types have 16 bits")]
     fn read<'a>(&mut self, bytes: &'a [u8], time: &mut u64) -> Result<Said<'a>, About> {
         match word(bytes, 0, self.big) {
             // Interface, packet, simple packet, interface statistics, enhanced packet.
@@ -615,6 +616,7 @@ impl Section {
         }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "a block has less than 4 GiB")]
     fn frame<'a>(
         &mut self,
         number: u32,

@@ -21,6 +21,7 @@
 //!   after a translation of addresses) counts once. Of a translated connection `local` is the end that opened it, as seen
 //!   first, and `remote` the end that answers, as seen last.
 //! - `Remark` records say how many packets were left out, and why.
+#![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
 mod blocks;
 mod connection;

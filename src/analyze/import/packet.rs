@@ -203,6 +203,7 @@ impl Way<'_> {
     }
 
     /// Keeps a fragment; goes on with the datagram that it completes.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half, as in IPv4, is meant")]
     fn fragment(
         &mut self,
         ends: Ends,

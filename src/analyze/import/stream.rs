@@ -110,6 +110,7 @@ impl Stream {
     }
 
     /// The sequence number of the next byte to hand on; 0 when unknown.
+    #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
     pub fn next_seq(&self) -> u32 {
         self.next as u32
     }
@@ -160,11 +161,13 @@ impl Stream {
     }
 
     /// Whether it began right at this sequence number.
+    #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
     pub fn began_at(&self, seq: u32) -> bool {
         self.is_seen() && self.start as u32 == seq
     }
 
     /// How far a sequence number lies ahead of what is handed on (negative: behind).
+    #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
     pub fn ahead(&self, seq: u32) -> i64 {
         i64::from(seq.wrapping_sub(self.next as u32) as i32)
     }
@@ -182,6 +185,7 @@ impl Stream {
     }
 
     /// A segment with payload.
+    #[expect(clippy::cast_possible_truncation, reason = "less than `len`")]
     pub fn segment(
         &mut self,
         time: u64,
@@ -237,6 +241,7 @@ impl Stream {
         if repeated > 0 { Kind::Retransmit } else { Kind::New }
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "at most `len`")]
     fn hand_on(&mut self, time: u64, len: u32, payload: &[u8], out: &mut dyn FnMut(Bytes<'_>)) {
         let end = self.next + u64::from(len);
         match self.urgent.take_if(|urgent| (self.next..end).contains(urgent)) {
@@ -265,6 +270,7 @@ impl Stream {
         self.next += u64::from(len);
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
     fn stray(&mut self, time: u64, seq: u32, len: u32, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) -> Kind {
         let end = seq.wrapping_add(len);
         let apart = end.wrapping_sub(std::mem::replace(&mut self.stray, end)) as i32;
@@ -320,6 +326,7 @@ impl Stream {
     }
 
     /// Hands on what is in order now.
+    #[expect(clippy::cast_possible_truncation, reason = "less than `held.len`")]
     fn drain(&mut self, out: &mut dyn FnMut(Bytes<'_>)) {
         let Some(mut waiting) = self.waiting.take() else { return };
         while let Some(entry) = waiting.segments.first_entry()

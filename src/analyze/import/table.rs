@@ -42,6 +42,7 @@ impl Key {
     }
 
     /// The upper half of socket ids: the same for both directions, and for every import of the same connection.
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
     fn hash(&self) -> u32 {
         let mut hash = 0x9e37_79b9_7f4a_7c15_u64;
         for ip in self.ips {
@@ -324,6 +325,10 @@ impl Table {
     }
 
     /// The capture is over: everything that is held back goes out, in the order of the connections' ids.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most `limit` slots, which is below NONE"
+    )]
     pub fn finish(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         let mut order: Vec<u32> = (0..self.slots.len() as u32).collect();
         order.sort_unstable_by_key(|slot| self.slots[*slot as usize].connection.id() as u32);
@@ -340,6 +345,10 @@ impl Table {
         u64::from(Key::new(&a, &b).0.hash()) << 32 | u64::from(number)
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "at most `limit` slots, which is below NONE"
+    )]
     fn insert(
         &mut self,
         key: Key,

@@ -1,16 +1,16 @@
 //! Writes a batch while the next is collected: one batch is on its way at a time, in the hands of whichever thread of the
 //! pool has time.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+
+use anyhow::bail;
 
 use super::RowWriter;
 use crate::analyze::table::Columns;
 use crate::analyze::tasks::receive;
 
 /// A writer, and what became of its last batch.
-type Written = (Box<dyn RowWriter>, thread::Result<anyhow::Result<()>>);
+type Written = (Box<dyn RowWriter>, anyhow::Result<()>);
 
 /// A writer that works behind.
 pub struct BackgroundWriter(State);
@@ -42,7 +42,7 @@ impl BackgroundWriter {
         }
         let (tell, written) = channel();
         rayon::spawn(move || {
-            let result = catch_unwind(AssertUnwindSafe(|| writer.write_batch(&columns)));
+            let result = writer.write_batch(&columns);
             drop(columns);
             // Nobody listens where something else has failed.
             let _ = tell.send((writer, result));
@@ -57,13 +57,13 @@ impl BackgroundWriter {
         let last = receive(written);
         self.0 = State::Failed;
         match last {
-            Some((writer, Ok(result))) => {
+            Some((writer, result)) => {
                 result?;
                 self.0 = State::Idle(writer);
                 Ok(())
             }
-            Some((_, Err(panic))) => resume_unwind(panic),
-            None => Ok(()),
+            // A panic, which ends the program: what was written must not count as whole meanwhile.
+            None => bail!("the writer of results broke off"),
         }
     }
 
@@ -83,6 +83,8 @@ mod tests {
 
     use super::*;
     use crate::analyze::table::{Kind, Spec, Value};
+    use crate::create::create;
+    use crate::panic::tests::in_own_process;
 
     const SPEC: Spec = Spec {
         name: "n",
@@ -156,5 +158,38 @@ mod tests {
             });
             assert_eq!(*kept.lock().unwrap(), [0, 1, 2], "{threads} threads");
         }
+    }
+
+    /// Panics at its second batch.
+    struct Panics(bool);
+
+    impl RowWriter for Panics {
+        fn write_batch(&mut self, _: &Columns) -> anyhow::Result<()> {
+            assert!(!self.0, "no second batch");
+            self.0 = true;
+            Ok(())
+        }
+
+        fn finish(&mut self) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_writer_that_panics_ends_the_program_and_its_file_gets_no_name() {
+        let name = "analyze::output::behind::tests::a_writer_that_panics_ends_the_program_and_its_file_gets_no_name";
+        let (output, left) = in_own_process(name, |folder| {
+            let (_file, pending) = create(&folder.join("result"), false).unwrap();
+            in_pool(2, || {
+                let mut behind = Behind::new(Box::new(Panics(false)));
+                let written = (0..3).try_for_each(|number| behind.write(batch(number)));
+                written.and_then(|()| behind.finish()).unwrap();
+            });
+            pending.publish().unwrap();
+        });
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("no second batch"), "{stderr}");
+        assert!(left.is_empty(), "{left:?}");
     }
 }

@@ -181,6 +181,7 @@ mod tests {
 
     /// Opening these can wait for ever, or never end.
     #[test]
+    #[allow(unsafe_code, reason = "the standard library has no mkfifo")]
     fn what_is_no_regular_file_is_not_opened() {
         let (folder, base) = folder();
         let fifo = folder.path().join("fifo");
