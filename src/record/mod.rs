@@ -11,6 +11,8 @@ pub mod identity;
 mod kallsyms;
 mod kernelfs;
 mod kretprobe;
+#[cfg(test)]
+mod layout;
 pub mod lookup;
 pub mod loss;
 pub mod memory;

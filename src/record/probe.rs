@@ -13,6 +13,7 @@ use super::identity::Identity;
 use super::probe_object::{self, Loaded};
 use super::probe_plan::{Kernel, Plan, plan};
 use super::selftest::{self, Outcome};
+use super::wire;
 use crate::format::record::{LossReason, Socket};
 
 /// A way of hearing the kernel. In order of preference.
@@ -349,17 +350,7 @@ impl Probe {
     /// Tells the kernel side of a socket that existed before, so that its events carry `socket.id` and it is not
     /// announced again. The id comes from [`super::wire::snapshot_id`].
     pub fn seed_socket(&self, socket: &Socket) -> io::Result<()> {
-        // struct seed_key, struct seed
-        let mut key = Vec::with_capacity(40);
-        key.extend(socket.local.ip);
-        key.extend(socket.remote.ip);
-        key.extend(socket.local.port.to_ne_bytes());
-        key.extend(socket.remote.port.to_ne_bytes());
-        key.extend(socket.netns.to_ne_bytes());
-        let mut value = Vec::with_capacity(16);
-        value.extend(socket.id.to_ne_bytes());
-        value.extend(u32::from(socket.role.byte()).to_ne_bytes());
-        value.extend(socket.pid.to_ne_bytes());
+        let (key, value) = wire::seed(socket);
         self.loaded.put_io("seeds", &key, &value)
     }
 

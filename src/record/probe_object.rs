@@ -17,19 +17,13 @@ use super::kernelfs::Mount;
 use super::kretprobe::Kretprobes;
 use super::probe::{Command, Config, Count, KernelLosses, MAX_SNAPLEN};
 use super::probe_plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
+use super::wire::{self, Control, Followed, loss};
 
 /// The kernel side, packed by zstd.
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
+pub(super) static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
 
 /// Limit of `struct mdf_config`.
-const MAX_FIXED_CGROUPS: usize = 4;
-
-/// `struct control` of bpf/maps.h.
-struct Control {
-    own_tgid: u32,
-    cgroup_generation: u32,
-    only_self: u32,
-}
+pub(super) const MAX_FIXED_CGROUPS: usize = 4;
 
 pub struct Loaded {
     links: Vec<Link>,
@@ -68,7 +62,7 @@ fn io_error(error: libbpf_rs::Error) -> io::Error {
 }
 
 /// `struct mdf_config` of bpf/event.h.
-fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) -> Vec<u8> {
+pub(super) fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) -> Vec<u8> {
     let filter = &config.filter;
     let fixed = !filter.dynamic && levels.is_some() && filter.cgroups.len() <= MAX_FIXED_CGROUPS;
     let cgroup_filter = !filter.cgroups.is_empty() || (filter.dynamic && filter.pids.is_empty());
@@ -333,10 +327,11 @@ impl Loaded {
     }
 
     pub fn follow(&self, process: Identity) -> io::Result<()> {
-        // struct followed
-        let mut value = process.start.to_ne_bytes().to_vec();
-        value.extend([0; 8]);
-        self.put_io("followed", &process.pid.to_ne_bytes(), &value)
+        let value = Followed {
+            start: process.start,
+            of_command: false,
+        };
+        self.put_io("followed", &process.pid.to_ne_bytes(), &value.bytes())
     }
 
     pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
@@ -344,13 +339,14 @@ impl Loaded {
         let mut tree = Vec::new();
         for key in map.keys() {
             let value = map.lookup(&key, MapFlags::ANY).map_err(io_error)?.unwrap_or_default();
-            let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-            let start = value
-                .get(..8)
-                .and_then(|start| start.try_into().ok())
-                .map(u64::from_ne_bytes);
-            if let (Some(pid), Some(start), Some(1)) = (word(&key, 0), start, word(&value, 8)) {
-                tree.push(Identity { pid, start });
+            let pid = key.as_slice().try_into().ok().map(u32::from_ne_bytes);
+            if let (Some(pid), Some(followed)) = (pid, Followed::read(&value))
+                && followed.of_command
+            {
+                tree.push(Identity {
+                    pid,
+                    start: followed.start,
+                });
             }
         }
         Ok(tree)
@@ -361,23 +357,13 @@ impl Loaded {
             .map(".data.control")?
             .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
             .unwrap_or_default();
-        let mut words = value
-            .chunks_exact(4)
-            .map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
-        let mut word = || words.next().unwrap_or(0);
-        Ok(Control {
-            own_tgid: word(),
-            cgroup_generation: word(),
-            only_self: word(),
-        })
+        Ok(Control::read(&value).unwrap_or_default())
     }
 
     fn change_control(&self, change: impl FnOnce(&mut Control)) -> Result<(), libbpf_rs::Error> {
         let mut control = self.control()?;
         change(&mut control);
-        let words = [control.own_tgid, control.cgroup_generation, control.only_self, 0];
-        let value: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
-        self.put(".data.control", &0u32.to_ne_bytes(), &value)
+        self.put(".data.control", &0u32.to_ne_bytes(), &control.bytes())
     }
 
     pub fn own_tgid(&self) -> u32 {
@@ -400,20 +386,17 @@ impl Loaded {
                 .unwrap_or_default();
             let mut total = Count::default();
             for value in values {
-                let mut words = value
-                    .chunks_exact(8)
-                    .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
-                total.events += words.next().unwrap_or(0);
-                total.bytes += words.next().unwrap_or(0);
+                let (events, bytes) = wire::count(&value).unwrap_or_default();
+                total.events += events;
+                total.bytes += bytes;
             }
             Ok(total)
         };
-        // The order of `enum mdf_loss`.
         let total = KernelLosses {
-            ring_full: count(0)?,
-            map_full: count(1)?,
-            page_fault: count(2)?,
-            truncated: count(3)?,
+            ring_full: count(loss::RING_FULL)?,
+            map_full: count(loss::MAP_FULL)?,
+            page_fault: count(loss::PAGE_FAULT)?,
+            truncated: count(loss::TRUNCATED)?,
             missed: Count {
                 events: self.missed() + self.kretprobes.as_ref().map_or(0, Kretprobes::missed),
                 bytes: 0,
