@@ -281,7 +281,8 @@ impl Drain {
         }
     }
 
-    /// Reads the kernel's counters; what they grew by was lost since they were read last.
+    /// Takes a reading of the kernel's counters; what they grew by was lost since they were read last. `now` is the boot clock
+    /// from before this reading: later losses are in the next one.
     pub fn kernel_losses(&mut self, losses: &probe::KernelLosses, now: u64) {
         for (reason, count) in losses.iter() {
             let count = Count {

@@ -16,6 +16,7 @@ mod layout;
 pub mod lookup;
 pub mod loss;
 pub mod memory;
+pub mod monitor;
 pub mod output;
 pub mod permit;
 mod preempt;
@@ -37,6 +38,7 @@ pub mod status;
 pub mod sys;
 mod timens;
 pub mod user;
+mod watch;
 pub mod wire;
 pub mod words;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use libbpf_rs::RingBuffer;
 
 use super::identity::Identity;
+use super::monitor::Monitor;
 use super::probe_object::{self, Loaded};
 use super::probe_plan::{Kernel, Plan, plan};
 use super::selftest::{self, Outcome};
@@ -344,7 +345,12 @@ impl Probe {
 
     /// The loss counters, added up over all CPUs. Never falls.
     pub fn losses(&self) -> io::Result<KernelLosses> {
-        self.loaded.losses()
+        self.monitor().losses()
+    }
+
+    /// What can be read on other threads.
+    pub fn monitor(&self) -> Monitor {
+        self.loaded.monitor()
     }
 
     /// Tells the kernel side of a socket that existed before, so that its events carry `socket.id` and it is not
@@ -362,11 +368,6 @@ impl Probe {
     /// Takes a process out of the filter again: it has ended, and another may get its number.
     pub fn unfollow(&self, pid: u32) -> io::Result<()> {
         self.loaded.remove_io("followed", &pid.to_ne_bytes())
-    }
-
-    /// The processes of the command's tree that have not ended, as the initial pid namespace numbers them.
-    pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
-        self.loaded.command_tree()
     }
 
     /// Adds a cgroup and its subtree to the filter. Needs [`Filter::dynamic`].

@@ -1,23 +1,24 @@
 //! The loaded eBPF object: settings in, programs and maps out. One backend at a time.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use libbpf_rs::{
     ErrorExt, Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramInput, ProgramType,
     RingBuffer, RingBufferBuilder,
 };
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, IntoRawFd};
 
 use super::cgroup::{TRUE_ROOT, Tree};
 use super::identity::Identity;
 use super::kallsyms;
 use super::kernelfs::Mount;
 use super::kretprobe::Kretprobes;
-use super::probe::{Command, Config, Count, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
-use super::wire::{self, Control, Followed, loss};
+use super::monitor::Monitor;
+use super::probe::{Command, Config, KernelLosses, MAX_SNAPLEN};
+use super::probe_plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI};
+use super::wire::{Control, Followed};
 
 /// The kernel side, packed by zstd.
 pub(super) static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
@@ -31,7 +32,7 @@ pub struct Loaded {
     kretprobes: Option<Kretprobes>,
     /// Dropped after the kretprobes that use it.
     tracefs: Option<Mount>,
-    object: Object,
+    object: Arc<Object>,
     /// What the self-test lost is no loss of the recording.
     lost_before: KernelLosses,
 }
@@ -57,7 +58,7 @@ pub fn take_said() -> String {
     std::mem::take(&mut *said())
 }
 
-fn io_error(error: libbpf_rs::Error) -> io::Error {
+pub(super) fn io_error(error: libbpf_rs::Error) -> io::Error {
     io::Error::other(error)
 }
 
@@ -190,7 +191,7 @@ impl Loaded {
             let name = program.name();
             program.set_autoload(name == WHOAMI || plan.programs.iter().any(|planned| name == planned.program));
         }
-        let object = open.load()?;
+        let object = Arc::new(open.load()?);
         let mut loaded = Loaded {
             object,
             links: Vec::new(),
@@ -248,7 +249,7 @@ impl Loaded {
 
     /// The self-test is over: record what the filter selects.
     pub fn go(&mut self) -> io::Result<()> {
-        self.lost_before = self.losses()?;
+        self.lost_before = self.monitor().losses()?;
         // What this process did since the test saw what it wanted, such as closing its connection.
         self.ring(|_| {})?.consume_raw();
         self.change_control(|control| control.only_self = 0).map_err(io_error)
@@ -334,24 +335,6 @@ impl Loaded {
         self.put_io("followed", &process.pid.to_ne_bytes(), &value.bytes())
     }
 
-    pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
-        let map = self.map("followed").map_err(io_error)?;
-        let mut tree = Vec::new();
-        for key in map.keys() {
-            let value = map.lookup(&key, MapFlags::ANY).map_err(io_error)?.unwrap_or_default();
-            let pid = key.as_slice().try_into().ok().map(u32::from_ne_bytes);
-            if let (Some(pid), Some(followed)) = (pid, Followed::read(&value))
-                && followed.of_command
-            {
-                tree.push(Identity {
-                    pid,
-                    start: followed.start,
-                });
-            }
-        }
-        Ok(tree)
-    }
-
     fn control(&self) -> Result<Control, libbpf_rs::Error> {
         let value = self
             .map(".data.control")?
@@ -376,55 +359,13 @@ impl Loaded {
         self.change_control(newer).map_err(io_error)
     }
 
-    /// The loss counters since the self-test, added up over all CPUs.
-    pub fn losses(&self) -> io::Result<KernelLosses> {
-        let map = self.map("losses").map_err(io_error)?;
-        let count = |reason: u32| -> io::Result<Count> {
-            let values = map
-                .lookup_percpu(&reason.to_ne_bytes(), MapFlags::ANY)
-                .map_err(io_error)?
-                .unwrap_or_default();
-            let mut total = Count::default();
-            for value in values {
-                let (events, bytes) = wire::count(&value).unwrap_or_default();
-                total.events += events;
-                total.bytes += bytes;
-            }
-            Ok(total)
-        };
-        let total = KernelLosses {
-            ring_full: count(loss::RING_FULL)?,
-            map_full: count(loss::MAP_FULL)?,
-            page_fault: count(loss::PAGE_FAULT)?,
-            truncated: count(loss::TRUNCATED)?,
-            missed: Count {
-                events: self.missed() + self.kretprobes.as_ref().map_or(0, Kretprobes::missed),
-                bytes: 0,
-            },
-        };
-        Ok(total.since(&self.lost_before))
-    }
-
-    /// Runs that the kernel skipped because the program ran on that CPU already (told since 5.12).
-    fn missed(&self) -> u64 {
-        let of = |program: &libbpf_rs::ProgramMut<'_>| -> Option<u64> {
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
-            let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-            line.trim().parse().ok()
-        };
-        let (mut total, mut state, mut state_calm) = (0, 0, None);
-        for program in self.object.progs_mut().filter(|program| program.autoload()) {
-            let missed = of(&program).unwrap_or(0);
-            match program.name().to_str() {
-                Some(STATE) => state = missed,
-                Some(STATE_CALM) => state_calm = Some(missed),
-                // Only tidies up.
-                Some("socket_destroyed") => {}
-                _ => total += missed,
-            }
+    /// What can be read of it on other threads.
+    pub fn monitor(&self) -> Monitor {
+        Monitor {
+            object: self.object.clone(),
+            kretprobes: self.kretprobes.as_ref().map(Kretprobes::profile),
+            lost_before: self.lost_before,
         }
-        // What one of these two missed the other heard.
-        total + state_calm.map_or(state, |calm| calm.min(state))
     }
 
     pub fn ring<'cb>(&self, mut each: impl FnMut(&[u8]) + 'cb) -> io::Result<RingBuffer<'cb>> {
