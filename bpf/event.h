@@ -1,5 +1,5 @@
-/* The layout of ring records: the one place where it is written in C. src/record/wire.rs is its twin; the test
- * src/record/layout.rs compares the two.
+/* The layout of ring records: the one place where it is written in C. src/record/source/tcp/wire.rs is its twin; the test
+ * src/record/source/tcp/layout.rs compares the two.
  *
  * Fixed-width fields, host byte order (both sides run on one machine), explicit padding that is always written.
  * The first two bytes of each record are its kind.

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::kernelfs::Mount;
+use crate::record::kernelfs::Mount;
 
 /// Calls in progress that can be followed at one time: the kernel's upper bound.
 const MAXACTIVE: u32 = 4096;

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use libbpf_rs::RingBuffer;
 
-use super::identity::Identity;
 use super::monitor::Monitor;
-use super::probe_object::{self, Loaded};
-use super::probe_plan::{Kernel, Plan, plan};
+use super::object::{self, Loaded};
+use super::plan::{Kernel, Plan, plan};
 use super::selftest::{self, Outcome};
 use super::wire;
 use crate::format::record::{LossReason, Socket};
+use crate::record::identity::Identity;
 
 /// A way of hearing the kernel. In order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -201,8 +201,7 @@ impl KernelLosses {
 /// Loads, attaches and tests one backend: with why the self-test could not be made, if so. Otherwise tells why it cannot
 /// be used.
 fn try_backend(plan: &Plan, config: &Config) -> Result<(Loaded, Option<String>), String> {
-    let mut loaded =
-        Loaded::new(plan, config).map_err(|error| explain(&format!("{error:#}"), &probe_object::take_said()))?;
+    let mut loaded = Loaded::new(plan, config).map_err(|error| explain(&format!("{error:#}"), &object::take_said()))?;
     let untested = match selftest::run(&loaded) {
         Outcome::Heard => None,
         Outcome::NotMade(why) => Some(why),

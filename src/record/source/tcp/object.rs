@@ -10,15 +10,15 @@ use libbpf_rs::{
 };
 use std::os::fd::{AsRawFd, IntoRawFd};
 
-use super::cgroup::{TRUE_ROOT, Tree};
-use super::identity::Identity;
 use super::kallsyms;
-use super::kernelfs::Mount;
 use super::kretprobe::Kretprobes;
 use super::monitor::Monitor;
+use super::plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI};
 use super::probe::{Command, Config, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI};
 use super::wire::{Control, Followed};
+use crate::record::cgroup::{TRUE_ROOT, Tree};
+use crate::record::identity::Identity;
+use crate::record::kernelfs::Mount;
 
 /// The kernel side, packed by zstd.
 pub(super) static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));

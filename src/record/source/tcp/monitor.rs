@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use libbpf_rs::{Map, MapCore, MapFlags, Object};
 
-use super::identity::Identity;
 use super::kretprobe;
+use super::object::io_error;
+use super::plan::{STATE, STATE_CALM};
 use super::probe::{Count, KernelLosses};
-use super::probe_object::io_error;
-use super::probe_plan::{STATE, STATE_CALM};
 use super::wire::{self, Followed, loss};
+use crate::record::identity::Identity;
 
 /// See the module. It may outlive the probe; then there is nothing new to read.
 #[derive(Clone)]

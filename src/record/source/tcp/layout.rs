@@ -11,15 +11,15 @@ use libbpf_rs::Btf;
 use libbpf_rs::btf::types::{Array, Enum, Int, MemberAttr, Struct};
 use libbpf_rs::btf::{BtfType, HasSize};
 
-use super::identity::Identity;
+use super::object::{self, MAX_FIXED_CGROUPS, OBJECT};
+use super::plan::{Hook, Plan, Planned, STATE_CALM, Uses};
 use super::probe::{Command, Config, Filter, MAX_SNAPLEN};
-use super::probe_object::{self, MAX_FIXED_CGROUPS, OBJECT};
-use super::probe_plan::{Hook, Plan, Planned, STATE_CALM, Uses};
 use super::wire::{self, Control, Followed, decode, kind, loss};
 use crate::format::record::{
     Cgroup, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Exit, Opened, Origin, Owner, Process, Record, Role,
     Socket,
 };
+use crate::record::identity::Identity;
 
 /// Runs a check on the BTF of the object that is built into this program.
 fn with_btf(check: impl FnOnce(&Btf<'_>)) {
@@ -425,7 +425,7 @@ fn settings_are_written_as_c_lays_them_out() {
             layout.bytes(0, &fields)
         };
         for (which, config, programs, plain_loads) in &cases {
-            let written = probe_object::settings(
+            let written = object::settings(
                 config,
                 Some(&[]),
                 &plan(programs.clone()),
@@ -438,12 +438,12 @@ fn settings_are_written_as_c_lays_them_out() {
         }
         // Two at a time, by the side that they have in common.
         let dynamic = with(|filter| filter.dynamic = true);
-        let written = probe_object::settings(&dynamic, Some(&[]), &plan(vec![]), Uses::default());
+        let written = object::settings(&dynamic, Some(&[]), &plan(vec![]), Uses::default());
         assert_eq!(written, bytes(&[("all_cgroups", on), ("cgroup_dynamic", on)]));
         let command = with(|filter| filter.command = Some(Command::InCgroup));
-        let written = probe_object::settings(&command, Some(&[]), &plan(vec![]), Uses::default());
+        let written = object::settings(&command, Some(&[]), &plan(vec![]), Uses::default());
         assert_eq!(written, bytes(&[("command", on), ("pid_filter", on)]));
-        let written = probe_object::settings(&config, Some(&[41, 42, 43, 44]), &plan(vec![]), Uses::default());
+        let written = object::settings(&config, Some(&[41, 42, 43, 44]), &plan(vec![]), Uses::default());
         let words: Vec<u8> = [11u64, 12, 13, 14].into_iter().flat_map(u64::to_ne_bytes).collect();
         let levels: Vec<u8> = [41u32, 42, 43, 44].into_iter().flat_map(u32::to_ne_bytes).collect();
         let changed: [(&str, &[u8]); 7] = [
