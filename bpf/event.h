@@ -1,4 +1,5 @@
-/* The layout of ring records: the one place where it is written in C. src/record/wire.rs is its twin.
+/* The layout of ring records: the one place where it is written in C. src/record/source/tcp/wire.rs is its twin; the test
+ * src/record/source/tcp/layout.rs compares the two.
  *
  * Fixed-width fields, host byte order (both sides run on one machine), explicit padding that is always written.
  * The first two bytes of each record are its kind.
@@ -176,7 +177,7 @@ struct mdf_data {
 };
 _Static_assert(sizeof(struct mdf_data) == 48, "mdf_data");
 
-/* Loss counters, in the order of src/record/probe.rs. */
+/* Loss counters: the keys of the map losses. */
 enum mdf_loss {
 	MDF_LOSS_RING_FULL = 0,
 	MDF_LOSS_MAP_FULL = 1,
@@ -189,8 +190,10 @@ struct mdf_count {
 	u64 bytes;
 };
 
-#define MDF_MAX_SNAPLEN 16384
-#define MDF_MAX_CGROUPS 4
+enum mdf_limit {
+	MDF_MAX_SNAPLEN = 16384,
+	MDF_MAX_CGROUPS = 4,
+};
 
 /* Settings: fixed before load, so that the verifier drops what is not asked for. */
 struct mdf_config {
@@ -213,5 +216,29 @@ struct mdf_config {
 	u32 pad;
 };
 _Static_assert(sizeof(struct mdf_config) == 120, "mdf_config");
+
+/* The compiler describes a type in the object's BTF only if a variable leads to it. This one is for the test that
+ * compares these types with their Rust twins, and is never read.
+ */
+struct mdf_twins {
+	struct mdf_process process;
+	struct mdf_exit exit;
+	struct mdf_cgroup cgroup;
+	struct mdf_socket socket;
+	struct mdf_owner owner;
+	struct mdf_connect connect;
+	struct mdf_close close;
+	struct mdf_data data;
+	enum mdf_kind kind;
+	enum mdf_origin origin;
+	enum mdf_role role;
+	enum mdf_opened opened;
+	enum mdf_direction direction;
+	enum mdf_cut cut;
+	enum mdf_ending ending;
+	enum mdf_loss loss;
+	enum mdf_limit limit;
+};
+const struct mdf_twins *twins __attribute__((unused));
 
 #endif

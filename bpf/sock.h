@@ -55,7 +55,7 @@ static __always_inline u64 end_hash(const u8 *ip, u16 port)
 	return mixed ^ mixed >> 32;
 }
 
-/* A hash of both ends that does not depend on their order (src/record/wire.rs: endpoints_hash), above a number that
+/* A hash of both ends that does not depend on their order (src/record/source/tcp/wire.rs: endpoints_hash), above a number that
  * is counted per CPU and program: atomic fetch-and-add does not exist before 5.12. Bit 31 belongs to user space.
  */
 static __always_inline u64 make_id(const struct mdf_endpoints *ends, u32 slot)

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use masdeepflow::format::record::*;
 use masdeepflow::record::identity::Identity;
-use masdeepflow::record::probe::{Backend, Config, Filter, KernelLosses, Probe};
-use masdeepflow::record::wire;
+use masdeepflow::record::source::tcp::probe::{Backend, Config, Filter, KernelLosses, Probe};
+use masdeepflow::record::source::tcp::wire;
 
 /// Cgroups made so far: tests run side by side.
 static MADE: AtomicU32 = AtomicU32::new(0);

@@ -18,7 +18,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::cgroup::{Tree, path_of_process};
-use super::identity::Identity;
 use super::sys;
 use super::user::User;
 
@@ -47,18 +46,6 @@ impl Home {
         self.id
     }
 
-    /// The processes in it and below.
-    pub fn pids(&self) -> Vec<u32> {
-        let mut pids = Vec::new();
-        let mut todo = vec![self.folder.clone()];
-        while let Some(folder) = todo.pop() {
-            let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-            todo.extend(subfolders(&folder));
-        }
-        pids
-    }
-
     fn remove(&self) -> io::Result<()> {
         // Deepest first; the command may have made cgroups of its own.
         let mut folders = vec![self.folder.clone()];
@@ -69,6 +56,18 @@ impl Home {
         }
         folders.iter().rev().try_for_each(std::fs::remove_dir)
     }
+}
+
+/// The processes in the cgroup of this folder and below.
+pub fn pids_below(folder: &Path) -> Vec<u32> {
+    let mut pids = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(folder) = todo.pop() {
+        let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        todo.extend(subfolders(&folder));
+    }
+    pids
 }
 
 fn subfolders(folder: &Path) -> Vec<PathBuf> {
@@ -90,7 +89,7 @@ impl Drop for Home {
                 return;
             }
             if let Some(above) = self.folder.parent() {
-                for pid in self.pids() {
+                for pid in pids_below(&self.folder) {
                     let _ = std::fs::write(above.join("cgroup.procs"), pid.to_string());
                 }
             }
@@ -206,12 +205,17 @@ impl Child {
         self.home.as_ref().map(Home::id)
     }
 
+    /// The folder of that cgroup.
+    pub fn cgroup_folder(&self) -> Option<&Path> {
+        self.home.as_ref().map(|home| home.folder.as_path())
+    }
+
     /// Lets it run.
     pub fn start(&mut self) -> io::Result<()> {
         self.gate.take().map_or(Ok(()), |mut gate| gate.write_all(b"!"))
     }
 
-    /// What has become of the command and of all that is in its cgroup. Does not wait.
+    /// What has become of the command itself; others of its tree may still run. Does not wait, and reads no file.
     pub fn look(&mut self) -> Fate {
         if let Some(starter) = self.starter.take_if(|starter| starter.is_finished()) {
             match starter.join() {
@@ -225,11 +229,7 @@ impl Child {
         {
             self.status = process.try_wait().ok().flatten();
         }
-        let is_empty = || self.home.as_ref().is_none_or(|home| home.pids().is_empty());
-        match self.status {
-            Some(status) if is_empty() => Fate::Ended(status),
-            _ => Fate::Running,
-        }
+        self.status.map_or(Fate::Running, Fate::Ended)
     }
 
     /// How the command itself ended, if it has.
@@ -237,22 +237,11 @@ impl Child {
         self.status
     }
 
-    /// Asks the command and all it started to end, once each: its cgroup, and what of its tree has left that; except for
-    /// processes that know already.
-    pub fn ask_to_end(&self, tree: &[Identity], knows: impl Fn(u32) -> bool) {
-        let pids = match &self.home {
-            Some(home) => home.pids(),
-            None if self.status.is_none() => vec![self.pid],
-            None => Vec::new(),
-        };
-        for pid in pids.iter().filter(|pid| !knows(**pid)) {
-            let _ = sys::signal(*pid, libc::SIGTERM);
-        }
-        for process in tree
-            .iter()
-            .filter(|process| !pids.contains(&process.pid) && !knows(process.pid))
-        {
-            let _ = process.signal(libc::SIGTERM);
+    /// Asks the command to end, if it runs in no cgroup of its own: what is in one is asked with all others of its tree. Only
+    /// here: nobody else knows that the pid is still its own.
+    pub fn ask_to_end(&self, knows: impl Fn(u32) -> bool) {
+        if self.home.is_none() && self.status.is_none() && !knows(self.pid) {
+            let _ = sys::signal(self.pid, libc::SIGTERM);
         }
     }
 }
@@ -385,7 +374,7 @@ mod tests {
         while child.process.is_none() {
             assert!(matches!(child.look(), Fate::Running));
         }
-        child.ask_to_end(&[], |_| false);
+        child.ask_to_end(|_| false);
         let Fate::Ended(status) = end(&mut child) else {
             panic!("it ran")
         };

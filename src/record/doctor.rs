@@ -15,8 +15,8 @@ use super::attribution::{self, Status};
 use super::cgroup::Tree;
 use super::kernelfs::Mount;
 use super::privilege;
-use super::probe::{Backend, Config, Filter, Probe};
-use super::probe_plan::Kernel;
+use super::source::tcp::plan::Kernel;
+use super::source::tcp::probe::{Backend, Config, Filter, Probe};
 use crate::human;
 
 /// The capabilities that recording needs or likes, and for what.

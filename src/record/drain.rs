@@ -19,8 +19,9 @@ use super::output::Rotation;
 use super::queue::{Batch, Order, Refused, Sender};
 use super::shared::Shared;
 use super::snapshot::Listeners;
+use super::source::tcp::{probe, wire};
 use super::state::Live;
-use super::{probe, sys, wire};
+use super::sys;
 use crate::format::record::{Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket};
 use crate::format::{BlockBuilder, Class, Kind, RawBlock};
 pub use resolve::Unresolved;
@@ -281,7 +282,8 @@ impl Drain {
         }
     }
 
-    /// Reads the kernel's counters; what they grew by was lost since they were read last.
+    /// Takes a reading of the kernel's counters; what they grew by was lost since they were read last. `now` is the boot clock
+    /// from before this reading: later losses are in the next one.
     pub fn kernel_losses(&mut self, losses: &probe::KernelLosses, now: u64) {
         for (reason, count) in losses.iter() {
             let count = Count {

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::attribution::client::Timing;
 use super::attribution::options::Environment;
-use super::attribution::{self, Attribution, Report, Tell};
+use super::attribution::{self, Attribution, Tell};
 use super::cgroup::Tree;
 use super::child::{self, Child, Fate, Setting};
 use super::drain::{self, Drain, Outlets};
@@ -25,14 +25,15 @@ use super::lookup::Lookups;
 use super::loss::Count;
 use super::output::{self, Rotation};
 use super::printer::{self, MakePrinter};
-use super::probe::{Backend, Command, Config, Filter, MAX_SNAPLEN, Probe};
 use super::queue::{self, Batch, Refused, Sender};
 use super::shared::Shared;
 use super::signals::Asked;
 use super::sink::{self, Sink};
 use super::snapshot::{self, Snapshot};
+use super::source::tcp::probe::{Backend, Command, Config, Filter, MAX_SNAPLEN, Probe};
 use super::status;
 use super::user::User;
+use super::watch::{Processes, Report, Watch};
 use super::{permit, privilege, procfs, sys, timens, words};
 use crate::caller::Caller;
 use crate::format::header::Header;
@@ -49,10 +50,10 @@ const POLL_IDLE: Duration = Duration::from_millis(32);
 const DRAIN_NICE: i32 = -20;
 /// A process can end within milliseconds of its first event, and then nothing in /proc names it.
 const LOOKUP_NICE: i32 = -20;
+/// What was lost is to be told soon, on a busy host more than ever.
+const WATCH_NICE: i32 = -20;
 /// Compressing is more work; it is preferred to ordinary work, but does not push it aside.
 const SINK_NICE: i32 = -10;
-/// How often the kernel's loss counters are read.
-const LOSSES: Duration = Duration::from_millis(500);
 /// The kernel needs some 300 bytes for each socket that can be followed: no more is taken without being asked for.
 const MAX_SOCKETS: u32 = 1 << 20;
 /// Batches between the drain and each consumer: at most about so many MiB.
@@ -264,7 +265,8 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         proc: probe.own_tgid() == own,
         v1: probe.own_tgid() == own && super::cgroup::has_v1(),
     };
-    if !plan.proc {
+    let proc = plan.proc;
+    if !proc {
         say("this process runs in a pid namespace of its own: processes that ran before are not named");
     }
     // With pods chosen and none known yet, an empty selection is nothing, not the whole host.
@@ -280,11 +282,18 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         left_out,
     };
     let notes = shared.clone();
-    let names = Attribution::start(names, Report::new(move |text| notes.note(text)))?;
+    let names = Attribution::start(names, attribution::Report::new(move |text| notes.note(text)))?;
     let lookups = Lookups::start(tree, LOOKUP_NICE)?;
     let mut drain = Drain::new(plan, outlets, shared.clone(), Some(lookups), sys::boot_ns());
     drain.tell_cgroups_to(names.learner());
     let drain = RefCell::new(drain);
+    let command = child.as_ref().map(|child| Processes::new(child, probe.monitor(), proc));
+    let sources = Sources {
+        snapshot,
+        names: &names,
+        watch: Watch::start(probe.monitor(), command.clone(), WATCH_NICE)?,
+        command,
+    };
     announce(options, &probe, &header, attached);
     let status = status::start(
         shared.clone(),
@@ -297,10 +306,6 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
             .context("the command was ended before it could be started")?;
     }
 
-    let sources = Sources {
-        snapshot,
-        names: &names,
-    };
     let ended = record(options, &drain, &mut probe, child.as_mut(), sources, &shared, &asked);
     let command = child.as_ref().and_then(Child::status);
     // The command's cgroup is removed before waiting for a disk that may be slow.
@@ -603,6 +608,9 @@ struct Sources<'a> {
     /// What was there before.
     snapshot: mpsc::Receiver<Snapshot>,
     names: &'a Attribution,
+    watch: Watch,
+    /// What the watch looks at, for the end of a recording.
+    command: Option<Processes>,
 }
 
 fn take_in(drain: &RefCell<Drain>, probe: &Probe) {
@@ -691,17 +699,15 @@ fn record(
 ) -> Result<End> {
     // All other threads and the command have been started: they keep their own nice values, and their own rights.
     sys::hurry(DRAIN_NICE);
-    // For tracefs, where the losses of kretprobes are read.
-    let _all = privilege::read_all();
     let mut ring = probe
         .ring(|bytes| drain.borrow_mut().ring_record(bytes))
         .context("cannot read the ring buffer")?;
     let begun = Instant::now();
-    let mut losses_read = Instant::now();
     let (mut wait, mut heard) = (POLL, 0);
     let mut snapshot = Some(sources.snapshot);
     // Set when the command has ended or was asked to end.
     let mut stop: Option<Stop> = None;
+    let mut is_looking = false;
     let end = loop {
         ring.poll(wait).context("cannot read the ring buffer")?;
         let before = std::mem::replace(&mut heard, drain.borrow_mut().heard().events);
@@ -717,9 +723,16 @@ fn record(
             true => (wait * 2).clamp(POLL, POLL_IDLE),
             false => POLL,
         };
-        if losses_read.elapsed() >= LOSSES {
-            losses_read = Instant::now();
-            read_losses(drain, probe);
+        for report in sources.watch.reports() {
+            match report {
+                Report::Losses { since, losses } => drain.borrow_mut().kernel_losses(&losses, since),
+                Report::Command { has_ended } => {
+                    is_looking = false;
+                    if has_ended {
+                        stop.get_or_insert(Stop::for_command(End::Command)).command_ended();
+                    }
+                }
+            }
         }
         drain.borrow_mut().tick(sys::boot_ns());
         if asked.to_dump()
@@ -736,8 +749,12 @@ fn record(
                     let program = options.command.first().map(|word| word.to_string_lossy().into_owned());
                     return Err(error).with_context(|| format!("cannot run {}", program.unwrap_or_default()));
                 }
-                Fate::Ended(_) if !command_tree(probe).is_empty() => {}
-                Fate::Ended(_) => stop.get_or_insert(Stop::for_command(End::Command)).command_ended(),
+                // The rest of its tree can go on for long.
+                Fate::Ended(_) => {
+                    if !std::mem::replace(&mut is_looking, true) {
+                        sources.watch.look_at_command();
+                    }
+                }
             }
         }
         if let Some(waiting) = &mut stop {
@@ -764,22 +781,23 @@ fn record(
             Some(child) => {
                 // Not a second time: programs that end in order at the first signal would be cut off by another.
                 let by_terminal = wanted == End::Signal && asked.by_terminal();
-                let knows = |pid| by_terminal && sys::is_in_own_group(pid);
-                child.ask_to_end(&command_tree(probe), knows);
+                child.ask_to_end(|pid| by_terminal && sys::is_in_own_group(pid));
+                sources.watch.ask_command_to_end(by_terminal);
                 stop = Some(Stop::for_command(wanted));
             }
             None => break wanted,
         }
     };
-    if asked.ends() > 1
-        && let Some(child) = &child
-    {
-        child.ask_to_end(&command_tree(probe), |_| false);
-    }
+    let asked_again = asked.ends() > 1;
     asked.heed();
     // The signal may have come to both, and the command have been the faster.
     let end = if asked.to_end() { End::Signal } else { end };
     probe.stop_new_events();
+    // From here on the ring does not fill any more, and this thread may read files.
+    if asked_again && let (Some(child), Some(command)) = (&child, &sources.command) {
+        child.ask_to_end(|_| false);
+        command.ask_to_end(|_| false);
+    }
     // A recording can be shorter than the look around at its start.
     if let Some(Ok(taken)) = snapshot.map(|snapshot| snapshot.recv_timeout(SNAPSHOT)) {
         drain.borrow_mut().snapshot(taken);
@@ -792,18 +810,10 @@ fn record(
     Ok(end)
 }
 
-/// The processes of the command's tree that run, in whatever cgroup.
-fn command_tree(probe: &Probe) -> Vec<Identity> {
-    let mut tree = probe.command_tree().unwrap_or_default();
-    // An exit may have been missed. In a pid namespace of its own the recorder cannot check that.
-    if probe.own_tgid() == std::process::id() {
-        tree.retain(Identity::lives);
-    }
-    tree
-}
-
+/// The last reading.
 fn read_losses(drain: &RefCell<Drain>, probe: &Probe) {
-    // A reading that fails is made up for by the next one: the counters only grow.
+    // For tracefs, where the losses of kretprobes are read.
+    let _all = privilege::read_all();
     if let Ok(losses) = probe.losses() {
         drain.borrow_mut().kernel_losses(&losses, sys::boot_ns());
     }

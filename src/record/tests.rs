@@ -621,8 +621,8 @@ fn a_loss_is_told_once_although_its_block_is_refused() {
     let (mut drain, consumer, _) = drain(plan(), 1);
     drain.record(&Record::Data(data(1, 20, b"x")));
     drain.flush(20);
-    let losses = super::probe::KernelLosses {
-        ring_full: super::probe::Count { events: 5, bytes: 50 },
+    let losses = super::source::tcp::probe::KernelLosses {
+        ring_full: super::source::tcp::probe::Count { events: 5, bytes: 50 },
         ..Default::default()
     };
     drain.kernel_losses(&losses, 30);
@@ -993,8 +993,8 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     // No directory: what comes is lost, what it tells of losses too, and nothing breaks.
     drain.record(&Record::Data(data(1, 40, b"too")));
     let now = 3_000_000_000;
-    let losses = super::probe::KernelLosses {
-        ring_full: super::probe::Count { events: 5, bytes: 50 },
+    let losses = super::source::tcp::probe::KernelLosses {
+        ring_full: super::source::tcp::probe::Count { events: 5, bytes: 50 },
         ..Default::default()
     };
     drain.kernel_losses(&losses, now);
@@ -1025,7 +1025,7 @@ fn the_thread_that_reads_the_ring_does_no_file_system_work() {
         ("drain.rs", include_str!("drain.rs")),
         ("drain/resolve.rs", include_str!("drain/resolve.rs")),
         ("state.rs", include_str!("state.rs")),
-        ("wire.rs", include_str!("wire.rs")),
+        ("wire.rs", include_str!("source/tcp/wire.rs")),
         ("loss.rs", include_str!("loss.rs")),
         ("queue.rs", include_str!("queue.rs")),
     ];

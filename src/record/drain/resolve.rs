@@ -11,7 +11,8 @@ use crate::record::cgroup::Entry;
 use crate::record::lookup::{Answer, Lookups, Question};
 use crate::record::procfs::same_start;
 use crate::record::snapshot::{Found, Snapshot};
-use crate::record::{sys, wire};
+use crate::record::source::tcp::wire;
+use crate::record::sys;
 
 /// Pids that were asked for, kept so that they are not asked for with each event.
 const ASKED_MAX: usize = 65_536;

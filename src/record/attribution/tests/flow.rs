@@ -12,7 +12,7 @@ use crate::pods::select::{Selectors, Words};
 use crate::record::cgroup::Tree;
 use crate::record::drain::{Drain, Outlets, Plan};
 use crate::record::output::Rotation;
-use crate::record::probe::{Count, KernelLosses};
+use crate::record::source::tcp::probe::{Count, KernelLosses};
 
 const ID: &str = "3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f";
 const UID: &str = "2f7a1c9e-1111-2222-3333-444455556666";

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::kernelfs::Mount;
+use crate::record::kernelfs::Mount;
 
 /// Calls in progress that can be followed at one time: the kernel's upper bound.
 const MAXACTIVE: u32 = 4096;
@@ -45,10 +45,12 @@ impl Kretprobes {
         Ok(function.to_string())
     }
 
-    /// Returns that were not heard, of all our events.
-    pub fn missed(&self) -> u64 {
-        let profile = fs::read_to_string(self.tracefs.join("kprobe_profile")).unwrap_or_default();
-        missed(&profile, &self.functions)
+    /// Where it is counted what they miss.
+    pub fn profile(&self) -> Profile {
+        Profile {
+            path: self.tracefs.join("kprobe_profile"),
+            functions: self.functions.clone(),
+        }
     }
 
     fn command(&self, line: &str) -> io::Result<()> {
@@ -68,6 +70,21 @@ impl Kretprobes {
                 let _ = self.command(&format!("-:{group}/{event}"));
             }
         }
+    }
+}
+
+/// The counters of our events.
+#[derive(Clone)]
+pub struct Profile {
+    path: PathBuf,
+    functions: Vec<&'static str>,
+}
+
+impl Profile {
+    /// Returns that were not heard, of all our events.
+    pub fn missed(&self) -> u64 {
+        let profile = fs::read_to_string(&self.path).unwrap_or_default();
+        missed(&profile, &self.functions)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::kernelfs::Mount;
+use crate::record::kernelfs::Mount;
 
 /// Asks the kernel; where it does not tell, it may be.
 pub fn preemptible() -> bool {

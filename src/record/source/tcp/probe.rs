@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use libbpf_rs::RingBuffer;
 
-use super::identity::Identity;
-use super::probe_object::{self, Loaded};
-use super::probe_plan::{Kernel, Plan, plan};
+use super::monitor::Monitor;
+use super::object::{self, Loaded};
+use super::plan::{Kernel, Plan, plan};
 use super::selftest::{self, Outcome};
+use super::wire;
 use crate::format::record::{LossReason, Socket};
+use crate::record::identity::Identity;
 
 /// A way of hearing the kernel. In order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -199,8 +201,7 @@ impl KernelLosses {
 /// Loads, attaches and tests one backend: with why the self-test could not be made, if so. Otherwise tells why it cannot
 /// be used.
 fn try_backend(plan: &Plan, config: &Config) -> Result<(Loaded, Option<String>), String> {
-    let mut loaded =
-        Loaded::new(plan, config).map_err(|error| explain(&format!("{error:#}"), &probe_object::take_said()))?;
+    let mut loaded = Loaded::new(plan, config).map_err(|error| explain(&format!("{error:#}"), &object::take_said()))?;
     let untested = match selftest::run(&loaded) {
         Outcome::Heard => None,
         Outcome::NotMade(why) => Some(why),
@@ -343,23 +344,18 @@ impl Probe {
 
     /// The loss counters, added up over all CPUs. Never falls.
     pub fn losses(&self) -> io::Result<KernelLosses> {
-        self.loaded.losses()
+        self.monitor().losses()
+    }
+
+    /// What can be read on other threads.
+    pub fn monitor(&self) -> Monitor {
+        self.loaded.monitor()
     }
 
     /// Tells the kernel side of a socket that existed before, so that its events carry `socket.id` and it is not
     /// announced again. The id comes from [`super::wire::snapshot_id`].
     pub fn seed_socket(&self, socket: &Socket) -> io::Result<()> {
-        // struct seed_key, struct seed
-        let mut key = Vec::with_capacity(40);
-        key.extend(socket.local.ip);
-        key.extend(socket.remote.ip);
-        key.extend(socket.local.port.to_ne_bytes());
-        key.extend(socket.remote.port.to_ne_bytes());
-        key.extend(socket.netns.to_ne_bytes());
-        let mut value = Vec::with_capacity(16);
-        value.extend(socket.id.to_ne_bytes());
-        value.extend(u32::from(socket.role.byte()).to_ne_bytes());
-        value.extend(socket.pid.to_ne_bytes());
+        let (key, value) = wire::seed(socket);
         self.loaded.put_io("seeds", &key, &value)
     }
 
@@ -371,11 +367,6 @@ impl Probe {
     /// Takes a process out of the filter again: it has ended, and another may get its number.
     pub fn unfollow(&self, pid: u32) -> io::Result<()> {
         self.loaded.remove_io("followed", &pid.to_ne_bytes())
-    }
-
-    /// The processes of the command's tree that have not ended, as the initial pid namespace numbers them.
-    pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
-        self.loaded.command_tree()
     }
 
     /// Adds a cgroup and its subtree to the filter. Needs [`Filter::dynamic`].

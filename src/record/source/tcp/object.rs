@@ -1,35 +1,30 @@
 //! The loaded eBPF object: settings in, programs and maps out. One backend at a time.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use libbpf_rs::{
     ErrorExt, Link, Map, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, PrintLevel, ProgramInput, ProgramType,
     RingBuffer, RingBufferBuilder,
 };
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, IntoRawFd};
 
-use super::cgroup::{TRUE_ROOT, Tree};
-use super::identity::Identity;
 use super::kallsyms;
-use super::kernelfs::Mount;
 use super::kretprobe::Kretprobes;
-use super::probe::{Command, Config, Count, KernelLosses, MAX_SNAPLEN};
-use super::probe_plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE, STATE_CALM, Uses, WHOAMI};
+use super::monitor::Monitor;
+use super::plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI};
+use super::probe::{Command, Config, KernelLosses, MAX_SNAPLEN};
+use super::wire::{Control, Followed};
+use crate::record::cgroup::{TRUE_ROOT, Tree};
+use crate::record::identity::Identity;
+use crate::record::kernelfs::Mount;
 
 /// The kernel side, packed by zstd.
-static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
+pub(super) static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.bpf.o.zst"));
 
 /// Limit of `struct mdf_config`.
-const MAX_FIXED_CGROUPS: usize = 4;
-
-/// `struct control` of bpf/maps.h.
-struct Control {
-    own_tgid: u32,
-    cgroup_generation: u32,
-    only_self: u32,
-}
+pub(super) const MAX_FIXED_CGROUPS: usize = 4;
 
 pub struct Loaded {
     links: Vec<Link>,
@@ -37,7 +32,7 @@ pub struct Loaded {
     kretprobes: Option<Kretprobes>,
     /// Dropped after the kretprobes that use it.
     tracefs: Option<Mount>,
-    object: Object,
+    object: Arc<Object>,
     /// What the self-test lost is no loss of the recording.
     lost_before: KernelLosses,
 }
@@ -63,12 +58,12 @@ pub fn take_said() -> String {
     std::mem::take(&mut *said())
 }
 
-fn io_error(error: libbpf_rs::Error) -> io::Error {
+pub(super) fn io_error(error: libbpf_rs::Error) -> io::Error {
     io::Error::other(error)
 }
 
 /// `struct mdf_config` of bpf/event.h.
-fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) -> Vec<u8> {
+pub(super) fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, uses: Uses) -> Vec<u8> {
     let filter = &config.filter;
     let fixed = !filter.dynamic && levels.is_some() && filter.cgroups.len() <= MAX_FIXED_CGROUPS;
     let cgroup_filter = !filter.cgroups.is_empty() || (filter.dynamic && filter.pids.is_empty());
@@ -196,7 +191,7 @@ impl Loaded {
             let name = program.name();
             program.set_autoload(name == WHOAMI || plan.programs.iter().any(|planned| name == planned.program));
         }
-        let object = open.load()?;
+        let object = Arc::new(open.load()?);
         let mut loaded = Loaded {
             object,
             links: Vec::new(),
@@ -254,7 +249,7 @@ impl Loaded {
 
     /// The self-test is over: record what the filter selects.
     pub fn go(&mut self) -> io::Result<()> {
-        self.lost_before = self.losses()?;
+        self.lost_before = self.monitor().losses()?;
         // What this process did since the test saw what it wanted, such as closing its connection.
         self.ring(|_| {})?.consume_raw();
         self.change_control(|control| control.only_self = 0).map_err(io_error)
@@ -333,27 +328,11 @@ impl Loaded {
     }
 
     pub fn follow(&self, process: Identity) -> io::Result<()> {
-        // struct followed
-        let mut value = process.start.to_ne_bytes().to_vec();
-        value.extend([0; 8]);
-        self.put_io("followed", &process.pid.to_ne_bytes(), &value)
-    }
-
-    pub fn command_tree(&self) -> io::Result<Vec<Identity>> {
-        let map = self.map("followed").map_err(io_error)?;
-        let mut tree = Vec::new();
-        for key in map.keys() {
-            let value = map.lookup(&key, MapFlags::ANY).map_err(io_error)?.unwrap_or_default();
-            let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-            let start = value
-                .get(..8)
-                .and_then(|start| start.try_into().ok())
-                .map(u64::from_ne_bytes);
-            if let (Some(pid), Some(start), Some(1)) = (word(&key, 0), start, word(&value, 8)) {
-                tree.push(Identity { pid, start });
-            }
-        }
-        Ok(tree)
+        let value = Followed {
+            start: process.start,
+            of_command: false,
+        };
+        self.put_io("followed", &process.pid.to_ne_bytes(), &value.bytes())
     }
 
     fn control(&self) -> Result<Control, libbpf_rs::Error> {
@@ -361,23 +340,13 @@ impl Loaded {
             .map(".data.control")?
             .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)?
             .unwrap_or_default();
-        let mut words = value
-            .chunks_exact(4)
-            .map(|word| word.try_into().map_or(0, u32::from_ne_bytes));
-        let mut word = || words.next().unwrap_or(0);
-        Ok(Control {
-            own_tgid: word(),
-            cgroup_generation: word(),
-            only_self: word(),
-        })
+        Ok(Control::read(&value).unwrap_or_default())
     }
 
     fn change_control(&self, change: impl FnOnce(&mut Control)) -> Result<(), libbpf_rs::Error> {
         let mut control = self.control()?;
         change(&mut control);
-        let words = [control.own_tgid, control.cgroup_generation, control.only_self, 0];
-        let value: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
-        self.put(".data.control", &0u32.to_ne_bytes(), &value)
+        self.put(".data.control", &0u32.to_ne_bytes(), &control.bytes())
     }
 
     pub fn own_tgid(&self) -> u32 {
@@ -390,58 +359,13 @@ impl Loaded {
         self.change_control(newer).map_err(io_error)
     }
 
-    /// The loss counters since the self-test, added up over all CPUs.
-    pub fn losses(&self) -> io::Result<KernelLosses> {
-        let map = self.map("losses").map_err(io_error)?;
-        let count = |reason: u32| -> io::Result<Count> {
-            let values = map
-                .lookup_percpu(&reason.to_ne_bytes(), MapFlags::ANY)
-                .map_err(io_error)?
-                .unwrap_or_default();
-            let mut total = Count::default();
-            for value in values {
-                let mut words = value
-                    .chunks_exact(8)
-                    .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
-                total.events += words.next().unwrap_or(0);
-                total.bytes += words.next().unwrap_or(0);
-            }
-            Ok(total)
-        };
-        // The order of `enum mdf_loss`.
-        let total = KernelLosses {
-            ring_full: count(0)?,
-            map_full: count(1)?,
-            page_fault: count(2)?,
-            truncated: count(3)?,
-            missed: Count {
-                events: self.missed() + self.kretprobes.as_ref().map_or(0, Kretprobes::missed),
-                bytes: 0,
-            },
-        };
-        Ok(total.since(&self.lost_before))
-    }
-
-    /// Runs that the kernel skipped because the program ran on that CPU already (told since 5.12).
-    fn missed(&self) -> u64 {
-        let of = |program: &libbpf_rs::ProgramMut<'_>| -> Option<u64> {
-            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
-            let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-            line.trim().parse().ok()
-        };
-        let (mut total, mut state, mut state_calm) = (0, 0, None);
-        for program in self.object.progs_mut().filter(|program| program.autoload()) {
-            let missed = of(&program).unwrap_or(0);
-            match program.name().to_str() {
-                Some(STATE) => state = missed,
-                Some(STATE_CALM) => state_calm = Some(missed),
-                // Only tidies up.
-                Some("socket_destroyed") => {}
-                _ => total += missed,
-            }
+    /// What can be read of it on other threads.
+    pub fn monitor(&self) -> Monitor {
+        Monitor {
+            object: self.object.clone(),
+            kretprobes: self.kretprobes.as_ref().map(Kretprobes::profile),
+            lost_before: self.lost_before,
         }
-        // What one of these two missed the other heard.
-        total + state_calm.map_or(state, |calm| calm.min(state))
     }
 
     pub fn ring<'cb>(&self, mut each: impl FnMut(&[u8]) + 'cb) -> io::Result<RingBuffer<'cb>> {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::probe_object::Loaded;
+use super::object::Loaded;
 use super::wire;
 use crate::format::record::{Cut, Direction, Endpoint, Record};
 

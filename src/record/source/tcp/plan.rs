@@ -6,9 +6,9 @@ use std::path::Path;
 use libbpf_rs::Btf;
 use libbpf_rs::btf::types::{Func, Struct, Typedef, Var};
 
-use super::kernelfs::Mount;
 use super::preempt;
 use super::probe::Backend;
+use crate::record::kernelfs::Mount;
 
 /// What a program is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

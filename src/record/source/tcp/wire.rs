@@ -1,4 +1,5 @@
-//! Ring bytes to records: the Rust twin of bpf/event.h. Pure; no IO, no unsafe.
+//! Ring bytes to records, and what goes into the kernel's maps: the Rust twin of bpf/event.h and of the structs of
+//! bpf/maps.h. Pure; no IO, no unsafe. `layout` compares the two sides.
 //!
 //! Both sides run on one machine, so numbers are in host byte order. Nothing here trusts the lengths it reads.
 
@@ -17,7 +18,7 @@ pub enum WireError {
 }
 
 /// `enum mdf_kind`.
-mod kind {
+pub(super) mod kind {
     pub const PROCESS: u16 = 1;
     pub const EXIT: u16 = 2;
     pub const CGROUP: u16 = 3;
@@ -26,6 +27,14 @@ mod kind {
     pub const CONNECT: u16 = 6;
     pub const CLOSE: u16 = 7;
     pub const DATA: u16 = 8;
+}
+
+/// `enum mdf_loss`: the keys of the map `losses`.
+pub(super) mod loss {
+    pub const RING_FULL: u32 = 0;
+    pub const MAP_FULL: u32 = 1;
+    pub const PAGE_FAULT: u32 = 2;
+    pub const TRUNCATED: u32 = 3;
 }
 
 /// Reads the fields of one struct, in their order, padding included.
@@ -277,6 +286,80 @@ fn data(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
         cut,
         payload,
     }))
+}
+
+/// `struct mdf_count`: events and bytes, a value of the map `losses`.
+pub(super) fn count(value: &[u8]) -> Option<(u64, u64)> {
+    Some((word(value, 0)?, word(value, 8)?))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes)
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// `struct control`: what changes while programs run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Control {
+    pub own_tgid: u32,
+    pub cgroup_generation: u32,
+    pub only_self: u32,
+}
+
+impl Control {
+    pub fn read(value: &[u8]) -> Option<Control> {
+        Some(Control {
+            own_tgid: half(value, 0)?,
+            cgroup_generation: half(value, 4)?,
+            only_self: half(value, 8)?,
+        })
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let words = [self.own_tgid, self.cgroup_generation, self.only_self, 0];
+        words.into_iter().flat_map(u32::to_ne_bytes).collect()
+    }
+}
+
+/// `struct followed`: a value of the map `followed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Followed {
+    pub start: u64,
+    pub of_command: bool,
+}
+
+impl Followed {
+    pub fn read(value: &[u8]) -> Option<Followed> {
+        Some(Followed {
+            start: word(value, 0)?,
+            of_command: half(value, 8)? == 1,
+        })
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut value = self.start.to_ne_bytes().to_vec();
+        value.extend(u32::from(self.of_command).to_ne_bytes());
+        value.extend([0; 4]);
+        value
+    }
+}
+
+/// `struct seed_key` and `struct seed`: an entry of the map `seeds`.
+pub(super) fn seed(socket: &Socket) -> (Vec<u8>, Vec<u8>) {
+    let mut key = Vec::with_capacity(40);
+    key.extend(socket.local.ip);
+    key.extend(socket.remote.ip);
+    key.extend(socket.local.port.to_ne_bytes());
+    key.extend(socket.remote.port.to_ne_bytes());
+    key.extend(socket.netns.to_ne_bytes());
+    let mut value = Vec::with_capacity(16);
+    value.extend(socket.id.to_ne_bytes());
+    value.extend(u32::from(socket.role.byte()).to_ne_bytes());
+    value.extend(socket.pid.to_ne_bytes());
+    (key, value)
 }
 
 /// The hash of two endpoints that does not depend on their order: the upper half of socket ids.
