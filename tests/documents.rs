@@ -1,5 +1,6 @@
 //! What the documents say is so.
 
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
 #![cfg(all(feature = "record", feature = "analyze"))]
 
 use std::fs;

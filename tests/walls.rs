@@ -1,6 +1,8 @@
 //! The walls of the house (docs/ARCHITECTURE.md): which module may use which. Read from the `use` lines and the paths in the
 //! sources, tests left out.
 
+#![allow(clippy::expect_used, reason = "a test that panics has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

@@ -177,11 +177,11 @@ mod tests {
 
     #[test]
     fn a_writer_that_panics_ends_the_program_and_its_file_gets_no_name() {
-        let name = "analyze::output::behind::tests::a_writer_that_panics_ends_the_program_and_its_file_gets_no_name";
+        let name = "analyze::output::background_writer::tests::a_writer_that_panics_ends_the_program_and_its_file_gets_no_name";
         let (output, left) = in_own_process(name, |folder| {
             let (_file, pending) = create(&folder.join("result"), false).unwrap();
             in_pool(2, || {
-                let mut behind = Behind::new(Box::new(Panics(false)));
+                let mut behind = BackgroundWriter::new(Box::new(Panics(false)));
                 let written = (0..3).try_for_each(|number| behind.write(batch(number)));
                 written.and_then(|()| behind.finish()).unwrap();
             });
