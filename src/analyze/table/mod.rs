@@ -22,6 +22,9 @@ mod spill;
 pub use column::{Column, Columns, Kind, Spec, Value};
 pub use define::{Def, Scratch, Table};
 
+use crate::analyze::protocol::http::HttpMessage;
+use crate::analyze::protocol::mysql::MysqlMessage;
+
 /// The tables by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TableName {
@@ -107,8 +110,8 @@ impl TableName {
         match self {
             TableName::Processes => specs::<processes::Processes>(),
             TableName::Connections => specs::<connections::Connections>(),
-            TableName::Http => specs::<exchanges::Http>(),
-            TableName::Mysql => specs::<exchanges::Mysql>(),
+            TableName::Http => specs::<exchanges::Exchanges<HttpMessage>>(),
+            TableName::Mysql => specs::<exchanges::Exchanges<MysqlMessage>>(),
             TableName::Endpoints => specs::<endpoints::Endpoints>(),
             TableName::Digests => specs::<digests::Digests>(),
             TableName::Services => specs::<services::Services>(),

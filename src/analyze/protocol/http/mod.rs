@@ -1,8 +1,9 @@
-//! HTTP/1.x (RFC 9110, RFC 9112): message types, parser, body lengths, stitcher.
+//! HTTP/1.x (RFC 9110, RFC 9112): message types, parser, body lengths, stitcher, detection, columns, fast path.
 
 mod again;
 pub mod body;
 mod client;
+mod columns;
 mod detect;
 mod fast_path;
 mod held;

@@ -1,6 +1,7 @@
 //! The MySQL and MariaDB client/server protocol: packets, messages, stitcher, fingerprints.
 
 mod client;
+mod columns;
 mod command;
 mod compress;
 mod detect;
