@@ -14,13 +14,17 @@ const ANALYZE: &[&str] = &[
     "errno",
     "template",
     "tasks",
-    // Bytes of a connection become exchanges.
-    "stream",
+    // Exchanges, rows, and the columns and counters that are made of them.
     "exchange",
+    "row",
+    "column",
+    "stats",
+    "table",
+    // Bytes of a connection become exchanges; each protocol has columns of its own.
+    "stream",
     "protocol",
     "flow",
-    // Rows: what is known of one exchange, connection, process, loss.
-    "row",
+    // What is asked for, and what there is to know besides rows.
     "selection",
     "remarks",
     // Records become connections, and those become rows.
@@ -38,10 +42,7 @@ const ANALYZE: &[&str] = &[
     "progress",
     "same",
     "sources",
-    // Rows become columns, are counted, are asked about, and leave.
-    "column",
-    "stats",
-    "table",
+    // Rows are counted, are asked about, and leave.
     "report",
     "query",
     "output",
@@ -53,6 +54,10 @@ const ANALYZE: &[&str] = &[
     "results",
     "run",
 ];
+
+/// Arrows that still go up: the rows, and the names and derived columns of tables, know the two protocols by name. The list
+/// may only become shorter.
+const STILL_UP: &[(&str, &str)] = &[("row", "protocol"), ("table", "protocol")];
 
 /// Arrows that no module of the crate may have, by the first part of its path: `(from, to)`.
 const FORBIDDEN: &[(&str, &str)] = &[
@@ -222,6 +227,7 @@ fn modules_of_the_analyzer_use_only_those_below_them() {
         let place = ANALYZE.iter().position(|other| *other == module);
         place.unwrap_or_else(|| panic!("analyze/{module} has no place in the order of tests/walls.rs"))
     };
+    let mut up = 0;
     for ((from, to), path) in found {
         // Functions and types that analyze/mod.rs itself has.
         if to.chars().next().is_some_and(char::is_uppercase) {

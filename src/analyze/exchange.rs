@@ -148,6 +148,9 @@ impl View {
 pub trait Message: Any + Debug + Send {
     /// Empties what a response fills.
     fn clear_response(&mut self);
+
+    /// Whether it counts as an error: the server's fault, not the client's.
+    fn is_error(&self) -> bool;
 }
 
 /// An exchange of a protocol that the caller need not know.

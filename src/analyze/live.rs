@@ -342,7 +342,7 @@ impl Sink for Lines {
         let text = format!(
             "MYSQL   {} {} {} {status}{rows} {}",
             exchange_ends(row),
-            super::protocol::mysql::command_name(message.command),
+            message.command_name(),
             shown(&message.statement),
             outcome(row)
         );

@@ -9,6 +9,8 @@ use super::output::row_buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::output::target::{self, Target};
 use super::output::{Facts, human};
 use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
+use super::protocol::http::HttpMessage;
+use super::protocol::mysql::MysqlMessage;
 use super::query::expression::Expression;
 use super::query::group::{GroupBy, Groups, Measured};
 use super::report::{Aggregate, sections};
@@ -17,7 +19,7 @@ use super::selection::Span;
 use super::table::capture::Capture;
 use super::table::connections::Connections;
 use super::table::derive::Templates;
-use super::table::exchanges::{Http, Mysql};
+use super::table::exchanges::Exchanges;
 use super::table::losses::Losses;
 use super::table::order::compare_rows;
 use super::table::processes::Processes;
@@ -28,8 +30,8 @@ use crate::stdout;
 
 /// Rows that are counted up by some columns.
 enum Grouping {
-    Http(Groups<Http>),
-    Mysql(Groups<Mysql>),
+    Http(Groups<Exchanges<HttpMessage>>),
+    Mysql(Groups<Exchanges<MysqlMessage>>),
     Connections(Groups<Connections>),
     Processes(Groups<Processes>),
 }
@@ -41,8 +43,8 @@ pub struct ShardSink {
     span: Option<Span>,
     scratch: Scratch,
     aggregate: Option<Box<Aggregate>>,
-    http: Option<RowBuffer<Http>>,
-    mysql: Option<RowBuffer<Mysql>>,
+    http: Option<RowBuffer<Exchanges<HttpMessage>>>,
+    mysql: Option<RowBuffer<Exchanges<MysqlMessage>>>,
     connections: Option<RowBuffer<Connections>>,
     processes: Option<RowBuffer<Processes>>,
     losses: Option<RowBuffer<Losses>>,
@@ -161,7 +163,7 @@ impl Sink for ShardSink {
     fn http(&mut self, row: &HttpRow<'_>) {
         let fixed = row.with_possible_times();
         let row = self.possible(row, &fixed);
-        if !passes::<Http>(&self.filters.http, row, &mut self.scratch) {
+        if !passes::<Exchanges<HttpMessage>>(&self.filters.http, row, &mut self.scratch) {
             return;
         }
         if let Some(aggregate) = &mut self.aggregate {
@@ -176,7 +178,7 @@ impl Sink for ShardSink {
     fn mysql(&mut self, row: &MysqlRow<'_>) {
         let fixed = row.with_possible_times();
         let row = self.possible(row, &fixed);
-        if !passes::<Mysql>(&self.filters.mysql, row, &mut self.scratch) {
+        if !passes::<Exchanges<MysqlMessage>>(&self.filters.mysql, row, &mut self.scratch) {
             return;
         }
         if let Some(aggregate) = &mut self.aggregate {

@@ -7,9 +7,9 @@
 
 use std::ops::Deref;
 
-use super::exchange::Incomplete;
+use super::exchange::{Incomplete, Message};
 use super::protocol::http::HttpMessage;
-use super::protocol::mysql::{MysqlMessage, Status};
+use super::protocol::mysql::MysqlMessage;
 use crate::format::header::Header;
 use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Role};
 
@@ -139,31 +139,31 @@ impl Frame<'_> {
     }
 }
 
-/// An HTTP exchange.
-#[derive(Debug, Clone, Copy)]
-pub struct HttpRow<'a> {
+/// An exchange: what is known of all, and what its protocol says.
+#[derive(Debug)]
+pub struct ExchangeRow<'a, M> {
     pub frame: Frame<'a>,
-    pub message: &'a HttpMessage,
+    pub message: &'a M,
 }
+
+/// An HTTP exchange.
+pub type HttpRow<'a> = ExchangeRow<'a, HttpMessage>;
 
 /// A MySQL command with its response.
-#[derive(Debug, Clone, Copy)]
-pub struct MysqlRow<'a> {
-    pub frame: Frame<'a>,
-    pub message: &'a MysqlMessage,
-}
+pub type MysqlRow<'a> = ExchangeRow<'a, MysqlMessage>;
 
-impl HttpRow<'_> {
-    /// Whether it counts as an error: the server's fault, not the client's.
-    pub fn is_error(&self) -> bool {
-        self.message.status >= 500 || self.reset
+impl<M> Clone for ExchangeRow<'_, M> {
+    fn clone(&self) -> Self {
+        *self
     }
 }
 
-impl MysqlRow<'_> {
+impl<M> Copy for ExchangeRow<'_, M> {}
+
+impl<M: Message> ExchangeRow<'_, M> {
     /// Whether it counts as an error.
     pub fn is_error(&self) -> bool {
-        self.message.status == Status::Error || self.reset
+        self.message.is_error() || self.reset
     }
 }
 
@@ -173,18 +173,9 @@ pub trait Timed: Copy {
     fn with_possible_times(&self) -> Option<Self>;
 }
 
-impl Timed for HttpRow<'_> {
+impl<M> Timed for ExchangeRow<'_, M> {
     fn with_possible_times(&self) -> Option<Self> {
-        (self.start > LAST_TIME).then_some(HttpRow {
-            frame: Frame { start: 0, ..self.frame },
-            ..*self
-        })
-    }
-}
-
-impl Timed for MysqlRow<'_> {
-    fn with_possible_times(&self) -> Option<Self> {
-        (self.start > LAST_TIME).then_some(MysqlRow {
+        (self.start > LAST_TIME).then_some(ExchangeRow {
             frame: Frame { start: 0, ..self.frame },
             ..*self
         })
@@ -229,14 +220,7 @@ impl Timed for LossRow<'_> {
     }
 }
 
-impl<'a> Deref for HttpRow<'a> {
-    type Target = Frame<'a>;
-    fn deref(&self) -> &Frame<'a> {
-        &self.frame
-    }
-}
-
-impl<'a> Deref for MysqlRow<'a> {
+impl<'a, M> Deref for ExchangeRow<'a, M> {
     type Target = Frame<'a>;
     fn deref(&self) -> &Frame<'a> {
         &self.frame

@@ -1,18 +1,12 @@
 //! Which protocol a connection speaks, from its first bytes; never from its port alone.
 //!
-//! Pure functions over the beginnings of both directions. HTTP and MySQL are what the analyzer reads; the others are
-//! recognised to say why a connection yields no exchanges.
+//! The protocols that are read are asked in the order of the registry; the others are recognised to say why a connection
+//! yields no exchanges.
 
-use super::http::Http;
-use super::http::parse::{self, Line};
-use super::mysql::{self, Mysql};
 use super::recognise::{self, Named};
-use super::{Protocol, Sent};
+use super::{Detected, PROTOCOLS, Protocol, Sent};
 
 pub use super::recognise::{reason, word};
-
-const HTTP: Guess = Guess::Read(&Http);
-const MYSQL: Guess = Guess::Read(&Mysql);
 
 /// What the first bytes of a connection look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,115 +28,66 @@ impl Guess {
     }
 }
 
-/// The beginning of a request line that is so long needs no end to be believed.
-const MAX_TARGET: usize = 1024;
-
 /// Tells the protocol from what each side sent; either may be silent so far, and of either it may be known already that it
 /// says nothing (`None`). `joined` says that these are not the first bytes of the connection.
 pub fn guess(client: Option<Sent<'_>>, server: Option<Sent<'_>>, joined: bool) -> Guess {
-    let request = client.map_or(Guess::Unknown, |sent| of_client(sent, joined));
+    let request = client.map_or(Guess::Unknown, |sent| {
+        of_end(sent, |protocol| protocol.of_client(sent, joined), recognise::of_client)
+    });
     if request.is_sure() {
         return request;
     }
-    let response = server.map_or(Guess::Unknown, |sent| of_server(sent, joined));
+    let response = server.map_or(Guess::Unknown, |sent| {
+        of_end(sent, |protocol| protocol.of_server(sent, joined), recognise::of_server)
+    });
     if response.is_sure() {
         return response;
     }
-    let is_mysql = match (client, server) {
-        (Some(client), server) if joined && client.len > 0 => mysql::is_joined(client, server.unwrap_or_default()),
-        _ => Some(false),
-    };
+    if let Some(client) = client.filter(|client| joined && client.len > 0)
+        && let Some(guess) = first(|protocol| protocol.of_both(client, server.unwrap_or_default()))
+    {
+        return guess;
+    }
     let is_silent = |sent: Option<Sent<'_>>| sent.is_none_or(|sent| sent.len == 0);
-    match (is_mysql, request, response) {
-        (Some(true), ..) => MYSQL,
-        (None, ..) => Guess::More,
+    match (request, response) {
         // What is said after this belongs to something else.
-        (_, Guess::Unknown, Guess::Unknown) => Guess::Unknown,
-        (_, Guess::Unknown, _) if is_silent(server) => Guess::Unknown,
-        (_, _, Guess::Unknown) if is_silent(client) => Guess::Unknown,
+        (Guess::Unknown, Guess::Unknown) => Guess::Unknown,
+        (Guess::Unknown, _) if is_silent(server) => Guess::Unknown,
+        (_, Guess::Unknown) if is_silent(client) => Guess::Unknown,
         _ => Guess::More,
     }
 }
 
-fn of_client(sent: Sent<'_>, joined: bool) -> Guess {
+/// What one end sent: of a protocol that is read, or else of one that has a name.
+fn of_end(sent: Sent<'_>, detect: impl Fn(&dyn Protocol) -> Detected, recognise: impl Fn(Sent<'_>) -> Named) -> Guess {
     if sent.len == 0 {
         return Guess::More;
     }
-    let bytes = sent.bytes;
-    // RFC 9112, 2.2: empty lines before the request line.
-    let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-    if let Some(guess) = request(&bytes[blank..], joined) {
-        return guess;
-    }
-    // In a connection seen from its start the server speaks first, and the client's first packet is no command.
-    if !joined && mysql::looks_like_login(bytes) {
-        return MYSQL;
-    }
-    named(recognise::of_client(sent))
-}
-
-fn of_server(sent: Sent<'_>, joined: bool) -> Guess {
-    if sent.len == 0 {
-        return Guess::More;
-    }
-    let bytes = sent.bytes;
-    match parse::response(bytes) {
-        parse::Parsed::Whole(..) => return HTTP,
-        // A status line is enough; the rest of the head may be cut by the snaplen.
-        parse::Parsed::Partial if bytes.len() >= 13 => return HTTP,
-        parse::Parsed::Partial => return Guess::More,
-        parse::Parsed::Wrong(_) => {}
-    }
-    // Of all that a server sends, only the greeting has sequence id 0.
-    let is_greeting = match joined {
-        true => mysql::is_greeting(sent),
-        false => mysql::looks_like_greeting(bytes),
-    };
-    if is_greeting {
-        return MYSQL;
-    }
-    match named(recognise::of_server(sent)) {
-        // A packet header of MySQL that was written alone.
-        Guess::Unknown if !joined && bytes.len() < 5 && bytes.iter().skip(2).all(|b| *b == 0) => Guess::More,
-        guess => guess,
-    }
-}
-
-fn named(named: Named) -> Guess {
-    match named {
+    first(detect).unwrap_or_else(|| match recognise(sent) {
         Named::As(name) => Guess::Other(name),
         Named::More => Guess::More,
         Named::No => Guess::Unknown,
-    }
+    })
 }
 
-/// `None`: no request of HTTP, in any version.
-fn request(text: &[u8], joined: bool) -> Option<Guess> {
-    let line = parse::request_line(text);
-    match parse::request(text) {
-        // In the middle of a connection a line is believed by its shape, as the stitcher does.
-        parse::Parsed::Whole(_, used) if joined => {
-            let is_whole = line == Line::Whole && !parse::is_rest_of_method(text);
-            (is_whole && parse::is_believable(&text[..used])).then_some(HTTP)
-        }
-        parse::Parsed::Whole(..) => Some(HTTP),
-        parse::Parsed::Wrong(parse::Wrong::Http2) => Some(Guess::Other("HTTP/2")),
-        // A line that breaks the rules: HTTP all the same, and reported as malformed.
-        parse::Parsed::Wrong(parse::Wrong::Line(_)) if !joined && parse::names_version(text) => Some(HTTP),
-        parse::Parsed::Wrong(_) => None,
-        parse::Parsed::Partial => match line {
-            Line::Whole => Some(HTTP),
-            // The target is longer than what is there.
-            Line::Begun if text.len() >= MAX_TARGET => Some(HTTP),
-            Line::Begun | Line::Perhaps => Some(Guess::More),
-            Line::No => (!joined && memchr::memchr(b'\n', text).is_some()).then_some(HTTP),
-        },
-    }
+/// What the first protocol says that does not say no.
+fn first(detect: impl Fn(&dyn Protocol) -> Detected) -> Option<Guess> {
+    PROTOCOLS.iter().find_map(|protocol| match detect(*protocol) {
+        Detected::Yes => Some(Guess::Read(*protocol)),
+        Detected::Named(name) => Some(Guess::Other(name)),
+        Detected::More => Some(Guess::More),
+        Detected::No => None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::protocol::http::Http;
+    use crate::analyze::protocol::mysql::Mysql;
+
+    const HTTP: Guess = Guess::Read(&Http);
+    const MYSQL: Guess = Guess::Read(&Mysql);
 
     fn both(client: &[u8], server: &[u8], joined: bool) -> Guess {
         guess(Some(Sent::whole(client)), Some(Sent::whole(server)), joined)

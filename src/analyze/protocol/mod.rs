@@ -17,10 +17,25 @@ use conversation::Conversation;
 
 use super::exchange::{Exchange, Message, Queue, Side};
 
+/// The protocols that are read, in the order in which a connection is tried.
+pub static PROTOCOLS: [&dyn Protocol; 2] = [&http::Http, &mysql::Mysql];
+
 /// A protocol that is read.
 pub trait Protocol: Debug + Sync {
     /// In the `protocol` column.
     fn name(&self) -> &'static str;
+
+    /// Whether it is what a client sent. `joined`: these are not the first bytes of the connection.
+    fn of_client(&self, sent: Sent<'_>, joined: bool) -> Detected;
+
+    /// Whether it is what a server sent.
+    fn of_server(&self, sent: Sent<'_>, joined: bool) -> Detected;
+
+    /// Whether it is what both sent on a connection that was joined in its middle, where neither alone makes sure.
+    fn of_both(&self, client: Sent<'_>, server: Sent<'_>) -> Detected {
+        let _ = (client, server);
+        Detected::No
+    }
 
     /// The exchanges of a connection that speaks it, as [`Stitcher::begin`] says.
     fn conversation(&self, joined: bool) -> Box<dyn Conversation>;
@@ -59,6 +74,17 @@ impl<'a> Sent<'a> {
             len: self.len.saturating_sub(at as u64),
         }
     }
+}
+
+/// What a protocol makes of the first bytes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detected {
+    Yes,
+    No,
+    /// Too few bytes to tell.
+    More,
+    /// Something that is known by this name only.
+    Named(&'static str),
 }
 
 /// Why bytes of a stream are not there.

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use crate::analyze::column::unknown_column;
-use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, ProcessRow};
+use crate::analyze::row::{ConnectionRow, ExchangeRow, ProcessRow};
 use crate::analyze::stats::Histogram;
 use crate::analyze::stats::counters::add;
 use crate::analyze::stats::keyed::{KeyText, Keyed, Merge, OTHER};
 use crate::analyze::table::connections::Connections;
-use crate::analyze::table::exchanges::{Http, Mysql};
+use crate::analyze::table::exchanges::{self, Exchanges};
 use crate::analyze::table::processes::Processes;
 use crate::analyze::table::{Columns, Def, Kind, Scratch, Spec, Table, Value};
 
@@ -31,18 +31,8 @@ pub trait Measured: Table {
     fn measure(row: &Self::Row<'_>) -> Measure;
 }
 
-impl Measured for Http {
-    fn measure(row: &HttpRow<'_>) -> Measure {
-        Measure {
-            error: row.is_error(),
-            bytes: row.bytes(),
-            duration_ns: row.latency.total_ns,
-        }
-    }
-}
-
-impl Measured for Mysql {
-    fn measure(row: &MysqlRow<'_>) -> Measure {
+impl<M: exchanges::Columns> Measured for Exchanges<M> {
+    fn measure(row: &ExchangeRow<'_, M>) -> Measure {
         Measure {
             error: row.is_error(),
             bytes: row.bytes(),

@@ -10,6 +10,7 @@ use crate::analyze::column::FastMap;
 use crate::analyze::errno;
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::ids::IdMap;
+use crate::analyze::protocol::mysql::command_name;
 use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
 use crate::analyze::stats::counters::{
     ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
@@ -19,7 +20,6 @@ use crate::analyze::stats::ends::{Ends, Names};
 use crate::analyze::stats::keyed::{KeyText, Keyed, Merge, Waiting};
 use crate::analyze::table::define::Scratch;
 use crate::analyze::table::derive::path;
-use crate::analyze::table::exchanges::{command_name, status_name};
 use crate::analyze::template::Limit;
 use crate::format::record::Ending;
 
@@ -611,12 +611,7 @@ impl Sink for Aggregate {
                 "" => command_name(message.command).unwrap_or("unknown"),
                 statement => prefix(statement, SHOWN),
             };
-            let slow = slow(
-                &row.frame,
-                total,
-                what.to_string(),
-                status_name(message.status).to_string(),
-            );
+            let slow = slow(&row.frame, total, what.to_string(), message.status.name().to_string());
             self.slow_mysql.push(slow);
         }
     }

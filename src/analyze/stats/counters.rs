@@ -67,7 +67,7 @@ pub struct HttpStats {
     pub count: u64,
     /// Exchanges that were not seen whole.
     pub incomplete: u64,
-    /// As [`HttpRow::is_error`](crate::analyze::row::HttpRow::is_error) says.
+    /// As [`ExchangeRow::is_error`](crate::analyze::row::ExchangeRow::is_error) says.
     pub errors: u64,
     /// By class of status: 1xx to 5xx at 1 to 5; without a status at 0.
     pub status: [u64; 6],

@@ -21,6 +21,9 @@ pub mod services;
 pub use crate::analyze::column::{Column, Columns, Kind, Spec, Value};
 pub use define::{Def, Scratch, Table};
 
+use crate::analyze::protocol::http::HttpMessage;
+use crate::analyze::protocol::mysql::MysqlMessage;
+
 /// The tables by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TableName {
@@ -106,8 +109,8 @@ impl TableName {
         match self {
             TableName::Processes => specs::<processes::Processes>(),
             TableName::Connections => specs::<connections::Connections>(),
-            TableName::Http => specs::<exchanges::Http>(),
-            TableName::Mysql => specs::<exchanges::Mysql>(),
+            TableName::Http => specs::<exchanges::Exchanges<HttpMessage>>(),
+            TableName::Mysql => specs::<exchanges::Exchanges<MysqlMessage>>(),
             TableName::Endpoints => specs::<endpoints::Endpoints>(),
             TableName::Digests => specs::<digests::Digests>(),
             TableName::Services => specs::<services::Services>(),

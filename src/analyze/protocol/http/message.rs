@@ -83,6 +83,10 @@ impl Message for HttpMessage {
         self.upgrade.clear();
         self.interim = 0;
     }
+
+    fn is_error(&self) -> bool {
+        self.status >= 500
+    }
 }
 
 /// Replaces `text` by `bytes`; bytes that are not UTF-8 become U+FFFD.

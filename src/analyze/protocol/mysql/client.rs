@@ -2,7 +2,7 @@
 
 use super::command::{self, Answer};
 use super::compress;
-use super::evidence;
+use super::detect;
 use super::frames::Outer;
 use super::handshake::{self, CLIENT_QUERY_ATTRIBUTES};
 use super::message::*;
@@ -74,7 +74,7 @@ impl MysqlStitcher {
             self.client = ClientState::Login;
             return self.client_packets(&at, probe, 0, queue);
         }
-        if command::is_plain_command(probe) && evidence::may_be_commands(&[probe, rest].concat()) {
+        if command::is_plain_command(probe) && detect::may_be_commands(&[probe, rest].concat()) {
             self.client = ClientState::Commands;
             return self.client_packets(&at, probe, 0, queue);
         }

@@ -93,7 +93,7 @@ impl MysqlMessage {
 
     /// The manual's name of the command.
     pub fn command_name(&self) -> &'static str {
-        command_name(self.command)
+        command_name(self.command).unwrap_or("COM_UNKNOWN")
     }
 
     /// The transaction was open when the command ended.
@@ -134,6 +134,10 @@ impl Message for MysqlMessage {
         self.warnings = None;
         self.no_index_used = false;
         self.status_flags = 0;
+    }
+
+    fn is_error(&self) -> bool {
+        self.status == Status::Error
     }
 }
 
@@ -179,9 +183,9 @@ pub const COM_CLONE: u8 = 0x20;
 /// MariaDB.
 pub const COM_STMT_BULK_EXECUTE: u8 = 0xfa;
 
-/// The manual's name of a command byte.
-pub fn command_name(command: u8) -> &'static str {
-    match command {
+/// The manual's name of a command byte; nothing for one that it does not name.
+pub fn command_name(command: u8) -> Option<&'static str> {
+    Some(match command {
         COM_QUIT => "COM_QUIT",
         COM_INIT_DB => "COM_INIT_DB",
         COM_QUERY => "COM_QUERY",
@@ -211,6 +215,6 @@ pub fn command_name(command: u8) -> &'static str {
         COM_RESET_CONNECTION => "COM_RESET_CONNECTION",
         COM_CLONE => "COM_CLONE",
         COM_STMT_BULK_EXECUTE => "COM_STMT_BULK_EXECUTE",
-        _ => "COM_UNKNOWN",
-    }
+        _ => return None,
+    })
 }

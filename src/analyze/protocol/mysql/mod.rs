@@ -1,9 +1,11 @@
 //! The MySQL and MariaDB client/server protocol: packets, messages, stitcher, fingerprints.
 
 mod client;
+mod columns;
 mod command;
 mod compress;
-mod evidence;
+mod detect;
+mod fast_path;
 mod fingerprint;
 mod frames;
 mod handshake;
@@ -16,17 +18,16 @@ mod server;
 mod session;
 mod shape;
 mod stitch;
-mod straight;
 
-pub use evidence::is_joined;
+pub use detect::is_joined;
 pub use fingerprint::{Begun, begin as begin_fingerprint, digest, fingerprint, finish as finish_fingerprint};
 pub use handshake::{is_greeting, looks_like_greeting, looks_like_login};
 pub use message::{MysqlMessage, Status, command_name};
 pub use shape::{Shape, literal};
 pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};
 
-use super::Protocol;
 use super::conversation::{Conversation, Stitched};
+use super::{Detected, Protocol, Sent};
 use crate::analyze::exchange;
 
 type Exchange = exchange::Exchange<MysqlMessage>;
@@ -39,6 +40,18 @@ pub struct Mysql;
 impl Protocol for Mysql {
     fn name(&self) -> &'static str {
         "mysql"
+    }
+
+    fn of_client(&self, sent: Sent<'_>, joined: bool) -> Detected {
+        detect::of_client(sent, joined)
+    }
+
+    fn of_server(&self, sent: Sent<'_>, joined: bool) -> Detected {
+        detect::of_server(sent, joined)
+    }
+
+    fn of_both(&self, client: Sent<'_>, server: Sent<'_>) -> Detected {
+        detect::of_both(client, server)
     }
 
     fn conversation(&self, joined: bool) -> Box<dyn Conversation> {

@@ -1,15 +1,16 @@
-//! Whether a connection that was joined in its middle speaks MySQL. Many protocols begin their messages with a length, so
+//! Whether a connection speaks MySQL. From its start the handshake says so. In its middle many protocols begin their messages with a length, so
 //! both directions are asked, and whether packets end where what was sent does.
 
 use std::cmp::Ordering;
 
 use super::command::{self, Kind};
 use super::compress;
+use super::handshake::{is_greeting, looks_like_greeting, looks_like_login};
 use super::message::COM_QUIT;
 use super::packet::{HEADER, length};
 use super::result::looks_like_response;
 use crate::analyze::exchange::Side;
-use crate::analyze::protocol::Sent;
+use crate::analyze::protocol::{Detected, Sent};
 
 /// What the commands say that a client sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,34 @@ enum Commands {
     Binary,
     /// SQL is in them.
     Statement,
+}
+
+/// In a connection seen from its start the server speaks first, and the client's first packet is no command.
+pub(super) fn of_client(sent: Sent<'_>, joined: bool) -> Detected {
+    match !joined && looks_like_login(sent.bytes) {
+        true => Detected::Yes,
+        false => Detected::No,
+    }
+}
+
+/// Of all that a server sends, only the greeting has sequence id 0.
+pub(super) fn of_server(sent: Sent<'_>, joined: bool) -> Detected {
+    let bytes = sent.bytes;
+    match joined {
+        true if is_greeting(sent) => Detected::Yes,
+        false if looks_like_greeting(bytes) => Detected::Yes,
+        // A packet header that was written alone.
+        false if bytes.len() < 5 && bytes.iter().skip(2).all(|b| *b == 0) => Detected::More,
+        _ => Detected::No,
+    }
+}
+
+pub(super) fn of_both(client: Sent<'_>, server: Sent<'_>) -> Detected {
+    match is_joined(client, server) {
+        Some(true) => Detected::Yes,
+        Some(false) => Detected::No,
+        None => Detected::More,
+    }
 }
 
 /// Whether a client's commands, with what the server sent, are MySQL; `None` when more has to be seen.
