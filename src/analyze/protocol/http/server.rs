@@ -124,6 +124,7 @@ impl HttpStitcher {
             // HTTP/0.9 answers with the document and nothing else.
             if let Some(exchange) = queue.awaiting().filter(|exchange| exchange.message.version == 9) {
                 exchange.response.start = here;
+                exchange.response.end = here;
                 exchange.response.begun = true;
                 self.server.state = State::UntilClose;
                 return Step::Used(0);
@@ -150,6 +151,7 @@ impl HttpStitcher {
                 }
                 if let Some(exchange) = queue.awaiting() {
                     exchange.response.start = here;
+                    exchange.response.end = here;
                     exchange.response.begun = true;
                     spoil(exchange, Incomplete::Malformed, "response without a status line");
                 }
@@ -269,7 +271,7 @@ impl HttpStitcher {
             && !queue.is_overtaken
             && match self.turns.answer {
                 Answer::Due => true,
-                // BackgroundWriter a hole it is only believed of a request of which all is known, and after which nothing was sent.
+                // Behind a hole it is only believed of a request of which all is known, and after which nothing was sent.
                 Answer::BehindHole => is_whole && self.client.buf.is_empty(),
                 Answer::No => false,
             };

@@ -554,7 +554,7 @@ impl HttpStitcher {
     fn end_unseen(&mut self, queue: &mut Queue) {
         let lost = match (self.server.state, self.doubt) {
             (State::Lost(lost), _) if lost.why == Incomplete::Truncated => lost,
-            // BackgroundWriter a hole a head may have been believed that was a part of a body, with whatever length it told.
+            // Behind a hole a head may have been believed that was a part of a body, with whatever length it told.
             (State::Length(_) | State::Chunked(_) | State::UntilClose, Some(why)) if !self.turns.is_pipelined => {
                 self.server.lose(why, true);
                 let State::Lost(lost) = self.server.state else { return };

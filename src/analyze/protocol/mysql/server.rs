@@ -107,7 +107,7 @@ impl MysqlStitcher {
             self.doubt = self.doubt.filter(|_| self.turns.is_pipelined);
             return true;
         }
-        // BackgroundWriter a hole it is only believed of a command of which all is known, and after which nothing was sent.
+        // Behind a hole it is only believed of a command of which all is known, and after which nothing was sent.
         let is_last = self.client_framer.at_boundary() && !self.client_probe.has_begun();
         match queue.awaiting() {
             Some(exchange) if self.pending == 1 && is_last && exchange.incomplete.is_none() => {
