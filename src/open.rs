@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -55,6 +57,57 @@ pub fn open(path: &Path) -> Result<Input> {
     Ok(Input::Stream(Box::new(file)))
 }
 
+/// How long a pipe may give nothing where it is read whole.
+#[cfg(unix)]
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// All bytes of a file or pipe that the command line or a configuration names: a list of pods, a certificate, a token. An
+/// error where there are more than `most`, where it is a folder or a device, and where a pipe gives nothing for half a
+/// minute: opening one without a writer would wait for ever (fifo(7)).
+#[cfg(unix)]
+pub fn read_whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    read_within(path, most, PATIENCE)
+}
+
+#[cfg(unix)]
+fn read_within(path: &Path, most: u64, patience: Duration) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    let is_pipe = kind.is_fifo() || kind.is_socket();
+    if !is_pipe && !kind.is_file() {
+        return Err(io::Error::other("it is neither a file nor a pipe"));
+    }
+    let mut bytes = Vec::new();
+    let mut since = Instant::now();
+    loop {
+        let before = bytes.len();
+        let room = (most + 1).saturating_sub(before as u64);
+        match (&file).take(room).read_to_end(&mut bytes) {
+            // A pipe that nobody has opened for writing ends at once.
+            Ok(_) if !is_pipe || !bytes.is_empty() => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.len() > before {
+            since = Instant::now();
+        }
+        if since.elapsed() >= patience {
+            let why = format!("nobody wrote to this pipe for {} s", patience.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it has more than {}", crate::human::bytes(most)),
+        )),
+        false => Ok(bytes),
+    }
+}
+
 /// What messages call it.
 pub fn name(path: &Path) -> String {
     match is_standard_input(path) {
@@ -78,4 +131,34 @@ fn standard_input() -> Result<File> {
     #[cfg(windows)]
     let handle = std::os::windows::io::AsHandle::as_handle(&io::stdin()).try_clone_to_owned();
     Ok(File::from(handle.context("cannot read standard input")?))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_whole_has_an_end_a_limit_and_a_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let read = |path: &Path, most| read_within(path, most, Duration::ZERO);
+        std::fs::write(&path, b"12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        assert_eq!(read(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        std::fs::write(&path, b"").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"");
+        for other in [Path::new("/dev/zero"), folder.path()] {
+            assert!(read(other, 5).is_err(), "{}", other.display());
+        }
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        assert_eq!(read(&pipe, 5).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let writer = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || std::fs::write(pipe, b"abc").unwrap())
+        };
+        assert_eq!(read_within(&pipe, 5, Duration::from_secs(60)).unwrap(), b"abc");
+        writer.join().unwrap();
+    }
 }

@@ -380,7 +380,10 @@ impl Connection {
     /// Whether an answer to `local`'s SYN answers something else.
     fn is_of_another(&self, segment: &Segment<'_>) -> bool {
         let awaits_answer = self.syn[0].is_some() && self.syn[1].is_none() && !self.streams[1].is_seen();
-        awaits_answer && !segment.syn && !segment.rst && segment.ack.is_some_and(|ack| !self.is_after_syn(0, ack))
+        // Without payload, an acknowledgment of bytes that nobody was seen to send is more likely of another connection than of
+        // bytes that the capture lost; if it was of those, a later one says so too.
+        let is_possible = |ack: u32| self.is_after_syn(0, ack) && (segment.len > 0 || self.streams[0].ahead(ack) <= 0);
+        awaits_answer && !segment.syn && !segment.rst && segment.ack.is_some_and(|ack| !is_possible(ack))
     }
 
     /// After a RST: whether this segment is to be read. It is where it shows that the connection goes on.

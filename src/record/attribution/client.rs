@@ -13,6 +13,10 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, http};
 
+use crate::open;
+
+/// A token has no more bytes.
+const MAX_TOKEN: u64 = 1 << 20;
 /// The largest answer read: a list page, or all pods of a node.
 const ANSWER_MAX: u64 = 256 << 20;
 /// The largest line of a watch. An object has at most 1.5 MiB in etcd.
@@ -188,7 +192,9 @@ impl Client {
         let token = match (&self.token, &self.roots) {
             (Token::None, _) | (_, None) => None,
             (Token::Text(token), _) => Some(token.clone()),
-            (Token::File(path), _) => std::fs::read_to_string(path).ok(),
+            (Token::File(path), _) => open::read_whole(path, MAX_TOKEN)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok()),
         };
         let token = token.as_deref().map(str::trim).filter(|token| !token.is_empty());
         if let Some(token) = token {

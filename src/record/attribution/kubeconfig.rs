@@ -12,12 +12,21 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
 use super::client::{Client, Timing, Token};
+use crate::open;
+
+/// A kubeconfig, or a certificate or key that it names, has no more bytes.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// The server of the current context.
 pub fn client(path: &Path, timing: Timing) -> Result<Client, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = read(path)?;
+    let text = std::str::from_utf8(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    from_text(&text, folder, timing).map_err(|why| format!("{}: {why}", path.display()))
+    from_text(text, folder, timing).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    open::read_whole(path, MAX_BYTES).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 /// The same from the file's text; relative paths in it start at `folder`.
@@ -44,8 +53,7 @@ pub fn from_text(text: &str, folder: &Path, timing: Timing) -> Result<Client, St
             return Ok(None);
         }
         let path = folder.join(file);
-        let bytes = std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        Ok(Some(bytes))
+        read(&path).map(Some)
     };
     let skip = &cluster["insecure-skip-tls-verify"];
     if skip == "true" || skip == &Value::Bool(true) {

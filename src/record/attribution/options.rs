@@ -173,5 +173,5 @@ impl Options {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    crate::open::read_whole(path, AUTHORITY_MAX).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

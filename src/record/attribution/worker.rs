@@ -17,6 +17,7 @@ use super::options::{Environment, Options};
 use super::report::{Report, State, Status};
 use super::{api, kubelet};
 use crate::format::record::{Address, Cgroup, Endpoint, Record, Workload};
+use crate::open;
 use crate::pods::cgroup::{self, Runtime, place};
 use crate::pods::kube::{self, Item};
 use crate::pods::runtimes::Plain;
@@ -28,6 +29,8 @@ use crate::record::{privilege, sys};
 
 /// The name of `--pods` in reports.
 const POD_FILE: &str = "pod list";
+/// A list of pods has no more bytes: some hundred thousand pods.
+const MAX_POD_FILE: u64 = 1 << 30;
 /// Its number among the lists.
 const POD_FILE_LIST: u32 = 0;
 /// Users whose lists may be asked for before the first of them are read.
@@ -384,7 +387,7 @@ fn no_kubelet(options: &Options) -> String {
 
 fn read_pod_file(path: Option<&PathBuf>, set: &mut PodSet, report: &Report) {
     let Some(path) = path else { return };
-    let read = std::fs::read(path).map_err(|error| error.to_string());
+    let read = open::read_whole(path, MAX_POD_FILE).map_err(|error| error.to_string());
     match read.and_then(|json| kube::list(&json)) {
         Ok(list) => {
             let count = list.items.len();

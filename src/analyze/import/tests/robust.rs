@@ -65,6 +65,14 @@ fn a_challenge_before_the_answer_to_a_syn_is_not_believed() {
     talk.packet(1, 5000, 1001, "SA", b"").packet(0, 1001, 5001, "A", b"");
     talk.seq = [1001, 5001];
     is_whole(&rest(&mut talk), &[(About::IgnoredReset, 1)]);
+
+    // The old connection was near: what it acknowledges the new one could have sent, and was not seen to send.
+    let mut talk = Talk::at(1000, 5000);
+    talk.packet(0, 1000, 0, "S", b"");
+    talk.packet(1, 0x9000_0000, 77_777, "A", b"");
+    talk.packet(1, 5000, 1001, "SA", b"").packet(0, 1001, 5001, "A", b"");
+    talk.seq = [1001, 5001];
+    is_whole(&rest(&mut talk), &[]);
 }
 
 #[test]
