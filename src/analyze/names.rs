@@ -16,6 +16,8 @@ use crate::format::record::{
 };
 use crate::pods::{AddressName, PodSet};
 
+/// /proc counts the start of a process in ticks of this length, ns (USER_HZ is 100 on all architectures that are supported).
+const START_TICK_NS: u64 = 10_000_000;
 /// Parties that one shard remembers, and the bytes of their texts.
 const MAX_PARTIES: usize = 4096;
 const MAX_PARTY_BYTES: usize = 4 << 20;
@@ -404,8 +406,18 @@ impl Host {
     }
 
     fn learn_exit(&mut self, exit: &Exit) {
-        let process = (exit.pid, exit.start, 0)..=(exit.pid, exit.start, u64::MAX);
-        if let Some((_, program)) = self.programs.range_mut(process).next_back() {
+        let exact = (exit.pid, exit.start, 0)..=(exit.pid, exit.start, u64::MAX);
+        let mut last = self.programs.range(exact).next_back();
+        if last.is_none() {
+            // /proc rounds the start of a process to a tick, in a time namespace to one of another clock than the kernel's.
+            let since = exit.start.saturating_sub(START_TICK_NS - 1);
+            let until = exit.start.saturating_add(START_TICK_NS - 1);
+            let near = self.programs.range((exit.pid, since, 0)..=(exit.pid, until, u64::MAX));
+            last = near.rev().find(|(_, program)| program.origin == Origin::Snapshot);
+        }
+        if let Some(key) = last.map(|(key, _)| *key)
+            && let Some(program) = self.programs.get_mut(&key)
+        {
             program.exit = Some((exit.time, exit.status));
         }
     }

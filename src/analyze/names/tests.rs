@@ -339,3 +339,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_exit_is_of_the_process_whose_start_proc_rounded_otherwise() {
+    let exited = |known: Origin, apart: u64| {
+        let mut host = host();
+        let start = 3 * START_TICK_NS;
+        host.learn(&Record::Process(Process {
+            time: start,
+            origin: known,
+            ..process(7, start, b"")
+        }));
+        host.learn(&Record::Exit(Exit {
+            time: 2 * start,
+            pid: 7,
+            start: start + apart,
+            status: 0,
+        }));
+        host.programs.values().any(|program| program.exit.is_some())
+    };
+    assert!(exited(Origin::Snapshot, 0) && exited(Origin::Exec, 0));
+    assert!(exited(Origin::Snapshot, START_TICK_NS - 1));
+    assert!(
+        !exited(Origin::Snapshot, START_TICK_NS),
+        "another process with this pid"
+    );
+    assert!(!exited(Origin::Exec, 1), "the kernel side does not round twice");
+}
