@@ -12,12 +12,10 @@ use super::row::Party;
 use super::selection::KeySet;
 use crate::format::record::{
     Address, AddressKind, CGROUP_V1, Cgroup, Clock, Endpoint, Exit, Origin, Owner, Process, Record, Role, Socket,
-    Workload,
+    Workload, same_start,
 };
 use crate::pods::{AddressName, PodSet};
 
-/// /proc counts the start of a process in ticks of this length, ns (USER_HZ is 100 on all architectures that are supported).
-const START_TICK_NS: u64 = 10_000_000;
 /// Parties that one shard remembers, and the bytes of their texts.
 const MAX_PARTIES: usize = 4096;
 const MAX_PARTY_BYTES: usize = 4 << 20;
@@ -406,20 +404,26 @@ impl Host {
     }
 
     fn learn_exit(&mut self, exit: &Exit) {
-        let exact = (exit.pid, exit.start, 0)..=(exit.pid, exit.start, u64::MAX);
-        let mut last = self.programs.range(exact).next_back();
-        if last.is_none() {
-            // /proc rounds the start of a process to a tick, in a time namespace to one of another clock than the kernel's.
-            let since = exit.start.saturating_sub(START_TICK_NS - 1);
-            let until = exit.start.saturating_add(START_TICK_NS - 1);
-            let near = self.programs.range((exit.pid, since, 0)..=(exit.pid, until, u64::MAX));
-            last = near.rev().find(|(_, program)| program.origin == Origin::Snapshot);
+        let start = self.known_start(exit);
+        let of_process = (exit.pid, start, 0)..=(exit.pid, start, u64::MAX);
+        if let Some((_, last)) = self.programs.range_mut(of_process).next_back() {
+            last.exit = Some((exit.time, exit.status));
         }
-        if let Some(key) = last.map(|(key, _)| *key)
-            && let Some(program) = self.programs.get_mut(&key)
-        {
-            program.exit = Some((exit.time, exit.status));
-        }
+    }
+
+    /// The start by which the process is known that ended: its own, or that of a process found in /proc which was rounded
+    /// otherwise.
+    fn known_start(&self, exit: &Exit) -> u64 {
+        let first = (exit.pid, exit.start, 0);
+        let before = self.programs.range((exit.pid, 0, 0)..first).next_back();
+        let from = self.programs.range(first..=(exit.pid, u64::MAX, u64::MAX)).next();
+        let nearest = [from, before].into_iter().flatten().map(|((_, start, _), _)| *start);
+        let is_known = |start: &u64| {
+            let found = self.programs.get(&(exit.pid, *start, *start));
+            *start == exit.start
+                || (same_start(*start, exit.start) && found.is_some_and(|found| found.origin == Origin::Snapshot))
+        };
+        nearest.into_iter().find(is_known).unwrap_or(exit.start)
     }
 
     fn learn_workload(&mut self, workload: &Workload<'_>) -> usize {

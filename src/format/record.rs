@@ -362,6 +362,16 @@ pub struct Process<'a> {
     pub argv_len: u32,
 }
 
+/// /proc counts the start of a process in ticks of this length, whatever the kernel's own HZ (USER_HZ is 100 on all
+/// architectures that mdf runs on).
+pub const START_TICK_NS: u64 = 10_000_000;
+
+/// Whether two starts of a process with the same number are one: /proc and the kernel side round them to a tick, in a time
+/// namespace to ticks of different clocks.
+pub fn same_start(a: u64, b: u64) -> bool {
+    a.abs_diff(b) < START_TICK_NS
+}
+
 /// The end of a process. Event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Exit {

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{procfs, sys, timens};
+use crate::format::record::same_start;
 
 /// A process (thread group), as this process's pid namespace numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +24,7 @@ impl Identity {
 
     /// Whether it still runs.
     pub fn lives(&self) -> bool {
-        Identity::of(self.pid).is_some_and(|now| procfs::same_start(now.start, self.start))
+        Identity::of(self.pid).is_some_and(|now| same_start(now.start, self.start))
     }
 
     /// Sends a signal to it, never to another process with the same pid.
@@ -41,6 +42,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::format::record::START_TICK_NS;
 
     #[test]
     fn a_process_lives_until_it_ends_and_no_other_is_taken_for_it() {
@@ -48,7 +50,7 @@ mod tests {
         let identity = Identity::of(child.id()).unwrap();
         assert!(identity.lives());
         let earlier = Identity {
-            start: identity.start - 10 * procfs::TICK_NS,
+            start: identity.start - 10 * START_TICK_NS,
             ..identity
         };
         assert!(!earlier.lives(), "another process had the pid then");

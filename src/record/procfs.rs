@@ -2,11 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::format::record::Endpoint;
-
-/// /proc counts the start of a process in ticks of this length, whatever the kernel's own HZ (USER_HZ is 100 on all
-/// architectures that mdf runs on).
-pub const TICK_NS: u64 = 10_000_000;
+use crate::format::record::{Endpoint, START_TICK_NS};
 
 /// PF_KTHREAD of <linux/sched.h>.
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -21,11 +17,6 @@ pub struct Stat<'a> {
     pub ended: bool,
     /// The reader's boot clock, ns, rounded down to a tick.
     pub start: u64,
-}
-
-/// Whether two starts of a process with the same number are one: /proc rounds them to a tick.
-pub fn same_start(a: u64, b: u64) -> bool {
-    a.abs_diff(b) < TICK_NS
 }
 
 /// Reads /proc/PID/stat. A comm may hold blanks and parentheses, so fields count from the last one.
@@ -44,7 +35,7 @@ pub fn stat(text: &[u8]) -> Option<Stat<'_>> {
         kernel_thread: field(9)? & KERNEL_THREAD != 0,
         // A first thread that has ended stays a zombie while others run.
         ended: is_zombie && field(20)? <= 1,
-        start: field(22)?.saturating_mul(TICK_NS),
+        start: field(22)?.saturating_mul(START_TICK_NS),
     })
 }
 

@@ -8,10 +8,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::procfs::same_start;
 use super::snapshot::Listeners;
 use crate::format::record::{
-    Address, AddressKind, Cgroup, Opened, Origin, Owner, Process, Record, Role, Socket, Workload,
+    Address, AddressKind, Cgroup, Opened, Origin, Owner, Process, Record, Role, Socket, Workload, same_start,
 };
 
 /// Bytes of paths and arguments kept; beyond it processes are known by their names alone.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::record::START_TICK_NS;
 use crate::pods::kube;
 
 const PATH: &[u8] =
@@ -342,27 +343,43 @@ proptest! {
 
 #[test]
 fn an_exit_is_of_the_process_whose_start_proc_rounded_otherwise() {
-    let exited = |known: Origin, apart: u64| {
+    use Origin::{Exec, Snapshot};
+    let start = 3 * START_TICK_NS;
+    let exited = |origins: &[Origin], exit_start: u64| -> Vec<bool> {
         let mut host = host();
-        let start = 3 * START_TICK_NS;
-        host.learn(&Record::Process(Process {
-            time: start,
-            origin: known,
-            ..process(7, start, b"")
-        }));
+        for (number, origin) in (0..).zip(origins) {
+            host.learn(&Record::Process(Process {
+                time: start + number,
+                origin: *origin,
+                ..process(7, start, b"")
+            }));
+        }
         host.learn(&Record::Exit(Exit {
             time: 2 * start,
             pid: 7,
-            start: start + apart,
+            start: exit_start,
             status: 0,
         }));
-        host.programs.values().any(|program| program.exit.is_some())
+        host.programs.values().map(|program| program.exit.is_some()).collect()
     };
-    assert!(exited(Origin::Snapshot, 0) && exited(Origin::Exec, 0));
-    assert!(exited(Origin::Snapshot, START_TICK_NS - 1));
-    assert!(
-        !exited(Origin::Snapshot, START_TICK_NS),
+    assert!(exited(&[Snapshot], start) == [true] && exited(&[Exec], start) == [true]);
+    for other in [start + START_TICK_NS - 1, start - START_TICK_NS + 1] {
+        assert_eq!(exited(&[Snapshot], other), [true], "{other}");
+        assert_eq!(
+            exited(&[Snapshot, Exec], other),
+            [false, true],
+            "what it ran last: {other}"
+        );
+        assert_eq!(
+            exited(&[Exec], other),
+            [false],
+            "the kernel side does not round twice: {other}"
+        );
+    }
+    assert_eq!(exited(&[Exec], start + 1), [false]);
+    assert_eq!(
+        exited(&[Snapshot], start + START_TICK_NS),
+        [false],
         "another process with this pid"
     );
-    assert!(!exited(Origin::Exec, 1), "the kernel side does not round twice");
 }

@@ -6,10 +6,9 @@ use std::time::Instant;
 use std::vec;
 
 use super::Drain;
-use crate::format::record::{CGROUP_V1, Cgroup, Endpoint, Origin, Process, Record, Role, Socket};
+use crate::format::record::{CGROUP_V1, Cgroup, Endpoint, Origin, Process, Record, Role, Socket, same_start};
 use crate::record::cgroup::Entry;
 use crate::record::lookup::{Answer, Lookups, Question};
-use crate::record::procfs::same_start;
 use crate::record::snapshot::{Found, Snapshot};
 use crate::record::source::tcp::wire;
 use crate::record::sys;
