@@ -1,6 +1,8 @@
 //! Opens what the command line names to be read: a file, a pipe, or standard input (`-`).
 
 use std::fs::File;
+#[cfg(unix)]
+use std::fs::FileType;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,13 +48,8 @@ pub fn open(path: &Path) -> Result<Input> {
     ensure!(!kind.is_dir(), "{} is a folder", name(path));
     #[cfg(unix)]
     {
-        use std::os::unix::fs::FileTypeExt;
         // A device may have no end.
-        ensure!(
-            kind.is_fifo() || kind.is_socket(),
-            "{} is neither a file nor a pipe",
-            name(path)
-        );
+        ensure!(is_pipe(kind), "{} is neither a file nor a pipe", name(path));
     }
     Ok(Input::Stream(Box::new(file)))
 }
@@ -69,12 +66,18 @@ pub fn read_whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_within(path, most, PATIENCE)
 }
 
+/// As [`read_whole`], with the error in words.
+#[cfg(unix)]
+pub fn read_named(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    read_whole(path, most).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
 #[cfg(unix)]
 fn read_within(path: &Path, most: u64, patience: Duration) -> io::Result<Vec<u8>> {
-    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+    use std::os::unix::fs::OpenOptionsExt;
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let kind = file.metadata()?.file_type();
-    let is_pipe = kind.is_fifo() || kind.is_socket();
+    let is_pipe = is_pipe(kind);
     if !is_pipe && !kind.is_file() {
         return Err(io::Error::other("it is neither a file nor a pipe"));
     }
@@ -106,6 +109,12 @@ fn read_within(path: &Path, most: u64, patience: Duration) -> io::Result<Vec<u8>
         )),
         false => Ok(bytes),
     }
+}
+
+#[cfg(unix)]
+fn is_pipe(kind: FileType) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    kind.is_fifo() || kind.is_socket()
 }
 
 /// What messages call it.

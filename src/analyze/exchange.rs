@@ -433,11 +433,6 @@ impl<M: Message + Default> Queue<M> {
         self.items.iter().map(|exchange| &**exchange)
     }
 
-    /// The newest exchange.
-    pub fn last(&self) -> Option<&Exchange<M>> {
-        self.items.back().map(|exchange| &**exchange)
-    }
-
     /// The oldest exchange.
     pub fn oldest(&self) -> Option<&Exchange<M>> {
         self.items.front().map(|exchange| &**exchange)

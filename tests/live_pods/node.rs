@@ -299,26 +299,12 @@ impl Recorder {
         let mut child = Guard(child.expect("start mdf"));
         let stderr = BufReader::new(child.0.stderr.take().expect("stderr is a pipe"));
         let stdout = BufReader::new(child.0.stdout.take().expect("stdout is a pipe"));
-        let printed: Arc<Mutex<String>> = Arc::default();
-        let lines = Arc::clone(&printed);
-        let printing = std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let mut lines = lines.lock().expect("nobody panics with it");
-                lines.push_str(&line);
-                lines.push('\n');
-            }
-        });
+        let (said, printed): (Arc<Mutex<String>>, Arc<Mutex<String>>) = Default::default();
         let (ready, is_ready) = mpsc::channel();
-        let said: Arc<Mutex<String>> = Arc::default();
-        let messages = Arc::clone(&said);
-        let saying = std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let mut messages = messages.lock().expect("nobody panics with it");
-                messages.push_str(&line);
-                messages.push('\n');
-                if line.contains("attached in") {
-                    let _ = ready.send(());
-                }
+        let printing = collect(stdout, &printed, |_| {});
+        let saying = collect(stderr, &said, move |line| {
+            if line.contains("attached in") {
+                let _ = ready.send(());
             }
         });
         let recorder = Recorder {
@@ -380,6 +366,23 @@ impl Recorder {
             std::mem::take(&mut *self.printed.lock().expect("nobody panics with it")),
         )
     }
+}
+
+/// Keeps lines as they come, on a thread of its own, and calls `then` with each.
+fn collect(
+    from: impl BufRead + Send + 'static,
+    into: &Arc<Mutex<String>>,
+    mut then: impl FnMut(&str) + Send + 'static,
+) -> std::thread::JoinHandle<()> {
+    let into = Arc::clone(into);
+    std::thread::spawn(move || {
+        for line in from.lines().map_while(Result::ok) {
+            into.lock()
+                .expect("nobody panics with it")
+                .extend([line.as_str(), "\n"]);
+            then(&line);
+        }
+    })
 }
 
 fn remove_cgroup(path: &Path) -> bool {

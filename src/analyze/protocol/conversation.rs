@@ -11,7 +11,7 @@ use crate::analyze::exchange::{AnyExchange, AnyQueue, Exchange, Queue, Side, Tak
 pub trait Conversation: Debug + Send {
     fn protocol(&self) -> &'static dyn Protocol;
 
-    /// Begins anew with its buffers and one exchange.
+    /// Starts over for another connection, keeping its buffers and one exchange.
     fn begin(&mut self, joined: bool);
 
     /// See [`Stitcher::after_foreign`].

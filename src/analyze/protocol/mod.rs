@@ -127,7 +127,7 @@ pub enum Piece {
 pub trait Stitcher: Debug + Default + Send + 'static {
     type Message: Message + Default;
 
-    /// Begins anew with its buffers: a connection from its first byte on; or, `joined`, from somewhere in its middle.
+    /// Starts over, keeping its buffers: on a connection from its first byte on; or, `joined`, from somewhere in its middle.
     fn begin(&mut self, joined: bool);
 
     /// The client began with bytes that are no request, to which the server answers all the same.
@@ -146,7 +146,7 @@ pub trait Stitcher: Debug + Default + Send + 'static {
     /// A hole has hidden where messages begin, or which request a response answers, and that is not found yet.
     fn is_in_doubt(&self) -> bool;
 
-    /// The capture is over: messages of which too little is there to be an exchange so far become one.
+    /// The capture is over: unfinished messages that are no exchange yet become one.
     fn finish(&mut self, queue: &mut Queue<Self::Message>) {
         let _ = queue;
     }

@@ -4,7 +4,6 @@
 #![doc = include_str!("COLUMNS.md")]
 
 pub mod capture;
-
 pub mod connections;
 pub mod define;
 pub mod derive;

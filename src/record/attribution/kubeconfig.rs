@@ -12,21 +12,17 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
 use super::client::{Client, Timing, Token};
-use crate::open;
+use crate::open::read_named;
 
 /// A kubeconfig, or a certificate or key that it names, has no more bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The server of the current context.
 pub fn client(path: &Path, timing: Timing) -> Result<Client, String> {
-    let text = read(path)?;
+    let text = read_named(path, MAX_BYTES)?;
     let text = std::str::from_utf8(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     from_text(text, folder, timing).map_err(|why| format!("{}: {why}", path.display()))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    open::read_whole(path, MAX_BYTES).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 /// The same from the file's text; relative paths in it start at `folder`.
@@ -53,7 +49,7 @@ pub fn from_text(text: &str, folder: &Path, timing: Timing) -> Result<Client, St
             return Ok(None);
         }
         let path = folder.join(file);
-        read(&path).map(Some)
+        read_named(&path, MAX_BYTES).map(Some)
     };
     let skip = &cluster["insecure-skip-tls-verify"];
     if skip == "true" || skip == &Value::Bool(true) {

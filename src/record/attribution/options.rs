@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::client::{Client, Timing, Token};
 use super::files::Base;
 use super::kubeconfig;
+use crate::open::read_named;
 
 /// Where a pod finds its service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -103,7 +104,7 @@ impl Options {
             false => host.clone(),
         };
         let folder = &environment.service_account;
-        let client = read(&folder.join("ca.crt"))
+        let client = read_named(&folder.join("ca.crt"), AUTHORITY_MAX)
             .and_then(|ca| Client::new(&format!("https://{host}:{port}"), &ca, timing))
             .map(|client| client.with_token(Token::File(folder.join("token"))));
         Some(client)
@@ -148,7 +149,7 @@ impl Options {
             return Client::plain(url, timing);
         }
         let mut authorities = match &self.kubelet_ca {
-            Some(path) => read(path)?,
+            Some(path) => read_named(path, AUTHORITY_MAX)?,
             None => Vec::new(),
         };
         let of_node = Base::root(self.root()).ok();
@@ -170,8 +171,4 @@ impl Options {
             None => client,
         })
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    crate::open::read_whole(path, AUTHORITY_MAX).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

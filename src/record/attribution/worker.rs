@@ -29,10 +29,10 @@ use crate::record::{privilege, sys};
 
 /// The name of `--pods` in reports.
 const POD_FILE: &str = "pod list";
-/// A list of pods has no more bytes: some hundred thousand pods.
-const MAX_POD_FILE: u64 = 1 << 30;
 /// Its number among the lists.
 const POD_FILE_LIST: u32 = 0;
+/// A list of pods has no more bytes: some hundred thousand pods.
+const MAX_POD_FILE: u64 = 1 << 30;
 /// Users whose lists may be asked for before the first of them are read.
 const USERS_WAITING: usize = 64;
 /// How long the doctor waits for users' lists: their folders may be on a slow file system, or a hostile one.
