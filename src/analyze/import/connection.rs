@@ -3,9 +3,10 @@
 //! Turns segments into records. Knows nothing of other connections; the table decides which connection a segment
 //! belongs to, with the help of `belongs`.
 
+use super::duplex::{Out, settle};
 use super::packet::Segment;
 use super::part::Tap;
-use super::stream::{Bytes, Gaps, Kind, Stream};
+use super::stream::{Bytes, Gaps, Kind, Moment, Stream};
 use super::summary::ImportSummary;
 use crate::format::record::{
     About, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket,
@@ -132,6 +133,8 @@ pub struct Connection {
     closed: bool,
     opened_at: u64,
     last_time: u64,
+    /// Segments so far; wraps.
+    packets: u32,
 }
 
 impl Connection {
@@ -163,6 +166,7 @@ impl Connection {
             closed: false,
             opened_at: segment.time,
             last_time: segment.time,
+            packets: 0,
         }
     }
 
@@ -318,6 +322,11 @@ impl Connection {
     ) {
         let time = segment.time;
         self.last_time = self.last_time.max(time);
+        self.packets = self.packets.wrapping_add(1);
+        let now = Moment {
+            time,
+            packet: self.packets,
+        };
         if self.closed {
             // Last acknowledgments and stragglers.
             if segment.len > 0 && self.streams[side].ahead(segment.seq) >= 0 {
@@ -351,7 +360,7 @@ impl Connection {
             && !segment.rst
         {
             self.choose_syn(side, ack);
-            self.streams[1 - side].acknowledge(time, ack);
+            self.streams[1 - side].acknowledge(now, ack);
         }
         if segment.rst {
             return self.reset(side, segment, summary);
@@ -363,15 +372,15 @@ impl Connection {
             self.announce(out);
         }
         self.connect(side, segment, out);
-        // What the segment acknowledges comes before what it says.
-        self.tick(1 - side, time, summary, out);
         if segment.len > 0 {
-            self.data(side, seq, segment, summary, out);
+            self.data(side, seq, segment, now, summary, out);
         }
         if segment.fin {
             self.streams[side].finish_at(seq.wrapping_add(segment.len));
         }
-        self.tick(side, time, summary, out);
+        self.with_streams(summary, out, |streams, gaps, out| {
+            settle(streams, now, false, gaps, out)
+        });
         if self.streams[0].is_done() && self.streams[1].is_done() {
             self.close(Ending::Closed, time, summary, out);
         }
@@ -420,10 +429,6 @@ impl Connection {
             self.segment(sender, &kept.segment(), summary, out);
         }
         true
-    }
-
-    fn tick(&mut self, side: usize, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
-        self.with_stream(side, summary, out, |stream, gaps, out| stream.tick(time, gaps, out));
     }
 
     fn synchronize(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {
@@ -490,12 +495,15 @@ impl Connection {
         side: usize,
         seq: u32,
         segment: &Segment<'_>,
+        now: Moment,
         summary: &mut ImportSummary,
         out: &mut impl FnMut(&Record<'_>),
     ) {
         let captured = segment.payload.len() as u32;
-        let kind = self.with_stream(side, summary, out, |stream, gaps, out| {
-            stream.segment(segment.time, seq, segment.len, segment.payload, gaps, out)
+        let kind = self.with_streams(summary, out, |[local, remote], gaps, out| {
+            let (own, other) = if side == 0 { (local, remote) } else { (remote, local) };
+            let (ack, len, payload) = (segment.ack, segment.len, segment.payload);
+            own.segment(now, seq, ack, len, payload, other, gaps, &mut |bytes| out(side, bytes))
         });
         match kind {
             Kind::New => self.taps[side] = segment.tap,
@@ -542,9 +550,9 @@ impl Connection {
             own: if (0..=RESET_AHEAD).contains(&ahead) {
                 segment.seq
             } else {
-                own.next_seq()
+                own.reached_seq()
             },
-            other: other.next_seq(),
+            other: other.reached_seq(),
             late: Vec::new(),
             late_bytes: 0,
         }));
@@ -596,11 +604,16 @@ impl Connection {
 
     /// Hands on everything that is held back; what is missing stays missing.
     fn flush(&mut self, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
-        for direction in 0..2 {
-            self.with_stream(direction, summary, out, |stream, gaps, out| {
-                stream.close(time, gaps, out)
-            });
-        }
+        let now = Moment {
+            time,
+            packet: self.packets,
+        };
+        self.with_streams(summary, out, |streams, gaps, out| {
+            settle(streams, now, true, gaps, out);
+            for (side, stream) in streams.iter_mut().enumerate() {
+                stream.close(time, gaps, &mut |bytes| out(side, bytes));
+            }
+        });
     }
 
     /// Its ports are used again, or its place is needed: it is over without having been seen to end.
@@ -661,24 +674,18 @@ impl Connection {
         }));
     }
 
-    /// Runs `work` on one stream; what it hands on becomes `Data` records.
+    /// Runs `work` on the streams; what they hand on becomes `Data` records.
     #[expect(clippy::cast_possible_truncation, reason = "positions in records wrap (SPEC.md)")]
-    fn with_stream<T>(
+    fn with_streams<T>(
         &mut self,
-        side: usize,
         summary: &mut ImportSummary,
         out: &mut impl FnMut(&Record<'_>),
-        work: impl FnOnce(&mut Stream, &mut Gaps, &mut dyn FnMut(Bytes<'_>)) -> T,
+        work: impl FnOnce(&mut [Stream; 2], &mut Gaps, &mut Out<'_>) -> T,
     ) -> T {
         let id = self.id;
-        let direction = if side == 0 {
-            Direction::Sent
-        } else {
-            Direction::Received
-        };
         let mut gaps = Gaps::default();
         let mut payload_bytes = 0;
-        let result = work(&mut self.streams[side], &mut gaps, &mut |bytes: Bytes<'_>| {
+        let result = work(&mut self.streams, &mut gaps, &mut |side: usize, bytes: Bytes<'_>| {
             payload_bytes += bytes.payload.len() as u64;
             out(&Record::Data(Data {
                 time: bytes.time,
@@ -688,7 +695,11 @@ impl Connection {
                 pid: 0,
                 tid: 0,
                 cgroup: 0,
-                direction,
+                direction: if side == 0 {
+                    Direction::Sent
+                } else {
+                    Direction::Received
+                },
                 cut: if bytes.urgent {
                     Cut::Urgent
                 } else if bytes.payload.len() < bytes.len as usize {

@@ -27,6 +27,7 @@ mod blocks;
 mod connection;
 mod copies;
 mod driver;
+mod duplex;
 mod file;
 mod fragment;
 mod link;

@@ -1,7 +1,8 @@
 //! One direction of a connection: segments as they were captured become bytes in order, each position once.
 //!
-//! Positions are sequence numbers unwrapped to 64 bits. What cannot be put in order yet is held, within bounds; what is
-//! known never to come (the receiver has acknowledged it, and the capture does not have it) becomes a hole.
+//! Positions are sequence numbers unwrapped to 64 bits. What cannot be handed on yet is held, within bounds: it lies
+//! behind bytes that are missing, or it acknowledges bytes of the other direction that are not handed on yet. How long it
+//! is held, and which bytes are given up as holes, is decided for both directions together (`duplex`).
 
 use std::collections::BTreeMap;
 
@@ -15,11 +16,10 @@ const MAX_WINDOW: u64 = 1 << 30;
 const MAX_BELIEVED: u64 = 16 << 20;
 /// After so many segments in a row outside the window, near each other, the stream is taken up where they are.
 const MAX_STRAYS: u8 = 8;
-/// An acknowledgment may be captured before the bytes that it acknowledges (two taps, several queues): unseen bytes are
-/// given up only after this time, and this many further packets of the connection. Bytes that the same direction has
-/// gone on behind are given up at once: one direction is captured in order.
+/// An acknowledgment may be captured before the bytes that it acknowledges (two taps, several queues): they are given up
+/// only after this time, and this many further packets of the connection.
 const GRACE_NS: u64 = 10_000_000;
-const GRACE_PACKETS: u8 = 3;
+const GRACE_PACKETS: u32 = 2;
 /// What a held segment costs besides its payload.
 const SEGMENT_COST: usize = 96;
 
@@ -55,11 +55,42 @@ pub struct Gaps {
     pub bytes: u64,
 }
 
+/// When a segment was captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub time: u64,
+    /// Which segment of the connection it was; wraps.
+    pub packet: u32,
+}
+
+impl Moment {
+    /// Whether what was missed at `since` could have come by now.
+    fn is_late(self, since: Moment) -> bool {
+        self.packet.wrapping_sub(since.packet) >= GRACE_PACKETS && self.time.saturating_sub(since.time) >= GRACE_NS
+    }
+
+    /// How many segments ago another moment was.
+    pub fn since(self, other: Moment) -> u32 {
+        self.packet.wrapping_sub(other.packet)
+    }
+}
+
 #[derive(Debug)]
 struct Held {
-    time: u64,
+    captured: Moment,
+    /// Its sender had received the other direction up to this sequence number, which was not handed on when it came.
+    after: Option<u32>,
     len: u32,
     payload: Box<[u8]>,
+}
+
+/// The first of the segments that a direction holds.
+#[derive(Debug, Clone, Copy)]
+pub struct First {
+    pub pos: u64,
+    pub captured: Moment,
+    /// The other direction has to reach this sequence number before it.
+    pub after: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -75,17 +106,16 @@ pub struct Stream {
     start: u64,
     /// Everything before is handed on.
     next: u64,
-    /// `next` is known from acknowledgments only; no segment of this direction was seen.
+    /// No data of this direction was seen: `next` is known from acknowledgments, or from packets without data.
     provisional: bool,
+    /// An acknowledgment said the same. Unlike packets of this direction it is never a keep-alive.
+    acknowledged: bool,
     /// Position after the last byte, from a FIN.
     end: Option<u64>,
     /// The other end has received everything before.
     acked: u64,
-    /// Since when, and for how many packets, `acked` has been beyond `next`.
-    unseen_since: u64,
-    /// The first unseen position.
-    unseen_from: u64,
-    unseen_packets: u8,
+    /// Since when `acked` has been beyond `next`.
+    unseen_since: Option<Moment>,
     /// Segments in a row that were far outside the window and near each other, and where the newest ended.
     strays: u8,
     stray: u32,
@@ -141,13 +171,16 @@ impl Stream {
         self.start = (1 << 32) + u64::from(seq);
         self.next = self.start;
         self.acked = self.start;
+        self.unseen_since = None;
         self.provisional = false;
+        self.acknowledged = false;
     }
 
     /// A packet of this direction says what comes next, as an acknowledgment does. What was seen first may have been a
     /// keep-alive, which has the number of the byte before (RFC 9293, 3.8.4).
     pub fn expect(&mut self, seq: u32) {
-        let after_keep_alive = self.provisional && self.next == self.start && self.ahead(seq) == 1;
+        let may_be_keep_alive = self.provisional && !self.acknowledged;
+        let after_keep_alive = may_be_keep_alive && self.next == self.start && self.ahead(seq) == 1;
         if !self.is_known() || after_keep_alive {
             self.begin(seq);
             self.provisional = true;
@@ -184,17 +217,24 @@ impl Stream {
         }
     }
 
-    /// A segment with payload.
+    /// A segment with payload. What it acknowledges is of `other`.
     #[expect(clippy::cast_possible_truncation, reason = "less than `len`")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of a segment, and where the bytes go"
+    )]
     pub fn segment(
         &mut self,
-        time: u64,
+        now: Moment,
         seq: u32,
+        ack: Option<u32>,
         len: u32,
         payload: &[u8],
+        other: &Stream,
         gaps: &mut Gaps,
         out: &mut dyn FnMut(Bytes<'_>),
     ) -> Kind {
+        let time = now.time;
         self.expect(seq);
         let mut pos = self.unwrap(seq);
         if self.provisional {
@@ -215,16 +255,15 @@ impl Stream {
                 _ => Kind::Retransmit,
             };
         }
-        if pos > self.next {
-            if pos - self.next > MAX_WINDOW {
-                return self.stray(time, seq, len, gaps, out);
-            }
-            self.strays = 0;
-            self.goes_on_to(end);
-            return self.hold(time, pos, len, payload, gaps, out);
+        if pos > self.next && pos - self.next > MAX_WINDOW {
+            return self.stray(time, seq, len, gaps, out);
         }
         self.strays = 0;
         self.goes_on_to(end);
+        let after = ack.and_then(|ack| self.after(pos, ack, other));
+        if pos > self.next || after.is_some() {
+            return self.hold(now, pos, after, len, payload);
+        }
         let repeated = (self.next - pos) as u32;
         self.hand_on(
             time,
@@ -232,13 +271,84 @@ impl Stream {
             payload.get(repeated as usize..).unwrap_or(&[]),
             out,
         );
-        if self.waiting.is_some() {
-            self.drain(out);
-        }
-        if self.next >= self.acked {
-            self.unseen_packets = 0;
-        }
         if repeated > 0 { Kind::Retransmit } else { Kind::New }
+    }
+
+    /// What has to be handed on of `other` before a segment at `pos` that acknowledges `ack`, if that is not done yet. What
+    /// is sent again acknowledges more than it did at first, but no more than what was sent after it.
+    fn after(&self, pos: u64, ack: u32, other: &Stream) -> Option<u32> {
+        let after = other.believed(ack)?;
+        let waiting = self.waiting.as_ref().map(|w| w.segments.range(pos + 1..));
+        match waiting.and_then(|mut behind| behind.next()) {
+            None => Some(after),
+            Some((_, behind)) => behind.after.map(|seq| other.earlier(seq, after)),
+        }
+    }
+
+    /// How far this acknowledgment is believed, if that is not handed on yet.
+    #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
+    fn believed(&self, ack: u32) -> Option<u32> {
+        let seq = self.unwrap(ack).min(self.acked) as u32;
+        (!self.has_reached(seq)).then_some(seq)
+    }
+
+    fn earlier(&self, a: u32, b: u32) -> u32 {
+        if self.ahead(a) < self.ahead(b) { a } else { b }
+    }
+
+    /// Whether everything before this sequence number is handed on. One number more may be a FIN.
+    pub fn has_reached(&self, seq: u32) -> bool {
+        self.position(seq) <= self.next || self.ahead(seq) == 1 && self.waiting.is_none() && self.end.is_none()
+    }
+
+    /// The first segment that is held.
+    pub fn first(&self) -> Option<First> {
+        let (pos, held) = self.waiting.as_ref()?.segments.first_key_value()?;
+        Some(First {
+            pos: *pos,
+            captured: held.captured,
+            after: held.after,
+        })
+    }
+
+    /// The first segment that is held does not wait for the other direction any more.
+    pub fn unbind_first(&mut self) {
+        let first = self.waiting.as_mut().and_then(|w| w.segments.first_entry());
+        if let Some(mut entry) = first {
+            entry.get_mut().after = None;
+        }
+    }
+
+    /// Whether a position is beyond what is handed on: bytes before it are missing, or wait.
+    pub fn is_beyond(&self, pos: u64) -> bool {
+        pos > self.next
+    }
+
+    /// How far the other end has received it, where that is beyond what is handed on.
+    pub fn acknowledged(&self) -> Option<u64> {
+        (self.acked > self.next).then_some(self.acked)
+    }
+
+    /// Whether it holds more than it may.
+    pub fn is_overfull(&self) -> bool {
+        let waiting = self.waiting.as_ref();
+        waiting.is_some_and(|w| w.cost > MAX_HELD || w.segments.len() > MAX_HELD_SEGMENTS)
+    }
+
+    /// Whether bytes that were acknowledged at `since`, and not seen, will not come any more. While bytes come behind
+    /// their acknowledgments, the wait begins anew with each.
+    pub fn is_late(&self, since: Moment, now: Moment) -> bool {
+        now.is_late(Moment {
+            time: since.time.max(self.last_time),
+            ..since
+        })
+    }
+
+    /// Whether what was acknowledged last, and is not seen, will not come any more. One number may be a FIN that was not
+    /// captured.
+    pub fn is_acknowledged_late(&self, now: Moment) -> bool {
+        let is_unseen = self.acked > self.next + 1;
+        is_unseen && self.unseen_since.is_some_and(|since| self.is_late(since, now))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "at most `len`")]
@@ -291,74 +401,69 @@ impl Stream {
         Kind::Stray
     }
 
-    fn hold(
-        &mut self,
-        time: u64,
-        pos: u64,
-        len: u32,
-        payload: &[u8],
-        gaps: &mut Gaps,
-        out: &mut dyn FnMut(Bytes<'_>),
-    ) -> Kind {
+    fn hold(&mut self, captured: Moment, pos: u64, after: Option<u32>, len: u32, payload: &[u8]) -> Kind {
         let waiting = self.waiting.get_or_insert_default();
-        if waiting.segments.get(&pos).is_some_and(|held| held.len >= len) {
+        let before = waiting.segments.range(..=pos).next_back();
+        if before.is_some_and(|(at, held)| at + u64::from(held.len) >= pos + u64::from(len)) {
             return Kind::Retransmit;
         }
-        let mut kind = Kind::New;
-        if let Some(shorter) = waiting.segments.insert(
-            pos,
-            Held {
-                time,
-                len,
-                payload: payload.into(),
-            },
-        ) {
-            waiting.cost -= SEGMENT_COST + shorter.payload.len();
-            kind = Kind::Retransmit;
-        }
         waiting.cost += SEGMENT_COST + payload.len();
-        while let Some(waiting) = &self.waiting
-            && (waiting.cost > MAX_HELD || waiting.segments.len() > MAX_HELD_SEGMENTS)
-        {
-            self.skip_hole(gaps, out);
+        let held = Held {
+            captured,
+            after,
+            len,
+            payload: payload.into(),
+        };
+        match waiting.segments.insert(pos, held) {
+            Some(shorter) => {
+                waiting.cost -= SEGMENT_COST + shorter.payload.len();
+                Kind::Retransmit
+            }
+            None => Kind::New,
         }
-        kind
     }
 
-    /// Hands on what is in order now.
+    /// Hands on what is in order now, as far as `other` allows. Returns whether there was something.
     #[expect(clippy::cast_possible_truncation, reason = "less than `held.len`")]
-    fn drain(&mut self, out: &mut dyn FnMut(Bytes<'_>)) {
-        let Some(mut waiting) = self.waiting.take() else { return };
+    pub fn drain(&mut self, other: &Stream, out: &mut dyn FnMut(Bytes<'_>)) -> bool {
+        let Some(mut waiting) = self.waiting.take() else {
+            return false;
+        };
+        let before = waiting.segments.len();
         while let Some(entry) = waiting.segments.first_entry()
             && *entry.key() <= self.next
+            && entry.get().after.is_none_or(|seq| other.has_reached(seq))
         {
             let (pos, held) = entry.remove_entry();
             waiting.cost -= SEGMENT_COST + held.payload.len();
             let known = self.next - pos;
             if known < u64::from(held.len) {
                 let payload = held.payload.get(known as usize..).unwrap_or(&[]);
-                self.hand_on(held.time, held.len - known as u32, payload, out);
+                self.hand_on(held.captured.time, held.len - known as u32, payload, out);
             }
         }
+        let is_any = waiting.segments.len() < before;
         if !waiting.segments.is_empty() {
             self.waiting = Some(waiting);
         }
+        is_any
     }
 
-    /// Gives up the bytes before the first held segment.
-    pub fn skip_hole(&mut self, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
-        let first = self.waiting.as_ref().and_then(|w| w.segments.keys().next().copied());
-        if let Some(first) = first {
-            gaps.count += 1;
-            gaps.bytes += first - self.next;
-            self.next = first;
+    /// Gives up the bytes before `pos`; nothing of them is held. `mark`: says so at once, and not only with what follows.
+    pub fn give_up_to(&mut self, pos: u64, time: u64, mark: bool, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
+        debug_assert!(pos > self.next, "what is given up is missing");
+        gaps.count += 1;
+        gaps.bytes += pos - self.next;
+        self.next = pos;
+        if mark {
+            self.hand_on(time, 0, &[], out);
         }
-        self.drain(out);
     }
 
     /// The other end acknowledges everything before this sequence number.
-    pub fn acknowledge(&mut self, time: u64, seq: u32) {
+    pub fn acknowledge(&mut self, now: Moment, seq: u32) {
         self.expect(seq);
+        self.acknowledged = true;
         let ahead = self.ahead(seq);
         if ahead <= 0 || ahead as u64 > MAX_WINDOW {
             return;
@@ -372,10 +477,8 @@ impl Stream {
             // The FIN has a number of its own.
             pos = pos.min(end);
         }
-        if pos > self.acked.max(self.next) && self.unseen_packets == 0 {
-            self.unseen_since = time;
-            self.unseen_packets = 1;
-            self.unseen_from = self.next;
+        if pos > self.next && self.acked <= self.next {
+            self.unseen_since = Some(now);
         }
         self.acked = self.acked.max(pos);
     }
@@ -410,60 +513,31 @@ impl Stream {
         }
     }
 
-    /// Another packet of the connection was seen: acknowledged bytes that have not come by now will not come.
-    pub fn tick(&mut self, time: u64, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
-        if self.unseen_packets == 0 {
-            return;
-        }
-        if self.next >= self.acked {
-            self.unseen_packets = 0;
-            return;
-        }
-        // One number may be a FIN that was not captured.
-        if self.acked == self.next + 1 && self.waiting.is_none() {
-            return;
-        }
-        if self.unseen_from != self.next {
-            // Bytes still come, behind their acknowledgments all the time: the wait for the next ones begins anew.
-            self.unseen_from = self.next;
-            self.unseen_since = time;
-            self.unseen_packets = 1;
-        }
-        self.unseen_packets = self.unseen_packets.saturating_add(1);
-        // The same direction goes on behind them. To wait longer would hand that on after what answers it.
-        let overtaken = self.waiting.is_some();
-        let late = self.unseen_packets > GRACE_PACKETS && time.saturating_sub(self.unseen_since) >= GRACE_NS;
-        if overtaken || late {
-            self.unseen_packets = 0;
-            self.give_up_to(self.acked, time, gaps, out);
-        }
-    }
-
-    /// Nothing more will come: what is held is handed on, what is missing is missing.
+    /// Nothing more will come, and nothing is held: what is missing stays missing.
     pub fn close(&mut self, time: u64, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
-        while self.waiting.is_some() {
-            self.skip_hole(gaps, out);
-        }
         // A FIN that was not captured leaves one number that is no byte.
         let acked = if self.end.is_none() && self.acked == self.next + 1 {
             self.next
         } else {
             self.acked
         };
-        self.give_up_to(acked.max(self.end.unwrap_or(0)), time, gaps, out);
+        let upto = acked.max(self.end.unwrap_or(0));
+        if upto > self.next {
+            self.give_up_to(upto, time, true, gaps, out);
+        }
     }
 
-    fn give_up_to(&mut self, pos: u64, time: u64, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
-        while self.next < pos {
-            match self.waiting.as_ref().and_then(|w| w.segments.keys().next().copied()) {
-                Some(first) if first <= pos => self.skip_hole(gaps, out),
-                _ => {
-                    gaps.count += 1;
-                    gaps.bytes += pos - self.next;
-                    self.next = pos;
-                    self.hand_on(time, 0, &[], out);
-                }
-            }
-        }
+    /// The position of a sequence number, no further than the FIN.
+    pub fn position(&self, seq: u32) -> u64 {
+        let pos = self.unwrap(seq);
+        self.end.map_or(pos, |end| pos.min(end))
+    }
+
+    /// The sequence number after everything that was seen or acknowledged.
+    #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
+    pub fn reached_seq(&self) -> u32 {
+        let held = self.waiting.as_ref().and_then(|w| w.segments.last_key_value());
+        let held = held.map_or(0, |(pos, held)| pos + u64::from(held.len));
+        self.next.max(held).max(self.acked) as u32
     }
 }

@@ -212,6 +212,14 @@ fn keep_alives_and_window_probes_are_no_data() {
 }
 
 #[test]
+fn a_first_byte_that_was_overtaken_is_data_where_its_place_was_acknowledged() {
+    let mut talk = Talk::at(1001, 5001);
+    talk.ack(0).say(1, b"a").say(1, b"b");
+    talk.frames.swap(1, 2);
+    assert_eq!(talk.run().server(), "ab");
+}
+
+#[test]
 fn sequence_numbers_wrap() {
     let mut talk = Talk::opened_at(u32::MAX - 3, u32::MAX - 20);
     for part in ["one ", "two ", "three ", "four "] {

@@ -185,7 +185,14 @@ proptest! {
     fn frames_out_of_order_say_the_same(
         turns in turns(), opened in any::<bool>(), places in vec(0usize..3, 60),
     ) {
-        let turns: Vec<Turn> = turns.into_iter().filter(|turn| !matches!(turn, Turn::Lose(..))).collect();
+        // In the middle of a connection, a packet without data and data one number further look like a keep-alive and what
+        // follows it.
+        let is_clear = |turn: &Turn| match turn {
+            Turn::Say(_, len) => opened || *len > 1,
+            Turn::Lose(..) => false,
+            _ => true,
+        };
+        let turns: Vec<Turn> = turns.into_iter().filter(is_clear).collect();
         let talk = conversation(&turns, opened, 0);
         let expected = talk.run();
         let mut frames: Vec<(usize, Captured)> = talk.frames.iter().cloned().enumerate().collect();
