@@ -205,27 +205,39 @@ fn holes_in_synthetic_captures_cost_the_exchanges_that_they_touch() {
     }
 }
 
-/// The classic pcap format, little endian, without the packets that `is_lost` takes out.
-fn without_packets(file: &Path, to: &Path, mut is_lost: impl FnMut() -> bool) {
-    let bytes = fs::read(file).expect("the fixture is there");
+/// The classic pcap format, little endian: `change` changes a packet, header first, or takes it out.
+fn with_packets(file: &Path, to: &Path, mut change: impl FnMut(&mut [u8]) -> bool) {
+    let mut bytes = fs::read(file).expect("the fixture is there");
     assert_eq!(bytes[..4], 0xa1b2_c3d4_u32.to_le_bytes(), "{}", file.display());
     let mut kept = bytes[..24].to_vec();
     let mut at = 24;
     while let Some(header) = bytes.get(at..at + 16) {
         let captured = u32::from_le_bytes(header[8..12].try_into().expect("four bytes")) as usize;
-        let packet = &bytes[at..at + 16 + captured];
-        if !is_lost() {
+        let packet = &mut bytes[at..at + 16 + captured];
+        if change(packet) {
             kept.extend_from_slice(packet);
         }
-        at += packet.len();
+        at += 16 + captured;
     }
     fs::write(to, kept).expect("the folder can be written");
+}
+
+/// Gives each packet another time: as close to the one before it as on one host, or as far as users are from servers.
+fn with_pauses(file: &Path, to: &Path, seed: u64) {
+    let mut random = Random(seed);
+    let mut micros: u64 = 1_700_000_000_000_000;
+    with_packets(file, to, |packet| {
+        micros += [1, 30, 1000, 6000, 20_000, 100_000][random.below(6) as usize];
+        packet[..4].copy_from_slice(&((micros / 1_000_000) as u32).to_le_bytes());
+        packet[4..8].copy_from_slice(&((micros % 1_000_000) as u32).to_le_bytes());
+        true
+    });
 }
 
 #[test]
 fn lost_packets_cost_the_exchanges_that_they_touch() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let with_holes = folder.path().join("holes.pcap");
+    let [slow, with_holes] = ["slow.pcap", "holes.pcap"].map(|name| folder.path().join(name));
     let mut outcome = Outcome::default();
     let files = ["http", "mysql", "detection", "pcap"].map(|folder| fixtures(folder, "pcap"));
     let is_little = |file: &PathBuf| {
@@ -236,10 +248,13 @@ fn lost_packets_cost_the_exchanges_that_they_touch() {
     let is_left = |file: &PathBuf| file.ends_with("mariadb_binlog.pcap");
     for file in files.concat().iter().filter(|file| is_little(file) && !is_left(file)) {
         for (seed, of) in [(1, 100), (2, 33), (3, 10), (4, 3), (5, 3), (6, 10), (7, 33)] {
-            let runs = Runs::new(seed, of, 1);
-            without_packets(file, &with_holes, || runs.is_lost());
-            outcome.compare(file, &with_holes, runs.lost.get());
+            with_pauses(file, &slow, seed);
+            for whole in [file, &slow] {
+                let runs = Runs::new(seed, of, 1);
+                with_packets(whole, &with_holes, |_| !runs.is_lost());
+                outcome.compare(whole, &with_holes, runs.lost.get());
+            }
         }
     }
-    assert!(outcome.captures > 100 && outcome.lost > 1000, "{outcome:?}");
+    assert!(outcome.captures > 200 && outcome.lost > 2000, "{outcome:?}");
 }

@@ -119,8 +119,8 @@ pub struct Stream {
     /// Segments in a row that were far outside the window and near each other, and where the newest ended.
     strays: u8,
     stray: u32,
-    /// Position of the urgent byte.
-    urgent: Option<u64>,
+    /// Positions of urgent bytes that are not handed on; of those that have not come, one at most.
+    urgent: Vec<u64>,
     /// An acknowledgment too far ahead to be believed alone.
     doubted: Option<u32>,
     /// Time of what was handed on last.
@@ -209,12 +209,24 @@ impl Stream {
         self.next.wrapping_add_signed(self.ahead(seq))
     }
 
-    /// The byte at this sequence number is urgent data. There is one at a time: as with receivers, a new one takes the place
-    /// of one that has not come yet (RFC 6093, 3.2).
+    /// The byte at this sequence number is urgent data. As with receivers, a new one takes the place of one that has not come
+    /// yet (RFC 6093, 3.2).
     pub fn urgent_at(&mut self, seq: u32) {
-        if self.ahead(seq) >= 0 {
-            self.urgent = self.urgent.max(Some(self.unwrap(seq)));
+        if self.ahead(seq) < 0 {
+            return;
         }
+        let (pos, captured) = (self.unwrap(seq), self.captured());
+        match self.urgent.last_mut() {
+            Some(last) if *last >= captured => *last = pos.max(*last),
+            Some(last) if *last >= pos => {}
+            _ => self.urgent.push(pos),
+        }
+    }
+
+    /// The position after everything that was captured.
+    fn captured(&self) -> u64 {
+        let held = self.waiting.as_ref().and_then(|w| w.segments.last_key_value());
+        self.next.max(held.map_or(0, |(pos, held)| pos + u64::from(held.len)))
     }
 
     /// A segment with payload. What it acknowledges is of `other`.
@@ -354,16 +366,20 @@ impl Stream {
     #[expect(clippy::cast_possible_truncation, reason = "at most `len`")]
     fn hand_on(&mut self, time: u64, len: u32, payload: &[u8], out: &mut dyn FnMut(Bytes<'_>)) {
         let end = self.next + u64::from(len);
-        match self.urgent.take_if(|urgent| (self.next..end).contains(urgent)) {
-            None => self.put(time, len, payload, false, out),
-            Some(urgent) => {
-                let upto = (urgent + 1 - self.next) as usize;
-                let (before, after) = payload.split_at_checked(upto).unwrap_or((payload, &[]));
-                self.put(time, upto as u32, before, true, out);
-                if self.next < end {
-                    self.put(time, len - upto as u32, after, false, out);
-                }
-            }
+        if self.urgent.is_empty() {
+            return self.put(time, len, payload, false, out);
+        }
+        let passed = self.urgent.partition_point(|urgent| *urgent < self.next);
+        let inside = self.urgent.partition_point(|urgent| *urgent < end);
+        let mut rest = payload;
+        for urgent in self.urgent.drain(..inside).skip(passed).collect::<Vec<_>>() {
+            let upto = (urgent + 1 - self.next) as usize;
+            let (before, after) = rest.split_at_checked(upto).unwrap_or((rest, &[]));
+            self.put(time, upto as u32, before, true, out);
+            rest = after;
+        }
+        if self.next < end || len == 0 {
+            self.put(time, (end - self.next) as u32, rest, false, out);
         }
     }
 
@@ -536,8 +552,6 @@ impl Stream {
     /// The sequence number after everything that was seen or acknowledged.
     #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
     pub fn reached_seq(&self) -> u32 {
-        let held = self.waiting.as_ref().and_then(|w| w.segments.last_key_value());
-        let held = held.map_or(0, |(pos, held)| pos + u64::from(held.len));
-        self.next.max(held).max(self.acked) as u32
+        self.captured().max(self.acked) as u32
     }
 }

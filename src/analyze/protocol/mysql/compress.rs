@@ -227,6 +227,16 @@ pub fn looks_like_command(bytes: &[u8]) -> bool {
     })
 }
 
+/// Whether a server sent one compressed frame with the beginning of a response, and nothing else. Packets that are not
+/// compressed never end there: what is left of the last one would be three bytes, and its header has four.
+pub fn is_whole_answer(bytes: &[u8]) -> bool {
+    let is_answer = |(seq, stored, content): (u8, bool, &[u8])| match stored {
+        true => seq == 1 && content.get(3) == Some(&1),
+        false => seq == 1 && is_deflated(content),
+    };
+    frame_len(bytes) == Some(bytes.len() as u64) && frame(bytes).is_some_and(is_answer)
+}
+
 /// How long the compressed frame is that bytes begin with, header and content.
 pub fn frame_len(bytes: &[u8]) -> Option<u64> {
     frame(bytes)?;

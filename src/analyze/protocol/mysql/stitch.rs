@@ -9,6 +9,7 @@
 //! the hole touched is closed and marked. Which answer belongs to which command then is seen from whose turn it is
 //! ([`turns`](super::super::turns)).
 
+use super::compress;
 use super::frames::Outer;
 use super::packet::{Framer, Place};
 use super::probe::Probe;
@@ -265,6 +266,20 @@ impl MysqlStitcher {
         }
     }
 
+    /// Whether the login, or what was found since, says if the connection is compressed.
+    fn is_framing_known(&self) -> bool {
+        self.session.capabilities.is_some() || self.outer[Side::Server as usize].is_some()
+    }
+
+    /// The server's answer shows that the connection is compressed. The command that it answers was sent behind a header
+    /// that nobody saw.
+    fn find_compressed(&mut self, queue: &mut Queue) {
+        for side in [Side::Client, Side::Server] {
+            self.compress(side, true);
+            self.lose(side, Some(Incomplete::StartedBefore), queue);
+        }
+    }
+
     fn lose(&mut self, from: Side, why: Option<Incomplete>, queue: &mut Queue) {
         match from {
             Side::Client => self.lose_client(why, queue),
@@ -292,7 +307,12 @@ impl Stitcher for MysqlStitcher {
                     self.close_oldest(1, None, queue);
                 }
             }
-            Side::Server => self.server_speaks(),
+            Side::Server => {
+                self.server_speaks();
+                if self.server_framer.at_boundary() && !self.is_framing_known() && compress::is_whole_answer(bytes) {
+                    self.find_compressed(queue);
+                }
+            }
         }
         let step = match self.outer[from as usize].take() {
             Some(mut outer) => {

@@ -263,6 +263,35 @@ fn session_track_changes_the_database() {
     assert_eq!(&*message(&talk.run().exchanges[1]).database, "other");
 }
 
+/// A client that writes the headers of its frames alone, and a capture that lost two of them: what the frames hold looks
+/// like commands that are not compressed.
+#[test]
+fn commands_behind_lost_headers_of_frames_are_known_by_their_answers() {
+    let frame = |seq: u8, content: &[u8]| [&[content.len() as u8, 0, 0, seq, 0, 0, 0], content].concat();
+    let mut talk = Talk::default();
+    talk.miss(Side::Client, 100, Missing::Lost);
+    talk.miss(Side::Server, 100, Missing::Lost);
+    let lost = |talk: &mut Talk, command: &[u8]| {
+        talk.miss(Side::Client, 7, Missing::Lost).client(0, command);
+        talk.say(Side::Server, &frame(1, &packet(1, b"\0\0\0\x02\0\0\0")));
+    };
+    lost(&mut talk, b"\x03select 1");
+    lost(&mut talk, b"\x0e");
+    talk.say(Side::Client, &frame(0, &packet(0, b"\x0e")));
+    talk.say(Side::Server, &frame(1, &packet(1, b"\0\0\0\x02\0\0\0")));
+    let run = talk.run();
+    let complete: Vec<_> = run
+        .exchanges
+        .iter()
+        .filter(|exchange| exchange.incomplete.is_none())
+        .collect();
+    let spans: Vec<_> = complete
+        .iter()
+        .map(|exchange| exchange.response.end - exchange.response.start)
+        .collect();
+    assert_eq!(spans, [18], "{:?}", run.lines());
+}
+
 #[test]
 fn query_attributes_with_values_come_before_the_text() {
     let mut talk = Talk::login(P41 | 1 << 27);
