@@ -11,6 +11,7 @@ use std::process::Command;
 use masdeepflow::analyze::import::{Import, ImportSummary, import_file};
 use masdeepflow::format::record::{Direction, Record, Socket};
 use masdeepflow::format::{Kind, Reader};
+use support::packets::{Pcap, RAW_IP, Talk};
 
 /// One connection as it was imported.
 #[derive(Debug)]
@@ -325,6 +326,90 @@ fn lost_packets_cost_the_exchanges_they_were_of_and_no_others() {
         .stdout;
     assert!(report.contains("Losses      3.02 KiB of the payload lost"), "{report}");
     assert!(report.contains("7 of 9 exchanges measured; 2 gap"), "{report}");
+}
+
+/// What the first two requests and responses of a connection are, with what the capture lost of them; the others are there.
+/// Each loses requests and responses, and then hears of more than one of them before the responses begin again.
+const LOST_TURNS: [&[&str]; 6] = [
+    &["QR", "--", "Q-", "Q-"],
+    &["QR", "--", "Q-", "-R", "Q-"],
+    &["QR", "Q-", "--", "Q-", "Q-"],
+    &["QR", "Q-", "-R", "Q-", "Q-"],
+    &["QR", "-R", "Q-", "Q-", "--"],
+    &["--", "Q-", "Q-", "-R", "Q-"],
+];
+
+/// The n-th exchange has a request and a response that say n.
+fn numbered_exchange(protocol: &str, n: usize) -> [Vec<u8>; 2] {
+    match protocol {
+        "http" => [
+            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", 500 + n).into_bytes(),
+            format!("HTTP/1.1 {} Said\r\nContent-Length: 4\r\n\r\nbody", 500 + n).into_bytes(),
+        ],
+        _ => [
+            [&[11, 0, 0, 0, 3][..], format!("select {}", 100 + n).as_bytes()].concat(),
+            [7, 0, 0, 1, 0, 100 + n as u8, 0, 2, 0, 0, 0].to_vec(),
+        ],
+    }
+}
+
+/// On connections that pause between their messages, each hole stands where its bytes were: behind the requests that were
+/// sent after them, they would look as if nobody had waited for a response.
+#[test]
+fn after_lost_packets_and_pauses_each_response_is_that_of_its_request() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    for (protocol, port, said) in [("http", 80, "status"), ("mysql", 3306, "affected_rows")] {
+        for pause in [10, 3_000, 20_000] {
+            let file = folder.path().join("paused.pcap");
+            let mut pcap = Pcap::create(&file, RAW_IP);
+            let mut untouched = 0;
+            for (at, turns) in LOST_TURNS.iter().enumerate() {
+                let mut talk = Talk::open(&mut pcap, 40_000 + at as u16, port);
+                if protocol == "mysql" {
+                    mysql_login(&mut talk);
+                }
+                // Whole exchanges before, and after.
+                let turns = [&["QR"; 3], *turns, &["QR"; 20]].concat();
+                for (n, turn) in turns.iter().enumerate() {
+                    let exchange = numbered_exchange(protocol, n);
+                    for (from, bytes) in exchange.iter().enumerate() {
+                        talk.pcap.pause(pause);
+                        match turn.as_bytes()[from] {
+                            b'-' => talk.lose(from, bytes),
+                            _ => talk.say(from, bytes),
+                        }
+                    }
+                    untouched += usize::from(*turn == "QR");
+                }
+                talk.close();
+            }
+            pcap.finish();
+            let rows = support::rows(&file, protocol);
+            let complete: Vec<_> = rows.iter().filter(|row| row["complete"] == true).collect();
+            for row in &complete {
+                let asked = row["path"].as_str().or(row["statement"].as_str()).expect("its request");
+                let number = asked.trim_start_matches(['/', 's', 'e', 'l', 'c', 't', ' ']);
+                assert_eq!(row[said].to_string(), number, "pause {pause}: {row:#}");
+            }
+            assert_eq!(complete.len(), untouched, "{protocol}, pause {pause}");
+        }
+    }
+}
+
+/// Greeting, login and OK, without a password.
+fn mysql_login(talk: &mut Talk<'_>) {
+    let packet = |seq: u8, payload: &[u8]| [&[payload.len() as u8, 0, 0, seq], payload].concat();
+    let greeting = [
+        &b"\x0a8.4.0\0\x09\0\0\0saltsalt\0"[..],
+        &[0, 0x82, 0xff, 2, 0],
+        &[0; 13],
+        b"saltsaltsalt\0",
+    ]
+    .concat();
+    let login = [&[0, 0x82, 0, 0, 0, 0, 0, 1, 255][..], &[0; 23], b"app\0\0"].concat();
+    talk.say(1, &packet(0, &greeting));
+    talk.say(0, &packet(1, &login));
+    talk.say(1, &packet(2, &[0, 0, 0, 2, 0, 0, 0]));
 }
 
 /// The file that `import_file` writes says the same as the packets.

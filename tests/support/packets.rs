@@ -41,6 +41,11 @@ impl Pcap {
         self.to.write_all(bytes).expect("the disk has room");
     }
 
+    /// So much time passes.
+    pub fn pause(&mut self, micros: u64) {
+        self.time_us += micros;
+    }
+
     pub fn finish(mut self) {
         self.to.flush().expect("the disk has room");
     }
@@ -104,6 +109,11 @@ impl<'a> Talk<'a> {
         packet.extend_from_slice(bytes);
         self.pcap.packet(&packet, 40 + len);
         self.ends[from].seq = a.seq.wrapping_add(len as u32);
+    }
+
+    /// `from` says this, and the capture does not have it.
+    pub fn lose(&mut self, from: usize, bytes: &[u8]) {
+        self.ends[from].seq = self.ends[from].seq.wrapping_add(bytes.len() as u32);
     }
 
     /// Both ends close.
