@@ -189,7 +189,11 @@ impl Connection {
 
     /// Whether anything but opening segments was seen.
     pub fn is_established(&self) -> bool {
-        self.announced
+        self.announced || self.holds_data()
+    }
+
+    fn holds_data(&self) -> bool {
+        self.streams.iter().any(|stream| stream.first().is_some())
     }
 
     /// The socket id of its records.
@@ -351,7 +355,7 @@ impl Connection {
         } else if !segment.rst {
             let stream = &mut self.streams[side];
             let is_keep_alive = stream.may_be_keep_alive(segment.len, segment.payload);
-            stream.expect(seq.wrapping_add(u32::from(is_keep_alive)));
+            stream.hear(seq.wrapping_add(u32::from(is_keep_alive)));
             if let Some(urgent) = segment.urgent {
                 self.streams[side].urgent_at(urgent);
             }
@@ -367,8 +371,11 @@ impl Connection {
         }
         // Both positions are known from the answer on; before, only data needs the socket. Without the opening they are
         // known from data on: the first packets may have been keep-alives.
+        self.believe_places(now, false);
         let answered = self.opener_known && self.streams[0].is_known() && self.streams[1].is_known();
-        if answered || segment.len > 0 {
+        let has_data = segment.len > 0 || self.holds_data();
+        let waits = segment.ack.is_some() && self.streams.iter().any(Stream::is_unheard);
+        if (answered || has_data) && !waits {
             self.announce(out);
         }
         self.connect(side, segment, out);
@@ -429,6 +436,18 @@ impl Connection {
             self.segment(sender, &kept.segment(), summary, out);
         }
         true
+    }
+
+    /// Where a connection is joined in its middle, what the first data answers may come after it. That is waited for, if not
+    /// `all` was seen.
+    fn believe_places(&mut self, now: Moment, all: bool) {
+        for side in 0..2 {
+            let (own, other) = (&self.streams[side], &self.streams[1 - side]);
+            let is_late = other.first().is_some_and(|first| own.is_late(first.captured, now));
+            if own.is_unheard() && (all || is_late || other.is_overfull()) {
+                self.streams[side].believe_place();
+            }
+        }
     }
 
     fn synchronize(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {
@@ -608,6 +627,10 @@ impl Connection {
             time,
             packet: self.packets,
         };
+        self.believe_places(now, true);
+        if self.holds_data() {
+            self.announce(out);
+        }
         self.with_streams(summary, out, |streams, gaps, out| {
             settle(streams, now, true, gaps, out);
             for (side, stream) in streams.iter_mut().enumerate() {

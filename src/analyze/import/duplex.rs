@@ -68,7 +68,9 @@ fn give_up(streams: &mut [Stream; 2], side: usize, now: Moment, all: bool, gaps:
         own.give_up_to(upto, first.captured.time, !follows, gaps, &mut |bytes| out(side, bytes));
         return true;
     }
-    let Some(after) = first.after else { return false };
+    let Some(after) = first.after.filter(|_| !other.is_unheard()) else {
+        return false;
+    };
     let needed = other.position(after);
     let upto = match other.first() {
         Some(answer) if !other.is_beyond(answer.pos) => {

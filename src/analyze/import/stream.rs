@@ -110,6 +110,8 @@ pub struct Stream {
     provisional: bool,
     /// An acknowledgment said the same. Unlike packets of this direction it is never a keep-alive.
     acknowledged: bool,
+    /// A packet of this direction was seen, or none will be: what was acknowledged first does not come any more.
+    is_heard: bool,
     /// Position after the last byte, from a FIN.
     end: Option<u64>,
     /// The other end has received everything before.
@@ -185,6 +187,28 @@ impl Stream {
             self.begin(seq);
             self.provisional = true;
         }
+    }
+
+    /// A packet of this direction, which perhaps has no data. It may show that bytes still come which were acknowledged first.
+    pub fn hear(&mut self, seq: u32) {
+        self.expect(seq);
+        let is_beginning = self.provisional && !self.is_heard && self.next == self.start;
+        // The number before is that of a keep-alive.
+        if is_beginning && (-(MAX_WINDOW as i64)..-1).contains(&self.ahead(seq)) {
+            self.begin(seq);
+            self.provisional = true;
+        }
+        self.is_heard = true;
+    }
+
+    /// Whether nothing of it was seen, and its place is known from the other direction only.
+    pub fn is_unheard(&self) -> bool {
+        self.provisional && !self.is_heard
+    }
+
+    /// Nothing comes before the place that was acknowledged first.
+    pub fn believe_place(&mut self) {
+        self.is_heard = true;
     }
 
     /// Whether a segment is perhaps a keep-alive in front of all that is known. It may have a byte, which is no data and mostly
@@ -308,8 +332,12 @@ impl Stream {
         if self.ahead(a) < self.ahead(b) { a } else { b }
     }
 
-    /// Whether everything before this sequence number is handed on. One number more may be a FIN.
+    /// Whether everything before this sequence number is handed on. One number more may be a FIN. Where nothing of the
+    /// direction was seen yet, it is not known what there is.
     pub fn has_reached(&self, seq: u32) -> bool {
+        if self.is_unheard() {
+            return false;
+        }
         self.position(seq) <= self.next || self.ahead(seq) == 1 && self.waiting.is_none() && self.end.is_none()
     }
 

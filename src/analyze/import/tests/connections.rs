@@ -219,6 +219,18 @@ fn a_first_byte_that_was_overtaken_is_data_where_its_place_was_acknowledged() {
     assert_eq!(talk.run().server(), "ab");
 }
 
+/// Two taps, of which one is late: in the middle of a connection, the first request stands behind its response.
+#[test]
+fn the_first_data_waits_for_what_it_answers() {
+    let mut talk = Talk::at(1001, 5001);
+    talk.say(0, b"request").say(1, b"answer").say(0, b"next");
+    talk.frames.swap(0, 1);
+    let run = talk.run();
+    let said: Vec<&[u8]> = run.data.iter().map(|said| said.payload.as_slice()).collect();
+    assert_eq!(said, [&b"request"[..], b"answer", b"next"]);
+    assert_eq!((run.sockets[0].send_pos, run.sockets[0].receive_pos), (1001, 5001));
+}
+
 #[test]
 fn sequence_numbers_wrap() {
     let mut talk = Talk::opened_at(u32::MAX - 3, u32::MAX - 20);
