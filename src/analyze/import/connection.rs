@@ -476,6 +476,7 @@ impl Connection {
             self.other_syn = None;
             if self.streams[1].bytes() == 0 && !self.connected {
                 self.syn[1] = Some(isn);
+                self.streams[1] = Stream::default();
                 self.streams[1].begin(ack);
             }
         }

@@ -167,12 +167,15 @@ impl Stream {
         self.waiting.as_ref().map_or(0, |w| w.cost)
     }
 
-    /// Starts the stream at this sequence number.
+    /// Starts the stream at this sequence number. What was acknowledged behind it stays acknowledged.
     pub fn begin(&mut self, seq: u32) {
+        let acked = self
+            .is_known()
+            .then(|| self.acked.wrapping_sub(u64::from(seq)) & u64::from(u32::MAX));
         // One turn above zero, so that earlier positions have a number too.
         self.start = (1 << 32) + u64::from(seq);
         self.next = self.start;
-        self.acked = self.start;
+        self.acked = self.start + acked.filter(|ahead| *ahead <= MAX_WINDOW).unwrap_or(0);
         self.unseen_since = None;
         self.provisional = false;
         self.acknowledged = false;
@@ -521,7 +524,7 @@ impl Stream {
             // The FIN has a number of its own.
             pos = pos.min(end);
         }
-        if pos > self.next && self.acked <= self.next {
+        if pos > self.next && (self.acked <= self.next || self.unseen_since.is_none()) {
             self.unseen_since = Some(now);
         }
         self.acked = self.acked.max(pos);

@@ -231,6 +231,30 @@ fn the_first_data_waits_for_what_it_answers() {
     assert_eq!((run.sockets[0].send_pos, run.sockets[0].receive_pos), (1001, 5001));
 }
 
+/// One tap is so late that an end has acknowledged everything before the first packet of the other.
+#[test]
+fn what_was_acknowledged_before_the_first_packet_stays_acknowledged() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"one ")
+        .lose(0, b"two ")
+        .say(0, b"three ")
+        .say(1, b"answer")
+        .say(0, b"four");
+    let (late, early): (Vec<_>, Vec<_>) = talk
+        .frames
+        .into_iter()
+        .partition(|frame| frame.bytes[29] == CLIENT.0[3]);
+    talk.frames = [early, late].concat();
+    let run = talk.run();
+    let said: Vec<&[u8]> = run
+        .data
+        .iter()
+        .map(|said| said.payload.as_slice())
+        .filter(|said| !said.is_empty())
+        .collect();
+    assert_eq!(said, [&b"one "[..], b"three ", b"answer", b"four"]);
+}
+
 #[test]
 fn sequence_numbers_wrap() {
     let mut talk = Talk::opened_at(u32::MAX - 3, u32::MAX - 20);
