@@ -52,7 +52,15 @@ pub fn open(path: &Path) -> Result<Input> {
         // A device may have no end.
         ensure!(is_pipe(kind), "{} is neither a file nor a pipe", name(path));
         if !is_standard_input(path) {
-            let stream = await_writer(path, file, PATIENCE);
+            // Others that were named with one that was given up had the same time to be written to.
+            static HAS_GIVEN_UP: AtomicBool = AtomicBool::new(false);
+            let patience = match HAS_GIVEN_UP.load(Ordering::Relaxed) {
+                true => SILENCE,
+                false => PATIENCE,
+            };
+            let stream = await_writer(path, file, patience).inspect_err(|error| {
+                HAS_GIVEN_UP.fetch_or(error.kind() == io::ErrorKind::TimedOut, Ordering::Relaxed);
+            });
             return Ok(Input::Stream(
                 stream.with_context(|| format!("cannot read {}", name(path)))?,
             ));

@@ -623,24 +623,22 @@ fn info_tells_of_the_files_that_can_be_read() {
     assert_eq!((none.stdout.as_str(), none.stderr.lines().count()), ("", bad.len()));
 }
 
-/// Half a minute: so long a pipe may be without a writer.
+/// Half a minute: so long a pipe may be without a writer, and all others with it.
 #[test]
 fn a_pipe_that_nobody_writes_to_is_told_and_left_out_and_the_others_are_analysed() {
     let folder = Folder::new();
-    let pipe = folder.fifo("cap-1.mdf");
-    let line = ["analyze", "PIPE", "IN", "--table", "http", "--format", "csv"];
+    let (pipe, other) = (folder.fifo("cap-1.mdf"), folder.fifo("cap-2.mdf"));
     let input = Path::new(CAPTURE);
-    let alone = mdf_with(
-        &["analyze", "IN", "--table", "http", "--format", "csv"],
-        &[("IN", input)],
-    )
-    .expect_code(&[0]);
-    let both = mdf_with(&line, &[("PIPE", &pipe), ("IN", input)]).expect_code(&[3]);
+    let rows = ["--table", "http", "--format", "csv"];
+    let alone = mdf_with(&[&["analyze", "IN"][..], &rows].concat(), &[("IN", input)]).expect_code(&[0]);
+    let line = [&["analyze", "PIPE", "OTHER", "IN"][..], &rows].concat();
+    let both = mdf_with(&line, &[("PIPE", &pipe), ("OTHER", &other), ("IN", input)]).expect_code(&[3]);
     assert_eq!(both.stdout, alone.stdout);
-    let name = pipe.display();
+    let (pipe, other) = (pipe.display(), other.display());
     for said in [
-        format!("mdf: waiting for somebody to write to the pipe {name}\n"),
-        format!("mdf: cannot read {name}: nobody wrote to this pipe for 30 s; it is left out\n"),
+        format!("mdf: waiting for somebody to write to the pipe {pipe}\n"),
+        format!("mdf: cannot read {pipe}: nobody wrote to this pipe for 30 s; it is left out\n"),
+        format!("mdf: cannot read {other}: nobody wrote to this pipe for 1 s; it is left out\n"),
     ] {
         assert!(both.stderr.contains(&said), "{}", both.stderr);
     }
