@@ -250,3 +250,27 @@ fn records_of_damaged_blocks_are_told_everywhere_with_the_same_number() {
         "{losses:#?}"
     );
 }
+
+#[test]
+fn a_file_that_is_damaged_in_thousands_of_places_does_not_flood_the_report() {
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = folder.path().join("damaged.mdf");
+    let bytes = fs::read(fixture()).expect("the fixture is there");
+    let reader = Reader::open(&bytes).expect("a capture");
+    let block = reader.blocks()[0].range();
+    let mut damaged = bytes[..block.start].to_vec();
+    for _ in 0..3000 {
+        damaged.extend_from_slice(&bytes[block.clone()]);
+        damaged.extend_from_slice(b"no block");
+    }
+    fs::write(&file, damaged).expect("it can be written");
+    let report = run(mdf().arg("analyze").arg(&file)).expect_code(&[3]).stdout;
+    let told: Vec<&str> = report.lines().filter(|line| line.contains("damaged: ")).collect();
+    assert_eq!(told.len(), 21, "{told:?}");
+    assert!(
+        told[20].ends_with("… and 2,981 more places: --table capture"),
+        "{told:?}"
+    );
+    let losses = rows(&file, "losses");
+    assert_eq!(count(&losses, "reason", "damaged"), 3000);
+}

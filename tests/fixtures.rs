@@ -174,3 +174,12 @@ fn payload_is_the_same_in_all_that_tells_of_it_and_its_parts_are_no_more_than_th
     }
     assert!(seen > 0);
 }
+
+/// Each end of a connection leaves out the same bytes.
+#[test]
+fn what_is_not_kept_at_both_ends_is_not_said_to_be_twice_the_payload() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/not-http.mdf");
+    let report = run(mdf().arg("analyze").arg(file)).expect_code(&[0, 3]).stdout;
+    let said = "1.09 KiB of the payload counted and not kept (beyond the snaplen), 2.18 KiB in the records of both ends together";
+    assert!(report.contains(said), "{report}");
+}
