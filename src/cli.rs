@@ -78,7 +78,8 @@ COMMAND runs as the user who called sudo, otherwise as mdf does; --user override
 another user, HOME, LOGNAME, USER and SHELL are set for that user, and MAIL and sudo's variables are removed.
 
 The terminal sends Ctrl-C to COMMAND too: mdf records until COMMAND has ended, and a second Ctrl-C ends the recording now. A \
-signal by kill, or a limit, ends COMMAND by SIGTERM. After SIGTERM, SIGHUP or a limit, COMMAND is recorded for at most 5 s.
+signal by kill, or a limit, ends COMMAND by SIGTERM. After a limit, or a signal other than SIGINT and SIGQUIT, COMMAND is \
+recorded for at most 5 s.
 
 Exit code: COMMAND's own if it ends by itself (128+N if signal N killed it), 0 if mdf ended it. 3 if data was lost, whatever \
 COMMAND's exit code is. 1 or 2 if mdf failed; the reason is on a line that begins with \"mdf:\".";
@@ -144,7 +145,7 @@ pub struct RecordArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=16_777_216), help_heading = "Limits")]
     pub max_sockets: Option<u32>,
 
-    /// Begin a new file when one has this size
+    /// Begin a new file when one has this size; a file ends with a whole block, of at most about 1 MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "output", help_heading = "Flight recorder")]
     pub rotate_size: Option<u64>,
     /// Begin a new file after this time

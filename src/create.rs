@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
@@ -264,6 +264,36 @@ pub fn create(path: &Path, force: bool) -> Result<(File, Pending)> {
             replace: force,
         })),
     ))
+}
+
+/// A file that is written, with its name in every error: `No space left on device` alone does not say where.
+#[derive(Debug)]
+pub struct Named {
+    file: File,
+    path: PathBuf,
+}
+
+impl Named {
+    /// Names the errors of writing to a file by this path.
+    pub fn new(file: File, path: &Path) -> Named {
+        let path = path.to_owned();
+        Named { file, path }
+    }
+
+    fn name(&self, error: &io::Error) -> io::Error {
+        // The kind stays: it says whether a write is to be tried again, and whether nobody reads from a pipe.
+        io::Error::new(error.kind(), format!("cannot write {}: {error}", self.path.display()))
+    }
+}
+
+impl Write for Named {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|error| self.name(&error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().map_err(|error| self.name(&error))
+    }
 }
 
 /// Refuses early what [`create`] would refuse: better now than after an hour's work.

@@ -3,12 +3,23 @@
 
 use std::fmt::{self, Write};
 
-/// Whether a terminal may obey this character, or show others in another order or on another line because of it.
+/// Whether a terminal may obey this character, show others in another order or on another line because of it, or not show it
+/// at all, so that two different names look the same.
 pub fn is_harmful(c: char) -> bool {
-    // C0, DEL and C1; marks, embeddings, overrides and isolates of direction (Unicode Standard Annex 9) with the
-    // deprecated ones; line and paragraph separators; interlinear annotation, which hides text.
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
+    c.is_control() || c > '\u{ac}' && is_invisible(c)
+}
+
+/// What has no shape of its own: marks, embeddings, overrides and isolates of direction (Unicode Standard Annex 9); line and
+/// paragraph separators; all that is ignored where it is not known (Default_Ignorable_Code_Point in
+/// DerivedCoreProperties.txt: zero width spaces and joiners, soft hyphens, fillers, variation selectors, tags); annotations
+/// and the controls of hieroglyphs. Joiners are a part of some scripts and emoji, and in a name among Latin letters only
+/// mislead: text stays readable with them shown.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Writes text with its harmful characters as `\n`, `\x1b`, `\u{202e}`.
@@ -52,9 +63,11 @@ pub fn json(document: &str) -> String {
     let mut to = String::with_capacity(document.len());
     for c in document.chars() {
         match c {
-            // All of them are in the Basic Multilingual Plane. Between texts there are none but line ends.
+            // Between texts there are none but line ends. JSON has the code units of UTF-16.
             c if is_harmful(c) && c != '\n' => {
-                let _ = write!(to, "\\u{:04x}", c as u32);
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(to, "\\u{unit:04x}");
+                }
             }
             c => to.push(c),
         }
@@ -75,13 +88,25 @@ mod tests {
             text(HARM),
             "a\\x1b[2Jb\\r\\n\\t\\x7f\\x9b31m\\u{202e}c\\u{2066}\\u{200f}\\u{61c}\\u{2028}\\u{fff9}d"
         );
-        let harmless = "ünïcode-中文 'q' \\ \u{200d}👩";
+        let harmless = "ünïcode-中文 'q' \\ 👩 e\u{301}";
         assert_eq!(text(harmless), harmless);
         let left: Vec<char> = (0..=char::MAX as u32)
             .filter_map(char::from_u32)
             .filter(|c| is_harmful(*c) && text(&c.to_string()).contains(is_harmful))
             .collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn what_has_no_shape_is_shown() {
+        let all = "\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}\u{ad}\u{180e}\u{3164}\u{fe0f}\u{1d173}\u{e0041}";
+        let shown = text(&format!("ad{all}min"));
+        assert!(shown.is_ascii(), "{shown}");
+        assert_eq!(text("ad\u{200b}min"), "ad\\u{200b}min");
+        let value = serde_json::json!({ "name": all });
+        let document = json(&value.to_string());
+        assert!(document.is_ascii(), "{document}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&document).unwrap(), value);
     }
 
     #[test]

@@ -180,3 +180,97 @@ fn totals_of_absurd_numbers_are_the_largest_there_are() {
     }
     analyze(&["--table", "connections", "-g", "protocol"]);
 }
+
+/// The damaged records of a file, by the report's text, its JSON, and the table.
+fn told_damaged(file: &Path) -> [u64; 3] {
+    let sum = |rows: &[serde_json::Value]| {
+        let these = rows.iter().filter(|row| row["reason"] == "damaged");
+        these.map(|row| row["events"].as_u64().expect("a number")).sum::<u64>()
+    };
+    let text = run(mdf().arg("analyze").arg(file)).expect_code(&[3]).stdout;
+    assert!(!text.contains("Losses      none"), "{text}");
+    let listed = text.lines().filter(|line| line.trim_start().starts_with("damaged "));
+    // Reason, what, events.
+    let events = |line: &str| {
+        let number = line.split("  ").filter(|cell| !cell.trim().is_empty()).nth(2);
+        number
+            .expect("a cell")
+            .trim()
+            .replace(',', "")
+            .parse::<u64>()
+            .expect("a number")
+    };
+    let of_text = listed.map(events).sum();
+    let json = run(mdf().arg("analyze").arg(file).args(["--format", "json"]))
+        .expect_code(&[3])
+        .stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let of_json = sum(json["losses"].as_array().expect("a list"));
+    [of_text, of_json, sum(&rows(file, "losses"))]
+}
+
+#[test]
+fn records_of_damaged_blocks_are_told_everywhere_with_the_same_number() {
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let (small, file) = (folder.path().join("small.mdf"), folder.path().join("damaged.mdf"));
+    captures::in_small_blocks(&fixture(), &small, 8);
+    let bytes = fs::read(&small).expect("it was written");
+    let reader = Reader::open(&bytes).expect("a capture");
+    let blocks = reader.blocks();
+    assert!(blocks.len() > 8, "{}", blocks.len());
+    for block in blocks.iter().step_by(3) {
+        let records = u64::from(block.records());
+        // Its body: the checksum is wrong.
+        let mut damaged = bytes.clone();
+        damaged[block.range().end - 1] ^= 0x55;
+        fs::write(&file, &damaged).expect("it can be written");
+        assert_eq!(told_damaged(&file), [records; 3], "block at {}", block.offset());
+        // The file ends within it.
+        fs::write(&file, &bytes[..block.range().end - 1]).expect("it can be written");
+        assert_eq!(told_damaged(&file), [records; 3], "cut block at {}", block.offset());
+    }
+    // Two of them.
+    let mut damaged = bytes.clone();
+    for block in &blocks[4..6] {
+        damaged[block.range().end - 1] ^= 0x55;
+    }
+    fs::write(&file, &damaged).expect("it can be written");
+    let both = blocks[4..6].iter().map(|block| u64::from(block.records())).sum::<u64>();
+    assert_eq!(told_damaged(&file), [both; 3]);
+    // Without index and with a header that is none, it is not known how many.
+    let mut damaged = bytes[..blocks[6].range().end].to_vec();
+    damaged[blocks[4].range().start] ^= 0x55;
+    fs::write(&file, &damaged).expect("it can be written");
+    assert_eq!(told_damaged(&file), [0; 3]);
+    let losses = rows(&file, "losses");
+    assert!(
+        losses
+            .iter()
+            .any(|row| row["reason"] == "damaged" && row["events"] == 0),
+        "{losses:#?}"
+    );
+}
+
+#[test]
+fn a_file_that_is_damaged_in_thousands_of_places_does_not_flood_the_report() {
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = folder.path().join("damaged.mdf");
+    let bytes = fs::read(fixture()).expect("the fixture is there");
+    let reader = Reader::open(&bytes).expect("a capture");
+    let block = reader.blocks()[0].range();
+    let mut damaged = bytes[..block.start].to_vec();
+    for _ in 0..3000 {
+        damaged.extend_from_slice(&bytes[block.clone()]);
+        damaged.extend_from_slice(b"no block");
+    }
+    fs::write(&file, damaged).expect("it can be written");
+    let report = run(mdf().arg("analyze").arg(&file)).expect_code(&[3]).stdout;
+    let told: Vec<&str> = report.lines().filter(|line| line.contains("damaged: ")).collect();
+    assert_eq!(told.len(), 21, "{told:?}");
+    assert!(
+        told[20].ends_with("… and 2,981 more places: --table capture"),
+        "{told:?}"
+    );
+    let losses = rows(&file, "losses");
+    assert_eq!(count(&losses, "reason", "damaged"), 3000);
+}

@@ -622,3 +622,41 @@ fn info_tells_of_the_files_that_can_be_read() {
     let none = run(mdf().arg("info").args(&bad)).expect_code(&[1]);
     assert_eq!((none.stdout.as_str(), none.stderr.lines().count()), ("", bad.len()));
 }
+
+/// Half a minute: so long a pipe may be without a writer, and all others with it.
+#[test]
+fn a_pipe_that_nobody_writes_to_is_told_and_left_out_and_the_others_are_analysed() {
+    let folder = Folder::new();
+    let (pipe, other) = (folder.fifo("cap-1.mdf"), folder.fifo("cap-2.mdf"));
+    let input = Path::new(CAPTURE);
+    let rows = ["--table", "http", "--format", "csv"];
+    let alone = mdf_with(&[&["analyze", "IN"][..], &rows].concat(), &[("IN", input)]).expect_code(&[0]);
+    let line = [&["analyze", "PIPE", "OTHER", "IN"][..], &rows].concat();
+    let both = mdf_with(&line, &[("PIPE", &pipe), ("OTHER", &other), ("IN", input)]).expect_code(&[3]);
+    assert_eq!(both.stdout, alone.stdout);
+    let (pipe, other) = (pipe.display(), other.display());
+    for said in [
+        format!("mdf: waiting for somebody to write to the pipe {pipe}\n"),
+        format!("mdf: cannot read {pipe}: nobody wrote to this pipe for 30 s; it is left out\n"),
+        format!("mdf: cannot read {other}: nobody wrote to this pipe for 1 s; it is left out\n"),
+    ] {
+        assert!(both.stderr.contains(&said), "{}", both.stderr);
+    }
+}
+
+#[test]
+fn a_write_that_fails_names_its_file() {
+    let folder = Folder::new();
+    let output = folder.path("out.csv");
+    let lines = [
+        "ulimit -f 0; $MDF analyze $IN -t http -f csv -o {}",
+        "ulimit -f 0; $MDF analyze $IN -f json -o {}",
+        "ulimit -f 0; $MDF analyze $IN -t services -f csv -o {}",
+    ];
+    for line in lines {
+        let line = line.replace("{}", &output.display().to_string());
+        let failed = shell(&line, Path::new(CAPTURE)).expect_code(&[1]);
+        let named = format!("cannot write {}: File too large", output.display());
+        assert!(failed.stderr.contains(&named), "{line}: {}", failed.stderr);
+    }
+}

@@ -132,3 +132,54 @@ fn no_fixture_names_the_machine_it_was_made_on() {
         }
     }
 }
+
+/// What the report calls payload is what the connections carried, and all that is said of it is a part of that.
+#[test]
+fn payload_is_the_same_in_all_that_tells_of_it_and_its_parts_are_no_more_than_the_whole() {
+    let mut seen = 0;
+    for file in fixtures() {
+        let report = run(mdf().arg("analyze").arg(&file).args(["--format", "json"]))
+            .expect_code(&[0, 3])
+            .stdout;
+        let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+        let sum = |rows: &[serde_json::Value], columns: &[&str]| -> u64 {
+            let cells = rows
+                .iter()
+                .flat_map(|row| columns.iter().map(|column| row[*column].as_u64().unwrap_or(0)));
+            cells.sum()
+        };
+        let section = |name: &str| report[name].as_array().expect("a list").clone();
+        let total = |name: &str| report["totals"][name].as_u64().expect("a number");
+        let connections = support::rows(&file, "connections");
+        let name = file.display();
+        let payload = total("bytes");
+        assert_eq!(sum(&connections, &["bytes_sent", "bytes_received"]), payload, "{name}");
+        assert_eq!(sum(&section("talkers"), &["to_server", "to_client"]), payload, "{name}");
+        assert_eq!(sum(&connections, &["lost_bytes"]), total("lost_bytes"), "{name}");
+        assert_eq!(sum(&connections, &["unread_bytes"]), total("unread_bytes"), "{name}");
+        assert!(total("unread_bytes") <= payload, "{name}");
+        // Exchanges, and connections without any: no greetings, no tunnels.
+        assert!(sum(&section("services"), &["bytes"]) <= payload, "{name}");
+        let silent: Vec<_> = connections
+            .iter()
+            .filter(|row| !row["why"].is_null())
+            .cloned()
+            .collect();
+        assert_eq!(
+            sum(&silent, &["bytes_sent", "bytes_received"]),
+            report["not_parsed"]["bytes"].as_u64().expect("a number"),
+            "{name}"
+        );
+        seen += payload;
+    }
+    assert!(seen > 0);
+}
+
+/// Each end of a connection leaves out the same bytes.
+#[test]
+fn what_is_not_kept_at_both_ends_is_not_said_to_be_twice_the_payload() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/not-http.mdf");
+    let report = run(mdf().arg("analyze").arg(file)).expect_code(&[0, 3]).stdout;
+    let said = "1.09 KiB of the payload counted and not kept (beyond the snaplen), 2.18 KiB in the records of both ends together";
+    assert!(report.contains(said), "{report}");
+}

@@ -738,6 +738,47 @@ fn an_execute_whose_prepare_was_not_seen_says_so_with_its_id() {
 }
 
 #[test]
+fn an_execute_behind_a_hole_is_not_said_to_be_prepared_before_the_capture() {
+    // Joined after the preparations; then packets are lost.
+    let (_folder, file) = changed("mysql/sysbench_auto", |number, packet| {
+        number > 100 && !((200..206).contains(&number) && packet.bytes.len() > 66)
+    });
+    let rows = support::rows(&file, "mysql");
+    let (before, behind) = (
+        "prepared before the capture",
+        "prepared before the capture, or in what was lost",
+    );
+    let hit = &rows
+        .iter()
+        .find(|row| row["why"] == behind)
+        .expect("a row behind the hole")["connection"];
+    let executes = rows.iter().filter(|row| row["command"] == "COM_STMT_EXECUTE");
+    let (of_this, of_others): (Vec<_>, Vec<_>) = executes.partition(|row| row["connection"] == *hit);
+    let older = of_this.iter().take_while(|row| row["why"] == before).count();
+    assert!(older > 5 && of_this.len() - older > 5, "{older} of {}", of_this.len());
+    assert!(of_this[older..].iter().all(|row| row["why"] == behind));
+    assert!(of_others.iter().all(|row| row["why"] == before));
+}
+
+#[test]
+fn an_answer_that_was_lost_right_before_the_end_is_a_gap() {
+    // The server's data is lost, and not its FIN.
+    let is_lost = |packet: &Packet| packet.bytes[34..36] == 80u16.to_be_bytes() && packet.bytes.len() > 74;
+    let (folder, file) = changed("pcap/http-get", |_, packet| !is_lost(packet));
+    let imported = folder.path().join("imported.mdf");
+    let import = support::run(support::mdf().arg("import").arg(&file).arg("-o").arg(&imported));
+    import.expect_code(&[0, 3]);
+    for file in [file, imported] {
+        let rows = support::rows(&file, "http");
+        assert_eq!(rows.len(), 1);
+        expect(
+            &rows[0],
+            &[("status", Value::Null), ("incomplete_reason", "gap".into())],
+        );
+    }
+}
+
+#[test]
 fn commands_without_a_response_shift_no_pair() {
     let rows = mysql("prepared");
     for command in ["COM_STMT_CLOSE", "COM_STMT_SEND_LONG_DATA", "COM_QUIT"] {

@@ -26,7 +26,7 @@ use crate::fetch::{CACHE_LINE, fetch};
 use crate::format::block::{self, Class, Frame, RawBlock};
 use crate::format::header::Header;
 use crate::format::kind::Kind;
-use crate::format::reader::BlockRef;
+use crate::format::reader::{BlockRef, Reader, What};
 use crate::format::record::{LossReason, Record};
 
 /// Connections are split into this many parts, whatever the number of threads. Each has counters of its own, which should
@@ -121,14 +121,31 @@ pub struct Totals {
     pub remarks: BTreeMap<usize, Remarks>,
 }
 
+/// What exactly a loss consists of, where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Packets(Subject),
+    Damage(What),
+}
+
+impl Cause {
+    fn detail(self) -> String {
+        match self {
+            Cause::Packets(subject) => remarks::detail(subject),
+            Cause::Damage(What::CutBlock) => "block cut off at the end of the file".to_string(),
+            Cause::Damage(What::NotABlock) => "bytes that are no block, of an unknown number of records".to_string(),
+            Cause::Damage(_) => "block".to_string(),
+        }
+    }
+}
+
 /// A loss as it is kept.
 #[derive(Debug, Clone, Copy)]
 struct KeptLoss {
     since: u64,
     until: u64,
     reason: LossReason,
-    /// What exactly, where that is known.
-    cause: Option<Subject>,
+    cause: Option<Cause>,
     events: u64,
     bytes: u64,
     host: u16,
@@ -264,6 +281,38 @@ impl<S: Sink> Engine<S> {
     pub fn oldest_exchange(&self) -> u64 {
         let oldest = self.shards.iter().map(|shard| shard.oldest_exchange(&self.hosts));
         oldest.min().unwrap_or(u64::MAX)
+    }
+
+    /// Counts what the reader of a file, which has this number, could not read: the time is that between the blocks around it.
+    pub fn lose_damaged(&mut self, host: u16, file: usize, reader: &Reader<'_>) {
+        let events = reader.blocks().iter().filter(|stored| stored.class() == Class::Events);
+        let mut blocks = events.peekable();
+        let mut since = reader.header().clock.boot;
+        for damage in reader.damage() {
+            let is_lost = matches!(damage.what, What::Block | What::CutBlock | What::NotABlock);
+            if !is_lost {
+                continue;
+            }
+            while let Some(stored) = blocks.next_if(|stored| stored.offset() < damage.offset) {
+                since = since.max(stored.last_time());
+            }
+            let until = blocks.peek().map_or(since, |stored| stored.first_time().max(since));
+            let loss = KeptLoss {
+                since,
+                until,
+                reason: LossReason::Damaged,
+                cause: Some(Cause::Damage(damage.what)),
+                events: damage.records.into(),
+                bytes: 0,
+                host,
+                file,
+                found: true,
+            };
+            keep_loss(&mut self.losses, loss);
+            if let Some(host) = self.hosts.get_mut(usize::from(host)) {
+                host.note_unreadable(since, None);
+            }
+        }
     }
 
     /// Learns from one record of a host, ahead of the block that it is in.
@@ -433,7 +482,19 @@ impl<S: Sink> Engine<S> {
                     self.totals.raw_bytes += raw.bytes().len() as u64;
                     self.learn(block, raw.bytes(), &split.general);
                 }
-                Err(why) => self.totals.damage.push((block.file, why.clone())),
+                Err(why) => {
+                    self.totals.damage.push((block.file, why.clone()));
+                    if let Source::Stored(stored) = block.source {
+                        let loss = KeptLoss {
+                            cause: Some(Cause::Damage(What::Block)),
+                            bytes: stored.data_bytes(),
+                            ..unread(block, LossReason::Damaged, stored.records().into())
+                        };
+                        keep_loss(&mut self.losses, loss);
+                        let host = &mut self.hosts[usize::from(block.host)];
+                        host.note_unreadable(stored.first_time(), Some(stored.sockets()));
+                    }
+                }
             }
         }
         let (hosts, nat) = (&self.hosts, &self.nat);
@@ -536,7 +597,7 @@ impl<S: Sink> Engine<S> {
                 let Some(host) = hosts.get(usize::from(loss.host)) else {
                     continue;
                 };
-                let detail = loss.cause.map(remarks::detail);
+                let detail = loss.cause.map(Cause::detail);
                 first.sink.loss(&LossRow {
                     since: host.utc(loss.since),
                     until: host.utc(loss.until),
@@ -605,7 +666,7 @@ impl<S: Sink> Engine<S> {
                             since: remark.since,
                             until: remark.time,
                             reason: LossReason::NotUnderstood,
-                            cause: Some(subject),
+                            cause: Some(Cause::Packets(subject)),
                             events: remark.events,
                             bytes: 0,
                             host: block.host,

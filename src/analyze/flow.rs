@@ -184,6 +184,11 @@ impl Flow {
         }
     }
 
+    /// Its beginning was not seen.
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
     /// This connection is over: what is left are its buffers, for [`Flow::again`]. What they held goes now, not when they are
     /// used again.
     pub fn emptied(mut self) -> Self {

@@ -65,6 +65,7 @@ impl<'a> Capture<'a> {
     /// Gives it its host, which must be done before it is fed.
     pub fn give_host<S: Sink>(&mut self, engine: &mut Engine<S>) {
         self.host = engine.host(self.reader.header());
+        engine.lose_damaged(self.host, self.file, &self.reader);
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::ids::IdMap;
 use super::row::Party;
 use super::selection::KeySet;
+use crate::format::block::SocketSet;
 use crate::format::record::{
     Address, AddressKind, CGROUP_V1, Cgroup, Clock, Endpoint, Exit, Origin, Owner, Process, Record, Role, Socket,
     Workload, same_start,
@@ -249,7 +250,13 @@ pub struct Host {
     room: usize,
     /// Records for which there was no room.
     pub not_kept: u64,
+    /// What cannot be read of its captures: from when on (boot clock, ns), and of which connections; of any where that is not
+    /// known.
+    unreadable: Vec<(u64, Option<Box<SocketSet>>)>,
 }
+
+/// Damaged blocks whose connections are kept apart.
+const MAX_UNREADABLE: usize = 4096;
 
 /// Whether a host learns from a record, beside the ends of processes.
 fn is_name(record: &Record<'_>) -> bool {
@@ -285,6 +292,23 @@ impl Host {
             room: MAX_BYTES,
             ..Host::default()
         }
+    }
+
+    /// Something of its captures cannot be read that happened at this time (boot clock, ns) or later, about these connections.
+    pub fn note_unreadable(&mut self, since: u64, sockets: Option<SocketSet>) {
+        match self.unreadable.len() {
+            ..MAX_UNREADABLE => self.unreadable.push((since, sockets.map(Box::new))),
+            MAX_UNREADABLE => self.unreadable.push((since, None)),
+            _ => {}
+        }
+    }
+
+    /// Whether something that cannot be read may be about this connection, by the upper half of its sockets' ids, and have
+    /// happened before this time (boot clock, ns).
+    pub fn may_lack(&self, key: u32, time: u64) -> bool {
+        self.unreadable
+            .iter()
+            .any(|(since, sockets)| *since <= time && sockets.as_ref().is_none_or(|sockets| sockets.may_contain(key)))
     }
 
     /// Names what the capture does not name by this list.

@@ -154,6 +154,10 @@ fn sentence(about: About, number: u64) -> Option<String> {
     let packets = packets(number);
     Some(match about {
         About::Copy => format!("{packets} left out as copies of others"),
+        About::PossibleCopy => format!(
+            "possible copies: {packets} with the sequence numbers of others between other addresses or ports, as a \
+             translation (NAT) makes them; that is not certain, so they count twice"
+        ),
         About::AfterReset => format!("{packets} left out that came after their receiver had reset the connection"),
         About::IgnoredReset => format!("{packets} with RST ignored: no connection that they fit, or it went on"),
         About::Nanoseconds => {

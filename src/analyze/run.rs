@@ -1,7 +1,7 @@
 //! `mdf analyze`, from files to results.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -20,12 +20,15 @@ use super::selection::{Ask, BlockFilter};
 use super::sources::Inputs;
 use crate::create::FileId;
 use crate::message;
+use crate::open;
 use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
 use crate::stdout;
 
 /// Rows of a comparison that people see.
 const SHOWN: usize = 40;
+/// A list of pods has no more bytes: some hundred thousand pods.
+const MAX_PODS: u64 = 1 << 30;
 /// Threads that can be asked for; more count as this. Thousands would only search one another's queues for work, without end.
 const MAX_THREADS: usize = 64;
 
@@ -145,11 +148,12 @@ fn engine(plan: &Plan, pods: Option<Pods>) -> Engine<ShardSink> {
 /// `--pods`: names for what the captures do not name.
 fn pods(options: &EngineOptions, outputs: &[PathBuf]) -> Result<Option<Pods>> {
     let Some(path) = &options.pods else { return Ok(None) };
-    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    FileId::of(&file, path)?.refuse_as_output(outputs.iter().map(PathBuf::as_path))?;
-    let mut json = Vec::new();
-    file.read_to_end(&mut json)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let wrong = || format!("cannot read {}", path.display());
+    if path.is_file() {
+        let file = File::open(path).with_context(wrong)?;
+        FileId::of(&file, path)?.refuse_as_output(outputs.iter().map(PathBuf::as_path))?;
+    }
+    let json = open::read_whole(path, MAX_PODS).with_context(wrong)?;
     let list = kube::list(&json).map_err(|why| anyhow!("cannot read {} as a pod list: {why}", path.display()))?;
     let mut set = PodSet::default();
     set.learn_list(0, list.items);
@@ -164,4 +168,24 @@ fn in_pool<R: Send>(options: &EngineOptions, work: impl FnOnce() -> Result<R> + 
         .build()
         .context("cannot start threads")?
         .install(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_threads_than_are_of_use_are_started() {
+        let threads = |asked: Option<usize>| {
+            let options = EngineOptions {
+                threads: asked,
+                ..EngineOptions::default()
+            };
+            in_pool(&options, || Ok(rayon::current_num_threads())).unwrap()
+        };
+        for (asked, started) in [(1, 1), (3, 3), (MAX_THREADS, MAX_THREADS), (5000, MAX_THREADS)] {
+            assert_eq!(threads(Some(asked)), started, "{asked}");
+        }
+        assert!(threads(None) >= 1);
+    }
 }

@@ -747,7 +747,10 @@ impl<S: Sink> Shard<S> {
     /// Gives the finished exchanges of a flow to the sink; with `flush` the unfinished ones too.
     fn emit(&mut self, place: usize, hosts: &[Host], flush: bool) {
         let Some(slot) = self.slots[place].as_mut() else { return };
-        while let Some(taken) = slot.flow.take(flush) {
+        while let Some(mut taken) = slot.flow.take(flush) {
+            if slot.flow.is_joined() {
+                note_unreadable(slot, taken.exchange_mut(), hosts);
+            }
             let exchange = taken.exchange();
             update_parties(
                 slot,
@@ -976,10 +979,17 @@ impl<S: Sink> Shard<S> {
             .as_ref()
             .and_then(|(_, state)| state.close)
             .map(|close| close.ending);
+        let other = at_client.as_ref().and(at_server.as_ref());
+        let [other_sent, other_received] = other.map_or([0; 2], |(_, other)| [other.sent, other.received]);
         let Some((key, state)) = at_client.or(at_server).or(on_wire) else {
             return;
         };
         let mut row = connection_row(&ends, key.0, &state, hosts, &slot.flow);
+        if state.close.is_none() || !state.is_given_whole() {
+            // What one end sent the other has received, and may have been recorded from earlier on.
+            row.bytes_sent = row.bytes_sent.max(other_received);
+            row.bytes_received = row.bytes_received.max(other_sent);
+        }
         row.within = self.span.map(|_| within(&state, slot));
         if row.ending == Some(Ending::Closed) && other_ending.is_some_and(|ending| ending != Ending::Closed) {
             row.ending = other_ending;
@@ -1304,6 +1314,23 @@ fn first_seen(slot: &Slot, exchange: &AnyExchange) -> Option<(u16, u64)> {
     let client = slot.flow.client().unwrap_or(0);
     let at = |observer: usize| Some((slot.sockets[observer]?.0, exchange.views[observer].first()?));
     at(client).or_else(|| at(1 - client)).or_else(|| at(WIRE))
+}
+
+/// What a command names that was not seen may have been said in what cannot be read of the captures.
+fn note_unreadable(slot: &Slot, exchange: &mut AnyExchange, hosts: &[Host]) {
+    let views = &exchange.views;
+    let message: &mut dyn Any = &mut exchange.message;
+    let Some(message) = message.downcast_mut::<MysqlMessage>() else {
+        return;
+    };
+    let may_lack = |observer: usize| {
+        let (host, id) = slot.sockets[observer]?;
+        let time = views[observer].first()?;
+        Some(hosts.get(usize::from(host))?.may_lack((id >> 32) as u32, time))
+    };
+    if !message.is_behind_hole && message.lacks_prepare() {
+        message.is_behind_hole = (0..OBSERVERS).any(|observer| may_lack(observer) == Some(true));
+    }
 }
 
 /// Gives the row of an exchange to the sink; returns when it began, as the row says it.

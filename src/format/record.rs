@@ -174,6 +174,8 @@ byte_enum! {
         /// Events of a socket that is not known: its record was lost, or it was closed long before. Found by the analyzer,
         /// not stored.
         NoSocket = 14, "no_socket";
+        /// Records of blocks that are damaged, or cut off at the end of the file. Found by the reader, not stored.
+        Damaged = 15, "damaged";
     }
 }
 
@@ -215,6 +217,9 @@ byte_enum! {
         Nanoseconds = 10, "nanoseconds in a microsecond file";
         /// Packets whose time has a fraction beyond a second, taken as it is.
         Fraction = 11, "fraction beyond a second";
+        /// Packets with data that have both sequence numbers of a packet between other addresses or ports, just before: the
+        /// same ones after a translation, or the made-up traffic of a test. They count as a connection of their own.
+        PossibleCopy = 14, "possible copy of a packet";
         /// A link type that is not read; `number` is the LINKTYPE_ value.
         LinkType = 32, "link type";
         /// Frames that end inside their link header, or whose link header contradicts itself.

@@ -258,24 +258,29 @@ impl Drop for Child {
     }
 }
 
-/// Fails when there is no such program, so that nothing is attached and no file is made for it.
+/// Fails when there is no such program or it cannot be executed, so that nothing is attached and no file is made for it.
 fn find(program: &OsStr) -> Result<()> {
-    let is_there = |path: &Path| {
-        path.metadata()
-            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    };
-    let found = match Path::new(program).components().count() {
-        1 if !program.as_bytes().contains(&b'/') => {
+    let is_path = program.as_bytes().contains(&b'/');
+    let places: Vec<PathBuf> = match is_path {
+        true => vec![program.into()],
+        false => {
             let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|folder| is_there(&folder.join(program)))
+            std::env::split_paths(&path)
+                .map(|folder| folder.join(program))
+                .collect()
         }
-        _ => is_there(Path::new(program)),
     };
-    if found {
-        Ok(())
-    } else {
-        bail!("cannot run {}: there is no such program", program.display())
+    let mut why = "there is no such program";
+    for place in places {
+        match place.metadata() {
+            Ok(metadata) if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 => return Ok(()),
+            Ok(metadata) if metadata.is_file() => why = "it is not executable (permission denied)",
+            Ok(_) if is_path => why = "it is not a file",
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => why = "permission denied",
+            Ok(_) | Err(_) => {}
+        }
     }
+    bail!("cannot run {}: {why}", program.display())
 }
 
 /// The exit code that stands for how a command ended, as shells give it: its own, or 128 and the signal that killed it.
@@ -342,6 +347,19 @@ mod tests {
                 .to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_no_program_is_not_said_to_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "text").unwrap();
+        let why = |name: &Path| find(name.as_os_str()).unwrap_err().to_string();
+        assert!(why(&plain).ends_with("it is not executable (permission denied)"));
+        assert!(why(folder.path()).ends_with("it is not a file"));
+        assert!(why(&folder.path().join("none")).ends_with("there is no such program"));
+        assert!(why(&plain.join("below")).ends_with("there is no such program"));
+        assert!(find(OsStr::new("sh")).is_ok());
     }
 
     #[test]

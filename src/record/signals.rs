@@ -1,6 +1,6 @@
-//! Signals as counts that the recorder looks at. SIGINT, SIGTERM, SIGQUIT and SIGHUP end the recording in order; each
-//! further one gives up what is being waited for then, and the fourth does not even ask. SIGUSR1 has the memory ring
-//! written out.
+//! Signals as counts that the recorder looks at. SIGINT, SIGTERM, SIGQUIT, SIGHUP and all others that would end a process
+//! end the recording in order, so that no file stays unclosed and no cgroup behind; each further one gives up what is being
+//! waited for then, and the fourth does not even ask. SIGUSR1 has the memory ring written out.
 //!
 //! A terminal sends its signals (Ctrl-C, Ctrl-\, and SIGHUP when it goes away) to the command that is recorded too; a signal
 //! by kill(2) comes to the recorder alone. The kernel says which it was.
@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{
+    SIGABRT, SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
+};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithRawSiginfo;
 
@@ -18,6 +20,22 @@ use super::sys;
 
 /// Signals closer to each other than this are one: timeout(1) and others send theirs to the process and to its group.
 const ONE: Duration = Duration::from_millis(50);
+/// Signals that end a process which does not handle them (signal(7)), and that somebody or something may send; those by which
+/// the kernel reports a fault of the program are not among them. abort(3) ends this process all the same: it takes the
+/// handler of SIGABRT away after that has returned.
+const ENDING: [i32; 11] = [
+    SIGHUP,
+    SIGQUIT,
+    SIGUSR2,
+    SIGALRM,
+    SIGABRT,
+    SIGXCPU,
+    SIGVTALRM,
+    SIGPROF,
+    SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
 /// With this many, the process ends wherever it stands.
 const ENOUGH: usize = 4;
 
@@ -37,7 +55,7 @@ impl Asked {
     pub fn listen() -> io::Result<Asked> {
         let asked = Asked::default();
         let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
-        wanted.extend([SIGHUP, SIGQUIT].into_iter().filter(|signal| !sys::is_ignored(*signal)));
+        wanted.extend(ENDING.into_iter().filter(|signal| !sys::is_ignored(*signal)));
         let mut signals = SignalsInfo::<WithRawSiginfo>::new(wanted)?;
         let told = asked.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -62,7 +80,7 @@ impl Asked {
             self.dumps.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if matches!(signal, SIGTERM | SIGHUP) {
+        if !matches!(signal, SIGINT | SIGQUIT) {
             self.soon.store(true, Ordering::Relaxed);
         }
         let first = self.ends() == 0;
@@ -100,8 +118,8 @@ impl Asked {
         self.by_terminal.load(Ordering::Relaxed)
     }
 
-    /// Whether somebody wants the end soon, who will not be there to ask again: a supervisor (SIGTERM), or a terminal that
-    /// is gone (SIGHUP).
+    /// Whether somebody wants the end soon, who will not be there to ask again: a supervisor (SIGTERM and the like), or a
+    /// terminal that is gone (SIGHUP).
     pub fn soon(&self) -> bool {
         self.soon.load(Ordering::Relaxed)
     }
@@ -158,6 +176,16 @@ mod tests {
         assert!(!asked.at_once(), "the second was for the command");
         asked.take(SIGINT, true, false);
         assert!(asked.at_once());
+    }
+
+    #[test]
+    fn every_signal_that_would_end_the_process_ends_the_recording_in_order() {
+        for signal in ENDING {
+            let asked = Asked::default();
+            asked.take(signal, false, false);
+            assert!(asked.to_end() && !asked.to_dump(), "{signal}");
+            assert_eq!(asked.soon(), signal != SIGQUIT, "{signal}");
+        }
     }
 
     #[test]

@@ -288,7 +288,11 @@ fn a_signal_finishes_the_file_and_ends_the_command() {
     if !live() {
         return;
     }
-    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+    let by_default = [libc::SIGUSR2, libc::SIGALRM, libc::SIGABRT, libc::SIGXCPU];
+    for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT]
+        .into_iter()
+        .chain(by_default)
+    {
         let folder = tempfile::tempdir().unwrap();
         let talk = Talk {
             pause: Duration::from_millis(1),

@@ -1150,3 +1150,124 @@ fn what_is_not_plain_at_its_beginning_is_read_from_there() {
         assert_eq!(!of_all.is_empty(), some, "{name}: {of_all:?}");
     }
 }
+
+#[test]
+fn losses_beyond_those_that_are_kept_one_by_one_are_added_up_and_no_sum_wraps() {
+    let loss = |reason, until, events| KeptLoss {
+        since: until - 1,
+        until,
+        reason,
+        cause: None,
+        events,
+        bytes: events,
+        host: 0,
+        file: 0,
+        found: false,
+    };
+    let mut losses = Vec::new();
+    for n in 1..=MAX_LOSSES as u64 {
+        keep_loss(&mut losses, loss(LossReason::RingFull, n, 1));
+    }
+    assert_eq!(losses.len(), MAX_LOSSES);
+    // One of another reason is kept; it is the one that more of its reason are added to.
+    keep_loss(&mut losses, loss(LossReason::QueueFull, 7, 1));
+    for (until, events) in [(9, u64::MAX - 2), (8, 3), (6, u64::MAX)] {
+        keep_loss(&mut losses, loss(LossReason::QueueFull, until, events));
+    }
+    keep_loss(&mut losses, loss(LossReason::RingFull, 5, 41));
+    assert_eq!(losses.len(), MAX_LOSSES + 1);
+    let said = |loss: &KeptLoss| (loss.reason, loss.since, loss.until, loss.events, loss.bytes);
+    let of_queue = losses.last().map(said);
+    assert_eq!(of_queue, Some((LossReason::QueueFull, 6, 9, u64::MAX, u64::MAX)));
+    let last = MAX_LOSSES as u64;
+    let of_ring = losses.get(MAX_LOSSES - 1).map(said);
+    assert_eq!(of_ring, Some((LossReason::RingFull, last - 1, last, 42, 42)));
+    // Another host's, or what no record says, is none of it.
+    let other = KeptLoss {
+        host: 1,
+        ..loss(LossReason::QueueFull, 9, 1)
+    };
+    let found = KeptLoss {
+        found: true,
+        ..loss(LossReason::QueueFull, 9, 1)
+    };
+    keep_loss(&mut losses, other);
+    keep_loss(&mut losses, found);
+    assert_eq!(losses.len(), MAX_LOSSES + 3);
+}
+
+/// Each end is found some time after the recording has begun.
+#[test]
+fn payload_of_a_connection_whose_ends_are_joined_one_after_the_other_is_what_the_better_of_them_shows() {
+    let late = |record: Record<'static>| match record {
+        Record::Socket(socket) => Record::Socket(Socket {
+            opened: Opened::FirstSeen,
+            ..socket
+        }),
+        record => record,
+    };
+    for first in [CLIENT, SERVER] {
+        let mut records = vec![late(client(CLIENT, 5000)), late(server(SERVER, 5000))];
+        let mut events = vec![up(first, 1000, 0, GET), down(first, 1100, 0, OK)];
+        events.extend([
+            up(CLIENT, 2000, GET.len() as u32, GET),
+            up(SERVER, 2100, GET.len() as u32, GET),
+            down(SERVER, 5000, OK.len() as u32, OK),
+            down(CLIENT, 5200, OK.len() as u32, OK),
+        ]);
+        records.extend(events);
+        let rows = rows(&[&records]);
+        let row = rows.iter().find(|row| row.starts_with("connection")).unwrap();
+        let expected = format!("sent={} received={} exchanges=2", 2 * GET.len(), 2 * OK.len());
+        assert!(row.contains(&expected), "{first}: {row}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_may_be_of_the_connections_that_its_block_names() {
+    let mut host = Host::default();
+    let mut sockets = crate::format::block::SocketSet::default();
+    sockets.insert(7);
+    host.note_unreadable(100, Some(sockets));
+    assert!(host.may_lack(7, 100) && !host.may_lack(7, 99) && !host.may_lack(8, 200));
+    host.note_unreadable(300, None);
+    assert!(host.may_lack(8, 300) && !host.may_lack(8, 299));
+}
+
+/// Nothing comes after it that would show the hole: the totals of the kernel do.
+#[test]
+fn an_answer_that_was_lost_right_before_the_close_is_a_gap() {
+    let closed = |id: u64, sent: usize, received: usize| {
+        Record::Close(Close {
+            time: 6000,
+            id,
+            ending: Ending::Closed,
+            bytes_sent: sent as u64,
+            bytes_received: received as u64,
+            retransmits: 0,
+            srtt_us: 0,
+        })
+    };
+    let at_client = [
+        client(CLIENT, 5000),
+        up(CLIENT, 1000, 0, GET),
+        closed(CLIENT, GET.len(), OK.len()),
+    ];
+    let at_server = [
+        server(SERVER, 5000),
+        up(SERVER, 1100, 0, GET),
+        closed(SERVER, OK.len(), GET.len()),
+    ];
+    let mut at_both = both(&[at_client[1], at_server[1]]);
+    at_both.extend([at_server[2], at_client[2]]);
+    for records in [&at_server[..], &at_both] {
+        let rows = rows(&[records]);
+        assert!(
+            rows[0].starts_with("GET /a 0 ") && rows[0].ends_with(" gap"),
+            "{rows:?}"
+        );
+    }
+    // It was never sent, as far as anybody knows: a program need not read what its kernel has received.
+    let rows = rows(&[&at_client]);
+    assert!(rows[0].ends_with(" no_response"), "{rows:?}");
+}

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 
 use super::driver::Import;
 use super::summary::{Error, ImportSummary};
-use crate::create::{self, FileId, Pending};
+use crate::create::{self, FileId, Named, Pending};
 use crate::format::record::{Clock, Record};
 use crate::format::{BlockBuilder, Class, Header, RawBlock, Writer};
 use crate::open::{self, Input};
@@ -150,7 +150,7 @@ pub fn import_file(input: &Path, output: &Path, force: bool) -> anyhow::Result<I
         false => {
             let (file, pending) = create::create(output, force)?;
             refuse_terminal(&file)?;
-            (Box::new(file), Some(pending))
+            (Box::new(Named::new(file, output)), Some(pending))
         }
     };
     let mut writer = Writer::new(BufWriter::new(to), &import.header(), LEVEL).map_err(Error::Store)?;

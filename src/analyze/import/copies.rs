@@ -15,6 +15,8 @@ use super::part::Tap;
 pub const COPY_NS: u64 = 100_000_000;
 /// The same where neither an identification nor another interface distinguishes a copy from a retransmission.
 const SAME_TAP_NS: u64 = 1_000_000;
+/// Routers between two places where one packet is seen, at most: the one that translates its addresses, and a few more.
+const MAX_HOPS: u8 = 8;
 /// Recent packets are kept in sets of a few. A newer one replaces the oldest of its set.
 const SETS: usize = 1 << 13;
 const IN_SET: usize = 4;
@@ -25,6 +27,7 @@ pub struct Seen {
     print: u64,
     time: u64,
     tap: Tap,
+    hops: u8,
     /// Place of the connection, and its number.
     pub slot: u32,
     pub number: u32,
@@ -64,6 +67,7 @@ impl Recent {
             print,
             time: segment.time,
             tap: segment.tap,
+            hops: segment.hops,
             slot,
             number,
             side,
@@ -75,7 +79,7 @@ impl Recent {
     pub fn find(&self, print: u64, segment: &Segment<'_>) -> Option<Seen> {
         let set = self.sets.get(print as usize % SETS)?;
         let seen = set.iter().find(|seen| seen.number != 0 && seen.print == print)?;
-        let within = match segment.ip_id == 0 && seen.tap == segment.tap {
+        let within = match segment.ip_id == 0 && !seen.is_elsewhere(segment) {
             true => SAME_TAP_NS,
             false => COPY_NS,
         };
@@ -84,10 +88,22 @@ impl Recent {
 }
 
 impl Seen {
+    /// Whether a packet was seen at another place than this one: on another interface, with other addresses of the link, in
+    /// another tunnel, or a few routers further on or back.
+    fn is_elsewhere(&self, segment: &Segment<'_>) -> bool {
+        self.tap != segment.tap || (1..=MAX_HOPS).contains(&self.hops.abs_diff(segment.hops))
+    }
+
     /// Whether a packet between other addresses is this one, translated: seen elsewhere, and beyond doubt the same. Sequence
     /// numbers alone are not enough for a SYN, nor where traffic was made by a program.
     pub fn may_be_translated(&self, segment: &Segment<'_>) -> bool {
         let is_certain = segment.ip_id != 0 || segment.stamps.is_some();
-        is_certain && !segment.rst && self.tap != segment.tap
+        is_certain && !segment.rst && self.is_elsewhere(segment)
+    }
+
+    /// Whether a packet of another connection looks like this one so much that it may be this one, translated: data with the
+    /// same two sequence numbers, which two connections have by chance once in 2^64 times.
+    pub fn looks_translated(&self, segment: &Segment<'_>) -> bool {
+        segment.len > 0 && segment.ack.is_some()
     }
 }

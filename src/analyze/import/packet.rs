@@ -49,6 +49,8 @@ pub struct Segment<'a> {
     pub len: u32,
     /// Identification of the IPv4 packet; 0 when there is none.
     pub ip_id: u16,
+    /// How many routers it may still pass: time to live, or hop limit.
+    pub hops: u8,
     /// The sequence number of a byte of urgent data, here or still to come. Receivers take the urgent pointer for the byte
     /// after it, whatever RFC 1122 says (RFC 6093, 3.1 and 4).
     pub urgent: Option<u32>,
@@ -77,11 +79,12 @@ struct Way<'f> {
     tunnels: usize,
 }
 
-/// The two addresses of a packet.
+/// The two addresses of a packet, and how many routers it may still pass.
 #[derive(Clone, Copy)]
 struct Ends {
     from: [u8; 16],
     to: [u8; 16],
+    hops: u8,
 }
 
 /// Takes a frame apart and hands what it holds to `take`. Fragments are kept in `fragments`.
@@ -139,6 +142,7 @@ impl Way<'_> {
         let ends = Ends {
             from: mapped(header.source()),
             to: mapped(header.destination()),
+            hops: header.ttl(),
         };
         let number = header.protocol().0;
         let offset = u32::from(header.fragments_offset().value()) * 8;
@@ -167,6 +171,7 @@ impl Way<'_> {
         let ends = Ends {
             from: Endpoint::on_wire(header.source(), 0).ip,
             to: Endpoint::on_wire(header.destination(), 0).ip,
+            hops: header.hop_limit(),
         };
         let part = match usize::from(header.payload_length()) {
             // A jumbogram (RFC 2675), or offload as with IPv4.
@@ -288,6 +293,7 @@ impl Way<'_> {
             payload: payload.bytes,
             len: u32::try_from(payload.len).map_err(|_| bad)?,
             ip_id,
+            hops: ends.hops,
             urgent: header.urg().then(|| {
                 header
                     .sequence_number()

@@ -152,6 +152,9 @@ impl Table {
         };
         self.touch(place.slot);
         let side = place.side(low_sent);
+        if seen.is_some_and(|seen| seen.looks_translated(segment) && self.is_of_another(seen, place.slot)) {
+            summary.remark(About::PossibleCopy);
+        }
         let connection = &mut self.slots[place.slot as usize].connection;
         let is_copy = |seen: Seen| (seen.slot, seen.number, seen.side) == (place.slot, connection.number(), side);
         // Resets that answer one segment after the other look alike.
@@ -230,6 +233,12 @@ impl Table {
         let is_other = from.ip != segment.from.ip || to.ip != segment.to.ip;
         let is_this = slot.connection.number() == seen.number && seen.may_be_translated(segment);
         is_other && is_this && slot.aliases.len() < MAX_ALIASES
+    }
+
+    /// Whether a packet that was seen is of another connection than the one of this slot.
+    fn is_of_another(&self, seen: Seen, slot: u32) -> bool {
+        let other = self.slots.get(seen.slot as usize);
+        seen.slot != slot && other.is_some_and(|other| other.connection.number() == seen.number)
     }
 
     /// A packet between other addresses was seen elsewhere: these addresses are others of the same connection.

@@ -9,10 +9,11 @@ use crate::analyze::output::{json as rows, terminal, time};
 use crate::analyze::report::aggregate::{Confidence, Unparsed, UnparsedBy};
 use crate::analyze::report::sections::{Report, Section};
 use crate::analyze::row::CaptureFacts;
-use crate::analyze::table::Columns;
+use crate::analyze::table::{Columns, Value};
 use crate::escape;
+use crate::format::record::LossReason;
 
-/// Rows of a section that people see.
+/// Rows of a section, and damaged places of a file, that people see.
 const SHOWN: usize = 20;
 /// Characters of a cell.
 const CELL: usize = 100;
@@ -125,12 +126,12 @@ fn capture_lines(capture: &CaptureFacts) -> Vec<String> {
         }
     );
     let mut lines = vec![first, second];
-    lines.extend(
-        capture
-            .damage
-            .iter()
-            .map(|damage| format!("damaged: {}", escape::text(damage))),
-    );
+    let damage = capture.damage.iter().take(SHOWN);
+    lines.extend(damage.map(|damage| format!("damaged: {}", escape::text(damage))));
+    if capture.damage.len() > SHOWN {
+        let more = count((capture.damage.len() - SHOWN) as u64);
+        lines.push(format!("damaged: … and {more} more places: --table capture"));
+    }
     lines.extend(capture.remarks.iter().map(|remark| escape::text(remark).to_string()));
     lines
 }
@@ -212,18 +213,40 @@ fn losses(report: &Report) -> String {
             )
         }),
         (totals.lost_bytes > 0).then(|| format!("{} of the payload lost", bytes(totals.lost_bytes))),
-        (totals.unread_bytes > 0).then(|| {
-            format!(
-                "{} of the payload counted and not kept (beyond the snaplen)",
-                bytes(totals.unread_bytes)
-            )
-        }),
+        (totals.unread_bytes > 0).then(|| not_kept(totals.unread_bytes, truncated_bytes(report))),
     ];
     let said: Vec<String> = said.into_iter().flatten().collect();
     if said.is_empty() {
         return "none".to_string();
     }
     said.join("; ")
+}
+
+/// What the table of losses counts as truncated.
+fn truncated_bytes(report: &Report) -> u64 {
+    let losses = report.sections.iter().find(|section| section.name == "losses");
+    let columns = losses.map(|section| &section.columns);
+    let Some((reasons, sizes)) = columns.and_then(|all| Some((all.column("reason")?, all.column("bytes")?))) else {
+        return 0;
+    };
+    let truncated = (0..reasons.len()).filter(|row| reasons.get(*row) == Value::Text(LossReason::Truncated.name()));
+    truncated.fold(0, |sum, row| match sizes.get(row) {
+        Value::Int(size) => sum.saturating_add(size),
+        _ => sum,
+    })
+}
+
+/// Bytes of the payload that are counted and not kept. Where both ends were recorded, each has left out the same bytes: the
+/// records say more than the payload has.
+fn not_kept(unread: u64, truncated: u64) -> String {
+    let text = format!(
+        "{} of the payload counted and not kept (beyond the snaplen)",
+        bytes(unread)
+    );
+    match truncated > unread {
+        true => format!("{text}, {} in the records of both ends together", bytes(truncated)),
+        false => text,
+    }
 }
 
 fn confidence_json(confidence: &Confidence) -> serde_json::Value {

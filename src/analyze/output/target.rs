@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::create::{self, Pending};
+use crate::create::{self, Named, Pending};
 use crate::stdout::stdout;
 
 /// Where the bytes of a result go.
@@ -48,7 +48,7 @@ pub fn create(path: &Path, force: bool) -> anyhow::Result<(Target, Pending)> {
     let (file, pending) = create::create(path, force)?;
     let target = Target {
         is_terminal: file.is_terminal(),
-        to: Box::new(BufWriter::with_capacity(BUFFER, file)),
+        to: Box::new(BufWriter::with_capacity(BUFFER, Named::new(file, path))),
     };
     Ok((target, pending))
 }

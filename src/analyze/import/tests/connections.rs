@@ -506,6 +506,7 @@ fn syn(n: u32) -> Segment<'static> {
         payload: &[],
         len: 0,
         ip_id: 0,
+        hops: 64,
         urgent: None,
         window: 0,
         stamps: None,

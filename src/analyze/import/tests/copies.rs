@@ -78,6 +78,104 @@ fn packets_on_several_interfaces_count_once() {
     }
 }
 
+/// The packet as it is in an Ethernet frame between these stations.
+fn between(from: u8, to: u8, time: u64, packet: &[u8]) -> Captured {
+    let head = [2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 8, 0];
+    Captured::new(time, [&head, packet].concat())
+}
+
+/// What one interface sees of a conversation before its server's address is translated and after: a mirror port, a bridge,
+/// a router with one arm. The router takes `hops` from the time to live; `is_routed` changes the addresses of the link.
+fn through_one_interface(talk: &Talk, hops: u8, is_routed: bool) -> Vec<Captured> {
+    const ROUTER: u8 = 9;
+    let both = talk.frames.iter().flat_map(|frame| {
+        let from_client = packet(frame)[12..16] == CLIENT.0;
+        let inside = translated(packet(frame), SERVER, SERVICE);
+        let mut seen = [inside, packet(frame).to_vec()];
+        if !from_client {
+            seen.reverse();
+        }
+        seen[1][8] -= hops;
+        let (from, to) = if from_client { (1, 2) } else { (2, 1) };
+        let links = match is_routed {
+            true => [(from, ROUTER), (ROUTER, to)],
+            false => [(from, to); 2],
+        };
+        let [first, second] = [0, 1].map(|n| {
+            let (from, to) = links[n];
+            between(from, to, frame.time + n as u64 * 30 * US, &seen[n])
+        });
+        [first, second]
+    });
+    both.collect()
+}
+
+/// Without identifications of IPv4 packets and without TCP timestamps.
+fn with_numbers_only(talk: &Talk) -> Talk {
+    const OPTIONS: usize = 14 + 20 + 20;
+    let mut talk = talk.clone();
+    for frame in &mut talk.frames {
+        frame.bytes[14 + 4..14 + 6].fill(0);
+        // Padding (RFC 9293, 3.1).
+        frame.bytes[OPTIONS..OPTIONS + 12].fill(1);
+    }
+    talk
+}
+
+fn on_ethernet(mut frames: Vec<Captured>) -> Run {
+    frames.sort_by_key(|frame| frame.time);
+    Run::of(&pcap(1, &frames, true, false))
+}
+
+#[test]
+fn a_translation_that_one_interface_sees_on_both_sides_counts_once() {
+    let talk = conversation();
+    let alone = on_ethernet(talk.frames.clone());
+    for (hops, is_routed) in [(1, true), (0, true), (1, false), (3, false)] {
+        let run = on_ethernet(through_one_interface(&talk, hops, is_routed));
+        assert_eq!((run.sockets.len(), run.closes.len()), (1, 1), "{hops} {is_routed}");
+        let said = |run: &Run| {
+            (
+                run.client(),
+                run.server(),
+                run.summary.retransmits,
+                run.summary.gap_bytes,
+            )
+        };
+        assert_eq!(said(&run), said(&alone));
+        assert_eq!(run.remarks(), [(About::Copy.into(), talk.frames.len() as u64)]);
+        // Who answers is the server.
+        assert_eq!(run.sockets[0].remote, endpoint(SERVER));
+        // Joined in its middle too.
+        let joined = on_ethernet(through_one_interface(&talk, hops, is_routed).split_off(7));
+        assert_eq!(joined.sockets.len(), 1, "{hops} {is_routed}");
+    }
+}
+
+#[test]
+fn what_may_be_a_translation_and_cannot_be_proved_is_told_of_and_counts_twice() {
+    let talk = conversation();
+    // The same place, or no more than sequence numbers to know a packet by.
+    for frames in [
+        through_one_interface(&talk, 0, false),
+        through_one_interface(&talk, 20, false),
+        through_one_interface(&with_numbers_only(&talk), 1, true),
+        through_one_interface(&with_numbers_only(&talk), 1, false),
+    ] {
+        let run = on_ethernet(frames);
+        assert_eq!((run.sockets.len(), run.closes.len()), (2, 2));
+        assert_eq!(run.remarks(), [(About::PossibleCopy.into(), 4)]);
+        assert!(run.summary.is_whole());
+        let line = run
+            .summary
+            .remarks
+            .lines()
+            .into_iter()
+            .find(|line| line.contains("copies"));
+        assert!(line.is_some_and(|line| line.starts_with("possible copies: 4 packets ")));
+    }
+}
+
 /// What both sides of a translation see. `inside` is seen first on the way to the server, and last on the way back.
 fn through(talk: &Talk, inside: [([u8; 4], u16); 2], outside: [([u8; 4], u16); 2]) -> Vec<Captured> {
     let seen = |frame: &Captured, ends: [([u8; 4], u16); 2]| {
@@ -225,7 +323,8 @@ fn conversations_that_look_alike_are_not_taken_for_copies() {
         });
         let run = run(frames.collect());
         assert_eq!((run.sockets.len(), run.closes.len()), (2, 2));
-        assert_eq!(run.remarks(), []);
+        // Those with data are told of.
+        assert_eq!(run.remarks(), [(About::PossibleCopy.into(), 4)]);
     }
     // On another interface too, where only a port differs.
     let frames = talk.frames.iter().flat_map(|frame| {

@@ -543,8 +543,23 @@ impl HttpStitcher {
     }
 
     pub(super) fn close_waiting(&mut self, queue: &mut Queue) {
+        self.answer_was_in_hole(queue);
         while queue.waiting() > 0 {
             give_up(queue, Incomplete::NoResponse);
+        }
+    }
+
+    /// The server says no more, and what it said last is lost: that may have been the answer to the newest request.
+    fn answer_was_in_hole(&mut self, queue: &mut Queue) {
+        if self.turns.answer == Answer::BehindHole
+            && queue.waiting() > 0
+            && let Some(exchange) = queue.newest().filter(|exchange| !exchange.response.begun)
+        {
+            exchange.mark(match self.doubt {
+                Some(Incomplete::Truncated) => Incomplete::Truncated,
+                // What was asked after a connection was joined is answered after it.
+                _ => Incomplete::Gap,
+            });
         }
     }
 }
@@ -594,6 +609,7 @@ impl Stitcher for HttpStitcher {
         self.force = true;
         self.response_head_ended(HEAD_UNFINISHED, queue);
         self.force = false;
+        self.answer_was_in_hole(queue);
     }
 
     fn take_rest(&mut self) -> Vec<(Side, Piece)> {

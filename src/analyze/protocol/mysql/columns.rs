@@ -34,7 +34,7 @@ impl Columns for MysqlMessage {
             column("warnings", Number, "of the OK or EOF packet", |r, _| Value::int(r.message.warnings.map(u64::from))),
             column("no_index_used", Flag, "the server says that no index, or no good one, was used", |r, _| Value::Flag(r.message.no_index_used)),
             column("inferred", Flag, "the session was joined in the middle, or a hole may have hidden a change of its user or database: something about it was inferred", |r, _| Value::Flag(r.message.inferred)),
-            column("why", Text, "why there is no statement, or no command: prepared before the capture, its PREPARE was not seen, only its header was captured, an error without a command", |r, _| Value::text(r.message.why())),
+            column("why", Text, "why there is no statement, or no command: prepared before the capture, or (where bytes of the connection or of the capture were lost before) in what was lost, its PREPARE was not seen, only its header was captured, an error without a command", |r, _| Value::text(r.message.why())),
         ])
     }
 }

@@ -66,6 +66,8 @@ pub struct MysqlMessage {
     pub inferred: bool,
     /// The session was joined in the middle.
     pub is_joined: bool,
+    /// Bytes of the session were lost before, or may be in what cannot be read of the captures.
+    pub is_behind_hole: bool,
 }
 
 impl MysqlMessage {
@@ -79,10 +81,16 @@ impl MysqlMessage {
         self.runs_sql() || matches!(self.command, COM_STMT_PREPARE | COM_STMT_FETCH)
     }
 
+    /// It names a statement whose PREPARE was not seen.
+    pub fn lacks_prepare(&self) -> bool {
+        let by_id = matches!(self.command, COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE | COM_STMT_FETCH);
+        by_id && self.statement.is_empty()
+    }
+
     /// Why there is nothing to say about what it ran; empty when there is.
     pub fn why(&self) -> &'static str {
-        let by_id = matches!(self.command, COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE | COM_STMT_FETCH);
-        match (by_id && self.statement.is_empty(), self.is_joined) {
+        match (self.lacks_prepare(), self.is_joined) {
+            (true, true) if self.is_behind_hole => "prepared before the capture, or in what was lost",
             (true, true) => "prepared before the capture",
             (true, false) => "its PREPARE was not seen",
             _ if self.is_unasked => "an error without a command",
@@ -118,6 +126,7 @@ impl MysqlMessage {
         self.statement_id = None;
         self.inferred = false;
         self.is_joined = false;
+        self.is_behind_hole = false;
         self.clear_response();
     }
 }

@@ -75,6 +75,8 @@ pub(super) struct Session {
     pub(super) prepared: Prepared,
     /// A command that is lost, or whose answer is, may have changed the user or the database.
     pub(super) is_in_doubt: bool,
+    /// Bytes of it were lost: a PREPARE, or the answer that tells its id, may be among them.
+    pub(super) has_hole: bool,
 }
 
 impl Session {
@@ -97,6 +99,7 @@ impl Session {
         message.reset();
         message.command = command;
         message.is_joined = self.capabilities.is_none();
+        message.is_behind_hole = self.has_hole;
         message.inferred = message.is_joined || self.is_in_doubt;
         share(&mut message.user, &self.user);
         share(&mut message.database, &self.database);

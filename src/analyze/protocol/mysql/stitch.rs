@@ -342,8 +342,11 @@ impl Stitcher for MysqlStitcher {
             }
             None => self.inner_missing(from, Place::linear(pos), len, why, queue),
         };
-        if from == Side::Client && why == Missing::Lost {
-            self.turns.client_missing();
+        if why == Missing::Lost {
+            self.session.has_hole = true;
+            if from == Side::Client {
+                self.turns.client_missing();
+            }
         }
         self.verdict(step)
     }
@@ -356,6 +359,13 @@ impl Stitcher for MysqlStitcher {
         match self.left {
             Some(why) => Verdict::Leave(why),
             None => Verdict::Continue,
+        }
+    }
+
+    fn finish(&mut self, queue: &mut Queue) {
+        let is_in_hole = self.server == ServerState::Lost && self.turns.answer == Answer::BehindHole;
+        if let (true, Some(why), Some(exchange)) = (is_in_hole, self.lost_why, queue.awaiting()) {
+            exchange.mark(why);
         }
     }
 
@@ -384,7 +394,8 @@ impl Stitcher for MysqlStitcher {
                         exchange.response.end = pos;
                     }
                 }
-                let is_lost = self.server == ServerState::Lost && self.turns.answer == Answer::No;
+                // The first of its bytes may be in a hole with nothing behind it.
+                let is_lost = self.server == ServerState::Lost && self.turns.answer != Answer::Due;
                 // What was not read to its end may go on in what was not seen, or the answer to a command in it begin here.
                 let why = match self.ended_unseen && self.open {
                     true => Some(Incomplete::Gap),

@@ -592,3 +592,47 @@ fn a_hole_that_ends_within_a_method_makes_no_other_of_it() {
         }
     }
 }
+
+#[test]
+fn an_answer_that_was_lost_right_before_the_end_is_a_gap() {
+    let unanswered = |talk: &mut Talk| {
+        let rows = talk.rows();
+        let said: Vec<_> = rows
+            .iter()
+            .map(|row| (row.what.clone(), row.status, row.incomplete))
+            .collect();
+        said.last().cloned().unwrap()
+    };
+    for before in 0..3 {
+        let mut talk = Talk::new();
+        for _ in 0..before {
+            talk.say(Client, get("/0")).say(Server, OK2);
+        }
+        talk.say(Client, get("/1")).lose(Server, 40, Missing::Lost);
+        talk.end(Server).end(Client);
+        assert_eq!(unanswered(&mut talk), ("GET /1".into(), 0, Some(Incomplete::Gap)));
+    }
+    // The client ends first; the capture ends; nothing was lost; the hole was before the request.
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).lose(Server, 40, Missing::Lost);
+    talk.end(Client).end(Server);
+    assert_eq!(unanswered(&mut talk).2, Some(Incomplete::Gap));
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).lose(Server, 40, Missing::Lost).finish();
+    assert_eq!(talk.queue.oldest().unwrap().incomplete, Some(Incomplete::Gap));
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).end(Server).end(Client);
+    assert_eq!(unanswered(&mut talk).2, Some(Incomplete::NoResponse));
+    let mut talk = Talk::new();
+    talk.say(Client, get("/1")).lose(Server, 40, Missing::Lost);
+    talk.say(Client, get("/2")).end(Server).end(Client);
+    assert_eq!(
+        unanswered(&mut talk),
+        ("GET /2".into(), 0, Some(Incomplete::NoResponse))
+    );
+    // Joined, then a hole.
+    let mut talk = Talk::joined();
+    talk.say(Client, get("/1")).lose(Server, 40, Missing::Lost);
+    talk.end(Server).end(Client);
+    assert_eq!(unanswered(&mut talk).2, Some(Incomplete::Gap));
+}

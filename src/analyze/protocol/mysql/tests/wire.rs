@@ -632,3 +632,43 @@ fn an_error_that_nobody_asked_for_tells_of_mysql_where_the_connection_was_joined
     let exchange = queue.take().expect("a row");
     assert!(exchange.is_finished() && message(&exchange).is_unasked);
 }
+
+#[test]
+fn an_answer_that_was_lost_right_before_the_end_is_a_gap() {
+    let lost = packet(1, OK).len() as u64;
+    let mut talk = Talk::login(P41);
+    talk.select(b"a").server(1, OK);
+    talk.select(b"b").miss(Side::Server, lost, Missing::Lost);
+    assert_eq!(talk.run().lines()[1], r#"COM_QUERY "b" no_response rows=? [gap]"#);
+    // Nothing was lost, or only before the command.
+    let mut talk = Talk::login(P41);
+    talk.select(b"b");
+    assert_eq!(
+        talk.run().lines()[0],
+        r#"COM_QUERY "b" no_response rows=? [no_response]"#
+    );
+    let mut talk = Talk::login(P41);
+    talk.select(b"a").miss(Side::Server, lost, Missing::Lost);
+    talk.select(b"b");
+    assert_eq!(
+        talk.run().lines()[1],
+        r#"COM_QUERY "b" no_response rows=? [no_response]"#
+    );
+}
+
+#[test]
+fn a_statement_that_may_have_been_prepared_in_a_hole_is_not_said_to_be_older() {
+    let why = |message: &MysqlMessage| message.why();
+    let execute = |joined, hole| MysqlMessage {
+        command: 0x17,
+        is_joined: joined,
+        is_behind_hole: hole,
+        ..MysqlMessage::default()
+    };
+    assert_eq!(why(&execute(true, false)), "prepared before the capture");
+    assert_eq!(
+        why(&execute(true, true)),
+        "prepared before the capture, or in what was lost"
+    );
+    assert_eq!(why(&execute(false, true)), "its PREPARE was not seen");
+}
