@@ -594,6 +594,7 @@ impl Connection {
         }
         reset.drop_late(summary);
         self.reset_by = Some(reset.side);
+        self.streams[reset.side].reset_at(reset.own);
         self.close(reset.ending, reset.time, summary, out);
     }
 

@@ -14,6 +14,8 @@ pub const MAX_HELD_SEGMENTS: usize = 1 << 14;
 const MAX_WINDOW: u64 = 1 << 30;
 /// An acknowledgment this far ahead of what was seen needs a second one.
 const MAX_BELIEVED: u64 = 16 << 20;
+/// A RST further ahead of what was seen does not tell what its sender has sent: some are made by devices on the way.
+const MAX_UNSEEN: i64 = 1 << 20;
 /// After so many segments in a row outside the window, near each other, the stream is taken up where they are.
 const MAX_STRAYS: u8 = 8;
 /// An acknowledgment may be captured before the bytes that it acknowledges (two taps, several queues): they are given up
@@ -528,6 +530,13 @@ impl Stream {
             self.unseen_since = Some(now);
         }
         self.acked = self.acked.max(pos);
+    }
+
+    /// Its sender ended the connection here, behind bytes that were perhaps not seen. One number may be a FIN.
+    pub fn reset_at(&mut self, seq: u32) {
+        if (2..=MAX_UNSEEN).contains(&self.ahead(seq)) {
+            self.acked = self.acked.max(self.position(seq));
+        }
     }
 
     /// Whether an acknowledgment far ahead goes on from one that was as far: one alone may be of another connection, or forged.

@@ -84,6 +84,15 @@ fn rst_is_told_by_its_sender() {
 }
 
 #[test]
+fn bytes_that_were_lost_right_before_a_rst_are_a_hole() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"request").lose(1, b"answer").rst(1);
+    let run = talk.run();
+    assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 6));
+    assert_eq!(run.closes[0].bytes_received, 6);
+}
+
+#[test]
 fn a_rst_far_outside_the_window_is_ignored() {
     let mut talk = Talk::opened();
     talk.packet(1, 0x7000_0000, 0, "R", b"").say(0, b"goes on");

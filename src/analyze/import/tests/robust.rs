@@ -81,8 +81,8 @@ fn the_same_ports_again_while_the_old_connection_is_open_are_another_connection_
     talk.say(0, b"old");
     let (old, new) = (talk.seq, [0x9000_0000_u32, 0xa000_0000]);
     talk.packet(0, new[0], 0, "S", b"");
-    // A challenge, and the answer to it.
-    talk.packet(1, old[1], old[0], "A", b"").packet(0, old[1], 0, "R", b"");
+    // A challenge, and the answer to it (RFC 9293, 3.10.7.1: its number is what the challenge acknowledges).
+    talk.packet(1, old[1], old[0], "A", b"").packet(0, old[0], 0, "R", b"");
     talk.wait(SECOND).packet(0, new[0], 0, "S", b"");
     let answered = talk.time;
     talk.packet(1, new[1], new[0] + 1, "SA", b"");
