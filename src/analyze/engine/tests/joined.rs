@@ -27,31 +27,32 @@ struct Rows {
 }
 
 impl Sink for Rows {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        let facts = Row {
-            asked: format!("{} {}", row.message.method, row.message.target),
-            statement: String::new(),
-            answered: format!(
-                "{} {:?} {:?}",
-                row.message.status, row.response_bytes, row.latency.total_ns
-            ),
-            is_complete: row.incomplete.is_none(),
-        };
-        if !row.message.method.is_empty() {
-            self.facts.insert(("http", row.start, row.client), facts);
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        if let Some(row) = ExchangeRow::<HttpMessage>::of(frame, message) {
+            let facts = Row {
+                asked: format!("{} {}", row.message.method, row.message.target),
+                statement: String::new(),
+                answered: format!(
+                    "{} {:?} {:?}",
+                    row.message.status, row.response_bytes, row.latency.total_ns
+                ),
+                is_complete: row.incomplete.is_none(),
+            };
+            if !row.message.method.is_empty() {
+                self.facts.insert(("http", row.start, row.client), facts);
+            }
         }
-    }
-
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        let message = row.message;
-        let facts = Row {
-            asked: message.command_name().to_string(),
-            statement: message.statement.clone(),
-            answered: format!("{:?} {} {:?}", message.status, message.error_code, row.latency.total_ns),
-            is_complete: row.incomplete.is_none(),
-        };
-        if !message.is_unasked {
-            self.facts.insert(("mysql", row.start, row.client), facts);
+        if let Some(row) = ExchangeRow::<MysqlMessage>::of(frame, message) {
+            let message = row.message;
+            let facts = Row {
+                asked: message.command_name().to_string(),
+                statement: message.statement.clone(),
+                answered: format!("{:?} {} {:?}", message.status, message.error_code, row.latency.total_ns),
+                is_complete: row.incomplete.is_none(),
+            };
+            if !message.is_unasked {
+                self.facts.insert(("mysql", row.start, row.client), facts);
+            }
         }
     }
 
