@@ -6,6 +6,7 @@
 pub mod conversation;
 pub mod detect;
 pub mod http;
+pub mod memcached;
 pub mod mysql;
 pub mod proxy;
 mod recognise;
@@ -47,6 +48,7 @@ macro_rules! protocols {
 protocols! {
     http::Http,
     mysql::Mysql,
+    memcached::Memcached,
 }
 
 /// What has a line in the registry.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::analyze::import::Import;
+use crate::analyze::protocol::memcached::MemcachedMessage;
 
 /// Cuts of one capture.
 const CUTS: usize = 16;
@@ -40,6 +41,18 @@ impl Sink for Rows {
             };
             if !row.message.method.is_empty() {
                 self.facts.insert(("http", row.start, row.client), facts);
+            }
+        }
+        if let Some(row) = ExchangeRow::<MemcachedMessage>::of(frame, message) {
+            let message = row.message;
+            let facts = Row {
+                asked: format!("{} {} {}", message.command, message.key, message.keys),
+                statement: String::new(),
+                answered: format!("{} {:?} {:?}", message.answer, message.hits, row.latency.total_ns),
+                is_complete: row.incomplete.is_none(),
+            };
+            if !message.command.is_empty() {
+                self.facts.insert(("memcached", row.start, row.client), facts);
             }
         }
         if let Some(row) = ExchangeRow::<MysqlMessage>::of(frame, message) {
