@@ -1,5 +1,5 @@
-//! Connections that need not be read from their beginning: plain HTTP/1.1 that lasts. What this takes on trust stands at
-//! the top of [`super`].
+//! Connections that need not be read from their beginning: those whose exchanges stand alone (plain HTTP/1.1), and that last. What
+//! this takes on trust stands at the top of [`super`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
