@@ -14,7 +14,7 @@ use masdeepflow::analyze::protocol::Stitcher;
 use masdeepflow::analyze::protocol::http::{HttpMessage, HttpStitcher};
 use masdeepflow::analyze::protocol::mysql::{self, Begun, MysqlStitcher};
 use masdeepflow::analyze::report::Aggregate;
-use masdeepflow::analyze::row::{Frame, HttpRow, Latency, Observed, Party, Sink};
+use masdeepflow::analyze::row::{Frame, Latency, Observed, Party, Sink};
 use masdeepflow::analyze::stream::Segment;
 use masdeepflow::analyze::table::{Columns, Kind, Spec, Value};
 use masdeepflow::format::block::{self, BlockBuilder, Class, RawBlock};
@@ -263,7 +263,7 @@ fn aggregate(bencher: Bencher) {
                 sequence: number / 4,
             };
             let message = &messages[(number % 100) as usize];
-            aggregate.http(&HttpRow { frame, message });
+            aggregate.exchange(&frame, message);
         }
     });
 }

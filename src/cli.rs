@@ -234,6 +234,20 @@ not status = 200 includes requests without a response; status != 200 or status i
 the exchanges, connections and processes that the report counts.
 Columns of all tables: mdf analyze --list-columns.";
 
+/// The tables that can be asked for.
+fn table_names() -> clap::builder::ValueParser {
+    #[cfg(feature = "analyze")]
+    {
+        use masdeepflow::analyze::catalog::TableName;
+        let first = [TableName::Processes, TableName::Connections];
+        let others = TableName::all().into_iter().filter(|table| !first.contains(table));
+        let names = first.into_iter().chain(others).map(TableName::name);
+        clap::builder::PossibleValuesParser::new(names).into()
+    }
+    #[cfg(not(feature = "analyze"))]
+    clap::builder::ValueParser::string()
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = ANALYZE_EXAMPLES)]
 pub struct AnalyzeArgs {
@@ -245,7 +259,7 @@ pub struct AnalyzeArgs {
     pub list_columns: bool,
 
     /// One table instead of the report
-    #[arg(short, long, value_name = "NAME", value_parser = ["processes", "connections", "http", "mysql", "endpoints", "digests", "services", "losses", "capture"], help_heading = "Output")]
+    #[arg(short, long, value_name = "NAME", value_parser = table_names(), help_heading = "Output")]
     pub table: Option<String>,
     /// Form of the output; otherwise by the name of the file, or for people
     #[arg(short, long, value_enum, help_heading = "Output")]

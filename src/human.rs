@@ -3,6 +3,18 @@
 
 use std::time::Duration;
 
+/// The first `limit` characters of a text.
+pub fn prefix(text: &str, limit: usize) -> &str {
+    text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
+}
+
+/// The same, and whether there are more.
+pub fn shortened(text: &str, limit: usize) -> String {
+    let prefix = prefix(text, limit);
+    let more = if prefix.len() < text.len() { "…" } else { "" };
+    format!("{prefix}{more}")
+}
+
 /// `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();

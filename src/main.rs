@@ -146,7 +146,7 @@ fn doctor(_arguments: cli::DoctorArgs) -> Result<Outcome> {
 #[cfg(feature = "analyze")]
 fn analyze(arguments: cli::AnalyzeArgs) -> Result<Outcome> {
     if arguments.list_columns {
-        return print(masdeepflow::analyze::table::document::columns_text().as_bytes());
+        return print(masdeepflow::analyze::catalog::document::columns_text().as_bytes());
     }
     use std::io::IsTerminal;
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -43,6 +43,7 @@ macro_rules! targets {
 targets! {
     http: "../fuzz/fuzz_targets/http.rs",
     mysql: "../fuzz/fuzz_targets/mysql.rs",
+    memcached: "../fuzz/fuzz_targets/memcached.rs",
     import: "../fuzz/fuzz_targets/import.rs",
     reader: "../fuzz/fuzz_targets/reader.rs",
     pipeline: "../fuzz/fuzz_targets/pipeline.rs"
@@ -93,6 +94,11 @@ fn http_damaged() {
 #[test]
 fn mysql_damaged() {
     damage("mysql", mysql::target);
+}
+
+#[test]
+fn memcached_damaged() {
+    damage("memcached", memcached::target);
 }
 
 #[test]

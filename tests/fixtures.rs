@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use support::{mdf, run};
 
 /// The tables that are compared, and the columns that others rely on.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     (
         "http",
         "start,client_ip,client_port,server_ip,server_port,method,path,query,host,version,status,request_bytes,\
@@ -22,6 +22,11 @@ const TABLES: [(&str, &str); 6] = [
         "start,client_port,server_port,user,database,server_version,command,statement,fingerprint,digest,status,\
          error_code,sqlstate,error_message,rows,affected_rows,warnings,no_index_used,ttfb_ns,total_ns,side,client_comm,\
          complete,incomplete_reason",
+    ),
+    (
+        "memcached",
+        "start,client_port,server_port,command,key,keys,noreply,value_bytes,status,answer,hits,misses,found_bytes,why,\
+         request_bytes,response_bytes,ttfb_ns,total_ns,side,complete,incomplete_reason",
     ),
     (
         "connections",
@@ -39,7 +44,7 @@ const TABLES: [(&str, &str); 6] = [
 /// The tables that a fixture has: of packet captures, those that no other table tells of.
 fn tables(file: &Path) -> &'static [(&'static str, &'static str)] {
     let of_packets = file.extension().is_some_and(|e| e == "pcap");
-    if of_packets { &TABLES[..3] } else { &TABLES }
+    if of_packets { &TABLES[..4] } else { &TABLES }
 }
 
 fn fixtures() -> Vec<PathBuf> {

@@ -6,18 +6,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use masdeepflow::analyze::exchange::Incomplete;
+use masdeepflow::analyze::catalog::TableName;
+use masdeepflow::analyze::exchange::{Incomplete, Message};
 use masdeepflow::analyze::options::{Moment, ResultOptions, Selection};
 use masdeepflow::analyze::output::Format;
 use masdeepflow::analyze::plan::Plan;
+use masdeepflow::analyze::protocol::http::Http;
 use masdeepflow::analyze::protocol::http::HttpMessage;
+use masdeepflow::analyze::protocol::mysql::Mysql;
 use masdeepflow::analyze::protocol::mysql::{MysqlMessage, Status};
 use masdeepflow::analyze::results::{Results, ShardSink};
 use masdeepflow::analyze::row::{
-    CaptureFacts, ConnectionRow, Frame, HttpRow, LAST_TIME, Latency, LossRow, MysqlRow, Observed, Party, ProcessRow,
-    Sink,
+    CaptureFacts, ConnectionRow, Frame, LAST_TIME, Latency, LossRow, Observed, Party, ProcessRow, Sink,
 };
-use masdeepflow::analyze::table::TableName;
 use masdeepflow::format::header::Header;
 use masdeepflow::format::record::{Clock, Ending, Endpoint, LossReason, Opened, Origin, Role};
 
@@ -134,10 +135,7 @@ fn fill<S: Sink>(sinks: &mut [S]) {
             connection,
             sequence: n / 8,
         };
-        sink.http(&HttpRow {
-            frame,
-            message: &message,
-        });
+        sink.exchange(&frame, &message);
 
         let sql = match n % 5 {
             0 => format!("INSERT INTO items VALUES ({n}, 'tea')"),
@@ -184,10 +182,7 @@ fn fill<S: Sink>(sinks: &mut [S]) {
             sequence: n,
             ..frame
         };
-        sinks[0].mysql(&MysqlRow {
-            frame,
-            message: &message,
-        });
+        sinks[0].exchange(&frame, &message);
     }
     let base = ConnectionRow {
         client: endpoint(7, 40_000),
@@ -341,16 +336,9 @@ impl Late<'_> {
 }
 
 impl Sink for Late<'_> {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        let start = Late::time(row.start);
-        let frame = Frame { start, ..row.frame };
-        self.0.http(&HttpRow { frame, ..*row });
-    }
-
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        let start = Late::time(row.start);
-        let frame = Frame { start, ..row.frame };
-        self.0.mysql(&MysqlRow { frame, ..*row });
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        let start = Late::time(frame.start);
+        self.0.exchange(&Frame { start, ..*frame }, message);
     }
 
     fn connection(&mut self, row: &ConnectionRow<'_>) {
@@ -392,8 +380,8 @@ fn times_that_no_result_can_hold_are_null_in_every_result_and_counted() {
     use masdeepflow::analyze::table::Kind;
     // All after the first six seconds; of 11 connections one is open, and so has no close either.
     let expected = [
-        (TableName::Http, "start", 80),
-        (TableName::Mysql, "start", 80),
+        (TableName::of::<Http>(), "start", 80),
+        (TableName::of::<Mysql>(), "start", 80),
         (TableName::Processes, "start", 1),
         (TableName::Connections, "close", 11),
         (TableName::Losses, "until", 1),
@@ -445,7 +433,7 @@ fn times_that_no_result_can_hold_are_null_in_every_result_and_counted() {
     let groups = ResultOptions {
         group_by: columns("method"),
         bucket_ns: Some(1_000 * MS),
-        ..table(TableName::Http, Format::Ndjson)
+        ..table(TableName::of::<Http>(), Format::Ndjson)
     };
     let groups = written_of(groups, &Selection::default(), fill_late).0;
     assert_eq!(
@@ -514,7 +502,7 @@ fn tables_as_csv() {
     }
     let http = ResultOptions {
         limit: Some(5),
-        ..table(TableName::Http, Format::Csv)
+        ..table(TableName::of::<Http>(), Format::Csv)
     };
     golden("http.csv", &written(http, &Selection::default()).0);
 }
@@ -523,7 +511,7 @@ fn tables_as_csv() {
 fn tables_as_json() {
     let errors = ResultOptions {
         filter: Some("status = error".into()),
-        ..table(TableName::Mysql, Format::Ndjson)
+        ..table(TableName::of::<Mysql>(), Format::Ndjson)
     };
     let (text, _) = written(errors, &Selection::default());
     assert_eq!(text.lines().count(), 4);
@@ -532,7 +520,10 @@ fn tables_as_json() {
         assert_eq!(value["error_message"], "Duplicate entry\n'1'");
         assert_eq!(value["network_ns"], serde_json::Value::Null);
     }
-    let (text, _) = written(table(TableName::Endpoints, Format::Json), &Selection::default());
+    let (text, _) = written(
+        table(TableName::summary_of::<Http>(), Format::Json),
+        &Selection::default(),
+    );
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         value
@@ -552,7 +543,7 @@ fn queries() {
         columns: columns("path,status"),
         sort: vec!["-total_ns".parse().unwrap(), "start".parse().unwrap()],
         limit: Some(4),
-        ..table(TableName::Http, Format::Csv)
+        ..table(TableName::of::<Http>(), Format::Csv)
     };
     assert_eq!(
         written(slow, &Selection::default()).0,
@@ -561,7 +552,7 @@ fn queries() {
     let of_frontend = ResultOptions {
         filter: Some("client_pod ~ ^frontend and method = POST".into()),
         columns: columns("method,count,client_workload,server_pod"),
-        ..table(TableName::Endpoints, Format::Csv)
+        ..table(TableName::summary_of::<Http>(), Format::Csv)
     };
     assert_eq!(
         written(of_frontend, &Selection::default()).0,
@@ -570,7 +561,7 @@ fn queries() {
     let grouped = ResultOptions {
         group_by: columns("method,status"),
         columns: columns("method,status,count,error_rate"),
-        ..table(TableName::Http, Format::Csv)
+        ..table(TableName::of::<Http>(), Format::Csv)
     };
     assert_eq!(
         written(grouped, &Selection::default()).0,
@@ -579,7 +570,7 @@ fn queries() {
     let series = ResultOptions {
         bucket_ns: Some(5_000 * MS),
         columns: columns("bucket,count"),
-        ..table(TableName::Mysql, Format::Csv)
+        ..table(TableName::of::<Mysql>(), Format::Csv)
     };
     assert_eq!(
         written(series, &Selection::default()).0,
@@ -596,27 +587,36 @@ fn parts_of_a_capture() {
         to: Some(Moment::Utc(NOON + 2_000 * MS)),
         ..Selection::default()
     };
-    assert_eq!(count(&window, TableName::Http), 20);
+    assert_eq!(count(&window, TableName::of::<Http>()), 20);
     assert_eq!(count(&window, TableName::Connections), 11, "all were open then");
     let port = Selection {
         ports: vec![6379],
         ..Selection::default()
     };
     assert_eq!(
-        (count(&port, TableName::Http), count(&port, TableName::Connections)),
+        (
+            count(&port, TableName::of::<Http>()),
+            count(&port, TableName::Connections)
+        ),
         (0, 1)
     );
     let pod = Selection {
         pods: vec!["shop/front*".into()],
         ..Selection::default()
     };
-    assert_eq!((count(&pod, TableName::Http), count(&pod, TableName::Mysql)), (200, 0));
+    assert_eq!(
+        (
+            count(&pod, TableName::of::<Http>()),
+            count(&pod, TableName::of::<Mysql>())
+        ),
+        (200, 0)
+    );
     let pid = Selection {
         pids: vec![300],
         ..Selection::default()
     };
     assert_eq!(
-        (count(&pid, TableName::Mysql), count(&pid, TableName::Processes)),
+        (count(&pid, TableName::of::<Mysql>()), count(&pid, TableName::Processes)),
         (200, 0)
     );
 }
@@ -628,7 +628,7 @@ fn nothing_is_overwritten_unasked() {
     std::fs::write(&path, "mine").unwrap();
     let options = ResultOptions {
         output: Some(path.clone()),
-        ..table(TableName::Http, Format::Csv)
+        ..table(TableName::of::<Http>(), Format::Csv)
     };
     let open = |options: &ResultOptions| Results::new(Plan::new(options).unwrap(), &[facts()]).map(|_| ());
     assert!(
@@ -658,7 +658,7 @@ fn all_tables_have_a_file_in_a_folder() {
             .unwrap()
             .finish(sinks, &[facts()])
             .unwrap();
-        for name in TableName::ALL {
+        for name in TableName::all() {
             let path = folder
                 .path()
                 .join(format!("all/{}.{}", name.name(), format.extension()));

@@ -5,13 +5,15 @@
 //! because a fuzzer does not guess checksums.
 #![no_main]
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use masdeepflow::analyze::engine::{Block, Engine, Source};
 use masdeepflow::analyze::import::{Import, is_packet_capture};
 use masdeepflow::analyze::live::Live;
-use masdeepflow::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
+use masdeepflow::analyze::exchange::Message;
+use masdeepflow::analyze::row::{ConnectionRow, Frame, LossRow, ProcessRow, Sink};
 use masdeepflow::format::Reader;
 use masdeepflow::format::block::{BlockBuilder, Class, RawBlock};
 use masdeepflow::format::header::Header;
@@ -56,8 +58,11 @@ fn run(header: &Header, sources: &[Source<'_>]) {
     assert!(lines.iter().all(|line| !line.text.chars().any(char::is_control)));
 }
 
+/// The kind of rows that connections are; exchanges are of the kind of their protocol's place.
+const CONNECTIONS: usize = usize::MAX;
+
 /// How many rows there are of each kind when so many blocks are fed at once.
-fn rows(header: &Header, sources: &[Source<'_>], names_first: bool, at_once: usize) -> [u64; 3] {
+fn rows(header: &Header, sources: &[Source<'_>], names_first: bool, at_once: usize) -> BTreeMap<usize, u64> {
     let mut engine = Engine::new(|_| Rows::default());
     let host = engine.host(header);
     let blocks: Vec<Block<'_>> = sources.iter().map(|&source| Block { source, host, file: 0 }).collect();
@@ -66,7 +71,11 @@ fn rows(header: &Header, sources: &[Source<'_>], names_first: bool, at_once: usi
     }
     blocks.chunks(at_once.max(1)).for_each(|batch| engine.feed(batch));
     let (sinks, _) = engine.finish(&[]);
-    [0, 1, 2].map(|kind| sinks.iter().map(|rows| rows.0[kind]).sum())
+    let mut all = BTreeMap::new();
+    for (kind, rows) in sinks.into_iter().flat_map(|rows| rows.0) {
+        *all.entry(kind).or_default() += rows;
+    }
+    all
 }
 
 fn imported(file: &[u8]) -> Vec<RawBlock> {
@@ -84,9 +93,9 @@ fn imported(file: &[u8]) -> Vec<RawBlock> {
     blocks
 }
 
-/// Counted: HTTP, MySQL, connections.
+/// How many rows of each kind were counted.
 #[derive(Default)]
-struct Rows([u64; 3]);
+struct Rows(BTreeMap<usize, u64>);
 
 impl Rows {
     fn check(&self, frame: &Frame<'_>) {
@@ -99,16 +108,12 @@ impl Rows {
 }
 
 impl Sink for Rows {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        self.check(row);
-        self.0[0] += 1;
-    }
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        self.check(row);
-        self.0[1] += 1;
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        self.check(frame);
+        *self.0.entry(message.protocol()).or_default() += 1;
     }
     fn connection(&mut self, _: &ConnectionRow<'_>) {
-        self.0[2] += 1;
+        *self.0.entry(CONNECTIONS).or_default() += 1;
     }
     fn process(&mut self, _: &ProcessRow<'_>) {}
     fn loss(&mut self, _: &LossRow<'_>) {}

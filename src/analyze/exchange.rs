@@ -151,6 +151,23 @@ pub trait Message: Any + Debug + Send {
 
     /// Whether it counts as an error: the server's fault, not the client's.
     fn is_error(&self) -> bool;
+
+    /// The place of its protocol in the registry.
+    fn protocol(&self) -> usize;
+
+    /// What is asked, for people: at most `limit` characters of what may be of any length.
+    fn asked(&self, limit: usize) -> String;
+
+    /// How it was answered, in a word; empty when it was not.
+    fn answered(&self) -> String;
+
+    /// Both, as a live line has them.
+    fn line(&self, incomplete: Option<Incomplete>, limit: usize) -> String;
+
+    /// Whether what follows it on its connection could be read without it, as though the connection began there.
+    fn is_restart(&self) -> bool {
+        false
+    }
 }
 
 /// An exchange of a protocol that the caller need not know.

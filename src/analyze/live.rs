@@ -9,16 +9,17 @@ use chrono::DateTime;
 
 use super::engine::{Block, Engine, Source};
 use super::errno;
-use super::exchange::Incomplete;
+use super::exchange::Message;
 use super::names::{Host, Who};
-use super::protocol::mysql::Status;
+use super::protocol::PROTOCOLS;
 use super::remarks::{self, Subject};
-use super::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, Party, Sink};
+use super::row::{ConnectionRow, Frame, LossRow, Party, Sink};
 use super::table::processes::write_argv;
 use crate::escape;
 use crate::format::block::{self, RawBlock};
 use crate::format::header::Header;
 use crate::format::record::{Direction, Endpoint, LossReason, Opened, Origin, Process, Record, Role, Socket};
+use crate::human::shortened;
 
 /// Closed sockets that are remembered.
 const MAX_CLOSED: usize = 4096;
@@ -244,7 +245,7 @@ fn process_line(process: &Process<'_>) -> Option<String> {
     let comm = String::from_utf8_lossy(process.comm);
     let mut argv = String::new();
     write_argv(&mut argv, process.argv);
-    let argv = shown(&argv);
+    let argv = shortened(&argv, MAX_TEXT);
     Some(format!("PROCESS {comm}[{}] ppid {} {argv}", process.pid, process.ppid))
 }
 
@@ -308,46 +309,17 @@ fn outcome(frame: &Frame<'_>) -> String {
 }
 
 impl Sink for Lines {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        let message = row.message;
-        let status = match message.status {
-            0 => "no response".to_owned(),
-            status => status.to_string(),
-        };
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        let name = PROTOCOLS.get(message.protocol()).map_or("", |protocol| protocol.name());
         let text = format!(
-            "HTTP    {} {} {}{} {status} {}",
-            exchange_ends(row),
-            message.method,
-            if message.target.starts_with('/') {
-                message.host.as_str()
-            } else {
-                ""
-            },
-            shown(&message.target),
-            outcome(row)
+            "{:<7} {} {} {}",
+            name.to_ascii_uppercase(),
+            exchange_ends(frame),
+            message.line(frame.incomplete, MAX_TEXT),
+            outcome(frame)
         );
         self.lines
-            .push(Line::new(row.start + row.latency.total_ns.unwrap_or(0), text));
-    }
-
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        let message = row.message;
-        let status = match message.status {
-            Status::Ok => "ok".to_owned(),
-            Status::Error => format!("error {} {}", message.error_code, shown(&message.error_message)),
-            Status::NoResponse if row.incomplete == Some(Incomplete::NoResponse) => "no response".to_owned(),
-            Status::NoResponse => String::new(),
-        };
-        let rows = message.rows.map(|rows| format!(" {rows} rows")).unwrap_or_default();
-        let text = format!(
-            "MYSQL   {} {} {} {status}{rows} {}",
-            exchange_ends(row),
-            message.command_name(),
-            shown(&message.statement),
-            outcome(row)
-        );
-        self.lines
-            .push(Line::new(row.start + row.latency.total_ns.unwrap_or(0), text));
+            .push(Line::new(frame.start + frame.latency.total_ns.unwrap_or(0), text));
     }
 
     fn connection(&mut self, _row: &ConnectionRow<'_>) {}
@@ -364,15 +336,6 @@ impl Sink for Lines {
 
 fn loss_text(reason: LossReason, events: u64, bytes: u64) -> String {
     format!("LOSS    {events} events, {bytes} bytes: {}", reason.name())
-}
-
-/// The first [`MAX_TEXT`] characters.
-fn shown(text: &str) -> String {
-    let mut short: String = text.chars().take(MAX_TEXT).collect();
-    if text.chars().nth(MAX_TEXT).is_some() {
-        short.push('…');
-    }
-    short
 }
 
 fn milliseconds(ns: u64) -> String {

@@ -1,6 +1,7 @@
 //! Reads captures and says what happened. Never: the kernel, bpf/, record/.
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 pub mod column;
 pub mod elsewhere;
 pub mod engine;

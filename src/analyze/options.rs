@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::catalog::TableName;
 use super::output::Format;
 use super::query::diff::Condition;
 use super::selection::{BlockFilter, Span};
-use super::table::TableName;
 use super::table::order::SortBy;
 
 /// `mdf analyze`.

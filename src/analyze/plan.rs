@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::catalog::TableName;
 use super::options::{ResultOptions, Selection};
 use super::output::Format;
 use super::output::row_buffer::Arrangement;
@@ -10,8 +11,8 @@ use super::query::expression::{Expression, QueryError};
 use super::query::group::GroupBy;
 use super::query::test::{Operator, Test};
 use super::selection::{BlockFilter, ConnectionRows, Rows, Span, pod_pattern};
+use super::table::Spec;
 use super::table::order::column_number;
-use super::table::{Spec, TableName};
 use super::template::Patterns;
 use crate::outcome::Usage;
 
@@ -53,10 +54,10 @@ pub enum RowFilter {
 }
 
 /// The row filters by table.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RowFilters {
-    pub http: RowFilter,
-    pub mysql: RowFilter,
+    /// Of the exchanges of each protocol, in the order of the registry.
+    pub exchanges: Vec<RowFilter>,
     pub connections: RowFilter,
     pub processes: RowFilter,
     pub losses: RowFilter,
@@ -88,16 +89,15 @@ impl Plan {
         let grouped = !options.group_by.is_empty() || options.bucket_ns.is_some();
         let format = format(options, grouped)?;
         let filter = options.filter.as_deref();
-        let mut filters = RowFilters::default();
+        let mut filters = RowFilters::everything();
         let shape = match (options.table, grouped) {
             (table, true) => {
-                let table = table.unwrap_or(TableName::Http);
-                if !matches!(
-                    table,
-                    TableName::Http | TableName::Mysql | TableName::Connections | TableName::Processes
-                ) {
+                let table = table.unwrap_or(TableName::Exchanges(0));
+                if !RowFilters::chosen().contains(&table) {
+                    let exchanges: Vec<&str> = TableName::exchanges().map(TableName::name).collect();
                     return Err(Usage(format!(
-                        "--group-by and --bucket are for http, mysql, connections and processes; {} is counted up already",
+                        "--group-by and --bucket are for {}, connections and processes; {} is counted up already",
+                        exchanges.join(", "),
                         table.name()
                     )));
                 }
@@ -164,9 +164,9 @@ impl Plan {
                 }
             }
         };
-        let tests_sequences = [(TableName::Http, &filters.http), (TableName::Mysql, &filters.mysql)]
-            .into_iter()
-            .any(|(table, filter)| matches!(filter, RowFilter::Where(test) if sequence(table).is_some_and(|n| test.uses(n))));
+        let tests_sequences = TableName::exchanges().zip(&filters.exchanges).any(
+            |(table, filter)| matches!(filter, RowFilter::Where(test) if sequence(table).is_some_and(|n| test.uses(n))),
+        );
         Ok(Plan {
             tests_connections: matches!(filters.connections, RowFilter::Where(_)),
             tests_sequences,
@@ -187,7 +187,7 @@ impl Plan {
     /// The files that are to be written.
     pub fn outputs(&self) -> Vec<PathBuf> {
         match &self.shape {
-            Shape::All(_) => TableName::ALL
+            Shape::All(_) => TableName::all()
                 .into_iter()
                 .filter_map(|table| self.output_of(table))
                 .collect(),
@@ -219,12 +219,11 @@ impl Plan {
     /// Which rows are made, and what of them is shown.
     pub fn rows(&self) -> Rows {
         let takes = |table: TableName| match table {
-            TableName::Http => !matches!(self.filters.http, RowFilter::None),
-            TableName::Mysql => !matches!(self.filters.mysql, RowFilter::None),
+            TableName::Exchanges(protocol) => !matches!(self.filters.exchanges[protocol], RowFilter::None),
             TableName::Connections => !matches!(self.filters.connections, RowFilter::None),
             _ => !matches!(self.filters.processes, RowFilter::None),
         };
-        let exchanges = takes(TableName::Http) || takes(TableName::Mysql);
+        let exchanges = TableName::exchanges().any(takes);
         // A test of the user's may be about the whole of a connection.
         let counted = match (takes(TableName::Connections), self.span) {
             (false, _) => ConnectionRows::None,
@@ -239,7 +238,7 @@ impl Plan {
             processes: false,
         };
         let of_table = |table: TableName, columns: &[usize]| match table {
-            TableName::Http | TableName::Mysql => Rows {
+            TableName::Exchanges(_) => Rows {
                 sequences: whole.sequences || columns.iter().any(|column| Some(*column) == sequence(table)),
                 ..whole
             },
@@ -257,7 +256,7 @@ impl Plan {
                 connections: counted,
                 ..whole
             },
-            TableName::Endpoints | TableName::Digests => whole,
+            TableName::Summary(_) => whole,
             TableName::Losses => Rows {
                 exchanges: false,
                 ..whole
@@ -278,27 +277,20 @@ impl Plan {
 
     /// What the rows of exchanges and connections agree with that pass `--where`.
     pub fn bounds(&self) -> BlockFilter {
-        let tables = [
-            (TableName::Http, &self.filters.http),
-            (TableName::Mysql, &self.filters.mysql),
-            (TableName::Connections, &self.filters.connections),
-        ];
+        let exchanges = TableName::exchanges().zip(&self.filters.exchanges);
+        let tables = exchanges.chain([(TableName::Connections, &self.filters.connections)]);
         let bounds = |(table, filter): (TableName, &RowFilter)| match filter {
             RowFilter::None => None,
             RowFilter::All => Some(BlockFilter::default()),
             RowFilter::Where(expression) => Some(expression.bounds(&table.specs())),
         };
-        tables
-            .into_iter()
-            .filter_map(bounds)
-            .reduce(BlockFilter::or)
-            .unwrap_or_default()
+        tables.filter_map(bounds).reduce(BlockFilter::or).unwrap_or_default()
     }
 
     /// Takes in only rows of this part of the capture, which starts at `start` (UTC, ns).
     pub fn select(&mut self, selection: &Selection, start: u64) {
         self.span = selection.span(start);
-        for table in RowFilters::CHOSEN {
+        for table in RowFilters::chosen() {
             if let (Some(expression), Some(slot)) = (selected(selection, self.span, table), self.filters.slot(table)) {
                 *slot = match std::mem::take(slot) {
                     RowFilter::None => RowFilter::None,
@@ -328,7 +320,7 @@ fn selected(selection: &Selection, span: Option<Span>, table: TableName) -> Opti
         let before = |name| test(name, Test::Int(Operator::Less, to));
         let or_null = |one: Expression, name| Expression::any([one, test(name, Test::IsNull(true))]);
         match table {
-            TableName::Http | TableName::Mysql => parts.extend([at_least("start"), before("start")]),
+            TableName::Exchanges(_) => parts.extend([at_least("start"), before("start")]),
             TableName::Connections => {
                 parts.extend([or_null(at_least("close"), "close"), or_null(before("open"), "open")]);
             }
@@ -465,17 +457,23 @@ fn table_plan(
 
 impl RowFilters {
     /// The tables whose rows are chosen.
-    const CHOSEN: [TableName; 4] = [
-        TableName::Http,
-        TableName::Mysql,
-        TableName::Connections,
-        TableName::Processes,
-    ];
+    fn chosen() -> Vec<TableName> {
+        let others = [TableName::Connections, TableName::Processes];
+        TableName::exchanges().chain(others).collect()
+    }
+
+    fn everything() -> RowFilters {
+        RowFilters {
+            exchanges: TableName::exchanges().map(|_| RowFilter::All).collect(),
+            connections: RowFilter::All,
+            processes: RowFilter::All,
+            losses: RowFilter::All,
+        }
+    }
 
     fn nothing() -> RowFilters {
         RowFilters {
-            http: RowFilter::None,
-            mysql: RowFilter::None,
+            exchanges: TableName::exchanges().map(|_| RowFilter::None).collect(),
             connections: RowFilter::None,
             processes: RowFilter::None,
             // What was lost is said whatever was asked.
@@ -485,8 +483,7 @@ impl RowFilters {
 
     fn slot(&mut self, table: TableName) -> Option<&mut RowFilter> {
         Some(match table {
-            TableName::Http => &mut self.http,
-            TableName::Mysql => &mut self.mysql,
+            TableName::Exchanges(protocol) => &mut self.exchanges[protocol],
             TableName::Connections => &mut self.connections,
             TableName::Processes => &mut self.processes,
             TableName::Losses => &mut self.losses,
@@ -508,7 +505,7 @@ impl RowFilters {
         let mut filters = RowFilters::nothing();
         let mut first_error = None;
         let mut understood = false;
-        for table in RowFilters::CHOSEN {
+        for table in RowFilters::chosen() {
             match Expression::parse(text, table.name(), &table.specs()) {
                 Ok(expression) => {
                     understood = true;
@@ -532,6 +529,9 @@ impl RowFilters {
 mod tests {
     use super::*;
     use crate::analyze::options::Moment;
+    use crate::analyze::protocol::Registered;
+    use crate::analyze::protocol::http::Http;
+    use crate::analyze::protocol::mysql::Mysql;
     use crate::analyze::table::Value;
 
     fn plan(change: impl FnOnce(&mut ResultOptions)) -> Result<Plan, String> {
@@ -553,12 +553,12 @@ mod tests {
         assert!(matches!((&all.shape, all.format), (Shape::All(_), Format::Parquet)));
         let one = plan(|o| {
             o.output = Some("x.csv".into());
-            o.table = Some(TableName::Http);
+            o.table = Some(TableName::of::<Http>());
         });
         assert_eq!(one.unwrap().format, Format::Csv);
         let nameless = plan(|o| {
             o.output = Some("x.dat".into());
-            o.table = Some(TableName::Http);
+            o.table = Some(TableName::of::<Http>());
         });
         assert!(nameless.unwrap_err().contains("does not say a format"));
         assert!(plan(|o| o.format = Some(Format::Csv)).unwrap_err().contains("--table"));
@@ -604,7 +604,7 @@ mod tests {
 
     #[test]
     fn columns_are_called_by_their_names_and_by_their_headings() {
-        for table in TableName::ALL {
+        for table in TableName::all() {
             let specs = table.specs();
             for (number, spec) in specs.iter().enumerate() {
                 for name in [spec.name.to_string(), spec.heading(), spec.heading().replace(' ', "_")] {
@@ -614,7 +614,7 @@ mod tests {
         }
         let plan = |name: &str| {
             plan(|o| {
-                o.table = Some(TableName::Endpoints);
+                o.table = Some(TableName::summary_of::<Http>());
                 o.filter = Some(format!("{name} > 5ms"));
                 (o.columns, o.sort) = (vec![name.into()], vec![format!("-{name}").parse().unwrap()]);
             })
@@ -630,27 +630,33 @@ mod tests {
     #[test]
     fn filters_reach_the_tables_that_have_their_columns() {
         let report = plan(|o| o.filter = Some("method = GET".into())).unwrap();
-        assert!(matches!(report.filters.http, RowFilter::Where(_)));
-        assert!(matches!(report.filters.mysql, RowFilter::None));
+        assert!(matches!(report.filters.exchanges[Http::PLACE], RowFilter::Where(_)));
+        assert!(matches!(report.filters.exchanges[Mysql::PLACE], RowFilter::None));
         assert!(matches!(report.filters.losses, RowFilter::All));
         let both = plan(|o| o.filter = Some("total_ns > 10ms".into())).unwrap();
         assert!(matches!(
-            (both.filters.http, both.filters.mysql),
+            (
+                &both.filters.exchanges[Http::PLACE],
+                &both.filters.exchanges[Mysql::PLACE]
+            ),
             (RowFilter::Where(_), RowFilter::Where(_))
         ));
         let endpoints = plan(|o| {
-            o.table = Some(TableName::Endpoints);
+            o.table = Some(TableName::summary_of::<Http>());
             o.filter = Some("status >= 500".into());
         });
-        assert!(matches!(endpoints.unwrap().filters.http, RowFilter::Where(_)));
+        assert!(matches!(
+            endpoints.unwrap().filters.exchanges[Http::PLACE],
+            RowFilter::Where(_)
+        ));
         for (text, of_exchanges) in [
             ("server_pod = 'cart-0'", true),
             ("server_pod = 'cart-0' and count > 1", false),
         ] {
-            for table in [TableName::Endpoints, TableName::Digests] {
+            for table in [TableName::summary_of::<Http>(), TableName::summary_of::<Mysql>()] {
                 let plan = plan(|o| (o.table, o.filter) = (Some(table), Some(text.into()))).unwrap();
                 assert_eq!(
-                    matches!(plan.filters.mysql, RowFilter::Where(_)),
+                    matches!(plan.filters.exchanges[Mysql::PLACE], RowFilter::Where(_)),
                     of_exchanges,
                     "{text}"
                 );
@@ -675,7 +681,11 @@ mod tests {
         };
         assert_eq!(bounds("server_port = 80", None).ports, [80]);
         assert_eq!(
-            bounds("server_port = 80 and status >= 500", Some(TableName::Endpoints)).ports,
+            bounds(
+                "server_port = 80 and status >= 500",
+                Some(TableName::summary_of::<Http>())
+            )
+            .ports,
             [80]
         );
         let late = "start >= 2026-01-31T12:00:00Z";
@@ -714,7 +724,7 @@ mod tests {
             selection(&|s| s.pods = vec!["a\"b\\.c".into(), "shop/cart-*".into()]),
         ];
         for (number, selection) in single.iter().enumerate() {
-            for table in RowFilters::CHOSEN {
+            for table in RowFilters::chosen() {
                 let concerns = number != 2 || table != TableName::Processes;
                 assert_eq!(
                     is_there(selection, table),
@@ -732,7 +742,7 @@ mod tests {
             assert_eq!(is_there(&selection, TableName::Processes), Some(false), "{selection:?}");
         }
         assert!(
-            RowFilters::CHOSEN
+            RowFilters::chosen()
                 .iter()
                 .all(|table| selected(&Selection::default(), None, *table).is_none())
         );
@@ -741,7 +751,7 @@ mod tests {
     #[test]
     fn columns_that_are_only_sorted_by_are_not_shown() {
         let plan = plan(|o| {
-            o.table = Some(TableName::Http);
+            o.table = Some(TableName::of::<Http>());
             o.columns = vec!["path".into(), "status".into()];
             o.sort = vec!["-total_ns".parse().unwrap()];
         });
@@ -756,6 +766,6 @@ mod tests {
     fn groups_take_the_server_when_the_side_is_left_open() {
         let plan = plan(|o| o.group_by = vec!["pod".into()]).unwrap();
         let Shape::Groups { by, .. } = plan.shape else { panic!() };
-        assert_eq!(TableName::Http.specs()[by.columns[0]].name, "server_pod");
+        assert_eq!(TableName::of::<Http>().specs()[by.columns[0]].name, "server_pod");
     }
 }

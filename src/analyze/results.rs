@@ -4,51 +4,165 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use super::catalog::TableName;
+use super::exchange::Message;
 use super::output::report as report_text;
 use super::output::row_buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::output::target::{self, Target};
 use super::output::{Facts, human};
-use super::plan::{Plan, RowFilter, RowFilters, Shape, TablePlan};
-use super::protocol::http::HttpMessage;
-use super::protocol::mysql::MysqlMessage;
+use super::plan::{Plan, RowFilter, Shape, TablePlan};
+use super::protocol::{Protocol, Visitor, visit_each};
 use super::query::expression::Expression;
-use super::query::group::{GroupBy, Groups, Measured};
+use super::query::group::{AnyGroups, GroupBy, Groups, Measured};
 use super::report::{Aggregate, sections};
-use super::row::{CaptureFacts, ConnectionRow, HttpRow, LossRow, MysqlRow, ProcessRow, Sink, Timed};
+use super::row::{CaptureFacts, ConnectionRow, ExchangeRow, Frame, LossRow, ProcessRow, Sink, Timed};
 use super::selection::Span;
 use super::table::capture::Capture;
 use super::table::connections::Connections;
-use super::table::derive::Templates;
-use super::table::exchanges::Exchanges;
+use super::table::exchanges::{self, Exchanges};
 use super::table::losses::Losses;
 use super::table::order::compare_rows;
 use super::table::processes::Processes;
-use super::table::{Columns, Scratch, Spec, Table, TableName};
+use super::table::{Columns, Scratch, Spec, Table};
+use super::template::Patterns;
 use crate::create::{self, Pending};
 use crate::message;
 use crate::stdout;
 
-/// Rows that are counted up by some columns.
-enum Grouping {
-    Http(Groups<Exchanges<HttpMessage>>),
-    Mysql(Groups<Exchanges<MysqlMessage>>),
-    Connections(Groups<Connections>),
-    Processes(Groups<Processes>),
+/// What becomes of the rows of one table in one shard.
+struct TableRows<T: Table> {
+    filter: RowFilter,
+    scratch: Scratch<T::Derived>,
+    rows: Option<RowBuffer<T>>,
+}
+
+impl<T: Table> TableRows<T> {
+    fn new(filter: &RowFilter, patterns: &Patterns) -> Self {
+        TableRows {
+            filter: filter.clone(),
+            scratch: Scratch::new(patterns),
+            rows: None,
+        }
+    }
+
+    /// Takes a row; false when it does not pass the filter.
+    fn take_in(&mut self, row: &T::Row<'_>) -> bool {
+        let passes = match &self.filter {
+            RowFilter::All => true,
+            RowFilter::None => false,
+            RowFilter::Where(expression) => {
+                expression.matches(&mut |column, test| test.holds((T::defs()[column].get)(row, &mut self.scratch)))
+            }
+        };
+        if passes && let Some(rows) = &mut self.rows {
+            rows.push(row, &mut self.scratch);
+        }
+        passes
+    }
+
+    fn collect(&mut self, columns: &[usize]) {
+        self.rows = Some(RowBuffer::new(columns));
+    }
+
+    fn take(&mut self) -> Option<Rows> {
+        self.rows.as_mut().map(RowBuffer::take)
+    }
+}
+
+/// The same of a table whose rows can be counted up by some columns.
+struct CountedRows<T: Measured> {
+    table: TableRows<T>,
+    groups: Option<Box<Groups<T>>>,
+}
+
+impl<T: Measured> CountedRows<T> {
+    fn new(filter: &RowFilter, patterns: &Patterns) -> Self {
+        CountedRows {
+            table: TableRows::new(filter, patterns),
+            groups: None,
+        }
+    }
+
+    fn take_in(&mut self, row: &T::Row<'_>) -> bool {
+        let passes = self.table.take_in(row);
+        if passes && let Some(groups) = &mut self.groups {
+            groups.push(row, &mut self.table.scratch);
+        }
+        passes
+    }
+}
+
+/// What is wanted of rows that can be counted up.
+trait Wanted: Send {
+    /// They are collected, with these columns.
+    fn collect(&mut self, columns: &[usize]);
+
+    /// Takes those that were collected.
+    fn take(&mut self) -> Option<Rows>;
+
+    /// They are counted up.
+    fn count_by(&mut self, by: &GroupBy);
+
+    /// Takes what was counted.
+    fn take_groups(&mut self) -> Option<Box<dyn AnyGroups>>;
+}
+
+impl<T: Measured> Wanted for CountedRows<T> {
+    fn collect(&mut self, columns: &[usize]) {
+        self.table.collect(columns);
+    }
+
+    fn take(&mut self) -> Option<Rows> {
+        self.table.take()
+    }
+
+    fn count_by(&mut self, by: &GroupBy) {
+        self.groups = Some(Box::new(Groups::new(by.clone())));
+    }
+
+    fn take_groups(&mut self) -> Option<Box<dyn AnyGroups>> {
+        let groups: Box<dyn AnyGroups> = self.groups.take()?;
+        Some(groups)
+    }
+}
+
+/// The exchanges of a protocol that the caller need not know.
+trait ExchangeRows: Wanted {
+    /// Takes an exchange; false when it does not pass the filter.
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) -> bool;
+}
+
+impl<M: exchanges::Columns> ExchangeRows for CountedRows<Exchanges<M>> {
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) -> bool {
+        ExchangeRow::of(frame, message).is_some_and(|row| self.take_in(&row))
+    }
+}
+
+/// For the exchanges of each protocol of the registry.
+fn exchange_rows(plan: &Plan) -> Vec<Box<dyn ExchangeRows>> {
+    struct Each<'p>(&'p Plan, Vec<Box<dyn ExchangeRows>>);
+    impl Visitor for Each<'_> {
+        fn visit<P: Protocol>(&mut self) {
+            let filter = &self.0.filters.exchanges[P::PLACE];
+            let rows = CountedRows::<Exchanges<P::Message>>::new(filter, &self.0.patterns);
+            self.1.push(Box::new(rows));
+        }
+    }
+    let mut each = Each(plan, Vec::new());
+    visit_each(&mut each);
+    each.1
 }
 
 /// Takes the rows of one shard.
 pub struct ShardSink {
-    filters: RowFilters,
     /// Losses belong to the span in which they were noticed.
     span: Option<Span>,
-    scratch: Scratch,
     aggregate: Option<Box<Aggregate>>,
-    http: Option<RowBuffer<Exchanges<HttpMessage>>>,
-    mysql: Option<RowBuffer<Exchanges<MysqlMessage>>>,
-    connections: Option<RowBuffer<Connections>>,
-    processes: Option<RowBuffer<Processes>>,
-    losses: Option<RowBuffer<Losses>>,
-    grouping: Option<Grouping>,
+    /// In the order of the registry.
+    exchanges: Vec<Box<dyn ExchangeRows>>,
+    connections: CountedRows<Connections>,
+    processes: CountedRows<Processes>,
+    losses: TableRows<Losses>,
     /// Losses that cost data, and bytes missing from connections, whatever else is asked.
     lost: bool,
     /// All of the captures is read, so that what is missing of a connection was lost.
@@ -60,95 +174,73 @@ pub struct ShardSink {
 impl ShardSink {
     fn new(plan: &Plan) -> ShardSink {
         let mut sink = ShardSink {
-            filters: plan.filters.clone(),
             span: plan.span,
-            scratch: scratch(plan),
             aggregate: None,
-            http: None,
-            mysql: None,
-            connections: None,
-            processes: None,
-            losses: None,
-            grouping: None,
+            exchanges: exchange_rows(plan),
+            connections: CountedRows::new(&plan.filters.connections, &plan.patterns),
+            processes: CountedRows::new(&plan.filters.processes, &plan.patterns),
+            losses: TableRows::new(&plan.filters.losses, &plan.patterns),
             lost: false,
             reads_all: plan.reads_all,
             impossible_times: 0,
         };
         match &plan.shape {
-            Shape::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(scratch(plan)))),
+            Shape::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(&plan.patterns))),
             Shape::One(table) => sink.take_table(table, plan),
             Shape::All(_) => {
-                for table in TableName::ALL {
+                for table in TableName::all() {
                     sink.take_table(&TablePlan::whole(table), plan);
                 }
             }
-            Shape::Groups { table, by, .. } => sink.grouping = grouping(*table, by),
+            Shape::Groups { table, by, .. } => {
+                if let Some(rows) = sink.wanted(*table) {
+                    rows.count_by(by);
+                }
+            }
         }
         sink
     }
 
     fn take_table(&mut self, table: &TablePlan, plan: &Plan) {
-        match table.table {
-            TableName::Http => self.http = Some(RowBuffer::new(&table.columns)),
-            TableName::Mysql => self.mysql = Some(RowBuffer::new(&table.columns)),
-            TableName::Connections => self.connections = Some(RowBuffer::new(&table.columns)),
-            TableName::Processes => self.processes = Some(RowBuffer::new(&table.columns)),
-            TableName::Losses => self.losses = Some(RowBuffer::new(&table.columns)),
-            TableName::Endpoints | TableName::Digests | TableName::Services => {
-                self.aggregate
-                    .get_or_insert_with(|| Box::new(Aggregate::new(scratch(plan))));
-            }
-            TableName::Capture => {}
+        if table.table.is_aggregate() {
+            self.aggregate
+                .get_or_insert_with(|| Box::new(Aggregate::new(&plan.patterns)));
+        } else if table.table == TableName::Losses {
+            self.losses.collect(&table.columns);
+        } else if let Some(rows) = self.wanted(table.table) {
+            rows.collect(&table.columns);
+        }
+    }
+
+    /// The rows of a table that can be counted up.
+    fn wanted(&mut self, table: TableName) -> Option<&mut dyn Wanted> {
+        match table {
+            TableName::Exchanges(protocol) => self
+                .exchanges
+                .get_mut(protocol)
+                .map(|rows| &mut **rows as &mut dyn Wanted),
+            TableName::Connections => Some(&mut self.connections),
+            TableName::Processes => Some(&mut self.processes),
+            TableName::Summary(_) | TableName::Services | TableName::Losses | TableName::Capture => None,
         }
     }
 
     /// The collected rows of a table.
     fn take(&mut self, table: TableName) -> Option<Rows> {
         match table {
-            TableName::Http => self.http.as_mut().map(RowBuffer::take),
-            TableName::Mysql => self.mysql.as_mut().map(RowBuffer::take),
-            TableName::Connections => self.connections.as_mut().map(RowBuffer::take),
-            TableName::Processes => self.processes.as_mut().map(RowBuffer::take),
-            TableName::Losses => self.losses.as_mut().map(RowBuffer::take),
-            _ => None,
+            TableName::Losses => self.losses.take(),
+            table => self.wanted(table)?.take(),
         }
     }
-}
 
-fn scratch(plan: &Plan) -> Scratch {
-    let mut scratch = Scratch::default();
-    scratch.templates = Templates::new(plan.patterns.clone());
-    scratch
-}
-
-fn grouping(table: TableName, by: &GroupBy) -> Option<Grouping> {
-    Some(match table {
-        TableName::Http => Grouping::Http(Groups::new(by.clone())),
-        TableName::Mysql => Grouping::Mysql(Groups::new(by.clone())),
-        TableName::Connections => Grouping::Connections(Groups::new(by.clone())),
-        TableName::Processes => Grouping::Processes(Groups::new(by.clone())),
-        _ => return None,
-    })
-}
-
-fn passes<T: Table>(filter: &RowFilter, row: &T::Row<'_>, scratch: &mut Scratch) -> bool {
-    match filter {
-        RowFilter::All => true,
-        RowFilter::None => false,
-        RowFilter::Where(expression) => {
-            expression.matches(&mut |column, test| test.holds((T::defs()[column].get)(row, scratch)))
-        }
+    /// What was counted up, of the one table of which that was asked.
+    fn take_groups(&mut self) -> Option<Box<dyn AnyGroups>> {
+        let mut exchanges = self.exchanges.iter_mut();
+        exchanges
+            .find_map(|rows| rows.take_groups())
+            .or_else(|| self.connections.take_groups())
+            .or_else(|| self.processes.take_groups())
     }
-}
-
-fn push<T: Table>(to: &mut Option<RowBuffer<T>>, row: &T::Row<'_>, scratch: &mut Scratch) {
-    if let Some(to) = to {
-        to.push(row, scratch);
-    }
-}
-
-fn count<T: Measured>(groups: &mut Groups<T>, row: &T::Row<'_>, scratch: &mut Scratch) {
-    groups.push(row, scratch);
 }
 
 impl ShardSink {
@@ -160,40 +252,21 @@ impl ShardSink {
 }
 
 impl Sink for ShardSink {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        let fixed = row.with_possible_times();
-        let row = self.possible(row, &fixed);
-        if !passes::<Exchanges<HttpMessage>>(&self.filters.http, row, &mut self.scratch) {
-            return;
-        }
-        if let Some(aggregate) = &mut self.aggregate {
-            aggregate.http(row);
-        }
-        push(&mut self.http, row, &mut self.scratch);
-        if let Some(Grouping::Http(groups)) = &mut self.grouping {
-            count(groups, row, &mut self.scratch);
-        }
-    }
-
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        let fixed = row.with_possible_times();
-        let row = self.possible(row, &fixed);
-        if !passes::<Exchanges<MysqlMessage>>(&self.filters.mysql, row, &mut self.scratch) {
-            return;
-        }
-        if let Some(aggregate) = &mut self.aggregate {
-            aggregate.mysql(row);
-        }
-        push(&mut self.mysql, row, &mut self.scratch);
-        if let Some(Grouping::Mysql(groups)) = &mut self.grouping {
-            count(groups, row, &mut self.scratch);
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        let fixed = frame.with_possible_times();
+        let frame = self.possible(frame, &fixed);
+        let rows = self.exchanges.get_mut(message.protocol());
+        if rows.is_some_and(|rows| rows.exchange(frame, message))
+            && let Some(aggregate) = &mut self.aggregate
+        {
+            aggregate.exchange(frame, message);
         }
     }
 
     fn connection(&mut self, row: &ConnectionRow<'_>) {
         let fixed = row.with_possible_times();
         let row = self.possible(row, &fixed);
-        let passes = passes::<Connections>(&self.filters.connections, row, &mut self.scratch);
+        let passes = self.connections.take_in(row);
         self.lost |= row.lost_bytes > 0 && (passes || self.reads_all);
         if !passes {
             return;
@@ -201,24 +274,16 @@ impl Sink for ShardSink {
         if let Some(aggregate) = &mut self.aggregate {
             aggregate.connection(row);
         }
-        push(&mut self.connections, row, &mut self.scratch);
-        if let Some(Grouping::Connections(groups)) = &mut self.grouping {
-            count(groups, row, &mut self.scratch);
-        }
     }
 
     fn process(&mut self, row: &ProcessRow<'_>) {
         let fixed = row.with_possible_times();
         let row = self.possible(row, &fixed);
-        if !passes::<Processes>(&self.filters.processes, row, &mut self.scratch) {
+        if !self.processes.take_in(row) {
             return;
         }
         if let Some(aggregate) = &mut self.aggregate {
             aggregate.process(row);
-        }
-        push(&mut self.processes, row, &mut self.scratch);
-        if let Some(Grouping::Processes(groups)) = &mut self.grouping {
-            count(groups, row, &mut self.scratch);
         }
     }
 
@@ -229,13 +294,12 @@ impl Sink for ShardSink {
             return;
         }
         self.lost |= row.is_lost();
-        if !passes::<Losses>(&self.filters.losses, row, &mut self.scratch) {
+        if !self.losses.take_in(row) {
             return;
         }
         if let Some(aggregate) = &mut self.aggregate {
             aggregate.loss(row);
         }
-        push(&mut self.losses, row, &mut self.scratch);
     }
 }
 
@@ -290,7 +354,7 @@ impl Results {
                 for path in results.plan.outputs() {
                     create::check_free(&path, results.plan.force)?;
                 }
-                for table in TableName::ALL {
+                for table in TableName::all() {
                     if !table.is_aggregate() && table != TableName::Capture {
                         results.open_stream(&TablePlan::whole(table))?;
                     }
@@ -362,7 +426,7 @@ impl Results {
         let horizon = horizon();
         for (table, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.has_group()) {
             // Connections and processes are known when they end: when the oldest began that is still open, nobody asks.
-            let of_exchanges = matches!(table, TableName::Http | TableName::Mysql);
+            let of_exchanges = matches!(table, TableName::Exchanges(_));
             stream.write_ready(if of_exchanges { horizon } else { 0 })?;
         }
         Ok(())
@@ -391,16 +455,14 @@ impl Results {
             stream.finish()?;
         }
         let mut aggregate: Option<Box<Aggregate>> = None;
-        let mut grouping: Option<Grouping> = None;
-        for sink in sinks {
+        let mut groups: Option<Box<dyn AnyGroups>> = None;
+        for mut sink in sinks {
+            let counted = sink.take_groups();
             if let Some(one) = sink.aggregate {
                 aggregate.get_or_insert_default().merge(*one);
             }
-            match (&mut grouping, sink.grouping) {
-                (Some(Grouping::Http(all)), Some(Grouping::Http(one))) => all.merge(one),
-                (Some(Grouping::Mysql(all)), Some(Grouping::Mysql(one))) => all.merge(one),
-                (Some(Grouping::Connections(all)), Some(Grouping::Connections(one))) => all.merge(one),
-                (Some(Grouping::Processes(all)), Some(Grouping::Processes(one))) => all.merge(one),
+            match (&mut groups, counted) {
+                (Some(all), Some(one)) => all.merge(one),
                 (none, one) => *none = one.or(none.take()),
             }
         }
@@ -422,20 +484,14 @@ impl Results {
                 }
             }
             Shape::All(_) => {
-                for table in TableName::ALL {
+                for table in TableName::all() {
                     if let Some(columns) = whole_table(table, aggregate.as_deref(), &self.facts) {
                         self.write_whole(&columns, &TablePlan::whole(table))?;
                     }
                 }
             }
             Shape::Groups { plan, .. } => {
-                let columns = match &grouping {
-                    Some(Grouping::Http(groups)) => groups.columns(),
-                    Some(Grouping::Mysql(groups)) => groups.columns(),
-                    Some(Grouping::Connections(groups)) => groups.columns(),
-                    Some(Grouping::Processes(groups)) => groups.columns(),
-                    None => Columns::default(),
-                };
+                let columns = groups.as_ref().map(|groups| groups.columns()).unwrap_or_default();
                 self.write_whole(&columns, &plan)?;
             }
         }
@@ -488,8 +544,7 @@ fn select(
 fn whole_table(table: TableName, aggregate: Option<&Aggregate>, captures: &[CaptureFacts]) -> Option<Columns> {
     match table {
         TableName::Capture => Some(sections::rows::<Capture>(captures.iter())),
-        TableName::Endpoints => aggregate.map(sections::endpoints),
-        TableName::Digests => aggregate.map(sections::digests),
+        TableName::Summary(protocol) => aggregate.map(|aggregate| aggregate.summary(protocol)),
         TableName::Services => aggregate.map(sections::services),
         _ => None,
     }

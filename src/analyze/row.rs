@@ -5,11 +5,10 @@
 //! what it needs. All times are UTC, ns since 1970-01-01; all durations are ns. 0 stands for "time not known" where a
 //! time is not an `Option`.
 
+use std::any::Any;
 use std::ops::Deref;
 
 use super::exchange::{Incomplete, Message};
-use super::protocol::http::HttpMessage;
-use super::protocol::mysql::MysqlMessage;
 use crate::format::header::Header;
 use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Role};
 
@@ -142,15 +141,9 @@ impl Frame<'_> {
 /// An exchange: what is known of all, and what its protocol says.
 #[derive(Debug)]
 pub struct ExchangeRow<'a, M> {
-    pub frame: Frame<'a>,
+    pub frame: &'a Frame<'a>,
     pub message: &'a M,
 }
-
-/// An HTTP exchange.
-pub type HttpRow<'a> = ExchangeRow<'a, HttpMessage>;
-
-/// A MySQL command with its response.
-pub type MysqlRow<'a> = ExchangeRow<'a, MysqlMessage>;
 
 impl<M> Clone for ExchangeRow<'_, M> {
     fn clone(&self) -> Self {
@@ -160,7 +153,16 @@ impl<M> Clone for ExchangeRow<'_, M> {
 
 impl<M> Copy for ExchangeRow<'_, M> {}
 
-impl<M: Message> ExchangeRow<'_, M> {
+impl<'a, M: Message> ExchangeRow<'a, M> {
+    /// The row of an exchange that says a message of this type; nothing when it is of another protocol.
+    pub fn of(frame: &'a Frame<'a>, message: &'a dyn Message) -> Option<Self> {
+        let message: &dyn Any = message;
+        Some(ExchangeRow {
+            frame,
+            message: message.downcast_ref()?,
+        })
+    }
+
     /// Whether it counts as an error.
     pub fn is_error(&self) -> bool {
         self.message.is_error() || self.reset
@@ -173,12 +175,9 @@ pub trait Timed: Copy {
     fn with_possible_times(&self) -> Option<Self>;
 }
 
-impl<M> Timed for ExchangeRow<'_, M> {
+impl Timed for Frame<'_> {
     fn with_possible_times(&self) -> Option<Self> {
-        (self.start > LAST_TIME).then_some(ExchangeRow {
-            frame: Frame { start: 0, ..self.frame },
-            ..*self
-        })
+        (self.start > LAST_TIME).then_some(Frame { start: 0, ..*self })
     }
 }
 
@@ -223,7 +222,7 @@ impl Timed for LossRow<'_> {
 impl<'a, M> Deref for ExchangeRow<'a, M> {
     type Target = Frame<'a>;
     fn deref(&self) -> &Frame<'a> {
-        &self.frame
+        self.frame
     }
 }
 
@@ -450,8 +449,8 @@ impl CaptureFacts {
 /// Takes finished rows. There is one sink for each shard, used by one thread at a time; rows come in the order in which
 /// they finish, the same for any number of threads.
 pub trait Sink: Send {
-    fn http(&mut self, row: &HttpRow<'_>);
-    fn mysql(&mut self, row: &MysqlRow<'_>);
+    /// An exchange of any protocol, and what it says.
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message);
     fn connection(&mut self, row: &ConnectionRow<'_>);
     /// Processes and losses belong to no shard: the engine gives all of them to the sink of shard 0.
     fn process(&mut self, row: &ProcessRow<'_>) {

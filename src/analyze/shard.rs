@@ -3,7 +3,6 @@
 //! Both ends of a connection are in the same shard (the upper half of a socket's id is a hash of its endpoints; see
 //! [`super::nat`] for those that know each other by other addresses), so shards share nothing.
 
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,9 +15,7 @@ use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties, Who};
 use super::orphans::{Lost, Orphans};
 use super::protocol::detect;
-use super::protocol::http::HttpMessage;
-use super::protocol::mysql::MysqlMessage;
-use super::row::{ConnectionRow, Frame, HttpRow, Latency, MysqlRow, Observed, Party, Sink, WithinSpan};
+use super::row::{ConnectionRow, Frame, Latency, Observed, Party, Sink, WithinSpan};
 use super::selection::Span;
 use super::stream::Segment;
 use crate::format::record::{Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket};
@@ -1386,12 +1383,7 @@ fn emit_exchange<S: Sink>(
         connection: slot.number,
         sequence: slot.flow.exchanges - 1,
     };
-    let message: &dyn Any = &exchange.message;
-    if let Some(message) = message.downcast_ref::<HttpMessage>() {
-        sink.http(&HttpRow { frame, message });
-    } else if let Some(message) = message.downcast_ref::<MysqlMessage>() {
-        sink.mysql(&MysqlRow { frame, message });
-    }
+    sink.exchange(&frame, &exchange.message);
     slot.last_start = start;
     start
 }

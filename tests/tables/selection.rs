@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use masdeepflow::analyze::catalog::TableName;
 use masdeepflow::analyze::options::{AnalyzeOptions, EngineOptions, Moment, ResultOptions, Selection};
 use masdeepflow::analyze::output::Format;
+use masdeepflow::analyze::protocol::PROTOCOLS;
+use masdeepflow::analyze::protocol::http::Http;
+use masdeepflow::analyze::protocol::mysql::Mysql;
 use masdeepflow::analyze::run;
-use masdeepflow::analyze::table::TableName;
 use masdeepflow::format::record::Record;
 use serde_json::Value;
 
@@ -51,18 +54,18 @@ enum Shape {
 
 const SHAPES: [Shape; 14] = [
     Shape::Report,
-    Shape::Table(TableName::Http),
-    Shape::Table(TableName::Mysql),
+    Shape::Table(TableName::of::<Http>()),
+    Shape::Table(TableName::of::<Mysql>()),
     Shape::Table(TableName::Connections),
     Shape::Table(TableName::Processes),
-    Shape::Table(TableName::Endpoints),
-    Shape::Table(TableName::Digests),
+    Shape::Table(TableName::summary_of::<Http>()),
+    Shape::Table(TableName::summary_of::<Mysql>()),
     Shape::Table(TableName::Services),
     Shape::Table(TableName::Losses),
     Shape::Table(TableName::Capture),
-    Shape::Unnumbered(TableName::Http),
-    Shape::Unnumbered(TableName::Mysql),
-    Shape::Grouped(TableName::Http),
+    Shape::Unnumbered(TableName::of::<Http>()),
+    Shape::Unnumbered(TableName::of::<Mysql>()),
+    Shape::Grouped(TableName::of::<Http>()),
     Shape::Grouped(TableName::Connections),
 ];
 
@@ -192,8 +195,8 @@ fn values(rows: &[BTreeMap<String, String>], column: &str) -> Vec<String> {
 
 fn random_selections(lab: &Lab, captures: &[PathBuf], random: &mut Random) -> Vec<(Selection, Option<String>)> {
     let tables = [
-        TableName::Http,
-        TableName::Mysql,
+        TableName::of::<Http>(),
+        TableName::of::<Mysql>(),
         TableName::Connections,
         TableName::Processes,
     ];
@@ -288,7 +291,7 @@ fn chrono(ns: u64) -> String {
 fn within(table: TableName, row: &BTreeMap<String, String>, from: u64, to: u64) -> bool {
     let time = |column: &str| row.get(column).and_then(|text| nanoseconds(text));
     match table {
-        TableName::Http | TableName::Mysql => time("start").is_some_and(|start| from <= start && start < to),
+        TableName::Exchanges(_) => time("start").is_some_and(|start| from <= start && start < to),
         TableName::Connections => {
             time("close").is_none_or(|close| close >= from) && time("open").is_none_or(|open| open < to)
         }
@@ -301,7 +304,7 @@ fn within(table: TableName, row: &BTreeMap<String, String>, from: u64, to: u64) 
 
 /// The law, for random selections of a capture.
 fn obeys(lab: &Lab, name: &str, captures: &[PathBuf], random: &mut Random) {
-    let whole: BTreeMap<TableName, Vec<BTreeMap<String, String>>> = TableName::ALL
+    let whole: BTreeMap<TableName, Vec<BTreeMap<String, String>>> = TableName::all()
         .into_iter()
         .map(|table| (table, lab.table(captures, table)))
         .collect();
@@ -363,10 +366,13 @@ fn adds_up(lab: &Lab, captures: &[PathBuf], asked: (&Selection, Option<&str>), w
         let rows = report[section].as_array().expect(section);
         rows.iter().map(|row| row[column].as_u64().unwrap_or(0)).sum()
     };
-    let exchanges = rows(TableName::Http) + rows(TableName::Mysql);
+    let mut exchanges = 0;
+    for (place, protocol) in PROTOCOLS.iter().enumerate() {
+        let of_protocol = rows(TableName::Exchanges(place));
+        assert_eq!(sum(protocol.summary().name, "count"), of_protocol, "{what}");
+        exchanges += of_protocol;
+    }
     assert_eq!(sum("services", "requests"), exchanges, "{what}");
-    assert_eq!(sum("endpoints", "count"), rows(TableName::Http), "{what}");
-    assert_eq!(sum("digests", "count"), rows(TableName::Mysql), "{what}");
     assert_eq!(sum("processes", "count"), rows(TableName::Processes), "{what}");
     let (selection, filter) = asked;
     // What is asked of exchanges alone leaves connections out; of a process, exchanges that others had on its connections.

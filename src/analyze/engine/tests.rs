@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
+use crate::analyze::exchange::Message;
 use crate::analyze::input;
+use crate::analyze::protocol::Registered;
+use crate::analyze::protocol::http::{Http, HttpMessage};
+use crate::analyze::protocol::mysql::MysqlMessage;
 use crate::analyze::report::Aggregate;
-use crate::analyze::report::sections::{endpoints, services};
-use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow};
+use crate::analyze::report::sections::services;
+use crate::analyze::row::{ConnectionRow, ExchangeRow, Frame};
 use crate::analyze::selection::{Ask, BlockFilter, ConnectionRows, Rows, Span};
 use crate::analyze::table::{Columns, Value};
 use crate::format::block::{BlockBuilder, Class};
@@ -28,30 +32,32 @@ const SERVER_ISN: u32 = u32::MAX - 20;
 struct Texts(Vec<(u64, u64, u64, String)>);
 
 impl Sink for Texts {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        let text = format!(
-            "{} {} {} {} total={:?} ttfb={:?} net={:?} {:?}/{:?} bytes pid {} -> {} {}",
-            row.message.method,
-            row.message.target,
-            row.message.status,
-            row.side.name(),
-            row.latency.total_ns,
-            row.latency.ttfb_ns,
-            row.network_ns,
-            row.request_bytes,
-            row.response_bytes,
-            row.client_party.pid,
-            row.server_party.pid,
-            row.incomplete.map_or("complete", |reason| reason.name()),
-        );
-        self.0.push((row.start, row.connection, row.sequence, text));
-    }
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        let text = format!(
-            "{:?} total={:?} {:?}",
-            row.message, row.latency.total_ns, row.incomplete
-        );
-        self.0.push((row.start, row.connection, row.sequence, text));
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        if let Some(row) = ExchangeRow::<HttpMessage>::of(frame, message) {
+            let text = format!(
+                "{} {} {} {} total={:?} ttfb={:?} net={:?} {:?}/{:?} bytes pid {} -> {} {}",
+                row.message.method,
+                row.message.target,
+                row.message.status,
+                row.side.name(),
+                row.latency.total_ns,
+                row.latency.ttfb_ns,
+                row.network_ns,
+                row.request_bytes,
+                row.response_bytes,
+                row.client_party.pid,
+                row.server_party.pid,
+                row.incomplete.map_or("complete", |reason| reason.name()),
+            );
+            self.0.push((row.start, row.connection, row.sequence, text));
+        }
+        if let Some(row) = ExchangeRow::<MysqlMessage>::of(frame, message) {
+            let text = format!(
+                "{:?} total={:?} {:?}",
+                row.message, row.latency.total_ns, row.incomplete
+            );
+            self.0.push((row.start, row.connection, row.sequence, text));
+        }
     }
     fn connection(&mut self, row: &ConnectionRow<'_>) {
         let text = format!(
@@ -704,7 +710,7 @@ fn exchanges_are_counted_with_who_was_at_their_ends_then() {
     };
     assert_eq!(
         names(
-            endpoints(&all),
+            all.summary(Http::PLACE),
             &["endpoint", "count", "server_workload", "server_pod", "client_pod"]
         ),
         [

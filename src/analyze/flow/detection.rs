@@ -3,7 +3,7 @@
 use super::{Flow, Speaks};
 use crate::analyze::exchange::Side;
 use crate::analyze::protocol::detect::{self, Guess};
-use crate::analyze::protocol::{Missing, Piece, Protocol, Sent};
+use crate::analyze::protocol::{AnyProtocol, Missing, Piece, Sent};
 use crate::analyze::stream::{Held, Segment};
 
 /// Segments kept until the protocol is known.
@@ -100,7 +100,7 @@ impl Flow {
         }
     }
 
-    fn settle_on(&mut self, client: usize, protocol: &'static dyn Protocol, sender: usize, segment: &Segment<'_>) {
+    fn settle_on(&mut self, client: usize, protocol: &'static dyn AnyProtocol, sender: usize, segment: &Segment<'_>) {
         let spare = self.spare.iter().position(|spare| spare.protocol() == protocol);
         let mut conversation = match spare {
             Some(at) => {

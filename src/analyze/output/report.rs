@@ -280,14 +280,11 @@ pub fn json(report: &Report, to: &mut dyn Write) -> std::io::Result<()> {
         &mut text,
         &crate::analyze::report::sections::rows::<crate::analyze::table::capture::Capture>(report.captures.iter()),
     );
-    let _ = write!(
-        text,
-        ",\n\"confidence\": {},\n\"confidence_http\": {},\n\"confidence_mysql\": {},\n\"not_parsed\": {}",
-        confidence_json(&report.confidence),
-        confidence_json(&report.http_confidence),
-        confidence_json(&report.mysql_confidence),
-        unparsed_json(&report.unparsed)
-    );
+    let _ = write!(text, ",\n\"confidence\": {}", confidence_json(&report.confidence));
+    for (protocol, confidence) in &report.confidences {
+        let _ = write!(text, ",\n\"confidence_{protocol}\": {}", confidence_json(confidence));
+    }
+    let _ = write!(text, ",\n\"not_parsed\": {}", unparsed_json(&report.unparsed));
     let totals = &report.totals;
     let totals = serde_json::json!({
         "connections": totals.connections,

@@ -75,7 +75,7 @@ impl<T: Table> RowBuffer<T> {
     }
 
     /// Adds a row.
-    pub fn push(&mut self, row: &T::Row<'_>, scratch: &mut Scratch) {
+    pub fn push(&mut self, row: &T::Row<'_>, scratch: &mut Scratch<T::Derived>) {
         for (def, column) in self.defs.iter().zip(&mut self.rows.columns.columns) {
             column.push((def.get)(row, scratch));
         }

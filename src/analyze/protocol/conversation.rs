@@ -4,12 +4,12 @@
 
 use std::fmt::Debug;
 
-use super::{Missing, Piece, Protocol, Stitcher, Verdict, WholeMessages};
+use super::{AnyProtocol, Missing, Piece, Stitcher, Verdict, WholeMessages};
 use crate::analyze::exchange::{AnyExchange, AnyQueue, Exchange, Queue, Side, TakenExchange};
 
 /// As [`Stitcher`] and [`WholeMessages`], with the exchanges.
 pub trait Conversation: Debug + Send {
-    fn protocol(&self) -> &'static dyn Protocol;
+    fn protocol(&self) -> &'static dyn AnyProtocol;
 
     /// Starts over for another connection, keeping its buffers and one exchange.
     fn begin(&mut self, joined: bool);
@@ -66,14 +66,14 @@ pub trait Conversation: Debug + Send {
 /// The conversation of a protocol that has this stitcher.
 #[derive(Debug)]
 pub struct Stitched<S: Stitcher> {
-    protocol: &'static dyn Protocol,
+    protocol: &'static dyn AnyProtocol,
     stitcher: S,
     queue: Queue<S::Message>,
     at_hand: Option<Box<Exchange<S::Message>>>,
 }
 
 impl<S: Stitcher> Stitched<S> {
-    pub fn new(protocol: &'static dyn Protocol, joined: bool) -> Self {
+    pub fn new(protocol: &'static dyn AnyProtocol, joined: bool) -> Self {
         let mut stitcher = S::default();
         stitcher.begin(joined);
         Stitched {
@@ -86,7 +86,7 @@ impl<S: Stitcher> Stitched<S> {
 }
 
 impl<S: WholeMessages> Conversation for Stitched<S> {
-    fn protocol(&self) -> &'static dyn Protocol {
+    fn protocol(&self) -> &'static dyn AnyProtocol {
         self.protocol
     }
 

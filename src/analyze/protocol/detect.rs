@@ -4,7 +4,7 @@
 //! yields no exchanges.
 
 use super::recognise::{self, Named};
-use super::{Detected, PROTOCOLS, Protocol, Sent};
+use super::{AnyProtocol, Detected, PROTOCOLS, Sent};
 
 pub use super::recognise::{reason, word};
 
@@ -12,7 +12,7 @@ pub use super::recognise::{reason, word};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guess {
     /// A protocol that is read.
-    Read(&'static dyn Protocol),
+    Read(&'static dyn AnyProtocol),
     /// Something else, by its name; see [`word`] and [`reason`].
     Other(&'static str),
     /// Too few bytes to tell.
@@ -43,8 +43,8 @@ pub fn guess(client: Option<Sent<'_>>, server: Option<Sent<'_>>, joined: bool) -
     if response.is_sure() {
         return response;
     }
-    if let Some(client) = client.filter(|client| joined && client.len > 0)
-        && let Some(guess) = first(|protocol| protocol.of_both(client, server.unwrap_or_default()))
+    if let Some(client) = client.filter(|client| client.len > 0)
+        && let Some(guess) = first(|protocol| protocol.of_both(client, server.unwrap_or_default(), joined))
     {
         return guess;
     }
@@ -59,7 +59,11 @@ pub fn guess(client: Option<Sent<'_>>, server: Option<Sent<'_>>, joined: bool) -
 }
 
 /// What one end sent: of a protocol that is read, or else of one that has a name.
-fn of_end(sent: Sent<'_>, detect: impl Fn(&dyn Protocol) -> Detected, recognise: impl Fn(Sent<'_>) -> Named) -> Guess {
+fn of_end(
+    sent: Sent<'_>,
+    detect: impl Fn(&dyn AnyProtocol) -> Detected,
+    recognise: impl Fn(Sent<'_>) -> Named,
+) -> Guess {
     if sent.len == 0 {
         return Guess::More;
     }
@@ -71,7 +75,7 @@ fn of_end(sent: Sent<'_>, detect: impl Fn(&dyn Protocol) -> Detected, recognise:
 }
 
 /// What the first protocol says that does not say no.
-fn first(detect: impl Fn(&dyn Protocol) -> Detected) -> Option<Guess> {
+fn first(detect: impl Fn(&dyn AnyProtocol) -> Detected) -> Option<Guess> {
     PROTOCOLS.iter().find_map(|protocol| match detect(*protocol) {
         Detected::Yes => Some(Guess::Read(*protocol)),
         Detected::Named(name) => Some(Guess::Other(name)),

@@ -6,48 +6,173 @@
 pub mod conversation;
 pub mod detect;
 pub mod http;
+pub mod memcached;
 pub mod mysql;
 pub mod proxy;
 mod recognise;
+pub mod summary;
 pub mod turns;
 
 use std::fmt::Debug;
 
-use conversation::Conversation;
+use conversation::{Conversation, Stitched};
+use summary::{Heading, Summary};
 
+use super::column::Spec;
 use super::exchange::{Exchange, Message, Queue, Side};
+use super::table::define::specs_and_brief;
+use super::table::exchanges::{Columns, Exchanges};
 
-/// The protocols that are read, in the order in which a connection is tried.
-pub static PROTOCOLS: [&dyn Protocol; 2] = [&http::Http, &mysql::Mysql];
+/// The registry.
+macro_rules! protocols {
+    ($($module:ident::$name:ident),+ $(,)?) => {
+        /// The protocols that are read, in the order in which a connection is tried.
+        pub static PROTOCOLS: &[&dyn AnyProtocol] = &[$(&$module::$name),+];
 
-/// A protocol that is read.
-pub trait Protocol: Debug + Sync {
-    /// In the `protocol` column.
-    fn name(&self) -> &'static str;
+        /// Their places.
+        enum Place {
+            $($name),+
+        }
 
-    /// Whether it is what a client sent. `joined`: these are not the first bytes of the connection.
-    fn of_client(&self, sent: Sent<'_>, joined: bool) -> Detected;
+        $(impl Registered for $module::$name {
+            const PLACE: usize = Place::$name as usize;
+        })+
 
-    /// Whether it is what a server sent.
-    fn of_server(&self, sent: Sent<'_>, joined: bool) -> Detected;
-
-    /// Whether it is what both sent on a connection that was joined in its middle, where neither alone makes sure.
-    fn of_both(&self, client: Sent<'_>, server: Sent<'_>) -> Detected {
-        let _ = (client, server);
-        Detected::No
-    }
-
-    /// The exchanges of a connection that speaks it, as [`Stitcher::begin`] says.
-    fn conversation(&self, joined: bool) -> Box<dyn Conversation>;
+        /// Visits each protocol, in this order.
+        pub fn visit_each(visitor: &mut impl Visitor) {
+            $(visitor.visit::<$module::$name>();)+
+        }
+    };
 }
 
-impl PartialEq for dyn Protocol {
-    fn eq(&self, other: &dyn Protocol) -> bool {
+protocols! {
+    http::Http,
+    mysql::Mysql,
+    memcached::Memcached,
+}
+
+/// What has a line in the registry.
+pub trait Registered {
+    /// Its place in [`PROTOCOLS`].
+    const PLACE: usize;
+}
+
+/// Does something for each protocol that has to be compiled for its types.
+pub trait Visitor {
+    fn visit<P: Protocol>(&mut self);
+}
+
+/// A protocol that is read: all that the rest of the analyzer asks of it.
+pub trait Protocol: Registered + Debug + Sync + 'static {
+    /// What an exchange says, with the columns of its table.
+    type Message: Columns + Default;
+    /// Parser and pairing.
+    type Stitcher: WholeMessages<Message = Self::Message>;
+    /// How exchanges are counted up.
+    type Summary: Summary<Message = Self::Message>;
+
+    /// In the `protocol` column; also the name of the table of its exchanges.
+    const NAME: &'static str;
+    /// What a row of this table is.
+    const ABOUT: &'static str;
+    /// The slowest exchanges in the report: their heading, and what is asked in them.
+    const SLOWEST: (&'static str, &'static str);
+
+    /// Whether it is what a client sent. `joined`: these are not the first bytes of the connection.
+    fn of_client(sent: Sent<'_>, joined: bool) -> Detected;
+
+    /// Whether it is what a server sent.
+    fn of_server(sent: Sent<'_>, joined: bool) -> Detected;
+
+    /// Whether it is what both sent, where neither alone makes sure.
+    fn of_both(client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected {
+        let _ = (client, server, joined);
+        Detected::No
+    }
+}
+
+/// A protocol that the caller need not know.
+pub trait AnyProtocol: Debug + Sync {
+    /// See [`Protocol::NAME`].
+    fn name(&self) -> &'static str;
+
+    /// See [`Protocol::ABOUT`].
+    fn about(&self) -> &'static str;
+
+    /// See [`Protocol::SLOWEST`].
+    fn slowest(&self) -> (&'static str, &'static str);
+
+    /// The table that its exchanges are counted up to.
+    fn summary(&self) -> Heading;
+
+    /// The columns of its exchanges, each with whether a terminal shows it unasked.
+    fn columns(&self) -> Vec<(Spec, bool)>;
+
+    /// The same of that table.
+    fn summary_columns(&self) -> Vec<(Spec, bool)>;
+
+    /// See [`Protocol::of_client`].
+    fn of_client(&self, sent: Sent<'_>, joined: bool) -> Detected;
+
+    /// See [`Protocol::of_server`].
+    fn of_server(&self, sent: Sent<'_>, joined: bool) -> Detected;
+
+    /// See [`Protocol::of_both`].
+    fn of_both(&self, client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected;
+
+    /// The exchanges of a connection that speaks it, as [`Stitcher::begin`] says.
+    fn conversation(&'static self, joined: bool) -> Box<dyn Conversation>;
+}
+
+impl<P: Protocol> AnyProtocol for P {
+    fn name(&self) -> &'static str {
+        P::NAME
+    }
+
+    fn about(&self) -> &'static str {
+        P::ABOUT
+    }
+
+    fn slowest(&self) -> (&'static str, &'static str) {
+        P::SLOWEST
+    }
+
+    fn summary(&self) -> Heading {
+        P::Summary::HEADING
+    }
+
+    fn columns(&self) -> Vec<(Spec, bool)> {
+        specs_and_brief::<Exchanges<P::Message>>()
+    }
+
+    fn summary_columns(&self) -> Vec<(Spec, bool)> {
+        specs_and_brief::<<P::Summary as Summary>::Table>()
+    }
+
+    fn of_client(&self, sent: Sent<'_>, joined: bool) -> Detected {
+        P::of_client(sent, joined)
+    }
+
+    fn of_server(&self, sent: Sent<'_>, joined: bool) -> Detected {
+        P::of_server(sent, joined)
+    }
+
+    fn of_both(&self, client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected {
+        P::of_both(client, server, joined)
+    }
+
+    fn conversation(&'static self, joined: bool) -> Box<dyn Conversation> {
+        Box::new(Stitched::<P::Stitcher>::new(self, joined))
+    }
+}
+
+impl PartialEq for dyn AnyProtocol {
+    fn eq(&self, other: &dyn AnyProtocol) -> bool {
         self.name() == other.name()
     }
 }
 
-impl Eq for dyn Protocol {}
+impl Eq for dyn AnyProtocol {}
 
 /// What one end sent from some point on, as far as it was given so far.
 #[derive(Debug, Clone, Copy, Default)]

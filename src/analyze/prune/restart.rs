@@ -1,5 +1,5 @@
-//! Connections that need not be read from their beginning: plain HTTP/1.1 that lasts. What this takes on trust stands at
-//! the top of [`super`].
+//! Connections that need not be read from their beginning: those whose exchanges stand alone (plain HTTP/1.1), and that last. What
+//! this takes on trust stands at the top of [`super`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -10,7 +10,8 @@ use super::may_hold_followed;
 use super::place::Placed;
 use super::roster::{Roster, key};
 use crate::analyze::engine::{Engine, Take, Taken};
-use crate::analyze::row::{ConnectionRow, HttpRow, MysqlRow, Sink};
+use crate::analyze::exchange::Message;
+use crate::analyze::row::{ConnectionRow, Frame, Sink};
 use crate::analyze::selection::{Followed, KeySet};
 use crate::format::kind::Kind;
 
@@ -155,23 +156,19 @@ impl Manners {
 }
 
 impl Sink for Manners {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        let seen = self.0.entry(key(row.connection)).or_default();
-        let message = row.message;
-        match row.latency.total_ns.filter(|_| row.incomplete.is_none()) {
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        let seen = self.0.entry(key(frame.connection)).or_default();
+        seen.is_odd |= !message.is_restart();
+        match frame.latency.total_ns.filter(|_| frame.incomplete.is_none()) {
             Some(total) => {
-                seen.is_odd |= row.start < seen.last_end || message.status == 101 || message.method == "CONNECT";
+                seen.is_odd |= frame.start < seen.last_end;
                 seen.exchanges += 1;
-                seen.last_end = row.start.saturating_add(total);
+                seen.last_end = frame.start.saturating_add(total);
             }
             // What was under way where the sample begins.
             None if seen.exchanges == 0 => {}
             None => seen.is_odd = true,
         }
-    }
-
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        self.0.entry(key(row.connection)).or_default().is_odd = true;
     }
 
     fn connection(&mut self, _: &ConnectionRow<'_>) {}

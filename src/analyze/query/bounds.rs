@@ -62,10 +62,11 @@ fn span(operator: Operator, time: u64) -> Option<Span> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::table::TableName;
+    use crate::analyze::catalog::TableName;
+    use crate::analyze::protocol::http::Http;
 
     fn bounds(text: &str) -> BlockFilter {
-        let specs = TableName::Http.specs();
+        let specs = TableName::of::<Http>().specs();
         Expression::parse(text, "http", &specs).unwrap().bounds(&specs)
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use crate::analyze::column::Kind::{Count, Float, Nanos, Ratio, Text};
+use crate::analyze::protocol::PROTOCOLS;
 use crate::analyze::report::Aggregate;
 use crate::analyze::stats::Histogram;
-use crate::analyze::stats::keyed::fields;
+use crate::analyze::stats::keyed::each_field;
 use crate::analyze::table::{Columns, Kind, Spec, Value};
 use crate::human;
 use crate::units::parse_nanoseconds;
@@ -114,42 +115,28 @@ const NOTHING: Side<'static> = Side {
 
 /// Both sides of everything that occurs at least `min_count` times on one of them; most frequent first.
 pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) -> Vec<Change<'a>> {
-    let mut all: BTreeMap<(&'static str, &'a str), [Side<'a>; 2]> = BTreeMap::new();
+    let mut all: BTreeMap<(&'static str, &'a str), (usize, [Side<'a>; 2])> = BTreeMap::new();
     for (side, aggregate) in [before, after].into_iter().enumerate() {
-        for (key, stats) in aggregate.endpoints.iter() {
-            let here = Side {
-                count: stats.count,
-                errors: stats.errors,
-                total: &stats.latency.total,
-            };
-            all.entry(("http", key)).or_insert([NOTHING; 2])[side] = here;
-        }
-        for (key, stats) in aggregate.digests.iter() {
-            let here = Side {
-                count: stats.count,
-                errors: stats.errors,
-                total: &stats.latency.total,
-            };
-            all.entry(("mysql", key)).or_insert([NOTHING; 2])[side] = here;
+        for (place, protocol) in PROTOCOLS.iter().enumerate() {
+            for counted in aggregate.keys(place) {
+                let here = Side {
+                    count: counted.count,
+                    errors: counted.errors,
+                    total: counted.total,
+                };
+                let key = (protocol.name(), counted.key);
+                all.entry(key).or_insert((counted.fields, [NOTHING; 2])).1[side] = here;
+            }
         }
     }
     let mut changes: Vec<Change<'a>> = all
         .into_iter()
-        .filter(|(_, [before, after])| before.count.max(after.count) >= min_count)
-        .map(|((protocol, key), [before, after])| {
-            let what = match protocol {
-                "http" => {
-                    let [method, endpoint, host, service] = fields(key);
-                    words(&[method, endpoint, host, service])
-                }
-                _ => {
-                    let [command, fingerprint, service] = fields(key);
-                    words(&[command, fingerprint, service])
-                }
-            };
+        .filter(|(_, (_, [before, after]))| before.count.max(after.count) >= min_count)
+        .map(|((protocol, key), (fields, [before, after]))| {
+            let what: Vec<&str> = each_field(key, fields).filter(|field| !field.is_empty()).collect();
             Change {
                 protocol,
-                what,
+                what: what.join(" "),
                 before,
                 after,
             }
@@ -157,12 +144,6 @@ pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) 
         .collect();
     changes.sort_by_key(|change| std::cmp::Reverse(change.before.count.max(change.after.count)));
     changes
-}
-
-/// Those that are not empty.
-fn words(all: &[&str]) -> String {
-    let some: Vec<&str> = all.iter().copied().filter(|word| !word.is_empty()).collect();
-    some.join(" ")
 }
 
 /// A number that `--fail-if` can name.
@@ -297,8 +278,8 @@ const PERCENTILES: [(f64, [&str; 4]); 3] = [
 /// All numbers, for programs.
 pub fn columns(changes: &[Change<'_>]) -> Columns {
     let mut specs = vec![
-        spec("protocol", Text, "http or mysql"),
-        spec("what", Text, "endpoint or digest"),
+        spec("protocol", Text, "protocol of the exchanges"),
+        spec("what", Text, "what they are counted by: endpoint, digest, …"),
         spec("count_before", Count, "exchanges"),
         spec("count_after", Count, "exchanges"),
         spec("count_mark", Text, "* or ** when the difference is more than chance"),

@@ -366,16 +366,17 @@ impl Parser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::table::TableName;
+    use crate::analyze::catalog::TableName;
+    use crate::analyze::protocol::http::Http;
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Expression, QueryError> {
-        Expression::parse(text, "http", &TableName::Http.specs())
+        Expression::parse(text, "http", &TableName::of::<Http>().specs())
     }
 
     /// A row of which only these columns are known.
     fn matches(text: &str, row: &[(&str, Value<'static>)]) -> bool {
-        let specs = TableName::Http.specs();
+        let specs = TableName::of::<Http>().specs();
         parse(text).unwrap().matches_values(|column| {
             row.iter()
                 .find(|(name, _)| *name == specs[column].name)

@@ -1,5 +1,6 @@
 //! `--group-by` and `--bucket`: rows counted up by the values of some columns, or by spans of time.
 
+use std::any::Any;
 use std::fmt::Write;
 
 use crate::analyze::column::unknown_column;
@@ -132,6 +133,33 @@ impl GroupBy {
     }
 }
 
+/// The groups of one shard, of rows of a table that the caller need not know.
+pub trait AnyGroups: Send {
+    /// Adds the groups of another shard, of the same table.
+    fn merge(&mut self, other: Box<dyn AnyGroups>);
+
+    /// The result: in order of time, then largest group first, then by values.
+    fn columns(&self) -> Columns;
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<T: Measured> AnyGroups for Groups<T> {
+    fn merge(&mut self, other: Box<dyn AnyGroups>) {
+        if let Ok(other) = other.into_any().downcast() {
+            self.merge(*other);
+        }
+    }
+
+    fn columns(&self) -> Columns {
+        self.columns()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
 /// Groups of one shard.
 pub struct Groups<T: Measured> {
     by: GroupBy,
@@ -162,7 +190,7 @@ impl<T: Measured> Groups<T> {
     }
 
     /// Counts a row.
-    pub fn push(&mut self, row: &T::Row<'_>, scratch: &mut Scratch) {
+    pub fn push(&mut self, row: &T::Row<'_>, scratch: &mut Scratch<T::Derived>) {
         let time = T::key(row).0;
         // What has no time is in no span of it.
         let bucket = match time.checked_div(self.by.bucket_ns) {

@@ -1,41 +1,25 @@
 //! Counts rows up: one of these for each shard, merged at the end.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hash};
+use std::collections::BTreeMap;
 
-use super::label::{write_named, write_party, write_service};
-use super::slowest::{Slow, Slowest};
-use crate::analyze::column::FastMap;
+use super::counted::{CountedExchanges, KeyCount, counted};
+use crate::analyze::column::{Columns, FastMap};
 use crate::analyze::errno;
-use crate::analyze::exchange::Incomplete;
-use crate::analyze::ids::IdMap;
-use crate::analyze::protocol::mysql::command_name;
-use crate::analyze::row::{ConnectionRow, Frame, HttpRow, LossRow, MysqlRow, ProcessRow, Sink};
-use crate::analyze::stats::counters::{
-    ConnectionStats, HttpCount, HttpStats, LossStats, MysqlCount, MysqlStats, ProcessStats, ServiceStats, TalkerStats,
-    add,
-};
+use crate::analyze::exchange::{Incomplete, Message};
+use crate::analyze::protocol::summary::{MAX_REMEMBERED, Remembered, put};
+use crate::analyze::row::{ConnectionRow, Frame, LossRow, ProcessRow, Sink};
+use crate::analyze::stats::counters::{ConnectionStats, LossStats, ProcessStats, ServiceStats, TalkerStats, add};
 use crate::analyze::stats::ends::{Ends, Names};
-use crate::analyze::stats::keyed::{KeyText, Keyed, Merge, Waiting};
-use crate::analyze::table::define::Scratch;
-use crate::analyze::table::derive::path;
-use crate::analyze::template::Limit;
+use crate::analyze::stats::keyed::{KeyText, Keyed, Merge};
+use crate::analyze::stats::label::{write_named, write_party, write_service};
+use crate::analyze::template::Patterns;
 use crate::format::record::Ending;
 
 /// Keys that one shard holds of each kind.
-const MAX_KEYS: usize = 10_000;
+pub(super) const MAX_KEYS: usize = 10_000;
 /// Bytes of these keys, of each kind in each shard: paths and statements may be long.
-const MAX_KEY_BYTES: usize = 4 << 20;
-/// Different raw requests whose endpoint is remembered, and connections whose ends are.
-const MAX_REMEMBERED: usize = 16_384;
-/// Bytes of texts that are remembered.
-const MAX_REMEMBERED_BYTES: usize = 2 << 20;
-/// Exchanges of each protocol shown as the slowest.
-const SLOWEST: usize = 10;
-/// Characters of a statement or target that are kept to show.
-const SHOWN: usize = 400;
-
+pub(super) const MAX_KEY_BYTES: usize = 4 << 20;
 /// How much of what was seen could be measured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confidence {
@@ -142,16 +126,16 @@ pub struct Totals {
 
 /// What the exchanges of a connection share for as long as both parties stay the same.
 #[derive(Clone, Copy)]
-struct Link {
+pub(super) struct Link {
     /// [`Frame::parties`]; no such number while there is none.
     parties: u64,
     protocol: &'static str,
     /// Number of the pair in the table `services`.
-    service: u32,
+    pub service: u32,
     /// A number for what the server is called.
-    callee: u32,
+    pub callee: u32,
     /// Place of its ends in [`SeenEnds`].
-    ends: usize,
+    pub ends: usize,
 }
 
 impl Default for Link {
@@ -166,11 +150,11 @@ impl Default for Link {
     }
 }
 
-/// The names at both ends of connections, and which endpoints, or digests, have seen them: connections come and go between
-/// the same few.
+/// The names at both ends of connections, and which keys (endpoints, digests) have seen them: connections come and go
+/// between the same few.
 #[derive(Default)]
-struct SeenEnds {
-    /// By protocol too: endpoints and digests have numbers of their own.
+pub(super) struct SeenEnds {
+    /// By protocol too: the keys of each have numbers of their own.
     places: FastMap<(Ends, &'static str), usize>,
     /// A bit for each that has seen them, by their numbers.
     seen: Vec<(Ends, Vec<u64>)>,
@@ -184,9 +168,9 @@ impl SeenEnds {
         })
     }
 
-    /// These ends, if an endpoint, or digest, sees them for the first time.
+    /// These ends, if the key of this number sees them for the first time.
     #[inline]
-    fn new_to(&mut self, number: u32, place: usize) -> Option<Ends> {
+    pub fn new_to(&mut self, number: u32, place: usize) -> Option<Ends> {
         let (ends, seen) = &mut self.seen[place];
         let (word, bit) = (number as usize / 64, 1 << (number % 64));
         if seen.len() <= word {
@@ -198,30 +182,30 @@ impl SeenEnds {
     }
 }
 
-/// The endpoint of a request that was read before.
+/// Who calls whom: what the exchanges of all protocols are counted up to together.
 #[derive(Default)]
-struct KnownEndpoint {
-    /// What is asked ([`Known`]); 0 without one.
-    ///
-    /// [`Known`]: crate::analyze::protocol::http::message::Known
-    known: u64,
-    callee: u32,
-    /// Its number in the table `endpoints`.
-    number: u32,
+pub(super) struct Calls {
+    /// Keys: caller, callee, protocol.
+    pub services: Services,
+    /// What the ends in `services` and in the tables of each protocol are called.
+    pub names: Names,
+    key: KeyText,
+    /// Each in the place that the number of its parties says, modulo [`MAX_REMEMBERED`].
+    links: Vec<Link>,
+    pub seen_ends: SeenEnds,
+    /// Numbers of what servers are called.
+    callees: Remembered,
+    /// The last of these numbers that was given.
+    numbered: u32,
 }
 
 /// Everything that the report counts.
 pub struct Aggregate {
-    pub http_confidence: Confidence,
-    pub mysql_confidence: Confidence,
+    /// The exchanges of each protocol, in the order of the registry.
+    pub(super) exchanges: Vec<Box<dyn CountedExchanges>>,
+    pub(super) calls: Calls,
     pub unparsed: UnparsedBy,
     pub totals: Totals,
-    /// Keys: method, path template, host, service.
-    pub endpoints: Keyed<HttpStats>,
-    /// Keys: command, fingerprint, service.
-    pub digests: Keyed<MysqlStats>,
-    /// Keys: caller, callee, protocol.
-    pub services: Keyed<ServiceStats>,
     /// Keys: client, server, server's endpoint, protocol.
     pub talkers: Keyed<TalkerStats>,
     /// Keys: client, server's endpoint, error.
@@ -232,87 +216,34 @@ pub struct Aggregate {
     pub processes: Keyed<ProcessStats>,
     /// Keys: reason.
     pub losses: Keyed<LossStats>,
-    pub slow_http: Slowest,
-    pub slow_mysql: Slowest,
-    /// What the ends in `endpoints`, `digests` and `services` are called.
-    pub names: Names,
-    waiting_http: Waiting<HttpCount>,
-    waiting_mysql: Waiting<MysqlCount>,
-    scratch: Scratch,
-    limit: Limit,
     key: KeyText,
-    /// By the key with the path as it is.
-    endpoint_of: Remembered,
-    /// Each in a place that its numbers say, where the last one stays.
-    known_endpoints: Vec<KnownEndpoint>,
-    /// By the numbers of the digest and of the callee, with the command between them.
-    digest_of: IdMap<(u64, u16, u32), u32>,
-    /// The longest `total_ns` of each digest, by its number: asked for each exchange, and the counters are far away.
-    slowest_of_digest: Vec<Option<u64>>,
-    /// Each in the place that the number of its parties says, modulo [`MAX_REMEMBERED`].
-    links: Vec<Link>,
-    seen_ends: SeenEnds,
-    /// Numbers of what servers are called.
-    callees: Remembered,
-    /// The last of these numbers that was given.
-    numbered: u32,
 }
 
 impl Default for Aggregate {
     fn default() -> Self {
+        Aggregate::new(&Patterns::default())
+    }
+}
+
+impl Aggregate {
+    /// An empty one, with path templates of the user's.
+    pub fn new(patterns: &Patterns) -> Aggregate {
         Aggregate {
-            http_confidence: Confidence::default(),
-            mysql_confidence: Confidence::default(),
+            exchanges: counted(patterns),
+            calls: Calls::default(),
             unparsed: UnparsedBy::default(),
             totals: Totals::default(),
-            endpoints: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
-            digests: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
-            services: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
             talkers: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
             failed: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
             silent: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
             processes: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
             losses: Keyed::new(MAX_KEYS, MAX_KEY_BYTES),
-            slow_http: Slowest::new(SLOWEST),
-            slow_mysql: Slowest::new(SLOWEST),
-            names: Names::default(),
-            waiting_http: Waiting::default(),
-            waiting_mysql: Waiting::default(),
-            scratch: Scratch::default(),
-            limit: Limit::default(),
             key: KeyText::default(),
-            endpoint_of: Remembered::default(),
-            known_endpoints: Vec::new(),
-            digest_of: IdMap::default(),
-            slowest_of_digest: Vec::new(),
-            links: Vec::new(),
-            seen_ends: SeenEnds::default(),
-            callees: Remembered::default(),
-            numbered: 0,
         }
-    }
-}
-
-impl Aggregate {
-    /// An empty one that derives values (path templates) with this scratch space.
-    pub fn new(scratch: Scratch) -> Aggregate {
-        Aggregate {
-            scratch,
-            ..Aggregate::default()
-        }
-    }
-
-    /// Counts what waits. To be called before anything is read.
-    fn settle(&mut self) {
-        self.waiting_http.settle(&mut self.endpoints);
-        self.waiting_mysql.settle(&mut self.digests);
     }
 
     /// Adds what another shard counted.
-    pub fn merge(&mut self, mut other: Aggregate) {
-        other.settle();
-        self.http_confidence.merge(other.http_confidence);
-        self.mysql_confidence.merge(other.mysql_confidence);
+    pub fn merge(&mut self, other: Aggregate) {
         self.unparsed.merge(other.unparsed);
         self.totals.connections += other.totals.connections;
         self.totals.listeners += other.totals.listeners;
@@ -321,77 +252,59 @@ impl Aggregate {
         add(&mut self.totals.lost_bytes, other.totals.lost_bytes);
         add(&mut self.totals.unread_bytes, other.totals.unread_bytes);
         self.totals.processes += other.totals.processes;
-        let to = self.names.adopt(&other.names);
-        other
-            .endpoints
-            .stats_mut()
-            .for_each(|stats| stats.agreed.translate(&to));
-        other.digests.stats_mut().for_each(|stats| stats.agreed.translate(&to));
-        other.services.stats_mut().for_each(|stats| stats.agreed.translate(&to));
-        self.endpoints.merge(other.endpoints);
-        self.digests.merge(other.digests);
-        self.services.merge(other.services);
+        let to = self.calls.names.adopt(&other.calls.names);
+        for (own, one) in self.exchanges.iter_mut().zip(other.exchanges) {
+            own.merge(one, &to);
+        }
+        let mut services = other.calls.services.0;
+        services.stats_mut().for_each(|stats| stats.agreed.translate(&to));
+        self.calls.services.0.merge(services);
         self.talkers.merge(other.talkers);
         self.failed.merge(other.failed);
         self.silent.merge(other.silent);
         self.processes.merge(other.processes);
         self.losses.merge(other.losses);
-        self.slow_http.merge(other.slow_http);
-        self.slow_mysql.merge(other.slow_mysql);
+    }
+
+    /// What the exchanges of the protocol at this place of the registry are counted up to.
+    pub fn summary(&self, protocol: usize) -> Columns {
+        let exchanges = self.exchanges.get(protocol);
+        exchanges
+            .map(|exchanges| exchanges.summary(&self.calls.names))
+            .unwrap_or_default()
+    }
+
+    /// What was counted under each key of the protocol at this place.
+    pub fn keys(&self, protocol: usize) -> impl Iterator<Item = KeyCount<'_>> {
+        self.exchanges
+            .get(protocol)
+            .into_iter()
+            .flat_map(|exchanges| exchanges.keys())
     }
 
     /// All exchanges together.
     pub fn confidence(&self) -> Confidence {
-        let mut all = self.http_confidence.clone();
-        all.merge(self.mysql_confidence.clone());
+        let mut all = Confidence::default();
+        for exchanges in &self.exchanges {
+            all.merge(exchanges.confidence().clone());
+        }
         all
     }
+}
 
-    /// The endpoint of a request to this callee.
-    fn endpoint(&mut self, row: &HttpRow<'_>, callee: u32) -> u32 {
-        let known = row.message.known.0;
-        if known == 0 {
-            return self.endpoint_by_text(row);
-        }
-        // One thread's numbers follow one another; those of another differ in their upper half.
-        let place = (known ^ (known >> 28) ^ (u64::from(callee) << 7)) as usize % MAX_REMEMBERED;
-        let there = self.known_endpoints.get(place);
-        if let Some(there) = there.filter(|there| (there.known, there.callee) == (known, callee)) {
-            return there.number;
-        }
-        let number = self.endpoint_by_text(row);
-        put(
-            &mut self.known_endpoints,
-            place,
-            KnownEndpoint { known, callee, number },
-        );
-        number
+/// Pairs of services.
+pub(super) struct Services(pub Keyed<ServiceStats>);
+
+impl Default for Services {
+    fn default() -> Self {
+        Services(Keyed::new(MAX_KEYS, MAX_KEY_BYTES))
     }
+}
 
-    /// The same, looked up by the request as it is, else by its template.
-    fn endpoint_by_text(&mut self, row: &HttpRow<'_>) -> u32 {
-        let message = row.message;
-        let path = path(&message.target);
-        let key = &mut self.key;
-        key.begin().field(&message.method).field(path).field(&message.host);
-        key.write(|to| write_named(to, row.server_party, &row.server));
-        let raw = key.done();
-        if let Some(number) = self.endpoint_of.get(raw) {
-            return number;
-        }
-        let raw: Box<str> = raw.into();
-        let template = self.scratch.templates.template(path);
-        let template = self.limit.admit(&message.method, &message.host, template);
-        key.begin().field(&message.method).field(template).field(&message.host);
-        key.write(|to| write_named(to, row.server_party, &row.server));
-        let number = self.endpoints.number(key.done());
-        self.endpoint_of.put(raw, number);
-        number
-    }
-
+impl Calls {
     /// The place of what the exchanges between these parties share.
     #[inline]
-    fn link(&mut self, frame: &Frame<'_>, protocol: &'static str) -> Link {
+    pub fn link(&mut self, frame: &Frame<'_>, protocol: &'static str) -> Link {
         let place = frame.parties as usize % MAX_REMEMBERED;
         if let Some(link) = self.links.get(place).filter(|link| link.parties == frame.parties) {
             return *link;
@@ -421,13 +334,13 @@ impl Aggregate {
         self.key
             .write(|to| write_service(to, frame.server_party, &frame.server))
             .field(protocol);
-        let service = self.services.number(self.key.done());
+        let service = self.services.0.number(self.key.done());
         let ends = self.names.ends(frame.client_party, frame.server_party);
         if self.seen_ends.places.len() >= MAX_REMEMBERED {
             self.seen_ends = SeenEnds::default();
             self.links.clear();
         }
-        if let Some(stats) = self.services.at(service) {
+        if let Some(stats) = self.services.0.at(service) {
             stats.agreed.see(ends);
         }
         Link {
@@ -439,8 +352,9 @@ impl Aggregate {
         }
     }
 
-    fn service(&mut self, number: u32, frame: &Frame<'_>, error: bool) {
-        if let Some(stats) = self.services.at(number) {
+    /// Counts an exchange of a pair of services.
+    pub fn count(&mut self, number: u32, frame: &Frame<'_>, error: bool) {
+        if let Some(stats) = self.services.0.at(number) {
             stats.requests += 1;
             stats.errors += u64::from(error);
             add(&mut stats.bytes, frame.bytes());
@@ -451,168 +365,10 @@ impl Aggregate {
     }
 }
 
-/// Puts into a place, which may not be there yet.
-fn put<T: Default>(places: &mut Vec<T>, place: usize, value: T) {
-    if places.len() <= place {
-        places.resize_with(place + 1, T::default);
-    }
-    places[place] = value;
-}
-
-/// Adds to a map of what can be looked up again; when it is full, it begins anew.
-fn remember<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>, key: K, value: V) {
-    if map.len() >= MAX_REMEMBERED {
-        map.clear();
-    }
-    map.insert(key, value);
-}
-
-/// Numbers of texts that can be looked up again; when they are too many, or too long, all are forgotten.
-#[derive(Default)]
-struct Remembered {
-    numbers: FastMap<Box<str>, u32>,
-    bytes: usize,
-}
-
-impl Remembered {
-    fn get(&self, text: &str) -> Option<u32> {
-        self.numbers.get(text).copied()
-    }
-
-    fn put(&mut self, text: Box<str>, number: u32) {
-        if self.numbers.len() >= MAX_REMEMBERED || self.bytes + text.len() > MAX_REMEMBERED_BYTES {
-            self.numbers.clear();
-            self.bytes = 0;
-        }
-        self.bytes += text.len();
-        self.numbers.insert(text, number);
-    }
-}
-
-/// A prefix of at most `limit` characters.
-fn prefix(text: &str, limit: usize) -> &str {
-    text.char_indices().nth(limit).map_or(text, |(end, _)| &text[..end])
-}
-
-fn slow(frame: &Frame<'_>, total_ns: u64, what: String, status: String) -> Slow {
-    let (mut client, mut server) = (String::new(), String::new());
-    write_party(&mut client, frame.client_party, &frame.client);
-    write_party(&mut server, frame.server_party, &frame.server);
-    Slow {
-        total_ns,
-        start: frame.start,
-        connection: frame.connection,
-        sequence: frame.sequence,
-        ttfb_ns: frame.latency.ttfb_ns,
-        client,
-        server,
-        what,
-        status,
-    }
-}
-
 impl Sink for Aggregate {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        self.http_confidence.count(row.incomplete);
-        let status = row.message.status;
-        let link = self.link(&row.frame, "http");
-        let number = self.endpoint(row, link.callee);
-        if let Some(ends) = self.seen_ends.new_to(number, link.ends)
-            && let Some(stats) = self.endpoints.at(number)
-        {
-            stats.agreed.see(ends);
-        }
-        let one = HttpCount {
-            incomplete: row.incomplete.is_some(),
-            error: row.is_error(),
-            status,
-            request_bytes: row.request_bytes.unwrap_or(0),
-            response_bytes: row.response_bytes.unwrap_or(0),
-            latency: row.latency,
-        };
-        self.waiting_http.push(&mut self.endpoints, number, one);
-        self.service(link.service, &row.frame, one.error);
-        if let Some(total) = row.latency.total_ns
-            && self.slow_http.admits(total)
-        {
-            let what = format!("{} {}", row.message.method, prefix(&row.message.target, SHOWN));
-            let status = if status == 0 { String::new() } else { status.to_string() };
-            self.slow_http.push(slow(&row.frame, total, what, status));
-        }
-    }
-
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        self.mysql_confidence.count(row.incomplete);
-        let message = row.message;
-        let link = self.link(&row.frame, "mysql");
-        let known = match message.statement.is_empty() {
-            true => None,
-            false => Some(self.scratch.fingerprints.of(&message.statement)),
-        };
-        let asked = (
-            known.map_or(u64::MAX, |known| known.number),
-            u16::from(message.command),
-            link.callee,
-        );
-        let number = match self.digest_of.get(&asked) {
-            Some(number) => *number,
-            None => {
-                let key = &mut self.key;
-                key.begin().field(command_name(message.command).unwrap_or("unknown"));
-                key.field(known.map_or("", |known| &known.fingerprint));
-                key.write(|to| write_named(to, row.server_party, &row.server));
-                let number = self.digests.number(key.done());
-                remember(&mut self.digest_of, asked, number);
-                if self.slowest_of_digest.len() <= number as usize {
-                    self.slowest_of_digest.resize(number as usize + 1, None);
-                }
-                // What was counted together has no digest of its own.
-                let is_one = !self.digests.is_other(number);
-                if let Some(stats) = self
-                    .digests
-                    .at(number)
-                    .filter(|stats| is_one && stats.digest.is_empty())
-                {
-                    stats.digest.push_str(known.map_or("", |known| &known.digest));
-                }
-                number
-            }
-        };
-        if let Some(ends) = self.seen_ends.new_to(number, link.ends)
-            && let Some(stats) = self.digests.at(number)
-        {
-            stats.agreed.see(ends);
-        }
-        let slowest = &mut self.slowest_of_digest[number as usize];
-        if row.latency.total_ns > *slowest
-            && let Some(stats) = self.digests.at(number)
-        {
-            *slowest = row.latency.total_ns;
-            stats.sample_ns = row.latency.total_ns;
-            stats.sample.clear();
-            stats.sample.push_str(prefix(&message.statement, SHOWN));
-        }
-        let one = MysqlCount {
-            incomplete: row.incomplete.is_some(),
-            error: row.is_error(),
-            no_index_used: message.no_index_used,
-            rows: message.rows.unwrap_or(0),
-            affected_rows: message.affected_rows.unwrap_or(0),
-            request_bytes: row.request_bytes.unwrap_or(0),
-            response_bytes: row.response_bytes.unwrap_or(0),
-            latency: row.latency,
-        };
-        self.waiting_mysql.push(&mut self.digests, number, one);
-        self.service(link.service, &row.frame, one.error);
-        if let Some(total) = row.latency.total_ns
-            && self.slow_mysql.admits(total)
-        {
-            let what = match message.statement.as_str() {
-                "" => command_name(message.command).unwrap_or("unknown"),
-                statement => prefix(statement, SHOWN),
-            };
-            let slow = slow(&row.frame, total, what.to_string(), message.status.name().to_string());
-            self.slow_mysql.push(slow);
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        if let Some(exchanges) = self.exchanges.get_mut(message.protocol()) {
+            exchanges.count(frame, message, &mut self.calls);
         }
     }
 
@@ -663,7 +419,8 @@ impl Sink for Aggregate {
             self.unparsed.count(row.why, Unparsed { connections: 1, bytes });
         }
         // The dependency map: exchanges were counted one by one; here the connection, and what has no exchanges.
-        let link = self.links.get(row.parties as usize % MAX_REMEMBERED).copied();
+        let calls = &mut self.calls;
+        let link = calls.links.get(row.parties as usize % MAX_REMEMBERED).copied();
         // Its exchanges have said already who was at its ends.
         let known = link.filter(|link| (link.parties, link.protocol) == (row.parties, row.protocol));
         let number = match known {
@@ -672,17 +429,17 @@ impl Sink for Aggregate {
                 key.begin().write(|to| write_service(to, row.client_party, &row.client));
                 key.write(|to| write_service(to, row.server_party, &row.server));
                 let protocol = if row.protocol.is_empty() { "tcp" } else { row.protocol };
-                self.services.number(key.field(protocol).done())
+                calls.services.0.number(key.field(protocol).done())
             }
         };
-        if let Some(stats) = self.services.at(number) {
+        if let Some(stats) = calls.services.0.at(number) {
             stats.connections += 1;
             stats.errors += u64::from(failed);
             if row.exchanges == 0 {
                 add(&mut stats.bytes, bytes);
             }
             if known.is_none() {
-                stats.agreed.see(self.names.ends(row.client_party, row.server_party));
+                stats.agreed.see(calls.names.ends(row.client_party, row.server_party));
             }
         }
     }
@@ -721,9 +478,10 @@ impl Sink for Aggregate {
 
 #[cfg(test)]
 mod tests {
+    use super::super::counted::Counted;
     use super::*;
-    use crate::analyze::protocol::mysql::{MysqlMessage, Status};
-    use crate::analyze::report::sections;
+    use crate::analyze::protocol::Registered;
+    use crate::analyze::protocol::mysql::{Mysql, MysqlMessage, Status};
     use crate::analyze::row::{Latency, Observed, Party};
     use crate::analyze::stats::keyed::OTHER;
     use crate::analyze::table::Value;
@@ -757,10 +515,7 @@ mod tests {
             connection: 1,
             sequence: 0,
         };
-        aggregate.mysql(&MysqlRow {
-            frame,
-            message: &message,
-        });
+        aggregate.exchange(&frame, &message);
     }
 
     fn texts(columns: &crate::analyze::table::Columns, row: usize, names: &[&str]) -> Vec<String> {
@@ -773,16 +528,14 @@ mod tests {
 
     #[test]
     fn what_is_counted_together_has_no_digest() {
-        let mut aggregate = Aggregate {
-            digests: Keyed::new(1, usize::MAX),
-            ..Aggregate::default()
-        };
+        let mut aggregate = Aggregate::default();
+        aggregate.exchanges[Mysql::PLACE] = Box::new(Counted::<Mysql>::new(&Patterns::default(), 1));
         for table in ["a", "b", "b", "c"] {
             count(&mut aggregate, &format!("select {table} from t"), &Party::default());
         }
         let mut all = Aggregate::default();
         all.merge(aggregate);
-        let columns = sections::digests(&all);
+        let columns = all.summary(Mysql::PLACE);
         let rows: Vec<_> = (0..columns.rows())
             .map(|row| texts(&columns, row, &["command", "digest"]))
             .collect();
@@ -802,7 +555,7 @@ mod tests {
         count(&mut aggregate, "select `a\0other` from t", &server);
         let mut all = Aggregate::default();
         all.merge(aggregate);
-        let columns = sections::digests(&all);
+        let columns = all.summary(Mysql::PLACE);
         let row = texts(&columns, 0, &["fingerprint", "service"]);
         assert_eq!(row, ["select `a\0other` from t", "db"]);
     }

@@ -4,7 +4,7 @@
 //! number of threads.
 
 pub mod aggregate;
-pub mod label;
+mod counted;
 pub mod sections;
 pub mod slowest;
 

@@ -1,22 +1,24 @@
 //! The report as data: sections with columns and rows, the same for people and for JSON.
 
+use std::borrow::Cow;
+
 use super::aggregate::{Aggregate, Confidence, Totals, UnparsedBy};
 use super::slowest::Slowest;
 use crate::analyze::column::Kind::{Bytes, Count, Nanos, Text, Time};
+use crate::analyze::protocol::PROTOCOLS;
+use crate::analyze::protocol::summary::Heading;
 use crate::analyze::row::CaptureFacts;
 use crate::analyze::stats::keyed::fields;
-use crate::analyze::table::digests::{DigestRow, Digests};
-use crate::analyze::table::endpoints::{EndpointRow, Endpoints};
 use crate::analyze::table::services::{ServiceRow, Services};
 use crate::analyze::table::{Columns, Kind, Scratch, Spec, Table, Value};
 
 /// One part of the report.
 pub struct Section {
     /// Its name in JSON.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub title: &'static str,
     /// What to type for all of it.
-    pub more: &'static str,
+    pub more: Cow<'static, str>,
     /// Columns that people see first; JSON has all.
     pub brief: Vec<usize>,
     pub columns: Columns,
@@ -26,8 +28,8 @@ pub struct Section {
 pub struct Report {
     pub captures: Vec<CaptureFacts>,
     pub confidence: Confidence,
-    pub http_confidence: Confidence,
-    pub mysql_confidence: Confidence,
+    /// The same by protocol, in the order of the registry.
+    pub confidences: Vec<(&'static str, Confidence)>,
     pub unparsed: UnparsedBy,
     pub totals: Totals,
     pub sections: Vec<Section>,
@@ -37,7 +39,7 @@ pub struct Report {
 pub fn rows<'r, T: Table>(rows: impl Iterator<Item = T::Row<'r>>) -> Columns {
     let mut rows: Vec<T::Row<'r>> = rows.collect();
     rows.sort_by_key(|row| T::key(row));
-    let mut scratch = Scratch::default();
+    let mut scratch: Scratch<T::Derived> = Scratch::default();
     let mut columns = Columns::new(T::defs().iter().map(|def| def.spec));
     for row in &rows {
         for (def, column) in T::defs().iter().zip(&mut columns.columns) {
@@ -47,54 +49,28 @@ pub fn rows<'r, T: Table>(rows: impl Iterator<Item = T::Row<'r>>) -> Columns {
     columns
 }
 
-/// The table `endpoints`.
-pub fn endpoints(aggregate: &Aggregate) -> Columns {
-    // Ranked by key first, so that rows of the same count keep one order.
-    rows::<Endpoints>(aggregate.endpoints.ranked(|_| 0).into_iter().map(|(key, stats)| {
-        let [method, endpoint, host, service] = fields(key);
-        let [client, server] = aggregate.names.of(&stats.agreed);
-        EndpointRow {
-            method,
-            endpoint,
-            host,
-            service,
-            client,
-            server,
-            stats,
-        }
-    }))
-}
-
-/// The table `digests`.
-pub fn digests(aggregate: &Aggregate) -> Columns {
-    rows::<Digests>(aggregate.digests.ranked(|_| 0).into_iter().map(|(key, stats)| {
-        let [command, fingerprint, service] = fields(key);
-        let [client, server] = aggregate.names.of(&stats.agreed);
-        DigestRow {
-            command,
-            fingerprint,
-            service,
-            client,
-            server,
-            stats,
-        }
-    }))
-}
-
 /// The table `services`.
 pub fn services(aggregate: &Aggregate) -> Columns {
-    rows::<Services>(aggregate.services.ranked(|_| 0).into_iter().map(|(key, stats)| {
-        let [caller, callee, protocol] = fields(key);
-        let [client, server] = aggregate.names.of(&stats.agreed);
-        ServiceRow {
-            caller,
-            callee,
-            protocol,
-            client,
-            server,
-            stats,
-        }
-    }))
+    rows::<Services>(
+        aggregate
+            .calls
+            .services
+            .0
+            .ranked(|_| 0)
+            .into_iter()
+            .map(|(key, stats)| {
+                let [caller, callee, protocol] = fields(key);
+                let [client, server] = aggregate.calls.names.of(&stats.agreed);
+                ServiceRow {
+                    caller,
+                    callee,
+                    protocol,
+                    client,
+                    server,
+                    stats,
+                }
+            }),
+    )
 }
 
 /// Whether a column says anything.
@@ -104,7 +80,7 @@ fn is_told(columns: &Columns, n: usize) -> bool {
 }
 
 /// The columns of a table that people see first; who answered is one of them where that is known of anything.
-fn brief<T: Table>(columns: &Columns) -> Vec<usize> {
+pub(super) fn brief<T: Table>(columns: &Columns) -> Vec<usize> {
     let is_told = |n: usize| columns.columns[n].spec.name == "service" && is_told(columns, n);
     let defs = T::defs().iter().enumerate();
     defs.filter(|(n, def)| def.brief || is_told(*n))
@@ -116,12 +92,17 @@ const fn spec(name: &'static str, kind: Kind) -> Spec {
     Spec { name, kind, doc: "" }
 }
 
-fn section(name: &'static str, title: &'static str, more: &'static str, columns: Columns) -> Section {
+fn section(
+    name: impl Into<Cow<'static, str>>,
+    title: &'static str,
+    more: impl Into<Cow<'static, str>>,
+    columns: Columns,
+) -> Section {
     let brief = (0..columns.columns.len()).collect();
     Section {
-        name,
+        name: name.into(),
         title,
-        more,
+        more: more.into(),
         brief,
         columns,
     }
@@ -287,28 +268,24 @@ pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
         services,
         section("talkers", "Top talkers", "--table connections", talkers(aggregate)),
     ];
-    let mut endpoints = section("endpoints", "HTTP endpoints", "--table endpoints", endpoints(aggregate));
-    endpoints.brief = brief::<Endpoints>(&endpoints.columns);
-    sections.push(endpoints);
-    sections.push(section(
-        "slowest_http",
-        "Slowest HTTP exchanges",
-        "--table http --sort -total_ns",
-        slowest(&aggregate.slow_http, "request"),
-    ));
-    let mut digests = section("digests", "MySQL digests", "--table digests", digests(aggregate));
-    digests.brief = brief::<Digests>(&digests.columns);
-    // The statement last: it is as long as it likes.
-    digests
-        .brief
-        .sort_by_key(|n| digests.columns.columns[*n].spec.name == "fingerprint");
-    sections.push(digests);
-    sections.push(section(
-        "slowest_mysql",
-        "Slowest MySQL commands",
-        "--table mysql --sort -total_ns",
-        slowest(&aggregate.slow_mysql, "statement"),
-    ));
+    for (protocol, exchanges) in PROTOCOLS.iter().zip(&aggregate.exchanges) {
+        let Heading { name, title, .. } = protocol.summary();
+        let mut summary = section(
+            name,
+            title,
+            format!("--table {name}"),
+            exchanges.summary(&aggregate.calls.names),
+        );
+        summary.brief = exchanges.brief(&summary.columns);
+        let (title, asked) = protocol.slowest();
+        sections.push(summary);
+        sections.push(section(
+            format!("slowest_{}", protocol.name()),
+            title,
+            format!("--table {} --sort -total_ns", protocol.name()),
+            slowest(exchanges.slowest(), asked),
+        ));
+    }
     sections.push(section(
         "failed_connects",
         "Failed connects",
@@ -324,8 +301,11 @@ pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
     Report {
         captures: captures.to_vec(),
         confidence: aggregate.confidence(),
-        http_confidence: aggregate.http_confidence.clone(),
-        mysql_confidence: aggregate.mysql_confidence.clone(),
+        confidences: PROTOCOLS
+            .iter()
+            .zip(&aggregate.exchanges)
+            .map(|(protocol, exchanges)| (protocol.name(), exchanges.confidence().clone()))
+            .collect(),
         unparsed: aggregate.unparsed.clone(),
         totals: aggregate.totals.clone(),
         sections,

@@ -3,7 +3,8 @@
 use super::ends::Agreed;
 use super::histogram::Histogram;
 use super::keyed::{Count, Merge};
-use crate::analyze::row::Latency;
+use crate::analyze::exchange::Message;
+use crate::analyze::row::{ExchangeRow, Latency};
 
 /// Adds what a capture says: numbers in a file may be anything, and a total that would not fit is the largest there is.
 #[inline]
@@ -61,146 +62,83 @@ impl Merge for Latencies {
     }
 }
 
-/// An HTTP endpoint.
+/// What a protocol counts of its exchanges beside what is counted of all.
+pub trait Own: Merge + Send + 'static {
+    /// What one exchange adds.
+    type One: Copy + Send;
+
+    /// Counts one.
+    fn count(&mut self, one: &Self::One);
+}
+
+/// Exchanges of one key.
 #[derive(Debug, Clone, Default)]
-pub struct HttpStats {
+pub struct ExchangeStats<O> {
     pub count: u64,
     /// Exchanges that were not seen whole.
     pub incomplete: u64,
     /// As [`ExchangeRow::is_error`](crate::analyze::row::ExchangeRow::is_error) says.
     pub errors: u64,
-    /// By class of status: 1xx to 5xx at 1 to 5; without a status at 0.
-    pub status: [u64; 6],
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub latency: Latencies,
     pub agreed: Agreed,
+    pub own: O,
 }
 
-impl HttpStats {
-    /// Responses with a status from 400 to 499: the client's fault.
-    pub fn client_errors(&self) -> u64 {
-        self.status[4]
-    }
-}
-
-/// What one HTTP exchange adds to its endpoint.
+/// What one exchange adds to its key.
 #[derive(Debug, Clone, Copy)]
-pub struct HttpCount {
+pub struct ExchangeCount<T> {
     pub incomplete: bool,
     pub error: bool,
-    pub status: u16,
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub latency: Latency,
+    pub own: T,
 }
 
-impl Count<HttpCount> for HttpStats {
-    fn fetch(&self, all: &[HttpCount]) {
+impl<T> ExchangeCount<T> {
+    /// What is known of all, and this.
+    pub fn new<M: Message>(row: &ExchangeRow<'_, M>, own: T) -> Self {
+        ExchangeCount {
+            incomplete: row.incomplete.is_some(),
+            error: row.is_error(),
+            request_bytes: row.request_bytes.unwrap_or(0),
+            response_bytes: row.response_bytes.unwrap_or(0),
+            latency: row.latency,
+            own,
+        }
+    }
+}
+
+impl<O: Own> Count<ExchangeCount<O::One>> for ExchangeStats<O> {
+    fn fetch(&self, all: &[ExchangeCount<O::One>]) {
         self.latency.fetch(all.iter().map(|one| one.latency));
     }
 
-    fn count(&mut self, all: &[HttpCount]) {
+    fn count(&mut self, all: &[ExchangeCount<O::One>]) {
         self.count += all.len() as u64;
         for one in all {
             self.incomplete += u64::from(one.incomplete);
             self.errors += u64::from(one.error);
-            self.status[usize::from(one.status / 100).min(5)] += 1;
             add(&mut self.request_bytes, one.request_bytes);
             add(&mut self.response_bytes, one.response_bytes);
+            self.own.count(&one.own);
         }
         self.latency.record_all(all.iter().map(|one| one.latency));
     }
 }
 
-impl Merge for HttpStats {
-    fn merge(&mut self, other: HttpStats) {
+impl<O: Merge> Merge for ExchangeStats<O> {
+    fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.incomplete += other.incomplete;
         self.errors += other.errors;
-        self.status
-            .iter_mut()
-            .zip(other.status)
-            .for_each(|(to, from)| *to += from);
         add(&mut self.request_bytes, other.request_bytes);
         add(&mut self.response_bytes, other.response_bytes);
         self.latency.merge(other.latency);
         self.agreed.merge(other.agreed);
-    }
-}
-
-/// A MySQL digest.
-#[derive(Debug, Clone, Default)]
-pub struct MysqlStats {
-    pub digest: String,
-    pub count: u64,
-    pub incomplete: u64,
-    pub errors: u64,
-    pub rows: u64,
-    pub affected_rows: u64,
-    pub no_index_used: u64,
-    pub request_bytes: u64,
-    pub response_bytes: u64,
-    pub latency: Latencies,
-    /// The slowest statement of this kind, cut to a readable length.
-    pub sample: String,
-    /// How long it took, ns.
-    pub sample_ns: Option<u64>,
-    pub agreed: Agreed,
-}
-
-/// What one MySQL exchange adds to its digest.
-#[derive(Debug, Clone, Copy)]
-pub struct MysqlCount {
-    pub incomplete: bool,
-    pub error: bool,
-    pub no_index_used: bool,
-    pub rows: u64,
-    pub affected_rows: u64,
-    pub request_bytes: u64,
-    pub response_bytes: u64,
-    pub latency: Latency,
-}
-
-impl Count<MysqlCount> for MysqlStats {
-    fn fetch(&self, all: &[MysqlCount]) {
-        self.latency.fetch(all.iter().map(|one| one.latency));
-    }
-
-    fn count(&mut self, all: &[MysqlCount]) {
-        self.count += all.len() as u64;
-        for one in all {
-            self.incomplete += u64::from(one.incomplete);
-            self.errors += u64::from(one.error);
-            self.no_index_used += u64::from(one.no_index_used);
-            add(&mut self.rows, one.rows);
-            add(&mut self.affected_rows, one.affected_rows);
-            add(&mut self.request_bytes, one.request_bytes);
-            add(&mut self.response_bytes, one.response_bytes);
-        }
-        self.latency.record_all(all.iter().map(|one| one.latency));
-    }
-}
-
-impl Merge for MysqlStats {
-    fn merge(&mut self, other: MysqlStats) {
-        if self.digest.is_empty() {
-            self.digest = other.digest;
-        }
-        if self.count == 0 || other.sample_ns > self.sample_ns {
-            self.sample = other.sample;
-            self.sample_ns = other.sample_ns;
-        }
-        self.count += other.count;
-        self.incomplete += other.incomplete;
-        self.errors += other.errors;
-        add(&mut self.rows, other.rows);
-        add(&mut self.affected_rows, other.affected_rows);
-        self.no_index_used += other.no_index_used;
-        add(&mut self.request_bytes, other.request_bytes);
-        add(&mut self.response_bytes, other.response_bytes);
-        self.latency.merge(other.latency);
-        self.agreed.merge(other.agreed);
+        self.own.merge(other.own);
     }
 }
 
@@ -208,7 +146,7 @@ impl Merge for MysqlStats {
 #[derive(Debug, Clone, Default)]
 pub struct ServiceStats {
     pub requests: u64,
-    /// HTTP status of 500 and above; MySQL error packets; what was reset; failed connects where the protocol is not known.
+    /// Exchanges that are errors, and failed connects where the protocol is not known.
     pub errors: u64,
     pub bytes: u64,
     pub connections: u64,

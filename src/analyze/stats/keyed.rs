@@ -267,14 +267,20 @@ impl KeyText {
 
 /// The fields of a key; [`OTHER`] fills all.
 pub fn fields<const N: usize>(key: &str) -> [&str; N] {
-    if key == OTHER {
-        return [OTHER; N];
-    }
+    let mut fields = each_field(key, N);
+    std::array::from_fn(|_| fields.next().unwrap_or(""))
+}
+
+/// The same of a key with so many fields.
+pub fn each_field(key: &str, number: usize) -> impl Iterator<Item = &str> {
     let (mut text, lens) = key
-        .split_at_checked(key.len().saturating_sub(N * LEN_CHARS))
+        .split_at_checked(key.len().saturating_sub(number * LEN_CHARS))
         .unwrap_or((key, ""));
     let mut lens = lens.as_bytes().chunks_exact(LEN_CHARS);
-    std::array::from_fn(|_| {
+    (0..number).map(move |_| {
+        if key == OTHER {
+            return OTHER;
+        }
         let len = lens
             .next()
             .unwrap_or_default()

@@ -8,5 +8,6 @@ pub mod counters;
 pub mod ends;
 pub mod histogram;
 pub mod keyed;
+pub mod label;
 
 pub use histogram::Histogram;

@@ -18,6 +18,7 @@ fn read<'a>(facts: &CaptureFacts, number: u64) -> Value<'a> {
 
 impl Table for Capture {
     type Row<'r> = &'r CaptureFacts;
+    type Derived = ();
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Capture>] {

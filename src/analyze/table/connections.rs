@@ -25,6 +25,7 @@ pub fn write_state(to: &mut String, row: &ConnectionRow<'_>) {
 
 impl Table for Connections {
     type Row<'r> = ConnectionRow<'r>;
+    type Derived = ();
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Connections>] {
@@ -63,7 +64,7 @@ impl Table for Connections {
             column("lifetime_received", Bytes, "payload received by that end from opening to close, in the same way", |r, _| Value::int(r.lifetime_received)),
             column("retransmits", Count, "segments sent again", |r, _| Value::int(r.retransmits.map(u64::from))),
             column("srtt_us", Micros, "smoothed round-trip time at the close", |r, _| Value::int(r.srtt_us.map(u64::from))),
-            brief("protocol", Text, "http, mysql, or what else its first bytes say: tls, http2, ssh, redis, postgresql, mongodb, amqp, mqtt, nats, smtp; null when unknown", |r, _| Value::text(r.protocol)),
+            brief("protocol", Text, "the table of its exchanges (http, mysql, …), or what else its first bytes say: tls, http2, ssh, redis, postgresql, mongodb, amqp, mqtt, nats, smtp; null when unknown", |r, _| Value::text(r.protocol)),
             brief("exchanges", Count, "requests with or without response", |r, _| Value::Int(r.exchanges)),
             brief("why", Text, "why there are no exchanges although there was data", |r, _| Value::text(r.why)),
             column("first_data", Time, "first payload byte", |r, _| Value::nonzero(r.first_data)),
@@ -91,7 +92,7 @@ impl Table for Connections {
             column("server_name", Text, "what the server's address is called", |r, _| Value::text(&r.server_party.address_name)),
             column("server_host", Text, "host on which the server's socket was captured", |r, _| Value::text(&r.server_party.hostname)),
             column("complete", Flag, "no byte of it was lost", |r, _| Value::Flag(r.lost_bytes == 0)),
-            column("connection", Count, "number of the connection; as in the tables http and mysql", |r, _| Value::Int(r.connection)),
+            column("connection", Count, "number of the connection; as in the tables of exchanges (http, mysql, …)", |r, _| Value::Int(r.connection)),
         ];
         DEFS
     }

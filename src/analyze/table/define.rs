@@ -1,13 +1,15 @@
 //! How a table is defined: a list of columns, each with the function that takes its value out of a row.
 
-use super::derive::{Fingerprints, Templates};
 use crate::analyze::column::{FastMap, Kind, Spec, Value};
+use crate::analyze::template::Patterns;
 use crate::format::record::Endpoint;
 
 /// A table: a name, a row type and its columns.
 pub trait Table: Sized + 'static {
     /// What it is made from.
     type Row<'r>;
+    /// Keeps what values are derived with; `()` where rows hold all values.
+    type Derived: Derived;
 
     /// All columns, in order.
     fn defs() -> &'static [Def<Self>];
@@ -20,7 +22,7 @@ pub trait Table: Sized + 'static {
 pub type Key = (u64, u64, u64);
 
 /// Takes a value out of a row, or makes it in the scratch space.
-pub type Get<T> = for<'a, 'r> fn(&'a <T as Table>::Row<'r>, &'a mut Scratch) -> Value<'a>;
+pub type Get<T> = for<'a, 'r> fn(&'a <T as Table>::Row<'r>, &'a mut Scratch<<T as Table>::Derived>) -> Value<'a>;
 
 /// A column of a table.
 pub struct Def<T: Table> {
@@ -56,20 +58,54 @@ pub const fn brief<T: Table>(name: &'static str, kind: Kind, doc: &'static str, 
     }
 }
 
+/// The columns of a table, each with whether a terminal shows it unasked.
+pub fn specs_and_brief<T: Table>() -> Vec<(Spec, bool)> {
+    T::defs().iter().map(|def| (def.spec, def.brief)).collect()
+}
+
+/// `part` of `whole`; null of nothing.
+pub fn ratio(part: u64, whole: u64) -> Value<'static> {
+    if whole == 0 {
+        Value::Null
+    } else {
+        Value::Float(part as f64 / whole as f64)
+    }
+}
+
+/// What the column `service` of tables that are counted up means.
+pub const SERVICE: &str =
+    "the pod, container or systemd service that answered, named as in the table services; one row for each of them";
+
 /// Addresses whose text is kept.
 const MAX_ADDRESSES: usize = 65_536;
 
-/// Where values are made that a row does not hold as they are; one for each shard.
+/// Values that a protocol derives from rows (path templates, fingerprints), kept because the same come again and again.
+pub trait Derived: Default + Send + 'static {
+    /// Takes path templates of the user's.
+    fn use_patterns(&mut self, patterns: &Patterns) {
+        let _ = patterns;
+    }
+}
+
+impl Derived for () {}
+
+/// Where values are made that a row does not hold as they are; one for each table in each shard.
 #[derive(Default)]
-pub struct Scratch {
+pub struct Scratch<D = ()> {
     /// Space for one text.
     pub text: String,
-    pub templates: Templates,
-    pub fingerprints: Fingerprints,
+    pub derived: D,
     addresses: FastMap<[u8; 16], Box<str>>,
 }
 
-impl Scratch {
+impl<D: Derived> Scratch<D> {
+    /// An empty one, with path templates of the user's.
+    pub fn new(patterns: &Patterns) -> Scratch<D> {
+        let mut scratch: Scratch<D> = Scratch::default();
+        scratch.derived.use_patterns(patterns);
+        scratch
+    }
+
     /// The address as text; null when it is all zero.
     pub fn ip(&mut self, endpoint: &Endpoint) -> Value<'_> {
         if endpoint.ip == [0; 16] {

@@ -46,4 +46,4 @@ macro_rules! columns_with_ends {
     }};
 }
 
-pub(super) use {columns_with_ends, end_column};
+pub(crate) use {columns_with_ends, end_column};

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::define::{Def, Key, Table};
+use super::define::{Def, Derived, Key, Table};
 use crate::analyze::exchange::Message;
 use crate::analyze::row::ExchangeRow;
 
@@ -11,12 +11,16 @@ pub struct Exchanges<M>(PhantomData<M>);
 
 /// A message that makes a table.
 pub trait Columns: Message + Sized {
+    /// Keeps what their values are derived with.
+    type Derived: Derived;
+
     /// All columns, made by [`exchange_columns`].
     fn defs() -> &'static [Def<Exchanges<Self>>];
 }
 
 impl<M: Columns> Table for Exchanges<M> {
     type Row<'r> = ExchangeRow<'r, M>;
+    type Derived = M::Derived;
 
     fn defs() -> &'static [Def<Self>] {
         M::defs()

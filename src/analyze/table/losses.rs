@@ -10,6 +10,7 @@ pub struct Losses;
 
 impl Table for Losses {
     type Row<'r> = LossRow<'r>;
+    type Derived = ();
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Losses>] {

@@ -37,6 +37,7 @@ pub fn write_argv(to: &mut String, argv: &[u8]) {
 
 impl Table for Processes {
     type Row<'r> = ProcessRow<'r>;
+    type Derived = ();
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Processes>] {

@@ -1,7 +1,6 @@
 //! The table `services`: who called whom.
 
-use super::define::{Def, Key, Table, brief};
-use super::endpoints::ratio;
+use super::define::{Def, Key, Table, brief, ratio};
 use super::ends::columns_with_ends;
 use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
 use crate::analyze::column::Value;
@@ -23,15 +22,16 @@ pub struct ServiceRow<'r> {
 
 impl Table for Services {
     type Row<'r> = ServiceRow<'r>;
+    type Derived = ();
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Services>] {
         columns_with_ends!(Services, "exchanges of the row and connections without any", "--table connections --group-by protocol", [
             brief("caller", Text, "the client: namespace/owner of its pod, else its container, systemd service, process name, or address", |r, _| Value::text(r.caller)),
             brief("callee", Text, "the server, named in the same way", |r, _| Value::text(r.callee)),
-            brief("protocol", Text, "http, mysql, what else was recognised, or tcp", |r, _| Value::text(r.protocol)),
+            brief("protocol", Text, "http, mysql, …, what else was recognised, or tcp", |r, _| Value::text(r.protocol)),
             brief("requests", Count, "exchanges", |r, _| Value::Int(r.stats.requests)),
-            brief("errors", Count, "HTTP status of 500 and above, MySQL ERR packets, requests that were reset, failed connects", |r, _| Value::Int(r.stats.errors)),
+            brief("errors", Count, "exchanges that are errors (HTTP status of 500 and above, MySQL ERR packets, …), requests that were reset, failed connects", |r, _| Value::Int(r.stats.errors)),
             brief("error_rate", Ratio, "errors / requests", |r, _| ratio(r.stats.errors, r.stats.requests)),
             brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.total.percentile(0.5))),
             brief("p95_ns", Nanos, "95th percentile of total_ns", |r, _| Value::int(r.stats.total.percentile(0.95))),

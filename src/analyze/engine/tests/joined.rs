@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::analyze::import::Import;
+use crate::analyze::protocol::memcached::MemcachedMessage;
 
 /// Cuts of one capture.
 const CUTS: usize = 16;
@@ -27,31 +28,44 @@ struct Rows {
 }
 
 impl Sink for Rows {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        let facts = Row {
-            asked: format!("{} {}", row.message.method, row.message.target),
-            statement: String::new(),
-            answered: format!(
-                "{} {:?} {:?}",
-                row.message.status, row.response_bytes, row.latency.total_ns
-            ),
-            is_complete: row.incomplete.is_none(),
-        };
-        if !row.message.method.is_empty() {
-            self.facts.insert(("http", row.start, row.client), facts);
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        if let Some(row) = ExchangeRow::<HttpMessage>::of(frame, message) {
+            let facts = Row {
+                asked: format!("{} {}", row.message.method, row.message.target),
+                statement: String::new(),
+                answered: format!(
+                    "{} {:?} {:?}",
+                    row.message.status, row.response_bytes, row.latency.total_ns
+                ),
+                is_complete: row.incomplete.is_none(),
+            };
+            if !row.message.method.is_empty() {
+                self.facts.insert(("http", row.start, row.client), facts);
+            }
         }
-    }
-
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        let message = row.message;
-        let facts = Row {
-            asked: message.command_name().to_string(),
-            statement: message.statement.clone(),
-            answered: format!("{:?} {} {:?}", message.status, message.error_code, row.latency.total_ns),
-            is_complete: row.incomplete.is_none(),
-        };
-        if !message.is_unasked {
-            self.facts.insert(("mysql", row.start, row.client), facts);
+        if let Some(row) = ExchangeRow::<MemcachedMessage>::of(frame, message) {
+            let message = row.message;
+            let facts = Row {
+                asked: format!("{} {} {}", message.command, message.key, message.keys),
+                statement: String::new(),
+                answered: format!("{} {:?} {:?}", message.answer, message.hits, row.latency.total_ns),
+                is_complete: row.incomplete.is_none(),
+            };
+            if !message.command.is_empty() {
+                self.facts.insert(("memcached", row.start, row.client), facts);
+            }
+        }
+        if let Some(row) = ExchangeRow::<MysqlMessage>::of(frame, message) {
+            let message = row.message;
+            let facts = Row {
+                asked: message.command_name().to_string(),
+                statement: message.statement.clone(),
+                answered: format!("{:?} {} {:?}", message.status, message.error_code, row.latency.total_ns),
+                is_complete: row.incomplete.is_none(),
+            };
+            if !message.is_unasked {
+                self.facts.insert(("mysql", row.start, row.client), facts);
+            }
         }
     }
 

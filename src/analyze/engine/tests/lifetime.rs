@@ -6,9 +6,8 @@ use proptest::prelude::*;
 use super::laws::{split, stored};
 use super::*;
 use crate::analyze::live::Live;
-use crate::analyze::protocol::http::HttpMessage;
 use crate::analyze::protocol::http::message::Known;
-use crate::analyze::row::{Frame, LossRow};
+use crate::analyze::row::LossRow;
 
 const MS: u64 = 1_000_000;
 
@@ -22,7 +21,7 @@ struct Everything {
 }
 
 impl Everything {
-    fn exchange(&mut self, frame: &Frame<'_>, message: String) {
+    fn keep(&mut self, frame: &Frame<'_>, message: String) {
         let frame = Frame { parties: 0, ..*frame };
         self.exchanges
             .push((frame.start, frame.connection, format!("{frame:?} {message}")));
@@ -30,15 +29,17 @@ impl Everything {
 }
 
 impl Sink for Everything {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        let message = HttpMessage {
-            known: Known::default(),
-            ..row.message.clone()
-        };
-        self.exchange(&row.frame, format!("{message:?}"));
-    }
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
-        self.exchange(&row.frame, format!("{:?}", row.message));
+    fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
+        if let Some(row) = ExchangeRow::<HttpMessage>::of(frame, message) {
+            let message = HttpMessage {
+                known: Known::default(),
+                ..row.message.clone()
+            };
+            self.keep(row.frame, format!("{message:?}"));
+        }
+        if let Some(row) = ExchangeRow::<MysqlMessage>::of(frame, message) {
+            self.keep(row.frame, format!("{:?}", row.message));
+        }
     }
     fn connection(&mut self, row: &ConnectionRow<'_>) {
         let row = ConnectionRow { parties: 0, ..*row };
@@ -684,7 +685,7 @@ fn a_request_that_the_server_reset_is_an_error_and_one_that_the_client_gave_up_i
             Some(Value::Int(errors)) => errors,
             other => panic!("{other:?}"),
         };
-        (count(endpoints(&all)), count(services(&all)))
+        (count(all.summary(Http::PLACE)), count(services(&all)))
     };
     let reset = ends(Ending::ResetByPeer, Ending::ResetLocally);
     assert_eq!(errors(&reset), (1, 1));

@@ -17,10 +17,7 @@ impl Comms {
 }
 
 impl Sink for Comms {
-    fn http(&mut self, row: &HttpRow<'_>) {
-        self.push(row.start, row.sequence, row.client_party, row.server_party);
-    }
-    fn mysql(&mut self, row: &MysqlRow<'_>) {
+    fn exchange(&mut self, row: &Frame<'_>, _: &dyn Message) {
         self.push(row.start, row.sequence, row.client_party, row.server_party);
     }
     fn connection(&mut self, row: &ConnectionRow<'_>) {
@@ -226,8 +223,7 @@ fn names_that_find_no_room_are_a_loss() {
     #[derive(Default)]
     struct Losses(Vec<(LossReason, u64)>);
     impl Sink for Losses {
-        fn http(&mut self, _: &HttpRow<'_>) {}
-        fn mysql(&mut self, _: &MysqlRow<'_>) {}
+        fn exchange(&mut self, _: &Frame<'_>, _: &dyn Message) {}
         fn connection(&mut self, _: &ConnectionRow<'_>) {}
         fn loss(&mut self, row: &LossRow<'_>) {
             assert!(row.is_lost());

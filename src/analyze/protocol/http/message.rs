@@ -1,7 +1,10 @@
 //! What an HTTP exchange says, as the tables need it.
 
+use super::Http;
 use super::parse::RequestHead;
-use crate::analyze::exchange::Message;
+use crate::analyze::exchange::{Incomplete, Message};
+use crate::analyze::protocol::Registered;
+use crate::human::{prefix, shortened};
 
 /// A request and what its response says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +89,38 @@ impl Message for HttpMessage {
 
     fn is_error(&self) -> bool {
         self.status >= 500
+    }
+
+    fn protocol(&self) -> usize {
+        Http::PLACE
+    }
+
+    fn asked(&self, limit: usize) -> String {
+        format!("{} {}", self.method, prefix(&self.target, limit))
+    }
+
+    fn answered(&self) -> String {
+        match self.status {
+            0 => String::new(),
+            status => status.to_string(),
+        }
+    }
+
+    fn line(&self, _: Option<Incomplete>, limit: usize) -> String {
+        let status = match self.status {
+            0 => "no response".to_owned(),
+            status => status.to_string(),
+        };
+        let host = match self.target.starts_with('/') {
+            true => self.host.as_str(),
+            false => "",
+        };
+        format!("{} {host}{} {status}", self.method, shortened(&self.target, limit))
+    }
+
+    /// After these two the connection carries something else.
+    fn is_restart(&self) -> bool {
+        self.status != 101 && self.method != "CONNECT"
     }
 }
 

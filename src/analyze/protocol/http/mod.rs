@@ -5,10 +5,12 @@ pub mod body;
 mod client;
 mod columns;
 mod detect;
+pub mod endpoints;
 mod fast_path;
 mod held;
 pub mod message;
 pub mod parse;
+mod path;
 mod server;
 pub mod stitch;
 #[cfg(test)]
@@ -17,7 +19,6 @@ mod tests;
 pub use message::HttpMessage;
 pub use stitch::HttpStitcher;
 
-use super::conversation::{Conversation, Stitched};
 use super::{Detected, Protocol, Sent};
 use crate::analyze::exchange;
 
@@ -29,19 +30,19 @@ type Queue = exchange::Queue<HttpMessage>;
 pub struct Http;
 
 impl Protocol for Http {
-    fn name(&self) -> &'static str {
-        "http"
-    }
+    type Message = HttpMessage;
+    type Stitcher = HttpStitcher;
+    type Summary = endpoints::ByEndpoint;
 
-    fn of_client(&self, sent: Sent<'_>, joined: bool) -> Detected {
+    const NAME: &'static str = "http";
+    const ABOUT: &'static str = "One row for each HTTP/1.x exchange: a request with its response.";
+    const SLOWEST: (&'static str, &'static str) = ("Slowest HTTP exchanges", "request");
+
+    fn of_client(sent: Sent<'_>, joined: bool) -> Detected {
         detect::of_client(sent.bytes, joined)
     }
 
-    fn of_server(&self, sent: Sent<'_>, _joined: bool) -> Detected {
+    fn of_server(sent: Sent<'_>, _joined: bool) -> Detected {
         detect::of_server(sent.bytes)
-    }
-
-    fn conversation(&self, joined: bool) -> Box<dyn Conversation> {
-        Box::new(Stitched::<HttpStitcher>::new(&Http, joined))
     }
 }

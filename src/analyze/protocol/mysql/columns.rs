@@ -1,11 +1,14 @@
 //! The columns of the table `mysql` that are its own.
 
+use super::fingerprints::Fingerprints;
 use super::{MysqlMessage, command_name};
 use crate::analyze::column::Value;
 use crate::analyze::table::define::{Def, Scratch};
 use crate::analyze::table::exchanges::{Columns, Exchanges, exchange_columns};
 
 impl Columns for MysqlMessage {
+    type Derived = Fingerprints;
+
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Exchanges<MysqlMessage>>] {
         exchange_columns!(MysqlMessage, [
@@ -16,13 +19,13 @@ impl Columns for MysqlMessage {
             brief("statement", Text, "SQL text; of the prepared statement for COM_STMT_EXECUTE", |r, _| Value::text(&r.message.statement)),
             column("statement_cut", Flag, "the statement is only a prefix", |r, _| Value::Flag(r.message.statement_cut)),
             column("statement_id", Number, "the server's id of the prepared statement", |r, _| Value::int(r.message.statement_id.map(u64::from))),
-            column("fingerprint", Text, "the statement without its literals", |r, s| match r.message.statement.as_str() {
+            column("fingerprint", Text, "the statement without its literals", |r, s: &mut Scratch<Fingerprints>| match r.message.statement.as_str() {
                 "" => Value::Null,
-                statement => Value::text(&s.fingerprints.of(statement).fingerprint),
+                statement => Value::text(&s.derived.of(statement).fingerprint),
             }),
-            column("digest", Text, "id of the fingerprint", |r, s| match r.message.statement.as_str() {
+            column("digest", Text, "id of the fingerprint", |r, s: &mut Scratch<Fingerprints>| match r.message.statement.as_str() {
                 "" => Value::Null,
-                statement => Value::text(&s.fingerprints.of(statement).digest),
+                statement => Value::text(&s.derived.of(statement).digest),
             }),
             brief("status", Text, "ok, error or no_response", |r, _| Value::Text(r.message.status.name())),
             brief("error_code", Number, "of the ERR packet", |r, _| Value::nonzero(r.message.error_code.into())),
@@ -39,7 +42,7 @@ impl Columns for MysqlMessage {
     }
 }
 
-fn command<'a>(command: u8, scratch: &'a mut Scratch) -> Value<'a> {
+fn command<'a>(command: u8, scratch: &'a mut Scratch<Fingerprints>) -> Value<'a> {
     match command_name(command) {
         Some(name) => Value::Text(name),
         None if command == 0 => Value::Null,

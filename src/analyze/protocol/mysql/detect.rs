@@ -44,7 +44,11 @@ pub(super) fn of_server(sent: Sent<'_>, joined: bool) -> Detected {
     }
 }
 
-pub(super) fn of_both(client: Sent<'_>, server: Sent<'_>) -> Detected {
+/// From its start, the greeting or the login alone tells.
+pub(super) fn of_both(client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected {
+    if !joined {
+        return Detected::No;
+    }
     match is_joined(client, server) {
         Some(true) => Detected::Yes,
         Some(false) => Detected::No,

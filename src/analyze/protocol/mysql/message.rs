@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::analyze::exchange::Message;
+use super::Mysql;
+use crate::analyze::exchange::{Incomplete, Message};
+use crate::analyze::protocol::Registered;
+use crate::human::{prefix, shortened};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -147,6 +150,34 @@ impl Message for MysqlMessage {
 
     fn is_error(&self) -> bool {
         self.status == Status::Error
+    }
+
+    fn protocol(&self) -> usize {
+        Mysql::PLACE
+    }
+
+    fn asked(&self, limit: usize) -> String {
+        let text = match self.statement.as_str() {
+            "" => command_name(self.command).unwrap_or("unknown"),
+            statement => prefix(statement, limit),
+        };
+        text.to_owned()
+    }
+
+    fn answered(&self) -> String {
+        self.status.name().to_owned()
+    }
+
+    fn line(&self, incomplete: Option<Incomplete>, limit: usize) -> String {
+        let status = match self.status {
+            Status::Ok => "ok".to_owned(),
+            Status::Error => format!("error {} {}", self.error_code, shortened(&self.error_message, limit)),
+            Status::NoResponse if incomplete == Some(Incomplete::NoResponse) => "no response".to_owned(),
+            Status::NoResponse => String::new(),
+        };
+        let rows = self.rows.map(|rows| format!(" {rows} rows")).unwrap_or_default();
+        let statement = shortened(&self.statement, limit);
+        format!("{} {statement} {status}{rows}", self.command_name())
     }
 }
 

@@ -5,8 +5,10 @@ mod columns;
 mod command;
 mod compress;
 mod detect;
+pub mod digests;
 mod fast_path;
 mod fingerprint;
+mod fingerprints;
 mod frames;
 mod handshake;
 mod message;
@@ -26,7 +28,6 @@ pub use message::{MysqlMessage, Status, command_name};
 pub use shape::{Shape, literal};
 pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};
 
-use super::conversation::{Conversation, Stitched};
 use super::{Detected, Protocol, Sent};
 use crate::analyze::exchange;
 
@@ -38,24 +39,24 @@ type Queue = exchange::Queue<MysqlMessage>;
 pub struct Mysql;
 
 impl Protocol for Mysql {
-    fn name(&self) -> &'static str {
-        "mysql"
-    }
+    type Message = MysqlMessage;
+    type Stitcher = MysqlStitcher;
+    type Summary = digests::ByDigest;
 
-    fn of_client(&self, sent: Sent<'_>, joined: bool) -> Detected {
+    const NAME: &'static str = "mysql";
+    const ABOUT: &'static str = "One row for each MySQL or MariaDB command with its response.";
+    const SLOWEST: (&'static str, &'static str) = ("Slowest MySQL commands", "statement");
+
+    fn of_client(sent: Sent<'_>, joined: bool) -> Detected {
         detect::of_client(sent, joined)
     }
 
-    fn of_server(&self, sent: Sent<'_>, joined: bool) -> Detected {
+    fn of_server(sent: Sent<'_>, joined: bool) -> Detected {
         detect::of_server(sent, joined)
     }
 
-    fn of_both(&self, client: Sent<'_>, server: Sent<'_>) -> Detected {
-        detect::of_both(client, server)
-    }
-
-    fn conversation(&self, joined: bool) -> Box<dyn Conversation> {
-        Box::new(Stitched::<MysqlStitcher>::new(&Mysql, joined))
+    fn of_both(client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected {
+        detect::of_both(client, server, joined)
     }
 }
 

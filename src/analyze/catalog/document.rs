@@ -17,7 +17,7 @@ pub fn columns_md() -> String {
          the columns marked with a dot unless `--columns` says otherwise; options take their names and their headings\n\
          (`p95_ns`, `p95`).\n",
     );
-    for table in TableName::ALL {
+    for table in TableName::all() {
         let _ = write!(text, "\n## {}\n\n{}\n\n", table.name(), table.about());
         text.push_str("| column | type | | meaning |\n|---|---|---|---|\n");
         for (spec, brief) in table.specs_and_brief() {
@@ -32,7 +32,7 @@ pub fn columns_md() -> String {
 /// The same for a terminal.
 pub fn columns_text() -> String {
     let mut text = String::new();
-    for table in TableName::ALL {
+    for table in TableName::all() {
         let _ = writeln!(text, "{}: {}", table.name(), table.about());
         for spec in table.specs() {
             let _ = writeln!(text, "  {:<20} {:<20} {}", spec.name, spec.kind.describe(), spec.doc);
@@ -45,6 +45,8 @@ pub fn columns_text() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::protocol::http::Http;
+    use crate::analyze::protocol::mysql::Mysql;
 
     #[test]
     fn columns_md_says_what_the_code_does() {
@@ -64,14 +66,14 @@ mod tests {
     fn promised_columns_exist() {
         let promised = [
             (
-                TableName::Http,
+                TableName::of::<Http>(),
                 "start client_ip client_port server_ip server_port method path query host version status request_bytes \
                  response_bytes ttfb_ns total_ns network_ns side client_pid client_comm client_cgroup client_container \
                  client_pod client_namespace server_pid server_comm server_cgroup server_container server_pod \
                  server_namespace complete incomplete_reason",
             ),
             (
-                TableName::Mysql,
+                TableName::of::<Mysql>(),
                 "start client_ip client_port server_ip server_port request_bytes response_bytes ttfb_ns total_ns \
                  network_ns side client_pid server_pid client_workload server_workload user database server_version \
                  command statement fingerprint digest status error_code sqlstate error_message rows affected_rows \
@@ -87,11 +89,11 @@ mod tests {
                 "start exit pid ppid uid comm exe argv exit_code signal cgroup container pod namespace",
             ),
             (
-                TableName::Endpoints,
+                TableName::summary_of::<Http>(),
                 "method endpoint host service count errors p50_ns client_pod server_pod server_container",
             ),
             (
-                TableName::Digests,
+                TableName::summary_of::<Mysql>(),
                 "digest command fingerprint service count errors p50_ns client_pod server_pod server_container",
             ),
             (
@@ -114,11 +116,11 @@ mod tests {
     #[test]
     fn tables_that_are_counted_up_name_the_ends_as_the_rows_do_that_they_count() {
         let has = |table: TableName, name: &str| table.specs().iter().any(|spec| spec.name == name);
-        for table in TableName::ALL.into_iter().filter(|table| table.is_aggregate()) {
+        for table in TableName::all().into_iter().filter(|table| table.is_aggregate()) {
             let ends = &table.specs()[table.own_specs().len()..];
             assert_eq!((ends[0].name, ends[7].name), ("client_namespace", "server_container"));
             for end in ends {
-                for counted in [TableName::Http, TableName::Mysql, TableName::Connections] {
+                for counted in TableName::exchanges().chain([TableName::Connections]) {
                     assert!(has(counted, end.name), "{} has no {}", counted.name(), end.name);
                 }
             }
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn column_names_are_used_once() {
-        for table in TableName::ALL {
+        for table in TableName::all() {
             let mut names: Vec<_> = table.specs().iter().map(|spec| spec.name).collect();
             names.sort_unstable();
             let all = names.len();

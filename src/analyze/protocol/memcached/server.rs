@@ -1,0 +1,303 @@
+//! The server's half of the stitcher: answers, each to the oldest command that waits.
+
+use super::message::{cut, set};
+use super::parse::{self, Answer, Reply};
+use super::stitch::{Expected, MemcachedStitcher, Server, awaiting, reason};
+use super::{Queue, Status};
+use crate::analyze::exchange::{Incomplete, Span};
+use crate::analyze::protocol::Missing;
+
+/// Bytes of answers that are kept until their command is read.
+const MAX_HELD: usize = 64 * 1024;
+/// Bytes of the last line of an answer that are kept.
+const MAX_ANSWER: usize = 256;
+
+/// What the server sent, or what of it is missing, from a position on.
+#[derive(Debug)]
+pub(super) enum Held {
+    Bytes(u64, Vec<u8>),
+    Hole(u64, u64, Missing),
+}
+
+impl MemcachedStitcher {
+    pub(super) fn server_bytes(&mut self, pos: u64, bytes: &[u8], queue: &mut Queue) {
+        if !self.held.is_empty() {
+            return self.hold(pos, bytes, queue);
+        }
+        let mut at = 0;
+        while at < bytes.len() {
+            let (here, rest) = (pos + at as u64, &bytes[at..]);
+            at += match self.server {
+                Server::Lost => rest.len(),
+                Server::Data(left) => {
+                    let used = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    self.data_found(used as u64);
+                    used
+                }
+                Server::Line if self.expected.is_empty() => {
+                    self.hold(here, rest, queue);
+                    rest.len()
+                }
+                Server::Line => self.server_line_bytes(here, rest, queue),
+            };
+        }
+    }
+
+    /// Keeps what has no command yet.
+    fn hold(&mut self, pos: u64, bytes: &[u8], queue: &mut Queue) {
+        self.held_bytes += bytes.len();
+        self.held.push(Held::Bytes(pos, bytes.to_vec()));
+        if self.held_bytes > MAX_HELD {
+            self.answer_unasked(queue);
+        }
+    }
+
+    /// Goes on with what was kept, now that there may be commands for it.
+    pub(super) fn take_held(&mut self, queue: &mut Queue) {
+        if self.held.is_empty() || self.expected.is_empty() {
+            return;
+        }
+        self.held_bytes = 0;
+        for held in std::mem::take(&mut self.held) {
+            match held {
+                Held::Bytes(pos, bytes) => self.server_bytes(pos, &bytes, queue),
+                Held::Hole(pos, len, why) => self.server_missing(pos, len, why, queue),
+            }
+        }
+    }
+
+    /// No command will come for what was kept: errors are about a command with `noreply`, or about the connection itself.
+    pub(super) fn answer_unasked(&mut self, queue: &mut Queue) {
+        if self.held.is_empty() {
+            return;
+        }
+        self.held_bytes = 0;
+        let (mut from, mut bytes, mut is_whole) = (None, Vec::new(), true);
+        for held in std::mem::take(&mut self.held) {
+            match held {
+                Held::Bytes(pos, more) if is_whole => {
+                    from.get_or_insert(pos);
+                    bytes.extend_from_slice(&more);
+                }
+                Held::Bytes(..) | Held::Hole(..) => is_whole = false,
+            }
+        }
+        let (from, mut at) = (from.unwrap_or(0), 0);
+        while let Some(line) = parse::line(&bytes[at..]) {
+            let status = match parse::reply(line.text) {
+                Reply::ClientError => Status::ClientError,
+                Reply::ServerError => Status::ServerError,
+                _ => break,
+            };
+            let exchange = queue.open();
+            exchange.request = Span::default();
+            // It waits for nothing.
+            exchange.one_way = true;
+            exchange.response = Span::whole(from + at as u64, line.used as u64);
+            exchange.message.clear();
+            exchange.message.status = status;
+            set(&mut exchange.message.answer, cut(line.text, MAX_ANSWER));
+            exchange.message.why = "an error without a command";
+            exchange.mark(Incomplete::NoRequest);
+            exchange.closed = true;
+            at += line.used;
+        }
+        if at < bytes.len() || !is_whole {
+            self.lose_server(self.doubt.unwrap_or(Incomplete::Malformed), queue);
+        }
+    }
+
+    /// Bytes of a line; returns how many of them were used.
+    fn server_line_bytes(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> usize {
+        if self.server_line.is_empty() {
+            self.server_from = here;
+            self.begin_answer(here, queue);
+        }
+        let Some(line) = parse::line(rest) else {
+            self.server_line.extend_from_slice(rest);
+            self.extend(here + rest.len() as u64, queue);
+            if Self::is_too_long(&self.server_line) {
+                self.lose_server(Incomplete::Malformed, queue);
+            }
+            return rest.len();
+        };
+        let end = here + line.used as u64;
+        self.extend(end, queue);
+        if self.server_line.is_empty() {
+            self.server_said(line.text, end, queue);
+        } else {
+            let mut whole = std::mem::take(&mut self.server_line);
+            whole.extend_from_slice(&rest[..line.used]);
+            if let Some(line) = parse::line(&whole) {
+                self.server_said(line.text, end, queue);
+            }
+            whole.clear();
+            self.server_line = whole;
+        }
+        line.used
+    }
+
+    fn begin_answer(&mut self, here: u64, queue: &mut Queue) {
+        if std::mem::replace(&mut self.is_open, true) {
+            return;
+        }
+        self.items = 0;
+        if self.doubt.is_none() {
+            // A hole that is known only now may have lain between the two.
+            self.turns.is_pipelined |= self.expected.len() > 1 && !queue.is_overtaken;
+        }
+        if let Some(exchange) = awaiting(queue) {
+            exchange.response = Span {
+                start: here,
+                end: here,
+                begun: true,
+                ended: false,
+            };
+        }
+    }
+
+    fn extend(&mut self, end: u64, queue: &mut Queue) {
+        if self.is_open
+            && let Some(exchange) = awaiting(queue)
+        {
+            exchange.response.end = exchange.response.end.max(end);
+        }
+    }
+
+    /// A line is there, which ends at this position.
+    fn server_said(&mut self, text: &[u8], end: u64, queue: &mut Queue) {
+        let Some(Expected { answer, behind_noreply }) = self.expected.front().copied() else {
+            return;
+        };
+        let reply = parse::reply(text);
+        let is_first = self.items == 0;
+        let Some(exchange) = awaiting(queue) else { return };
+        let message = &mut exchange.message;
+        let is_error = matches!(reply, Reply::ClientError | Reply::ServerError);
+        if is_error && behind_noreply {
+            message.why = "an error that may be about a command with noreply";
+            return self.lose_server(Incomplete::Malformed, queue);
+        }
+        // Some answers of rare commands have words of their own.
+        let is_rare = matches!(answer, Answer::Line | Answer::Lines) && reply == Reply::No;
+        let fits = parse::fits(message.command.as_bytes(), answer, reply) || is_rare;
+        let is_other_key =
+            |key: &[u8]| message.keys == 1 && message.key.as_bytes() != key && !message.key.contains('\u{fffd}');
+        match reply {
+            _ if !fits => {
+                message.why = "an answer to another command";
+                let why = self.doubt.unwrap_or(Incomplete::Malformed);
+                self.turns.is_pipelined = true;
+                return self.lose_server(why, queue);
+            }
+            Reply::Value(key, len) => {
+                if is_other_key(key) || self.items >= message.keys {
+                    message.why = "an answer to another command";
+                    let why = self.doubt.unwrap_or(Incomplete::Malformed);
+                    self.turns.is_pipelined = true;
+                    return self.lose_server(why, queue);
+                }
+                self.items += 1;
+                message.found_bytes += len;
+                self.server = Server::Data(len + 2);
+                return;
+            }
+            Reply::Detail => {
+                self.items += 1;
+                return;
+            }
+            Reply::No if answer == Answer::Lines && !is_first => {
+                self.items += 1;
+                return;
+            }
+            _ => {}
+        }
+        set(&mut message.answer, cut(text, MAX_ANSWER));
+        message.status = match reply {
+            Reply::ClientError => Status::ClientError,
+            Reply::ServerError => Status::ServerError,
+            _ => Status::Ok,
+        };
+        let stores = message.value_bytes.is_some() && message.command != "cas";
+        message.hits = match (answer, reply) {
+            (Answer::Values, Reply::End) => Some(self.items),
+            (Answer::Key, Reply::Word(b"NOT_FOUND")) => Some(0),
+            (Answer::Key, Reply::Word(_) | Reply::Number) if !stores => Some(1),
+            _ => None,
+        };
+        self.finish_answer(end, queue);
+    }
+
+    fn finish_answer(&mut self, end: u64, queue: &mut Queue) {
+        if let Some(exchange) = awaiting(queue) {
+            exchange.response.end = end;
+            exchange.response.ended = true;
+            queue.answer_ended();
+        }
+        self.expected.pop_front();
+        self.is_open = false;
+    }
+
+    /// So many bytes of an item's data.
+    fn data_found(&mut self, len: u64) {
+        if let Server::Data(left) = &mut self.server {
+            *left -= len.min(*left);
+            if *left == 0 {
+                self.server = Server::Line;
+            }
+        }
+    }
+
+    pub(super) fn server_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
+        if !self.held.is_empty() || (self.server == Server::Line && self.expected.is_empty() && why != Missing::Before)
+        {
+            self.held.push(Held::Hole(pos, len, why));
+            self.held_bytes += 64;
+            if self.held_bytes > MAX_HELD {
+                self.answer_unasked(queue);
+            }
+            return;
+        }
+        self.turns.server_missing(queue.is_overtaken);
+        let mut stepped = 0;
+        if let Server::Data(left) = self.server {
+            stepped = len.min(left);
+            if why == Missing::Lost
+                && let Some(exchange) = awaiting(queue)
+            {
+                exchange.mark(Incomplete::Gap);
+            }
+            self.data_found(stepped);
+            self.extend(pos + stepped, queue);
+            stepped += self.end_unseen(pos + stepped, len - stepped, why, queue);
+        }
+        if stepped < len || len == 0 {
+            self.lose_server(reason(why), queue);
+        }
+    }
+
+    /// Behind the last item that was asked for stands END: a hole in which it is says so too. Returns how many bytes of the
+    /// hole that takes.
+    fn end_unseen(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) -> u64 {
+        const END: u64 = "END\r\n".len() as u64;
+        let Some(exchange) = awaiting(queue) else { return 0 };
+        let is_last = self.server == Server::Line && self.items == exchange.message.keys;
+        if why != Missing::Unread || !is_last || len != END {
+            return 0;
+        }
+        let message = &mut exchange.message;
+        message.status = Status::Ok;
+        set(&mut message.answer, b"END");
+        message.hits = Some(self.items);
+        self.finish_answer(pos + END, queue);
+        END
+    }
+
+    /// Which answer comes next is not known any more.
+    pub(super) fn lose_server(&mut self, why: Incomplete, queue: &mut Queue) {
+        self.doubt.get_or_insert(why);
+        self.give_up_waiting(Some(why), queue);
+        self.server = Server::Lost;
+        self.server_line.clear();
+    }
+}

@@ -1,0 +1,228 @@
+//! Pairs commands with answers: one [`MemcachedStitcher`] for each connection. Answers come in the order of the commands, and
+//! say what they answer only by their kind and by the keys of items; commands with `noreply` have none.
+//!
+//! Holes: inside data they are stepped over, because its line told its length. When a line is lost, so is its direction, up to
+//! where the client begins its next turn ([`turns`](super::super::turns)) with a command that is written as it should be: what
+//! was asked before is over then, and what the server sends next is the answer. An answer that does not fit its command is
+//! taken for that of another one that was lost.
+
+use std::collections::VecDeque;
+
+use super::parse::{self, Answer};
+use super::server::Held;
+use super::{Exchange, MemcachedMessage, Queue};
+use crate::analyze::exchange::{Incomplete, Side};
+use crate::analyze::protocol::turns::Turns;
+use crate::analyze::protocol::{Missing, Stitcher, Verdict, WholeMessages};
+
+/// Where the client's direction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    Line,
+    /// So many bytes of data, with the end of their line.
+    Data(u64),
+    /// Of a line that is longer than is kept: up to its end.
+    LongLine,
+    Lost,
+}
+
+/// Where the server's direction stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    Line,
+    /// So many bytes of an item's data, with the end of their line.
+    Data(u64),
+    Lost,
+}
+
+/// What answers a command.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    pub answer: Answer,
+    /// Commands with `noreply` stand between it and the one before: an error may be about one of them.
+    pub behind_noreply: bool,
+}
+
+/// The protocol state of one connection.
+#[derive(Debug)]
+pub struct MemcachedStitcher {
+    pub(super) left: Option<&'static str>,
+    pub(super) client: Client,
+    /// A line without its end so far, and where it begins.
+    pub(super) client_line: Vec<u8>,
+    pub(super) client_from: u64,
+    pub(super) server: Server,
+    pub(super) server_line: Vec<u8>,
+    pub(super) server_from: u64,
+    /// What answers the commands that wait, oldest first.
+    pub(super) expected: VecDeque<Expected>,
+    /// A command with `noreply` was sent since the newest of them: an error may be about that.
+    pub(super) is_noreply_open: bool,
+    /// The answer to the oldest has begun.
+    pub(super) is_open: bool,
+    /// Items of the answer so far.
+    pub(super) items: u64,
+    /// What the server sent before its command was read.
+    pub(super) held: Vec<Held>,
+    pub(super) held_bytes: usize,
+    pub(super) turns: Turns,
+    /// Why the next answer may not belong to the oldest command; `None` when it surely does.
+    pub(super) doubt: Option<Incomplete>,
+    /// One side has ended, and its last bytes were not seen.
+    pub(super) ended_unseen: bool,
+}
+
+impl Default for MemcachedStitcher {
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl MemcachedStitcher {
+    /// A connection from its first byte on; or, `joined`, from somewhere in its middle.
+    pub fn new(joined: bool) -> Self {
+        MemcachedStitcher {
+            left: None,
+            client: if joined { Client::Lost } else { Client::Line },
+            client_line: Vec::new(),
+            client_from: 0,
+            server: if joined { Server::Lost } else { Server::Line },
+            server_line: Vec::new(),
+            server_from: 0,
+            expected: VecDeque::new(),
+            is_noreply_open: false,
+            is_open: false,
+            items: 0,
+            held: Vec::new(),
+            held_bytes: 0,
+            turns: Turns::default(),
+            doubt: joined.then_some(Incomplete::StartedBefore),
+            ended_unseen: false,
+        }
+    }
+
+    /// All that was asked so far is over, one way or the other: the next answer is to the next command.
+    pub(super) fn resume(&mut self, queue: &mut Queue) {
+        let is_answered = self.expected.is_empty();
+        self.give_up_waiting(self.doubt, queue);
+        self.server = Server::Line;
+        self.server_line.clear();
+        self.held.clear();
+        self.held_bytes = 0;
+        if self.turns.resume(is_answered) {
+            self.doubt = None;
+        }
+    }
+
+    /// Closes all commands that wait for an answer, or for the rest of it.
+    pub(super) fn give_up_waiting(&mut self, why: Option<Incomplete>, queue: &mut Queue) {
+        for _ in 0..self.expected.len() {
+            self.give_up_oldest(why.unwrap_or(Incomplete::Gap), queue);
+        }
+    }
+
+    pub(super) fn give_up_oldest(&mut self, why: Incomplete, queue: &mut Queue) {
+        self.expected.pop_front();
+        self.is_open = false;
+        if let Some(exchange) = awaiting(queue) {
+            exchange.mark(why);
+            exchange.closed = true;
+            queue.answer_ended();
+        }
+    }
+}
+
+/// The oldest command that waits for its answer, or for the rest of it: none that has none, also where it was cut off.
+pub(super) fn awaiting(queue: &mut Queue) -> Option<&mut Exchange> {
+    while queue.awaiting().is_some_and(|exchange| exchange.one_way) {
+        queue.answer_ended();
+    }
+    queue.awaiting()
+}
+
+pub(super) fn reason(why: Missing) -> Incomplete {
+    match why {
+        Missing::Lost => Incomplete::Gap,
+        Missing::Before => Incomplete::StartedBefore,
+        Missing::Unread => Incomplete::Truncated,
+    }
+}
+
+impl WholeMessages for MemcachedStitcher {}
+
+impl Stitcher for MemcachedStitcher {
+    type Message = MemcachedMessage;
+
+    fn begin(&mut self, joined: bool) {
+        *self = MemcachedStitcher::new(joined);
+    }
+
+    fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict {
+        if let Some(why) = self.left {
+            return Verdict::Leave(why);
+        }
+        match from {
+            Side::Client => self.client_bytes(pos, bytes, queue),
+            Side::Server => {
+                self.turns.server();
+                self.server_bytes(pos, bytes, queue);
+            }
+        }
+        self.left.map_or(Verdict::Continue, Verdict::Leave)
+    }
+
+    fn missing(&mut self, from: Side, pos: u64, len: u64, why: Missing, queue: &mut Queue) -> Verdict {
+        if let Some(why) = self.left {
+            return Verdict::Leave(why);
+        }
+        match from {
+            Side::Client => self.client_missing(pos, len, why, queue),
+            Side::Server => self.server_missing(pos, len, why, queue),
+        }
+        Verdict::Continue
+    }
+
+    fn settle(&mut self, queue: &mut Queue) -> Verdict {
+        if !self.held.is_empty() {
+            self.answer_unasked(queue);
+        }
+        self.left.map_or(Verdict::Continue, Verdict::Leave)
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.client == Client::Lost || self.server == Server::Lost || self.doubt.is_some()
+    }
+
+    fn end(&mut self, from: Side, pos: u64, is_all: bool, queue: &mut Queue) {
+        self.ended_unseen |= !is_all;
+        match from {
+            Side::Client => self.client_ended(pos, queue),
+            Side::Server => {
+                self.answer_unasked(queue);
+                if self.is_open
+                    && let Some(exchange) = awaiting(queue)
+                {
+                    exchange.response.end = pos;
+                    exchange.mark(match self.ended_unseen {
+                        true => Incomplete::Gap,
+                        false => Incomplete::ResponseCut,
+                    });
+                }
+                let why = self.doubt.filter(|_| self.server == Server::Lost);
+                self.give_up_waiting(Some(why.unwrap_or(Incomplete::NoResponse)), queue);
+                self.server = Server::Lost;
+            }
+        }
+    }
+
+    fn finish(&mut self, queue: &mut Queue) {
+        self.client_ended(self.client_from + self.client_line.len() as u64, queue);
+    }
+}
+
+impl MemcachedStitcher {
+    /// A line that is longer than any command, and that nobody would read to its end.
+    pub(super) fn is_too_long(line: &[u8]) -> bool {
+        line.len() > parse::MAX_LINE
+    }
+}
