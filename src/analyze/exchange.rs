@@ -164,6 +164,14 @@ pub trait Message: Any + Debug + Send {
     /// Both, as a live line has them.
     fn line(&self, incomplete: Option<Incomplete>, limit: usize) -> String;
 
+    /// Whether it names something that an earlier exchange of its connection said, and that was not seen.
+    fn lacks_earlier(&self) -> bool {
+        false
+    }
+
+    /// What it lacks may have been in what cannot be read of the captures.
+    fn earlier_may_be_lost(&mut self) {}
+
     /// Whether what follows it on its connection could be read without it, as though the connection began there.
     fn is_restart(&self) -> bool {
         false

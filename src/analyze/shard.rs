@@ -1313,20 +1313,19 @@ fn first_seen(slot: &Slot, exchange: &AnyExchange) -> Option<(u16, u64)> {
     at(client).or_else(|| at(1 - client)).or_else(|| at(WIRE))
 }
 
-/// What a command names that was not seen may have been said in what cannot be read of the captures.
+/// What an exchange names and was not seen may have been said in what cannot be read of the captures.
 fn note_unreadable(slot: &Slot, exchange: &mut AnyExchange, hosts: &[Host]) {
-    let views = &exchange.views;
-    let message: &mut dyn Any = &mut exchange.message;
-    let Some(message) = message.downcast_mut::<MysqlMessage>() else {
+    if !exchange.message.lacks_earlier() {
         return;
-    };
+    }
+    let views = &exchange.views;
     let may_lack = |observer: usize| {
         let (host, id) = slot.sockets[observer]?;
         let time = views[observer].first()?;
         Some(hosts.get(usize::from(host))?.may_lack((id >> 32) as u32, time))
     };
-    if !message.is_behind_hole && message.lacks_prepare() {
-        message.is_behind_hole = (0..OBSERVERS).any(|observer| may_lack(observer) == Some(true));
+    if (0..OBSERVERS).any(|observer| may_lack(observer) == Some(true)) {
+        exchange.message.earlier_may_be_lost();
     }
 }
 

@@ -179,6 +179,14 @@ impl Message for MysqlMessage {
         let statement = shortened(&self.statement, limit);
         format!("{} {statement} {status}{rows}", self.command_name())
     }
+
+    fn lacks_earlier(&self) -> bool {
+        self.lacks_prepare()
+    }
+
+    fn earlier_may_be_lost(&mut self) {
+        self.is_behind_hole = true;
+    }
 }
 
 /// A recycled text buffer may keep this many bytes.
