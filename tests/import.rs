@@ -396,6 +396,30 @@ fn after_lost_packets_and_pauses_each_response_is_that_of_its_request() {
     }
 }
 
+/// Only what the server sends is captured, with the answer to the SYN: the requests are lost, and nothing began before.
+#[test]
+fn what_is_lost_at_the_beginning_of_a_connection_is_a_gap() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("one-way.pcap");
+    let mut pcap = Pcap::create(&file, RAW_IP);
+    let mut talk = Talk::open(&mut pcap, 40_000, 80);
+    for n in 0..30 {
+        let [request, response] = numbered_exchange("http", n);
+        talk.lose(0, &request);
+        talk.pcap.pause(20_000);
+        talk.say(1, &response);
+    }
+    pcap.finish();
+    let rows = support::rows(&file, "http");
+    assert_eq!(rows.len(), 30);
+    for (n, row) in rows.iter().enumerate() {
+        assert_eq!(
+            (&row["status"], &row["incomplete_reason"]),
+            (&(500 + n).into(), &"gap".into())
+        );
+    }
+}
+
 /// Greeting, login and OK, without a password.
 fn mysql_login(talk: &mut Talk<'_>) {
     let packet = |seq: u8, payload: &[u8]| [&[payload.len() as u8, 0, 0, seq], payload].concat();

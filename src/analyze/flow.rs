@@ -108,6 +108,8 @@ pub struct Flow {
     client: Option<usize>,
     /// Its beginning was not seen.
     joined: bool,
+    /// Because it was lost; otherwise the capture began later.
+    is_beginning_lost: bool,
     join_tries: u32,
     /// Whose bytes were tried last.
     join_sender: usize,
@@ -157,6 +159,7 @@ impl Flow {
             ends,
             client,
             joined,
+            is_beginning_lost: false,
             join_tries: 0,
             join_sender: usize::MAX,
             coverage: Default::default(),
@@ -475,6 +478,7 @@ impl Flow {
                 // What was kept stands before the gap; a beginning can only be found after it.
                 self.undetected.retain(|(end, _)| *end != sender);
                 self.lost_before[sender] = (why == Missing::Lost).then_some((pos, len));
+                self.is_beginning_lost |= !self.joined && why == Missing::Lost;
                 self.joined = true;
                 return;
             }
@@ -599,6 +603,9 @@ impl Flow {
         let mut boxed = self.queues_mut().find_map(AnyQueue::take)?;
         self.past.retain(|past| !past.queue().is_empty());
         let taken = boxed.exchange_mut();
+        if self.is_beginning_lost && taken.incomplete == Some(Incomplete::StartedBefore) {
+            taken.incomplete = Some(Incomplete::Gap);
+        }
         if unsure {
             taken.refute_response();
         } else if end_unsure {

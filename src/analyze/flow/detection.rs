@@ -29,7 +29,10 @@ impl Flow {
                     self.join_sender = sender;
                     self.join_tries += 1;
                 }
-                self.set_why("started before capture");
+                self.set_why(match self.is_beginning_lost {
+                    true => "its beginning was lost",
+                    false => "started before capture",
+                });
                 // What was kept is no beginning; this may be one. (What seems to be whole may be the rest of it.)
                 let had_more = !std::mem::take(&mut self.undetected).is_empty();
                 if had_more && self.guess(sender, segment, false).1 == Guess::More {
