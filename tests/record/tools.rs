@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -108,6 +109,16 @@ impl Recorder {
     pub fn start(folder: &Path, words: &[&str]) -> Recorder {
         let mut command = mdf();
         command.arg("record").args(words);
+        // Whoever runs the tests may ignore them (nohup), and the recorder would too.
+        let reset = || {
+            for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                // SAFETY: the default action has no handler.
+                unsafe { libc::signal(number, libc::SIG_DFL) };
+            }
+            Ok(())
+        };
+        // SAFETY: signal(2) may be called between fork and exec.
+        unsafe { command.pre_exec(reset) };
         Recorder::spawn(folder, command)
     }
 
