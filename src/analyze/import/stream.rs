@@ -12,7 +12,7 @@ pub const MAX_HELD: usize = 8 << 20;
 pub const MAX_HELD_SEGMENTS: usize = 1 << 14;
 /// A window is never larger (RFC 7323, 2.2).
 const MAX_WINDOW: u64 = 1 << 30;
-/// An acknowledgment this far ahead of what was seen needs a second one.
+/// An acknowledgment this far ahead of what was seen needs a second one, or bytes that were captured there.
 const MAX_BELIEVED: u64 = 16 << 20;
 /// A RST further ahead of what was seen does not tell what its sender has sent: some are made by devices on the way.
 const MAX_UNSEEN: i64 = 1 << 20;
@@ -517,7 +517,8 @@ impl Stream {
         if ahead <= 0 || ahead as u64 > MAX_WINDOW {
             return;
         }
-        if ahead as u64 > MAX_BELIEVED && !self.is_confirmed(seq) {
+        let is_captured = self.unwrap(seq) <= self.captured();
+        if ahead as u64 > MAX_BELIEVED && !is_captured && !self.is_confirmed(seq) {
             self.doubted = Some(seq);
             return;
         }

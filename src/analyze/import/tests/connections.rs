@@ -326,6 +326,20 @@ fn a_hole_is_told_of_before_what_the_other_end_says_next() {
     assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 8));
 }
 
+/// An upload of which nothing was captured, and a client that waits for each answer.
+#[test]
+fn a_hole_of_any_size_is_told_of_before_what_answers_the_next_request() {
+    let mut talk = Talk::opened();
+    talk.say(0, b"first").say(1, b"one");
+    talk.seq[0] = talk.seq[0].wrapping_add(100 << 20);
+    talk.say(0, b"second").say(1, b"two").say(0, b"third").say(1, b"three");
+    let run = talk.run();
+    let said: Vec<&[u8]> = run.data.iter().map(|said| said.payload.as_slice()).collect();
+    let said: Vec<&[u8]> = said.into_iter().filter(|said| !said.is_empty()).collect();
+    assert_eq!(said, [&b"first"[..], b"one", b"second", b"two", b"third", b"three"]);
+    assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 100 << 20));
+}
+
 /// Found by a property: the stream was taken up at a position that 32 bits take for an earlier one.
 #[test]
 fn a_stream_is_not_taken_up_behind_itself() {

@@ -296,15 +296,18 @@ impl MysqlStitcher {
 
     /// Of this command only the header is there.
     fn unread_command(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
-        // Most likely COM_QUIT or COM_STMT_CLOSE, which have no response: rather no row than a wrong pair.
-        if matches!(packet.len, 0 | 1 | 5) {
-            return Step::Go;
-        }
-        self.begin(0, packet.start, queue);
         let why = match packet.hole {
             Some(Missing::Lost) => Incomplete::Gap,
             _ => Incomplete::Truncated,
         };
+        match packet.len {
+            0 => return Step::Go,
+            // COM_QUIT and COM_STMT_CLOSE have no response, COM_PING and COM_RESET_CONNECTION have one: rather no row than a
+            // wrong pair.
+            1 | 5 => return Step::Lose(Some(why)),
+            _ => {}
+        }
+        self.begin(0, packet.start, queue);
         if let Some(exchange) = queue.newest() {
             exchange.request.end = packet.end;
             exchange.request.ended = true;

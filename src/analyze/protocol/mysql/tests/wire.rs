@@ -263,6 +263,35 @@ fn session_track_changes_the_database() {
     assert_eq!(&*message(&talk.run().exchanges[1]).database, "other");
 }
 
+#[test]
+fn a_command_whose_content_is_lost_may_be_one_that_is_answered() {
+    for len in [1_u8, 5] {
+        let mut talk = Talk::login(P41);
+        talk.select(b"select 1").server(1, OK);
+        talk.say(Side::Client, &[len, 0, 0, 0])
+            .miss(Side::Client, u64::from(len), Missing::Lost);
+        talk.server(1, b"\0\x07\0\x02\0\0\0");
+        talk.select(b"select 2").server(1, OK);
+        talk.select(b"select 3").server(1, OK);
+        let run = talk.run();
+        let complete: Vec<_> = run
+            .exchanges
+            .iter()
+            .filter(|exchange| exchange.incomplete.is_none())
+            .collect();
+        let said: Vec<_> = complete
+            .iter()
+            .map(|e| (message(e).statement.as_str(), message(e).affected_rows))
+            .collect();
+        assert_eq!(
+            said,
+            [("select 1", Some(0)), ("select 2", Some(0)), ("select 3", Some(0))],
+            "{:?}",
+            run.lines()
+        );
+    }
+}
+
 /// A client that writes the headers of its frames alone, and a capture that lost two of them: what the frames hold looks
 /// like commands that are not compressed.
 #[test]
