@@ -420,6 +420,54 @@ fn what_is_lost_at_the_beginning_of_a_connection_is_a_gap() {
     }
 }
 
+/// A client sends several requests without waiting; the first of a turn is lost, once at the beginning of the connection.
+#[test]
+fn where_the_first_of_several_requests_is_lost_no_response_goes_to_another() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    for (protocol, port, said) in [("http", 80, "status"), ("mysql", 3306, "affected_rows")] {
+        for (turn_of_loss, len) in [(0, 4), (2, 4), (0, 3), (1, 3)] {
+            let file = folder.path().join("pipelined.pcap");
+            let mut pcap = Pcap::create(&file, RAW_IP);
+            let mut talk = Talk::open(&mut pcap, 40_000, port);
+            if protocol == "mysql" {
+                mysql_login(&mut talk);
+            }
+            for turn in 0..7 {
+                let exchanges: Vec<_> = (0..len).map(|n| numbered_exchange(protocol, len * turn + n)).collect();
+                for (n, [request, _]) in exchanges.iter().enumerate() {
+                    match (turn, n) == (turn_of_loss, 0) {
+                        true => talk.lose(0, request),
+                        false => talk.say(0, request),
+                    }
+                }
+                for [_, response] in &exchanges {
+                    talk.pcap.pause(3_000);
+                    talk.say(1, response);
+                }
+            }
+            talk.close();
+            pcap.finish();
+            let rows = support::rows(&file, protocol);
+            let complete: Vec<_> = rows.iter().filter(|row| row["complete"] == true).collect();
+            for row in &complete {
+                let asked = row["path"].as_str().or(row["statement"].as_str()).expect("its request");
+                let number = asked.trim_start_matches(['/', 's', 'e', 'l', 'c', 't', ' ']);
+                assert_eq!(
+                    row[said].to_string(),
+                    number,
+                    "{protocol} {turn_of_loss} {len}: {row:#}"
+                );
+            }
+            // The turn with the loss, and one to be sure again.
+            assert!(
+                complete.len() >= 5 * len,
+                "{protocol} {turn_of_loss} {len}: {}",
+                complete.len()
+            );
+        }
+    }
+}
+
 /// Greeting, login and OK, without a password.
 fn mysql_login(talk: &mut Talk<'_>) {
     let packet = |seq: u8, payload: &[u8]| [&[payload.len() as u8, 0, 0, seq], payload].concat();

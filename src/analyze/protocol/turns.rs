@@ -4,6 +4,8 @@
 //! came before is over, and what the server sends next is the answer, whatever a hole has hidden before. That needs the
 //! bytes of both directions in causal order, which a parser has while it [is in doubt](super::Stitcher::is_in_doubt).
 
+use crate::analyze::exchange::Incomplete;
+
 /// Whether the next bytes of the server begin the answer to the newest request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Answer {
@@ -30,14 +32,27 @@ pub struct Turns {
     pub answer: Answer,
     /// No hole in the present turn, nor in its answers.
     is_whole: bool,
+    /// Why the client may have asked more in its present turn than was seen.
+    hidden: Option<Incomplete>,
+    /// The same of its first turn.
+    before: Option<Incomplete>,
 }
 
 impl Turns {
+    /// Of a connection of which the beginning was not seen (`joined`), or was.
+    pub fn new(joined: bool) -> Self {
+        Turns {
+            before: joined.then_some(Incomplete::StartedBefore),
+            ..Turns::default()
+        }
+    }
+
     /// The client sends bytes. True when they begin its turn.
     pub fn client(&mut self) -> bool {
         let begins = !std::mem::replace(&mut self.is_clients, true);
         if begins {
             self.requests = 0;
+            self.hidden = self.before.take();
         }
         begins
     }
@@ -46,10 +61,19 @@ impl Turns {
     pub fn client_missing(&mut self) {
         self.client();
         self.is_whole = false;
+        self.hidden = Some(Incomplete::Gap);
         if !self.is_pipelined {
             // It had the answer before it asked again.
             self.requests = 0;
         }
+    }
+
+    /// The client sends requests without waiting for answers. Where bytes are missing in its present turn, the first request
+    /// that was seen may not be the first: it is in doubt which answers are whose, and returned why.
+    #[must_use]
+    pub fn pipelines(&mut self) -> Option<Incomplete> {
+        self.is_pipelined = true;
+        self.hidden
     }
 
     /// The server sends bytes.

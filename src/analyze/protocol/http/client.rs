@@ -209,7 +209,11 @@ impl HttpStitcher {
             give_up(queue, Incomplete::TooMany);
             self.doubt(Incomplete::TooMany);
         }
-        self.turns.is_pipelined |= self.in_call;
+        if self.in_call
+            && let Some(why) = self.turns.pipelines()
+        {
+            self.doubt(why);
+        }
         if let State::Maybe(declared) = self.server.state
             && self.server.buf.is_empty()
             && !self.turns.is_pipelined

@@ -243,6 +243,9 @@ impl HttpStitcher {
     /// Makes sure that the oldest awaiting exchange is the one that the response at hand answers. False when that
     /// cannot be said yet.
     pub(super) fn choose(&mut self, queue: &mut Queue) -> bool {
+        if self.doubt.is_none() && queue.waiting() > 1 && !queue.is_overtaken {
+            self.doubt = self.turns.pipelines();
+        }
         let Some(doubt) = self.doubt else {
             match queue.waiting() {
                 0 if self.force && self.answered_early(queue) => {}
@@ -251,8 +254,7 @@ impl HttpStitcher {
                     self.push_orphan(Incomplete::NoRequest, queue);
                 }
                 0 => return false,
-                1 => {}
-                _ => self.turns.is_pipelined |= !queue.is_overtaken,
+                _ => {}
             }
             return true;
         };

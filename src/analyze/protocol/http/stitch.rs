@@ -594,6 +594,7 @@ impl Stitcher for HttpStitcher {
             self.client.lose(Incomplete::StartedBefore, true);
             self.server.lose(Incomplete::StartedBefore, true);
             self.doubt = Some(Incomplete::StartedBefore);
+            self.turns = Turns::new(joined);
         }
     }
 

@@ -142,9 +142,11 @@ impl MemcachedStitcher {
             return;
         }
         self.items = 0;
-        if self.doubt.is_none() {
-            // A hole that is known only now may have lain between the two.
-            self.turns.is_pipelined |= self.expected.len() > 1 && !queue.is_overtaken;
+        // A hole that is known only now may have lain between the two.
+        let is_pipelined = self.doubt.is_none() && self.expected.len() > 1 && !queue.is_overtaken;
+        if is_pipelined && let Some(why) = self.turns.pipelines() {
+            self.doubt = Some(why);
+            queue.waiting_mut().for_each(|exchange| exchange.mark(why));
         }
         if let Some(exchange) = awaiting(queue) {
             exchange.response = Span {

@@ -95,7 +95,7 @@ impl MemcachedStitcher {
             items: 0,
             held: Vec::new(),
             held_bytes: 0,
-            turns: Turns::default(),
+            turns: Turns::new(joined),
             doubt: joined.then_some(Incomplete::StartedBefore),
             ended_unseen: false,
         }

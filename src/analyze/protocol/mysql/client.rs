@@ -213,7 +213,11 @@ impl MysqlStitcher {
         }
         let is_answered = !matches!(command::answer(command), Some(Answer::Nothing | Answer::Endless(_)));
         if is_answered {
-            self.turns.is_pipelined |= self.in_this_piece > 0;
+            let hidden = if self.in_this_piece > 0 {
+                self.turns.pipelines()
+            } else {
+                None
+            };
             self.in_this_piece += 1;
             if self.doubt.is_some() {
                 self.confirm(start, queue);
@@ -221,6 +225,7 @@ impl MysqlStitcher {
             if self.turns.request() && (self.doubt.is_some() || self.server == ServerState::Lost) {
                 self.resume(queue);
             }
+            self.doubt = self.doubt.or(hidden);
         }
         let exchange = queue.open();
         exchange.request.start = start;

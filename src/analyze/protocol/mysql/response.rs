@@ -139,11 +139,13 @@ impl MysqlStitcher {
             self.rows = 0;
             self.rows_known = true;
             self.eof_may_follow = false;
-            match self.doubt {
-                // A hole that is known only now may have lain between the two.
-                None => self.turns.is_pipelined |= self.pending > 1 && packet.hole.is_none() && !is_overtaken,
-                Some(doubt) if self.turns.is_pipelined => exchange.mark(doubt),
-                Some(_) => {}
+            // A hole that is known only now may have lain between the two.
+            let is_pipelined = self.doubt.is_none() && self.pending > 1 && packet.hole.is_none() && !is_overtaken;
+            if is_pipelined {
+                self.doubt = self.turns.pipelines();
+            }
+            if let Some(doubt) = self.doubt.filter(|_| self.turns.is_pipelined) {
+                exchange.mark(doubt);
             }
             if self.pending == 1 {
                 self.turns.answer = turns::Answer::No;

@@ -147,7 +147,7 @@ impl MysqlStitcher {
             infile: false,
             last_client_seq: 0,
             last_client_empty: false,
-            turns: Turns::default(),
+            turns: Turns::new(joined),
             ended_unseen: false,
             unsure_prepared: None,
             doubt: joined.then_some(Incomplete::StartedBefore),
