@@ -385,9 +385,11 @@ impl Connection {
         if segment.fin {
             self.streams[side].finish_at(seq.wrapping_add(segment.len));
         }
-        self.with_streams(summary, out, |streams, gaps, out| {
-            settle(streams, now, false, gaps, out)
-        });
+        if self.announced {
+            self.with_streams(summary, out, |streams, gaps, out| {
+                settle(streams, now, false, gaps, out)
+            });
+        }
         if self.streams[0].is_done() && self.streams[1].is_done() {
             self.close(Ending::Closed, time, summary, out);
         }

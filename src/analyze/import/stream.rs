@@ -172,12 +172,12 @@ impl Stream {
     /// Starts the stream at this sequence number. What was acknowledged behind it stays acknowledged.
     pub fn begin(&mut self, seq: u32) {
         let acked = self
-            .is_known()
+            .acknowledged
             .then(|| self.acked.wrapping_sub(u64::from(seq)) & u64::from(u32::MAX));
         // One turn above zero, so that earlier positions have a number too.
         self.start = (1 << 32) + u64::from(seq);
         self.next = self.start;
-        self.acked = self.start + acked.filter(|ahead| *ahead <= MAX_WINDOW).unwrap_or(0);
+        self.acked = self.start + acked.filter(|ahead| *ahead <= MAX_BELIEVED).unwrap_or(0);
         self.unseen_since = None;
         self.provisional = false;
         self.acknowledged = false;

@@ -100,6 +100,15 @@ fn the_same_ports_again_while_the_old_connection_is_open_are_another_connection_
     assert_eq!(run.summary.gaps, 0);
 }
 
+/// Found by a property: where a stream had begun was taken for what its peer had acknowledged, a GiB ahead.
+#[test]
+fn a_syn_elsewhere_acknowledges_nothing() {
+    let mut talk = Talk::at(0, 0);
+    talk.packet(0, 0, 0, "", b"").packet(0, 3_221_226_289, 0, "RS", b"");
+    talk.packet(0, 0, 0, "A", b"x");
+    assert_eq!(talk.run().client(), "x");
+}
+
 #[test]
 fn a_forged_syn_changes_nothing() {
     for (flags, ack) in [("S", 0), ("SA", 77_000_000)] {
