@@ -11,6 +11,7 @@ use std::process::Command;
 use masdeepflow::analyze::import::{Import, ImportSummary, import_file};
 use masdeepflow::format::record::{Direction, Record, Socket};
 use masdeepflow::format::{Kind, Reader};
+use serde_json::Value;
 use support::packets::{Pcap, RAW_IP, Talk};
 
 /// One connection as it was imported.
@@ -353,6 +354,17 @@ fn numbered_exchange(protocol: &str, n: usize) -> [Vec<u8>; 2] {
     }
 }
 
+/// How many rows are complete; the response of each, in the column `said`, is that of its numbered request.
+fn complete_numbered(rows: &[Value], said: &str, of: &str) -> usize {
+    let complete: Vec<_> = rows.iter().filter(|row| row["complete"] == true).collect();
+    for row in &complete {
+        let asked = row["path"].as_str().or(row["statement"].as_str()).expect("its request");
+        let number = asked.trim_start_matches(['/', 's', 'e', 'l', 'c', 't', ' ']);
+        assert_eq!(row[said].to_string(), number, "{of}: {row:#}");
+    }
+    complete.len()
+}
+
 /// On connections that pause between their messages, each hole stands where its bytes were: behind the requests that were
 /// sent after them, they would look as if nobody had waited for a response.
 #[test]
@@ -385,13 +397,8 @@ fn after_lost_packets_and_pauses_each_response_is_that_of_its_request() {
             }
             pcap.finish();
             let rows = support::rows(&file, protocol);
-            let complete: Vec<_> = rows.iter().filter(|row| row["complete"] == true).collect();
-            for row in &complete {
-                let asked = row["path"].as_str().or(row["statement"].as_str()).expect("its request");
-                let number = asked.trim_start_matches(['/', 's', 'e', 'l', 'c', 't', ' ']);
-                assert_eq!(row[said].to_string(), number, "pause {pause}: {row:#}");
-            }
-            assert_eq!(complete.len(), untouched, "{protocol}, pause {pause}");
+            let complete = complete_numbered(&rows, said, &format!("{protocol}, pause {pause}"));
+            assert_eq!(complete, untouched, "{protocol}, pause {pause}");
         }
     }
 }
@@ -448,22 +455,9 @@ fn where_the_first_of_several_requests_is_lost_no_response_goes_to_another() {
             talk.close();
             pcap.finish();
             let rows = support::rows(&file, protocol);
-            let complete: Vec<_> = rows.iter().filter(|row| row["complete"] == true).collect();
-            for row in &complete {
-                let asked = row["path"].as_str().or(row["statement"].as_str()).expect("its request");
-                let number = asked.trim_start_matches(['/', 's', 'e', 'l', 'c', 't', ' ']);
-                assert_eq!(
-                    row[said].to_string(),
-                    number,
-                    "{protocol} {turn_of_loss} {len}: {row:#}"
-                );
-            }
+            let complete = complete_numbered(&rows, said, &format!("{protocol} {turn_of_loss} {len}"));
             // The turn with the loss, and one to be sure again.
-            assert!(
-                complete.len() >= 5 * len,
-                "{protocol} {turn_of_loss} {len}: {}",
-                complete.len()
-            );
+            assert!(complete >= 5 * len, "{protocol} {turn_of_loss} {len}: {complete}");
         }
     }
 }

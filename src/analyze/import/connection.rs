@@ -3,7 +3,7 @@
 //! Turns segments into records. Knows nothing of other connections; the table decides which connection a segment
 //! belongs to, with the help of `belongs`.
 
-use super::duplex::{Out, settle};
+use super::duplex::{Out, directions, settle};
 use super::packet::Segment;
 use super::part::Tap;
 use super::stream::{Bytes, Gaps, Kind, Moment, Stream};
@@ -327,10 +327,7 @@ impl Connection {
         let time = segment.time;
         self.last_time = self.last_time.max(time);
         self.packets = self.packets.wrapping_add(1);
-        let now = Moment {
-            time,
-            packet: self.packets,
-        };
+        let now = self.now(time);
         if self.closed {
             // Last acknowledgments and stragglers.
             if segment.len > 0 && self.streams[side].ahead(segment.seq) >= 0 {
@@ -355,7 +352,7 @@ impl Connection {
         } else if !segment.rst {
             let stream = &mut self.streams[side];
             let is_keep_alive = stream.may_be_keep_alive(segment.len, segment.payload);
-            stream.hear(seq.wrapping_add(u32::from(is_keep_alive)));
+            stream.note_packet(seq.wrapping_add(u32::from(is_keep_alive)));
             if let Some(urgent) = segment.urgent {
                 self.streams[side].urgent_at(urgent);
             }
@@ -371,10 +368,10 @@ impl Connection {
         }
         // Both positions are known from the answer on; before, only data needs the socket. Without the opening they are
         // known from data on: the first packets may have been keep-alives.
-        self.believe_places(now, false);
+        self.believe_starts(now, false);
         let answered = self.opener_known && self.streams[0].is_known() && self.streams[1].is_known();
         let has_data = segment.len > 0 || self.holds_data();
-        let waits = segment.ack.is_some() && self.streams.iter().any(Stream::is_unheard);
+        let waits = segment.ack.is_some() && self.streams.iter().any(Stream::is_start_uncertain);
         if (answered || has_data) && !waits {
             self.announce(out);
         }
@@ -392,6 +389,14 @@ impl Connection {
         }
         if self.streams[0].is_done() && self.streams[1].is_done() {
             self.close(Ending::Closed, time, summary, out);
+        }
+    }
+
+    /// The newest segment is of this time.
+    fn now(&self, time: u64) -> Moment {
+        Moment {
+            time,
+            packet: self.packets,
         }
     }
 
@@ -442,12 +447,12 @@ impl Connection {
 
     /// Where a connection is joined in its middle, what the first data answers may come after it. That is waited for, if not
     /// `all` was seen.
-    fn believe_places(&mut self, now: Moment, all: bool) {
+    fn believe_starts(&mut self, now: Moment, all: bool) {
         for side in 0..2 {
             let (own, other) = (&self.streams[side], &self.streams[1 - side]);
             let is_late = other.first().is_some_and(|first| own.is_late(first.captured, now));
-            if own.is_unheard() && (all || is_late || other.is_overfull()) {
-                self.streams[side].believe_place();
+            if own.is_start_uncertain() && (all || is_late || other.is_overfull()) {
+                self.streams[side].believe_start();
             }
         }
     }
@@ -522,8 +527,8 @@ impl Connection {
         out: &mut impl FnMut(&Record<'_>),
     ) {
         let captured = segment.payload.len() as u32;
-        let kind = self.with_streams(summary, out, |[local, remote], gaps, out| {
-            let (own, other) = if side == 0 { (local, remote) } else { (remote, local) };
+        let kind = self.with_streams(summary, out, |streams, gaps, out| {
+            let (own, other) = directions(streams, side);
             let (ack, len, payload) = (segment.ack, segment.len, segment.payload);
             own.segment(now, seq, ack, len, payload, other, gaps, &mut |bytes| out(side, bytes))
         });
@@ -627,11 +632,8 @@ impl Connection {
 
     /// Hands on everything that is held back; what is missing stays missing.
     fn flush(&mut self, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
-        let now = Moment {
-            time,
-            packet: self.packets,
-        };
-        self.believe_places(now, true);
+        let now = self.now(time);
+        self.believe_starts(now, true);
         if self.holds_data() {
             self.announce(out);
         }

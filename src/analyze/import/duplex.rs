@@ -32,7 +32,8 @@ pub fn settle(streams: &mut [Stream; 2], now: Moment, all: bool, gaps: &mut Gaps
     }
 }
 
-fn directions(streams: &mut [Stream; 2], side: usize) -> (&mut Stream, &mut Stream) {
+/// The stream of a side, and the other.
+pub fn directions(streams: &mut [Stream; 2], side: usize) -> (&mut Stream, &mut Stream) {
     let [local, remote] = streams;
     if side == 0 { (local, remote) } else { (remote, local) }
 }
@@ -68,7 +69,7 @@ fn give_up(streams: &mut [Stream; 2], side: usize, now: Moment, all: bool, gaps:
         own.give_up_to(upto, first.captured.time, !follows, gaps, &mut |bytes| out(side, bytes));
         return true;
     }
-    let Some(after) = first.after.filter(|_| !other.is_unheard()) else {
+    let Some(after) = first.after.filter(|_| !other.is_start_uncertain()) else {
         return false;
     };
     let needed = other.position(after);

@@ -68,7 +68,7 @@ pub struct Moment {
 impl Moment {
     /// Whether what was missed at `since` could have come by now.
     fn is_late(self, since: Moment) -> bool {
-        self.packet.wrapping_sub(since.packet) >= GRACE_PACKETS && self.time.saturating_sub(since.time) >= GRACE_NS
+        self.since(since) >= GRACE_PACKETS && self.time.saturating_sub(since.time) >= GRACE_NS
     }
 
     /// How many segments ago another moment was.
@@ -113,7 +113,7 @@ pub struct Stream {
     /// An acknowledgment said the same. Unlike packets of this direction it is never a keep-alive.
     acknowledged: bool,
     /// A packet of this direction was seen, or none will be: what was acknowledged first does not come any more.
-    is_heard: bool,
+    is_start_certain: bool,
     /// Position after the last byte, from a FIN.
     end: Option<u64>,
     /// The other end has received everything before.
@@ -185,7 +185,7 @@ impl Stream {
 
     /// A packet of this direction says what comes next, as an acknowledgment does. What was seen first may have been a
     /// keep-alive, which has the number of the byte before (RFC 9293, 3.8.4).
-    pub fn expect(&mut self, seq: u32) {
+    fn expect(&mut self, seq: u32) {
         let may_be_keep_alive = self.provisional && !self.acknowledged;
         let after_keep_alive = may_be_keep_alive && self.next == self.start && self.ahead(seq) == 1;
         if !self.is_known() || after_keep_alive {
@@ -195,25 +195,25 @@ impl Stream {
     }
 
     /// A packet of this direction, which perhaps has no data. It may show that bytes still come which were acknowledged first.
-    pub fn hear(&mut self, seq: u32) {
+    pub fn note_packet(&mut self, seq: u32) {
         self.expect(seq);
-        let is_beginning = self.provisional && !self.is_heard && self.next == self.start;
+        let is_beginning = self.is_start_uncertain() && self.next == self.start;
         // The number before is that of a keep-alive.
         if is_beginning && (-(MAX_WINDOW as i64)..-1).contains(&self.ahead(seq)) {
             self.begin(seq);
             self.provisional = true;
         }
-        self.is_heard = true;
+        self.is_start_certain = true;
     }
 
-    /// Whether nothing of it was seen, and its place is known from the other direction only.
-    pub fn is_unheard(&self) -> bool {
-        self.provisional && !self.is_heard
+    /// Whether no packet of it was seen, and its start is known from acknowledgments only.
+    pub fn is_start_uncertain(&self) -> bool {
+        self.provisional && !self.is_start_certain
     }
 
-    /// Nothing comes before the place that was acknowledged first.
-    pub fn believe_place(&mut self) {
-        self.is_heard = true;
+    /// Nothing comes before what was acknowledged first.
+    pub fn believe_start(&mut self) {
+        self.is_start_certain = true;
     }
 
     /// Whether a segment is perhaps a keep-alive in front of all that is known. It may have a byte, which is no data and mostly
@@ -340,7 +340,7 @@ impl Stream {
     /// Whether everything before this sequence number is handed on. One number more may be a FIN. Where nothing of the
     /// direction was seen yet, it is not known what there is.
     pub fn has_reached(&self, seq: u32) -> bool {
-        if self.is_unheard() {
+        if self.is_start_uncertain() {
             return false;
         }
         self.position(seq) <= self.next || self.ahead(seq) == 1 && self.waiting.is_none() && self.end.is_none()
@@ -381,7 +381,7 @@ impl Stream {
     }
 
     /// Whether bytes that were acknowledged at `since`, and not seen, will not come any more. While bytes come behind
-    /// their acknowledgments, the wait begins anew with each.
+    /// their acknowledgments, the wait starts again with each.
     pub fn is_late(&self, since: Moment, now: Moment) -> bool {
         now.is_late(Moment {
             time: since.time.max(self.last_time),
@@ -440,12 +440,9 @@ impl Stream {
         let ahead = end.wrapping_sub(self.next as u32);
         if self.strays >= MAX_STRAYS && self.waiting.is_none() && ahead < 1 << 31 {
             // The capture missed more than a window. Positions only grow: what lies behind is not taken up.
-            gaps.count += 1;
-            gaps.bytes += u64::from(ahead);
-            self.next += u64::from(ahead);
+            self.give_up_to(self.next + u64::from(ahead), time, true, gaps, out);
             self.acked = self.acked.max(self.next);
             self.strays = 0;
-            self.hand_on(time, 0, &[], out);
         }
         Kind::Stray
     }
@@ -522,11 +519,8 @@ impl Stream {
             self.doubted = Some(seq);
             return;
         }
-        let mut pos = self.unwrap(seq);
-        if let Some(end) = self.end {
-            // The FIN has a number of its own.
-            pos = pos.min(end);
-        }
+        // The FIN has a number of its own.
+        let pos = self.position(seq);
         if pos > self.next && (self.acked <= self.next || self.unseen_since.is_none()) {
             self.unseen_since = Some(now);
         }

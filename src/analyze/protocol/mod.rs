@@ -174,6 +174,19 @@ impl PartialEq for dyn AnyProtocol {
 
 impl Eq for dyn AnyProtocol {}
 
+/// Replaces `text` by `bytes`; bytes that are not UTF-8 become U+FFFD.
+fn set_text(text: &mut String, bytes: &[u8]) {
+    // Much comes again and again (methods, hosts): comparing is cheaper than validating.
+    if text.as_bytes() == bytes {
+        return;
+    }
+    text.clear();
+    match std::str::from_utf8(bytes) {
+        Ok(valid) => text.push_str(valid),
+        Err(_) => text.push_str(&String::from_utf8_lossy(bytes)),
+    }
+}
+
 /// What one end sent from some point on, as far as it was given so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent<'a> {

@@ -12,7 +12,7 @@ use crate::analyze::template::Patterns;
 /// Different texts, and the like, that are remembered to be looked up again.
 pub const MAX_REMEMBERED: usize = 16_384;
 /// Bytes of texts that are remembered.
-const MAX_REMEMBERED_BYTES: usize = 2 << 20;
+pub const MAX_REMEMBERED_BYTES: usize = 2 << 20;
 
 /// How a table that is counted up is called.
 #[derive(Debug, Clone, Copy)]
@@ -79,26 +79,52 @@ pub fn put<T: Default>(places: &mut Vec<T>, place: usize, value: T) {
     places[place] = value;
 }
 
-/// Numbers of texts that can be looked up again; when they are too many, or too long, all are forgotten.
-#[derive(Default)]
-pub struct Remembered {
-    numbers: FastMap<Box<str>, u32>,
+/// What is known of texts that can be looked up again; when they are too many, or too long, all are forgotten.
+pub struct Remembered<V> {
+    values: FastMap<Box<str>, V>,
     bytes: usize,
 }
 
-impl Remembered {
-    /// The number of this text.
-    pub fn get(&self, text: &str) -> Option<u32> {
-        self.numbers.get(text).copied()
+impl<V> Default for Remembered<V> {
+    fn default() -> Self {
+        Remembered {
+            values: FastMap::default(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<V> Remembered<V> {
+    /// What is known of this text.
+    pub fn get(&self, text: &str) -> Option<&V> {
+        self.values.get(text)
     }
 
-    /// Remembers it.
-    pub fn put(&mut self, text: Box<str>, number: u32) {
-        if self.numbers.len() >= MAX_REMEMBERED || self.bytes + text.len() > MAX_REMEMBERED_BYTES {
-            self.numbers.clear();
+    /// Remembers it; text and value have so many `bytes`.
+    pub fn put(&mut self, text: Box<str>, value: V, bytes: usize) {
+        if self.values.len() >= MAX_REMEMBERED || self.bytes + bytes > MAX_REMEMBERED_BYTES {
+            self.values.clear();
             self.bytes = 0;
         }
-        self.bytes += text.len();
-        self.numbers.insert(text, number);
+        self.bytes += bytes;
+        self.values.insert(text, value);
+    }
+}
+
+impl Remembered<Box<str>> {
+    /// What `make` makes of this text, which is not made twice as long as it is remembered.
+    pub fn made_of(&mut self, text: &str, make: impl FnOnce(&str) -> Box<str>) -> &str {
+        if !self.values.contains_key(text) {
+            let made = make(text);
+            let bytes = text.len() + made.len();
+            self.put(text.into(), made, bytes);
+        }
+        self.values.get(text).map_or("", |made| made)
+    }
+
+    /// Bytes of what is remembered.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.values.iter().map(|(text, made)| text.len() + made.len()).sum()
     }
 }

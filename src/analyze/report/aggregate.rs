@@ -194,7 +194,7 @@ pub(super) struct Calls {
     links: Vec<Link>,
     pub seen_ends: SeenEnds,
     /// Numbers of what servers are called.
-    callees: Remembered,
+    callees: Remembered<u32>,
     /// The last of these numbers that was given.
     numbered: u32,
 }
@@ -321,10 +321,10 @@ impl Calls {
             .write(|to| write_named(to, frame.server_party, &frame.server));
         let callee = self.key.done();
         let callee = match self.callees.get(callee) {
-            Some(callee) => callee,
+            Some(callee) => *callee,
             None => {
                 self.numbered += 1;
-                self.callees.put(callee.into(), self.numbered);
+                self.callees.put(callee.into(), self.numbered, callee.len());
                 self.numbered
             }
         };

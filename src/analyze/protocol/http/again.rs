@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use memchr::memmem;
 
 use super::body::{self, Body};
-use super::message::{HttpMessage, Known, set};
+use super::message::{HttpMessage, Known};
 use super::parse::{self, Framing, Parsed, RequestHead, ResponseHead};
 use crate::analyze::ids::IdHasher;
+use crate::analyze::protocol::set_text;
 
 /// Longer heads are read each time.
 const MAX_KEPT: usize = 1024;
@@ -227,7 +228,7 @@ impl LastResponse {
         let Parsed::Whole(head, used) = &parsed else {
             return parsed;
         };
-        set(&mut self.content_type_text, head.content_type);
+        set_text(&mut self.content_type_text, head.content_type);
         if keep(&mut self.text, buf, *used) {
             self.content_type = place_of(head.content_type, buf);
             self.upgrade = place_of(head.upgrade, buf);

@@ -57,7 +57,7 @@ pub struct ByEndpoint {
     limit: Limit,
     key: KeyText,
     /// By the key with the path as it is.
-    numbers: Remembered,
+    numbers: Remembered<u32>,
     /// Each in a place that its numbers say, where the last one stays.
     known: Vec<KnownEndpoint>,
 }
@@ -118,7 +118,7 @@ impl ByEndpoint {
         key.write(|to| write_named(to, row.server_party, &row.server));
         let raw = key.done();
         if let Some(number) = self.numbers.get(raw) {
-            return number;
+            return *number;
         }
         let raw: Box<str> = raw.into();
         let template = self.templates.template(path);
@@ -126,7 +126,8 @@ impl ByEndpoint {
         key.begin().field(&message.method).field(template).field(&message.host);
         key.write(|to| write_named(to, row.server_party, &row.server));
         let number = keyed.number(key.done());
-        self.numbers.put(raw, number);
+        let bytes = raw.len();
+        self.numbers.put(raw, number, bytes);
         number
     }
 }

@@ -4,6 +4,7 @@ use super::Http;
 use super::parse::RequestHead;
 use crate::analyze::exchange::{Incomplete, Message};
 use crate::analyze::protocol::Registered;
+use crate::analyze::protocol::set_text;
 use crate::human::{prefix, shortened};
 
 /// A request and what its response says.
@@ -54,9 +55,9 @@ impl HttpMessage {
     /// Takes what a request asks, and the number of that.
     pub(super) fn ask(&mut self, head: &RequestHead<'_>, known: Known) {
         if known.0 == 0 || self.known.0 != known.0 {
-            set(&mut self.method, head.method);
-            set(&mut self.target, head.target);
-            set(&mut self.host, head.authority());
+            set_text(&mut self.method, head.method);
+            set_text(&mut self.target, head.target);
+            set_text(&mut self.host, head.authority());
             self.known = known;
         }
         self.version = head.version;
@@ -121,18 +122,5 @@ impl Message for HttpMessage {
     /// After these two the connection carries something else.
     fn is_restart(&self) -> bool {
         self.status != 101 && self.method != "CONNECT"
-    }
-}
-
-/// Replaces `text` by `bytes`; bytes that are not UTF-8 become U+FFFD.
-pub(super) fn set(text: &mut String, bytes: &[u8]) {
-    // Much comes again and again (methods, hosts): comparing is cheaper than validating.
-    if text.as_bytes() == bytes {
-        return;
-    }
-    text.clear();
-    match std::str::from_utf8(bytes) {
-        Ok(valid) => text.push_str(valid),
-        Err(_) => text.push_str(&String::from_utf8_lossy(bytes)),
     }
 }

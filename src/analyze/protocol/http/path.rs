@@ -1,6 +1,6 @@
 //! Path and query of a request target, and the templates of paths, which are kept because the same come again and again.
 
-use crate::analyze::column::FastMap;
+use crate::analyze::protocol::summary::Remembered;
 use crate::analyze::table::define::Derived;
 use crate::analyze::template::Patterns;
 
@@ -46,10 +46,6 @@ fn path_and_rest(target: &str) -> (&str, &str) {
     )
 }
 
-/// Entries kept in a cache; when it is full it is emptied.
-const MAX_KEPT: usize = 16_384;
-/// The same in bytes of texts.
-const MAX_KEPT_BYTES: usize = 2 << 20;
 /// Longer paths are not kept.
 const MAX_KEY: usize = 1024;
 
@@ -57,8 +53,7 @@ const MAX_KEY: usize = 1024;
 #[derive(Default)]
 pub struct Templates {
     patterns: Patterns,
-    kept: FastMap<Box<str>, Box<str>>,
-    kept_bytes: usize,
+    kept: Remembered<Box<str>>,
     long: String,
 }
 
@@ -76,22 +71,15 @@ impl Templates {
             self.long = self.patterns.template(path).into_owned();
             return &self.long;
         }
-        if !self.kept.contains_key(path) {
-            if self.kept.len() >= MAX_KEPT || self.kept_bytes >= MAX_KEPT_BYTES {
-                self.kept.clear();
-                self.kept_bytes = 0;
-            }
-            let template = self.patterns.template(path);
-            self.kept_bytes += path.len() + template.len();
-            self.kept.insert(path.into(), template.into());
-        }
-        self.kept.get(path).map_or("", |template| template)
+        let patterns = &self.patterns;
+        self.kept.made_of(path, |path| patterns.template(path).into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::protocol::summary::MAX_REMEMBERED_BYTES;
 
     #[test]
     fn what_is_remembered_is_bounded_in_bytes() {
@@ -101,12 +89,8 @@ mod tests {
             let name: String = format!("{n:04}").bytes().map(|digit| char::from(digit + 49)).collect();
             let path = format!("/{}", name.repeat(200));
             templates.template(&path);
-            let kept: usize = templates
-                .kept
-                .iter()
-                .map(|(path, template)| path.len() + template.len())
-                .sum();
-            assert!(kept <= MAX_KEPT_BYTES + 2 * path.len(), "{kept} bytes of paths");
+            let kept = templates.kept.bytes();
+            assert!(kept <= MAX_REMEMBERED_BYTES + 2 * path.len(), "{kept} bytes of paths");
         }
     }
 

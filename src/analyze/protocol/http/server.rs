@@ -3,7 +3,6 @@
 use super::super::turns::Answer;
 use super::super::{Missing, Verdict};
 use super::body::{self, Body};
-use super::message::set;
 use super::parse::{self, Parsed, ResponseHead};
 use super::stitch::{
     Declared, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, NOT_A_REQUEST, State, Step, blank,
@@ -11,6 +10,7 @@ use super::stitch::{
 };
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, Side};
+use crate::analyze::protocol::set_text;
 
 impl HttpStitcher {
     pub(super) fn server_step(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
@@ -220,11 +220,11 @@ impl HttpStitcher {
             Body::Tunnel => {
                 let verdict = match head.status {
                     101 => {
-                        set(&mut message.upgrade, head.upgrade);
+                        set_text(&mut message.upgrade, head.upgrade);
                         upgraded(head.upgrade)
                     }
                     _ => {
-                        set(&mut message.upgrade, b"tunnel");
+                        set_text(&mut message.upgrade, b"tunnel");
                         Verdict::Tunnel("CONNECT tunnel")
                     }
                 };
@@ -471,7 +471,7 @@ fn cut_response(here: u64, bytes: &[u8], why: Incomplete, problem: &'static str,
         exchange.response.end = here + bytes.len() as u64;
         let message = &mut exchange.message;
         message.status = head.status;
-        set(&mut message.content_type, head.content_type);
+        set_text(&mut message.content_type, head.content_type);
     }
     false
 }

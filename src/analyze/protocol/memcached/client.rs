@@ -1,11 +1,12 @@
 //! The client's half of the stitcher: commands, and the data that they store.
 
-use super::message::{cut, set};
+use super::message::cut;
 use super::parse::{self, Answer, Command, Said};
 use super::stitch::{Client, Expected, MemcachedStitcher, Server, reason};
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, MAX_WAITING, Span};
 use crate::analyze::protocol::Missing;
+use crate::analyze::protocol::set_text;
 
 /// Characters of a command's name that are kept: it may be anything that the server answers with ERROR.
 const MAX_NAME: usize = 32;
@@ -187,7 +188,7 @@ impl MemcachedStitcher {
             exchange.one_way = true;
             exchange.message.clear();
             let name = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-            set(&mut exchange.message.command, cut(name, MAX_NAME));
+            set_text(&mut exchange.message.command, cut(name, MAX_NAME));
             exchange.mark(why);
             exchange.closed = true;
         } else if let Some(exchange) = queue
@@ -218,8 +219,8 @@ fn begins_with_command(bytes: &[u8]) -> bool {
 fn fill(exchange: &mut Exchange, command: &Command<'_>) {
     let message = &mut exchange.message;
     message.clear();
-    set(&mut message.command, cut(command.name, MAX_NAME));
-    set(&mut message.key, cut(command.key, parse::MAX_KEY));
+    set_text(&mut message.command, cut(command.name, MAX_NAME));
+    set_text(&mut message.key, cut(command.key, parse::MAX_KEY));
     message.keys = command.keys;
     message.noreply = command.noreply;
     message.value_bytes = command.data;

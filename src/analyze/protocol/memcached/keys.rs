@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::MemcachedMessage;
 use super::message::Status;
 use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
-use crate::analyze::column::{FastMap, Value};
+use crate::analyze::column::Value;
 use crate::analyze::protocol::summary::{Heading, Remembered, Summary, SummaryRow};
 use crate::analyze::row::ExchangeRow;
 use crate::analyze::stats::counters::{ExchangeStats, Own, add};
@@ -15,25 +15,16 @@ use crate::analyze::table::define::{Def, Derived, Key, SERVICE, Table, brief, co
 use crate::analyze::table::ends::columns_with_ends;
 use crate::analyze::template;
 
-/// Patterns that are kept; when there are more, all are forgotten. Keys have 250 bytes at most.
-const MAX_KEPT: usize = 16_384;
-
 /// Patterns of keys, kept because the same keys come again and again.
 #[derive(Default)]
-pub struct Patterns(FastMap<Box<str>, Box<str>>);
+pub struct Patterns(Remembered<Box<str>>);
 
 impl Derived for Patterns {}
 
 impl Patterns {
     /// The pattern of a key.
     pub fn of(&mut self, key: &str) -> &str {
-        if self.0.len() >= MAX_KEPT && !self.0.contains_key(key) {
-            self.0.clear();
-        }
-        if !self.0.contains_key(key) {
-            self.0.insert(key.into(), pattern(key).into());
-        }
-        self.0.get(key).map_or("", |pattern| pattern)
+        self.0.made_of(key, |key| pattern(key).into())
     }
 }
 
@@ -104,7 +95,7 @@ impl Merge for KeyStats {
 pub struct ByKey {
     patterns: Patterns,
     key: KeyText,
-    numbers: Remembered,
+    numbers: Remembered<u32>,
 }
 
 impl Summary for ByKey {
@@ -133,10 +124,10 @@ impl Summary for ByKey {
         key.write(|to| write_named(to, row.server_party, &row.server));
         let text = key.done();
         if let Some(number) = self.numbers.get(text) {
-            return number;
+            return *number;
         }
         let number = keyed.number(text);
-        self.numbers.put(text.into(), number);
+        self.numbers.put(text.into(), number, text.len());
         number
     }
 

@@ -125,12 +125,6 @@ impl Message for MemcachedMessage {
     }
 }
 
-/// Replaces `text` by `bytes`; bytes that are not UTF-8 become U+FFFD.
-pub(super) fn set(text: &mut String, bytes: &[u8]) {
-    text.clear();
-    text.push_str(&String::from_utf8_lossy(bytes));
-}
-
 /// At most so many of these bytes.
 pub(super) fn cut(bytes: &[u8], limit: usize) -> &[u8] {
     &bytes[..bytes.len().min(limit)]

@@ -1,11 +1,12 @@
 //! The server's half of the stitcher: answers, each to the oldest command that waits.
 
-use super::message::{cut, set};
+use super::message::cut;
 use super::parse::{self, Answer, Reply};
 use super::stitch::{Expected, MemcachedStitcher, Server, awaiting, reason};
 use super::{Queue, Status};
 use crate::analyze::exchange::{Incomplete, Span};
 use crate::analyze::protocol::Missing;
+use crate::analyze::protocol::set_text;
 
 /// Bytes of answers that are kept until their command is read.
 const MAX_HELD: usize = 64 * 1024;
@@ -96,7 +97,7 @@ impl MemcachedStitcher {
             exchange.response = Span::whole(from + at as u64, line.used as u64);
             exchange.message.clear();
             exchange.message.status = status;
-            set(&mut exchange.message.answer, cut(line.text, MAX_ANSWER));
+            set_text(&mut exchange.message.answer, cut(line.text, MAX_ANSWER));
             exchange.message.why = "an error without a command";
             exchange.mark(Incomplete::NoRequest);
             exchange.closed = true;
@@ -214,7 +215,7 @@ impl MemcachedStitcher {
             }
             _ => {}
         }
-        set(&mut message.answer, cut(text, MAX_ANSWER));
+        set_text(&mut message.answer, cut(text, MAX_ANSWER));
         message.status = match reply {
             Reply::ClientError => Status::ClientError,
             Reply::ServerError => Status::ServerError,
@@ -289,7 +290,7 @@ impl MemcachedStitcher {
         }
         let message = &mut exchange.message;
         message.status = Status::Ok;
-        set(&mut message.answer, b"END");
+        set_text(&mut message.answer, b"END");
         message.hits = Some(self.items);
         self.finish_answer(pos + END, queue);
         END

@@ -101,6 +101,11 @@ pub struct Run {
 
 impl Run {
     /// Command, statement, status, rows, affected, error code: one line each.
+    /// The exchanges that were seen whole.
+    pub fn complete(&self) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.iter().filter(|exchange| exchange.incomplete.is_none())
+    }
+
     pub fn lines(&self) -> Vec<String> {
         self.exchanges
             .iter()
