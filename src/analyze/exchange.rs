@@ -194,6 +194,9 @@ pub struct Exchange<M: ?Sized> {
     /// A hole lies right before its response: should another request be lost right behind its own, then the response may answer
     /// that one.
     pub unsure: bool,
+    /// Requests of the same turn may be lost before its own: should the server send another answer before the client goes on,
+    /// then the response may be that of one of them.
+    pub turn_unsure: bool,
     /// Its response was not read to its end; it was over by the time the client spoke again, if no hole lies behind it.
     pub end_unsure: bool,
     /// The first reason found why it cannot be measured in full.
@@ -211,6 +214,7 @@ impl<M: Message + ?Sized> Exchange<M> {
         self.one_way = false;
         self.closed = false;
         self.unsure = false;
+        self.turn_unsure = false;
         self.end_unsure = false;
         self.incomplete = None;
         self.views = Default::default();
@@ -225,6 +229,7 @@ impl<M: Message + ?Sized> Exchange<M> {
     pub fn refute_response(&mut self) {
         self.mark(Incomplete::Gap);
         self.unsure = false;
+        self.turn_unsure = false;
         self.closed = true;
         self.response = Span::default();
         self.views.iter_mut().for_each(|view| view.response = Seen::default());
@@ -316,6 +321,9 @@ pub trait AnyQueue {
 
     /// Says whether what the server sends now was sent before the newest request, as far as times tell.
     fn set_overtaken(&mut self, is_overtaken: bool);
+
+    /// Says whether all comes in causal order, holes too: see [`Queue::is_in_order`].
+    fn set_in_order(&mut self, is_in_order: bool);
 }
 
 impl<M: Message + Default> AnyQueue for Queue<M> {
@@ -353,6 +361,10 @@ impl<M: Message + Default> AnyQueue for Queue<M> {
     fn set_overtaken(&mut self, is_overtaken: bool) {
         self.is_overtaken = is_overtaken;
     }
+
+    fn set_in_order(&mut self, is_in_order: bool) {
+        self.is_in_order = is_in_order;
+    }
 }
 
 /// The exchanges of one connection, oldest first. Responses answer requests in order (RFC 9112, 9.3.2; the MySQL
@@ -369,6 +381,9 @@ pub struct Queue<M> {
     answered: usize,
     /// What the server sends now was sent before the newest request, as far as times tell.
     pub is_overtaken: bool,
+    /// What the server sends comes after all that it had received by then, holes too: acknowledgments tell so in packet captures.
+    /// Where each end was recorded by itself, a hole is known only when something comes behind it.
+    pub is_in_order: bool,
 }
 
 /// Requests that may wait on one connection before the oldest is given up.
@@ -441,7 +456,7 @@ impl<M: Message + Default> Queue<M> {
     pub fn refute_unsure(&mut self, is_refuted: impl Fn(&Exchange<M>) -> bool) {
         let unsure = self
             .iter_mut()
-            .filter(|exchange| exchange.unsure && is_refuted(exchange));
+            .filter(|exchange| (exchange.unsure || exchange.turn_unsure) && is_refuted(exchange));
         unsure.for_each(Exchange::refute_response);
     }
 
@@ -450,7 +465,7 @@ impl<M: Message + Default> Queue<M> {
         let is_before = |exchange: &&mut Exchange<M>| exchange.request.ended && exchange.request.end <= pos;
         self.iter_mut()
             .filter(is_before)
-            .for_each(|exchange| exchange.unsure = false);
+            .for_each(|exchange| (exchange.unsure, exchange.turn_unsure) = (false, false));
     }
 
     /// All exchanges that are not taken yet, oldest first.
@@ -487,7 +502,7 @@ impl<M: Message + Default> Queue<M> {
         self.items.clear();
         self.spare.clear();
         self.answered = 0;
-        self.is_overtaken = false;
+        (self.is_overtaken, self.is_in_order) = (false, false);
     }
 
     /// Whether nothing is held.

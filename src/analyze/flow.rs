@@ -231,6 +231,7 @@ impl Flow {
         self.leave_straight();
         self.coverage[observer].attached = true;
         self.clocks[observer] = clock;
+        self.say_in_order();
     }
 
     /// Another host has recorded this end, and will tell of it.
@@ -395,6 +396,14 @@ impl Flow {
             .filter(|(_, other)| *other == clock);
         let asked = seen.map(|(view, _)| view.request.first).filter(|time| *time != 0).min();
         asked.is_some_and(|asked| segment.time < asked)
+    }
+
+    /// Packet captures were put in order when they were read.
+    fn say_in_order(&mut self) {
+        let is_in_order = self.is_seen_on_the_wire_only();
+        if let Some(conversation) = self.speaks.conversation_mut() {
+            conversation.queue_mut().set_in_order(is_in_order);
+        }
     }
 
     fn set_overtaken(&mut self, is_overtaken: bool) {
@@ -596,7 +605,7 @@ impl Flow {
             return None;
         }
         let (unsure, end_unsure) = self.is_unsure(oldest);
-        if (unsure || end_unsure) && !flush && self.held() < MAX_UNSEEN {
+        if (unsure || end_unsure || oldest.turn_unsure) && !flush && self.held() < MAX_UNSEEN {
             return None;
         }
         self.exchanges += 1;

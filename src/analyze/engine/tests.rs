@@ -461,6 +461,9 @@ fn a_response_lost_on_the_wire_costs_only_its_own_exchange() {
         records.push(up(CLIENT, time, n * ask, GET));
         if n != 1 {
             records.push(down(CLIENT, time + u64::from(n + 1), n * answer, OK));
+        } else {
+            // The importer says where the next request acknowledges it.
+            records.push(down(CLIENT, time + 9_000, (n + 1) * answer, b""));
         }
     }
     records.push(close(CLIENT, 100_000));

@@ -117,6 +117,7 @@ impl Flow {
             conversation.after_foreign();
         }
         self.speaks = Speaks::Talking(conversation);
+        self.say_in_order();
         self.client = Some(client);
         self.set_protocol(protocol.name(), "");
         for (end, held) in std::mem::take(&mut self.undetected) {
@@ -125,10 +126,12 @@ impl Flow {
         self.behind_hole(sender, segment);
     }
 
-    /// Takes what was kept. A hole before it matters where the other side was heard before: to a beginning it does not.
+    /// Takes what was kept. A hole before it matters where the other side was heard before, or requests are surely lost in it.
     fn behind_hole(&mut self, sender: usize, segment: &Segment<'_>) {
         let hole = self.lost_before[sender].take();
-        if let Some((pos, len)) = hole.filter(|(pos, len)| pos + len == segment.pos && self.held() > 0) {
+        let is_first = self.client == Some(sender) && self.is_seen_on_the_wire_only() && !self.joined;
+        let matters = self.held() > 0 || is_first;
+        if let Some((pos, len)) = hole.filter(|(pos, len)| pos + len == segment.pos && matters) {
             self.missing(sender, pos, len, Missing::Lost);
         }
         self.fresh(sender, segment);

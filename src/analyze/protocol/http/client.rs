@@ -225,7 +225,10 @@ impl HttpStitcher {
             self.response_ended(end, queue);
         }
         let begins_turn = self.turns.request();
-        if begins_turn && self.doubt.is_some() {
+        if begins_turn && (self.doubt.is_some() || queue.is_in_order) {
+            self.turns.begins_in_order();
+        }
+        if begins_turn && self.doubt.is_some() && !(self.turns.is_hidden() && queue.is_in_order) {
             self.resume(queue);
         }
         self.in_call = true;
@@ -255,16 +258,27 @@ impl HttpStitcher {
         self.doubt.get_or_insert(why);
     }
 
+    /// None of the requests that wait is answered any more, as far as can be said.
+    pub(super) fn give_up_all(&mut self, why: Incomplete, queue: &mut Queue) {
+        while queue.waiting() > 0 {
+            give_up(queue, why);
+        }
+    }
+
     /// The client begins to speak, and what it asked before is in doubt: that is over.
     fn resume(&mut self, queue: &mut Queue) {
         let Some(doubt) = self.doubt else { return };
-        let is_answered = queue.waiting() == 0;
+        if queue
+            .awaiting()
+            .is_some_and(|exchange| self.turns.is_certain(&exchange.request))
+        {
+            return;
+        }
+        let is_answered = queue.waiting() == 0 && self.turns.was_answered();
         if let State::Lost(lost) = self.server.state {
             self.response_lost(self.server_at, lost, queue);
         }
-        while queue.waiting() > 0 {
-            give_up(queue, doubt);
-        }
+        self.give_up_all(doubt, queue);
         self.skipped += self.server.buf.len() as u64;
         self.server.buf.clear();
         if !matches!(self.server.state, State::Ignore | State::UntilClose) {
@@ -304,11 +318,9 @@ impl HttpStitcher {
             State::Lost(_) => None,
             State::Ignore | State::UntilClose | State::Connect | State::Maybe(_) => return,
         };
-        if !self.turns.is_pipelined {
-            // It asks again only when it has the answer: that is lost.
-            while queue.waiting() > usize::from(self.open) {
-                give_up(queue, reason);
-            }
+        self.learn_pipelining(queue);
+        if self.doubt.is_none() {
+            self.turns.certain_upto(lost_at.unwrap_or(pos));
         }
         let buf = std::mem::take(&mut self.client.buf);
         match lost_at {

@@ -120,6 +120,10 @@ impl HttpStitcher {
     }
 
     pub(super) fn response_head(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
+        if self.doubt.is_some() && queue.waiting() == 0 && blank(rest).is_none() {
+            // There is an answer too many: what lies behind a hole was not the one that it was taken for.
+            self.refute_unsure(queue);
+        }
         if !parse::may_begin_response(rest) {
             // HTTP/0.9 answers with the document and nothing else.
             if let Some(exchange) = queue.awaiting().filter(|exchange| exchange.message.version == 9) {
@@ -171,6 +175,15 @@ impl HttpStitcher {
             return Step::Hold;
         }
         let alone = queue.waiting() == 1;
+        if self.doubt.is_some() && !alone && !queue.is_overtaken {
+            // What is found behind a hole may be a request that a body quotes.
+            let is_sure = |exchange: &Exchange| {
+                self.turns.is_certain(&exchange.request) && exchange.incomplete.is_none() && !exchange.response.ended
+            };
+            if queue.iter().filter(|exchange| is_sure(exchange)).count() > 1 {
+                let _ = self.turns.pipelines();
+            }
+        }
         let Some(exchange) = queue.awaiting() else {
             return Step::Hold;
         };
@@ -201,7 +214,7 @@ impl HttpStitcher {
         {
             self.client.state = State::Maybe(Declared::Length(left));
         }
-        self.turns.answer = Answer::No;
+        self.turns.answered();
         self.answered = true;
         // RFC 9112, 6.3: an answer to HEAD declares a body, and has none.
         let may_lack = message.method.is_empty();
@@ -258,11 +271,16 @@ impl HttpStitcher {
             }
             return true;
         };
+        let is_certain = queue
+            .awaiting()
+            .is_some_and(|exchange| self.turns.is_certain(&exchange.request));
+        if is_certain {
+            return true;
+        }
+        self.learn_pipelining(queue);
         if self.turns.is_pipelined {
-            match queue.awaiting() {
-                Some(exchange) => exchange.mark(doubt),
-                None => self.push_orphan(doubt, queue),
-            }
+            self.give_up_all(doubt, queue);
+            self.push_orphan(doubt, queue);
             return true;
         }
         let is_newest = |exchange: &Exchange| exchange.request.begun && !exchange.response.begun;
@@ -280,18 +298,41 @@ impl HttpStitcher {
         while queue.waiting() > usize::from(answers_newest) {
             give_up(queue, doubt);
         }
+        let is_hidden = self.turns.is_hidden() && queue.is_in_order;
         match queue.awaiting() {
             Some(exchange) if self.turns.answer == Answer::BehindHole => exchange.unsure = true,
-            Some(exchange) if exchange.incomplete.is_none() => self.doubt = None,
+            Some(exchange) if is_hidden => exchange.turn_unsure = true,
+            Some(exchange) if exchange.incomplete.is_none() => {
+                exchange.turn_unsure = false;
+                self.doubt = None;
+            }
             Some(_) => {}
             None => {
-                // There is an answer too many: what lies behind a hole was not the one that it was taken for.
-                queue.refute_unsure(|_| true);
+                self.refute_unsure(queue);
                 let before = doubt == Incomplete::StartedBefore && self.asked;
                 self.push_orphan(if before { Incomplete::NoRequest } else { doubt }, queue);
             }
         }
         true
+    }
+
+    /// Where all comes in causal order, several requests wait only if the client does not.
+    pub(super) fn learn_pipelining(&mut self, queue: &mut Queue) {
+        if queue.is_in_order && queue.waiting() > 1 && !queue.is_overtaken {
+            // Not those that stand for a hole: its place among the answers is not certain.
+            let seen = queue.waiting_mut().filter(|exchange| exchange.incomplete.is_none());
+            if seen.count() > 1 {
+                let _ = self.turns.pipelines();
+            }
+        }
+    }
+
+    /// What lies behind a hole was not the answer that it was taken for.
+    fn refute_unsure(&mut self, queue: &mut Queue) {
+        if queue.iter().any(|exchange| exchange.turn_unsure) {
+            let _ = self.turns.pipelines();
+        }
+        queue.refute_unsure(|_| true);
     }
 
     /// A response whose request was not seen gets an exchange of its own.
@@ -313,6 +354,9 @@ impl HttpStitcher {
             exchange.response.ended = true;
         }
         queue.answer_ended();
+        if self.doubt.is_none() && queue.waiting() == 0 {
+            self.turns.all_answered();
+        }
         self.server.state = State::Start;
     }
 
@@ -361,12 +405,14 @@ impl HttpStitcher {
             State::UntilClose | State::Ignore | State::Connect | State::Maybe(_) => return,
         };
         let buf = std::mem::take(&mut self.server.buf);
+        let was_in_doubt = self.doubt.is_some();
         self.doubt(reason);
         let mut is_interim = false;
         if let Some(pos) = start {
             let status = parse::response_prefix(&buf).status;
-            if queue.waiting() == 0 && status != 0 {
+            if (queue.waiting() == 0 || was_in_doubt) && status != 0 {
                 self.choose(queue);
+                self.doubt(reason);
             }
             // Whose answer a head is that was lost from its first byte on is seen from what comes behind it.
             let is_known = !buf.is_empty() || why == Missing::Unread;
@@ -391,6 +437,11 @@ impl HttpStitcher {
     /// Answers may begin in a hole.
     fn answers_missing(&mut self, reason: Incomplete, queue: &mut Queue) {
         self.turns.server_missing(queue.is_overtaken);
+        if !queue.is_overtaken {
+            // It may have hidden the answer that was one too many.
+            queue.refute_unsure(|exchange| exchange.turn_unsure);
+            self.learn_pipelining(queue);
+        }
         if self.turns.is_pipelined {
             // Which of them are answered in the hole cannot be said.
             queue.waiting_mut().for_each(|exchange| exchange.mark(reason));

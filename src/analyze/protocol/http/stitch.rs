@@ -255,6 +255,7 @@ impl HttpStitcher {
     /// Reads what `from` sent, through the buffer when that holds the beginning of a head.
     fn deliver(&mut self, from: Side, mut pos: u64, mut bytes: &[u8], queue: &mut Queue) -> Fate {
         if from == Side::Server {
+            self.turns.server();
             self.server_speaks(pos + bytes.len() as u64);
         }
         while !bytes.is_empty() {
@@ -410,7 +411,6 @@ impl HttpStitcher {
 
     /// What the server sends is read up to here.
     fn server_speaks(&mut self, upto: u64) {
-        self.turns.server();
         self.client.turn();
         self.server_spoke = true;
         self.server_at = upto;
@@ -426,6 +426,7 @@ impl HttpStitcher {
                 if self.must_hold(queue) {
                     return Fate::Held(item);
                 }
+                self.turns.server_hole();
                 self.server_speaks(pos.saturating_add(len));
                 self.response_missing(pos, len, why, queue);
             }

@@ -222,6 +222,47 @@ proptest! {
         }
     }
 
+    /// Packet captures: all comes in causal order, holes too. The client sends each batch when it has the answers to the one
+    /// before, or keeps a `window` of requests under way: then nothing is lost before that shows, for it can look like waiting.
+    #[test]
+    fn no_response_goes_to_another_request_of_a_client_that_does_not_wait(
+        batches in proptest::collection::vec(1..6usize, 1..8), window in proptest::option::of(2..6usize),
+        lost in proptest::collection::vec(0..12u8, 64),
+    ) {
+        let asks: usize = batches.iter().sum();
+        let (mut order, mut asked, mut answered) = (Vec::new(), 0, 0);
+        for (turn, batch) in batches.iter().enumerate() {
+            let upto = match window {
+                Some(_) if turn + 1 == batches.len() => asks,
+                Some(window) => (answered + window).min(asks),
+                None => asked + batch,
+            };
+            order.extend((asked..upto).map(|n| (Client, n)));
+            asked = asked.max(upto);
+            let upto = if window.is_some() && asked < asks { answered + 1 } else { asked };
+            order.extend((answered..upto).map(|n| (Server, n)));
+            answered = upto;
+        }
+        let mut talk = Talk::new();
+        talk.queue.is_in_order = true;
+        let shown = window.map_or(0, |window| window + 2);
+        for (at, ((from, n), lost)) in order.into_iter().zip(lost).enumerate() {
+            let text = match from {
+                Client => format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n"),
+                Server => format!("HTTP/1.1 200 OK\r\nContent-Type: t/{n}\r\nContent-Length: 0\r\n\r\n"),
+            };
+            match lost {
+                0 if at >= shown => talk.lose(from, text.len() as u64, Missing::Lost),
+                _ => talk.say(from, text),
+            };
+        }
+        talk.end(Client).end(Server);
+        for exchange in talk.exchanges().iter().filter(|exchange| exchange.incomplete.is_none()) {
+            let message = super::message(exchange);
+            prop_assert_eq!(message.target.trim_start_matches('/'), message.content_type.trim_start_matches("t/"));
+        }
+    }
+
     #[test]
     fn flipped_bytes_and_cut_streams_do_no_harm(
         pairs in pairs(), flips in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..4),
