@@ -28,7 +28,7 @@ const HOMES: &str = "home";
 const CONTAINER_MAX: u64 = 1 << 20;
 /// Bytes of all lists of Podman in one storage: some ten thousand containers.
 const LISTS_MAX: u64 = 16 << 20;
-/// Lists in one storage. There are two for each storage driver, of which a host has one, and seldom two.
+/// Folders with lists in one storage: one for each storage driver, of which a host has one, and seldom two.
 const FOLDERS_MAX: usize = 8;
 
 /// The disk, and what was read of it before.
@@ -272,7 +272,7 @@ fn read_lists(base: &Base, storage: &str, known: &mut Lists, take: &mut dyn FnMu
             }
             let read = match is_too_large {
                 true => Err(format!(
-                    "all lists of one user have no more than {}",
+                    "with the others of the same user it has more than {}",
                     human::bytes(LISTS_MAX)
                 )),
                 false => read_list(base, &path, stamp.len),

@@ -350,7 +350,7 @@ fn a_list_is_read_once_and_one_users_lists_have_one_bound() {
         "{said}"
     );
     for part in [
-        "/p-containers/volatile-containers.json is not read: all lists of one user have no more than 16.0 MiB",
+        "/p-containers/volatile-containers.json is not read: with the others of the same user it has more than 16.0 MiB",
         "/w-containers is not read: there are more than 8 folders of this kind",
     ] {
         assert!(said.contains(part), "{part}: {said}");
