@@ -353,8 +353,8 @@ pub struct SelectionArgs {
 /// How the work is done.
 #[derive(Debug, Args)]
 pub struct EngineArgs {
-    /// Threads, at most 64; the result does not depend on it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Work")]
+    /// Threads, 1 to 64; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Work")]
     pub threads: Option<u16>,
     /// Name pods by this list (kubectl get pods -A -o json)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Work")]

@@ -22,6 +22,26 @@ fn analyse_is_analyze() {
     assert_eq!(report("analyse"), report("analyze"));
 }
 
+#[cfg(feature = "analyze")]
+#[test]
+fn more_threads_than_are_of_use_are_refused() {
+    let analyze = vec!["analyze", "fixtures/tiny.mdf"];
+    let diff = vec!["diff", "fixtures/tiny.mdf", "fixtures/tiny.mdf"];
+    for words in [analyze, diff] {
+        let with = |threads: &str| run(mdf().args(&words).args(["--threads", threads]));
+        let expected = run(mdf().args(&words)).expect_code(&[0]).stdout;
+        for most in ["1", "64"] {
+            assert_eq!(with(most).expect_code(&[0]).stdout, expected);
+        }
+        for other in ["0", "65", "5000", "65536", "many"] {
+            let refused = with(other).expect_code(&[2]);
+            assert!(refused.stdout.is_empty());
+            let names_largest = refused.stderr.contains(&format!("{other} is not in 1..=64"));
+            assert!(names_largest || other == "many", "{}", refused.stderr);
+        }
+    }
+}
+
 #[test]
 fn lines_of_examples_are_lines_of_the_manual() {
     for command in ["", "record", "analyze", "diff"] {

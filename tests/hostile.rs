@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use support::packets::{ACK, End, Pcap, RAW_IP, SYN, Talk, tcp};
-use support::{mdf_path, rows};
+use support::packets::{ACK, End, Pcap, RAW_IP, RST, SYN, Talk, tcp};
+use support::{each_row, mdf_path, rows};
 
 /// What an analysis may take, whatever it reads: the report's tables, a window of the file, the batches of an import.
 const BOUND: u64 = 256 << 20;
@@ -127,6 +127,56 @@ fn a_million_half_open_connections() {
     });
     // As many as an import follows at once (some 260,000), with all that is known of each.
     peaks_below(3 * BOUND, Command::new(mdf_path()).arg("analyze").arg(capture.path()));
+}
+
+/// What a scan of ports leaves: connections of which one segment was seen, or that ended at once.
+#[test]
+fn attempts_that_come_to_nothing_cost_little_each() {
+    let _alone = alone();
+    const COUNT: u32 = 50_000;
+    // Bytes that each may take from the file to the report.
+    let kinds = [("SYN", 900), ("ACK", 900), ("SYN, SYN-ACK, RST", 1450)];
+    for (kind, each) in kinds {
+        let make = |count: u32| {
+            Capture::make(|pcap| {
+                for number in 0..count {
+                    let client = End {
+                        ip: [10, (number >> 22) as u8, (number >> 14) as u8, (number >> 6) as u8],
+                        port: 1024 + (number & 63) as u16,
+                        seq: number,
+                    };
+                    let server = End {
+                        ip: [192, 0, 2, 1],
+                        port: 80,
+                        seq: !number,
+                    };
+                    pcap.pause(200);
+                    let mut add = |segment: [u8; 40]| pcap.packet(&segment, segment.len());
+                    match kind {
+                        "SYN" => add(tcp(&client, &server, SYN, 0, 0)),
+                        "ACK" => add(tcp(&client, &server, ACK, number.wrapping_mul(7), 0)),
+                        _ => {
+                            add(tcp(&client, &server, SYN, 0, 0));
+                            add(tcp(&server, &client, SYN | ACK, number.wrapping_add(1), 0));
+                            let reset = End {
+                                seq: number.wrapping_add(1),
+                                ..client
+                            };
+                            add(tcp(&reset, &server, RST, 0, 0));
+                        }
+                    }
+                }
+            })
+        };
+        let peak = |capture: &Capture| peak_memory(Command::new(mdf_path()).arg("analyze").arg(capture.path()));
+        let (few, many) = (make(10), make(COUNT));
+        let taken = peak(&many).saturating_sub(peak(&few)) / u64::from(COUNT);
+        println!("{kind}: {taken} bytes each");
+        assert!(taken < each, "{kind}: {taken} bytes each");
+        let mut rows = 0;
+        each_row(&many.path(), "connections", &[], |_| rows += 1);
+        assert_eq!(rows, COUNT, "{kind}");
+    }
 }
 
 /// Heads that never end, in both directions: what is kept of them is bounded, and said.

@@ -29,7 +29,8 @@ use crate::stdout;
 const SHOWN: usize = 40;
 /// A list of pods has no more bytes: some hundred thousand pods.
 const MAX_PODS: u64 = 1 << 30;
-/// Threads that can be asked for; more count as this. Thousands would only search one another's queues for work, without end.
+/// Threads that can be asked for, on the command line too; more count as this. Thousands would only search one another's queues
+/// for work, without end.
 const MAX_THREADS: usize = 64;
 
 /// Reads captures and says what happened.

@@ -219,10 +219,19 @@ struct Slot {
     last_start: u64,
 }
 
+/// What has its row to come at the end.
+enum Rest {
+    /// The flow of this place.
+    Flow(usize),
+    /// The flow that this socket is going to have.
+    Alone(Key),
+}
+
 /// One shard.
 pub struct Shard<S> {
     pub sink: S,
-    sockets: IdMap<Key, SocketState>,
+    /// A map has room for more than it holds, and most sockets of a scan never do anything.
+    sockets: IdMap<Key, Box<SocketState>>,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
     spent: Vec<Flow>,
@@ -360,13 +369,15 @@ impl<S: Sink> Shard<S> {
 
     fn add_socket(&mut self, key: Key, state: SocketState) {
         if state.socket.role != Role::Listener {
-            let waiting = self.waiting.entry(both_ends(&state.socket)).or_default();
+            let waiting = self.waiting.entry(both_ends(&state.socket));
+            // Most are the only one of their endpoints.
+            let waiting = waiting.or_insert_with(|| Vec::with_capacity(1));
             if waiting.len() == MAX_WAITING {
                 waiting.remove(0);
             }
             waiting.push(key);
         }
-        self.sockets.insert(key, state);
+        self.sockets.insert(key, Box::new(state));
     }
 
     /// Takes the records that came before their socket.
@@ -509,7 +520,7 @@ impl<S: Sink> Shard<S> {
         if slot.flow.has_finished() {
             self.emit(place, hosts, false);
         }
-        if is_closed && self.sockets.get(&key).is_some_and(SocketState::has_shown_all) {
+        if is_closed && self.sockets.get(&key).is_some_and(|known| known.has_shown_all()) {
             self.conclude(key, hosts);
         }
     }
@@ -920,18 +931,55 @@ impl<S: Sink> Shard<S> {
         self.add_late_sockets(hosts);
         self.orphans.give_up();
         let unfinished = |(_, known): &(&Key, &SocketState)| known.flow.is_none() || known.close.is_some();
-        let mut unfinished: Vec<Key> = self.sockets.iter().filter(unfinished).map(|(key, _)| *key).collect();
+        let known = self.sockets.iter().map(|(key, known)| (key, &**known));
+        let mut unfinished: Vec<Key> = known.filter(unfinished).map(|(key, _)| *key).collect();
         unfinished.sort_unstable();
+        let flows = self.slots.len();
+        // In the order of the rows. A scan of ports leaves some hundred thousand sockets that are alone: each gets its flow
+        // when its row is due, and that flow serves for the next.
+        let mut rest = Vec::new();
         for key in unfinished {
-            if self.sockets.get(&key).is_some_and(|known| known.flow.is_none()) {
-                self.join(key, None, hosts);
+            if self.free.is_empty() && self.is_alone(key) {
+                rest.push(Rest::Alone(key));
+                continue;
             }
-            if self.sockets.get(&key).is_some_and(|known| known.close.is_some()) {
-                self.conclude(key, hosts);
+            let before = self.slots.len();
+            self.join_and_conclude(key, hosts);
+            rest.extend((before..self.slots.len()).map(Rest::Flow));
+        }
+        for place in 0..flows {
+            self.retire_flow(place, hosts);
+        }
+        for rest in rest {
+            match rest {
+                Rest::Flow(place) => self.retire_flow(place, hosts),
+                Rest::Alone(key) => {
+                    self.join_and_conclude(key, hosts);
+                    if let Some(place) = self.sockets.get(&key).and_then(|known| known.flow) {
+                        self.retire_flow(place, hosts);
+                    }
+                }
             }
         }
-        for place in 0..self.slots.len() {
-            self.retire_flow(place, hosts);
+    }
+
+    /// Whether a socket has no flow, and no other socket or flow has its endpoints: it is a connection by itself.
+    fn is_alone(&self, key: Key) -> bool {
+        let Some(known) = self.sockets.get(&key).filter(|known| known.flow.is_none()) else {
+            return false;
+        };
+        let ends = both_ends(&known.socket);
+        let waiting = self.waiting.get(&ends);
+        waiting.is_some_and(|waiting| *waiting == [key]) && !self.by_ends.contains_key(&ends)
+    }
+
+    /// A socket gets its flow, if it has none; and of a closed one nothing more is to come.
+    fn join_and_conclude(&mut self, key: Key, hosts: &[Host]) {
+        if self.sockets.get(&key).is_some_and(|known| known.flow.is_none()) {
+            self.join(key, None, hosts);
+        }
+        if self.sockets.get(&key).is_some_and(|known| known.close.is_some()) {
+            self.conclude(key, hosts);
         }
     }
 
@@ -945,7 +993,7 @@ impl<S: Sink> Shard<S> {
             usize::from(local.is_some_and(|local| local != slot.flow.ends[0]))
         });
         let order = [client, 1 - client, WIRE];
-        let states: [Option<(Key, SocketState)>; OBSERVERS] =
+        let states: [Option<(Key, Box<SocketState>)>; OBSERVERS] =
             order.map(|observer| slot.sockets[observer].and_then(|key| Some((key, self.sockets.remove(&key)?))));
         let [at_client, at_server, on_wire] = states;
         let side = observed(at_client.is_some(), at_server.is_some());
@@ -953,7 +1001,7 @@ impl<S: Sink> Shard<S> {
             .into_iter()
             .find_map(|state| state.as_ref().map(|(key, state)| (key.0, state.socket.time)));
         let parties = &mut self.parties;
-        let mut party = |state: &Option<(Key, SocketState)>, end: usize| match state {
+        let mut party = |state: &Option<(Key, Box<SocketState>)>, end: usize| match state {
             Some((key, state)) => state.opener((hosts, key.0), parties),
             None => remote_party(hosts, observer, &slot.flow.ends[end]),
         };
@@ -1224,7 +1272,7 @@ fn row_key(key: Key) -> u64 {
 fn update_parties(
     slot: &mut Slot,
     exchange: &AnyExchange,
-    sockets: &IdMap<Key, SocketState>,
+    sockets: &IdMap<Key, Box<SocketState>>,
     hosts: &[Host],
     (parties, pairs): (&mut Parties, &mut u64),
 ) {
@@ -1333,7 +1381,7 @@ fn note_unreadable(slot: &Slot, exchange: &mut AnyExchange, hosts: &[Host]) {
 fn emit_exchange<S: Sink>(
     slot: &mut Slot,
     exchange: &AnyExchange,
-    (sockets, hosts): (&IdMap<Key, SocketState>, &[Host]),
+    (sockets, hosts): (&IdMap<Key, Box<SocketState>>, &[Host]),
     sink: &mut S,
 ) -> u64 {
     let client = slot.flow.client().unwrap_or(0);
@@ -1388,7 +1436,7 @@ fn emit_exchange<S: Sink>(
 }
 
 /// The start of an exchange of which nobody saw a byte at a time: no later than it was, as far as its connection tells.
-fn start_unseen(slot: &Slot, sockets: &IdMap<Key, SocketState>, hosts: &[Host]) -> u64 {
+fn start_unseen(slot: &Slot, sockets: &IdMap<Key, Box<SocketState>>, hosts: &[Host]) -> u64 {
     let earliest = |key: &Key| {
         let (host, known) = (hosts.get(usize::from(key.0))?, sockets.get(key)?);
         let time = match known.first_data {
@@ -1402,7 +1450,7 @@ fn start_unseen(slot: &Slot, sockets: &IdMap<Key, SocketState>, hosts: &[Host]) 
 }
 
 /// Whether a connection was reset by the server, or by something on the way to it, or the client has given up on it.
-fn was_reset(slot: &Slot, client: usize, sockets: &IdMap<Key, SocketState>) -> bool {
+fn was_reset(slot: &Slot, client: usize, sockets: &IdMap<Key, Box<SocketState>>) -> bool {
     let was_reset = |key: &Key| {
         let Some((known, close)) = sockets.get(key).and_then(|known| Some((known, known.close?))) else {
             return false;

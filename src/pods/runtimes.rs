@@ -1,8 +1,10 @@
 //! The files in which Docker and Podman keep the names of their containers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 /// A container outside Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,24 +49,70 @@ fn is_valid(plain: &Plain) -> bool {
     is_id && !plain.name.is_empty() && plain.name.len() <= 255 && plain.name.bytes().all(in_name)
 }
 
-/// Reads `containers.json` (and `volatile-containers.json`) of containers/storage, which Podman and CRI-O use.
-pub fn podman(json: &[u8]) -> Vec<Plain> {
-    #[derive(Deserialize)]
-    struct Entry {
-        id: String,
-        #[serde(default)]
-        names: Option<Vec<String>>,
+/// Reads `containers.json` (and `volatile-containers.json`) of containers/storage, which Podman and CRI-O use. The list is as
+/// long as whoever wrote it wants: no more than `most` containers, and one, are kept of it.
+pub fn podman(json: &[u8], most: usize) -> Result<Vec<Plain>, serde_json::Error> {
+    let mut text = serde_json::Deserializer::from_slice(json);
+    let found = text.deserialize_seq(Entries { most })?;
+    text.end()?;
+    Ok(found)
+}
+
+struct Entries {
+    most: usize,
+}
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Vec<Plain>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of containers")
     }
-    let entries: Vec<Entry> = serde_json::from_slice(json).unwrap_or_default();
-    let named = entries.into_iter().filter_map(|entry| {
-        Some(Plain {
-            id: entry.id,
-            name: entry.names?.into_iter().next()?,
-            user: None,
-            labels: BTreeMap::new(),
-        })
-    });
-    named.filter(is_valid).collect()
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<Plain>, A::Error> {
+        #[derive(Deserialize)]
+        struct Entry {
+            id: String,
+            #[serde(default)]
+            names: Option<FirstName>,
+        }
+        let mut found = Vec::new();
+        while let Some(entry) = entries.next_element::<Entry>()? {
+            let plain = Plain {
+                id: entry.id,
+                name: entry.names.and_then(|names| names.0).unwrap_or_default(),
+                user: None,
+                labels: BTreeMap::new(),
+            };
+            if found.len() <= self.most && is_valid(&plain) {
+                found.push(plain);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The first of a container's names; the others are read and not kept.
+struct FirstName(Option<String>);
+
+impl<'de> Deserialize<'de> for FirstName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = FirstName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of names")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<FirstName, A::Error> {
+                let first = names.next_element()?;
+                while names.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(FirstName(first))
+            }
+        }
+        from.deserialize_seq(Names)
+    }
 }
 
 /// Those that can be stored as `key=value,…`; Docker's may contain anything.
@@ -93,14 +141,31 @@ mod tests {
         assert_eq!(docker(b"{"), None);
     }
 
+    fn podman(json: &[u8]) -> Option<Vec<Plain>> {
+        super::podman(json, 100).ok()
+    }
+
     #[test]
     fn podman_keeps_a_list() {
         let json = br#"[{"id":"3a4f9c","names":["web"],"image":"77","layer":"88","metadata":"{\"name\":\"web\"}","created":"2026-01-05T10:00:00Z"},
-            {"id":"4b","names":null}]"#;
-        let found = podman(json);
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].id.as_str(), found[0].name.as_str()), ("3a4f9c", "web"));
-        assert!(podman(b"[").is_empty());
+            {"id":"4b","names":null},{"id":"4c"},{"id":"4d","names":[]},{"id":"4e","names":["db","other","third"]}]"#;
+        let found = podman(json).unwrap();
+        let names: Vec<_> = found
+            .iter()
+            .map(|plain| (plain.id.as_str(), plain.name.as_str()))
+            .collect();
+        assert_eq!(names, [("3a4f9c", "web"), ("4e", "db")]);
+        assert_eq!(podman(b"[]"), Some(Vec::new()));
+        for damaged in [
+            "",
+            "[",
+            "{}",
+            r#"[{"id":"3a4f9c","names":["web"]}"#,
+            "[] []",
+            r#"[{"names":["web"]}]"#,
+        ] {
+            assert_eq!(podman(damaged.as_bytes()), None, "{damaged}");
+        }
         for (id, name) in [
             ("xyz", "web"),
             ("3a4f9c", "\\u001b[2J"),
@@ -109,7 +174,9 @@ mod tests {
             ("", "web"),
         ] {
             let json = format!(r#"[{{"id":"{id}","names":["{name}"]}}]"#);
-            assert!(podman(json.as_bytes()).is_empty(), "{json}");
+            assert_eq!(podman(json.as_bytes()), Some(Vec::new()), "{json}");
         }
+        let many = [r#"{"id":"3a","names":["web"]}"#; 10].join(",");
+        assert_eq!(super::podman(format!("[{many}]").as_bytes(), 3).unwrap().len(), 4);
     }
 }

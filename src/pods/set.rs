@@ -18,6 +18,10 @@ const GONE_MAX: usize = 10_000;
 /// Bounds against a broken source; no cluster and no host has so many.
 const PODS_MAX: usize = 300_000;
 const CONTAINERS_MAX: usize = 1_000_000;
+/// Containers outside Kubernetes that are remembered of one user, the newest, and of all. Any user makes lists of them, and
+/// none at the cost of another.
+pub const PLAIN_MAX: usize = 16_384;
+const ALL_PLAIN_MAX: usize = 8 * PLAIN_MAX;
 
 /// Who runs in a cgroup. Empty texts mean "not known" or "has none".
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,6 +83,22 @@ struct KnownContainer {
     pod: String,
 }
 
+/// What one user has named.
+#[derive(Debug, Clone, Default)]
+struct PlainOfUser {
+    by_id: HashMap<String, Plain>,
+    /// Their ids, the longest known first.
+    order: VecDeque<String>,
+}
+
+impl PlainOfUser {
+    fn forget_oldest(&mut self) {
+        if let Some(id) = self.order.pop_front() {
+            self.by_id.remove(&id);
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct PodSet {
@@ -88,8 +108,8 @@ pub struct PodSet {
     static_pods: HashMap<String, String>,
     /// By id.
     containers: HashMap<String, KnownContainer>,
-    /// By the user who named them, and by id; outside Kubernetes.
-    plain: HashMap<(Option<u32>, String), Plain>,
+    /// By the user who named them; outside Kubernetes.
+    plain: BTreeMap<Option<u32>, PlainOfUser>,
     /// By namespace and name.
     services: BTreeMap<(String, String), Service>,
     nodes: BTreeMap<String, Vec<IpAddr>>,
@@ -286,10 +306,24 @@ impl PodSet {
 
     /// Takes a container of Docker or Podman.
     pub fn learn_plain(&mut self, plain: Plain) {
-        let key = (plain.user, plain.id.clone());
-        if self.plain.get(&key) != Some(&plain) && self.plain.len() < CONTAINERS_MAX {
-            self.plain.insert(key, plain);
-            self.edition += 1;
+        let of_user = self.plain.entry(plain.user).or_default();
+        if of_user.by_id.get(&plain.id) == Some(&plain) {
+            return;
+        }
+        self.edition += 1;
+        let id = plain.id.clone();
+        if of_user.by_id.insert(id.clone(), plain).is_some() {
+            return;
+        }
+        of_user.order.push_back(id);
+        if of_user.order.len() > PLAIN_MAX {
+            of_user.forget_oldest();
+        }
+        let all: usize = self.plain.values().map(|of_user| of_user.order.len()).sum();
+        if all > ALL_PLAIN_MAX
+            && let Some(largest) = self.plain.values_mut().max_by_key(|of_user| of_user.order.len())
+        {
+            largest.forget_oldest();
         }
     }
 
@@ -330,7 +364,8 @@ impl PodSet {
             }
         } else if named.pod_uid.is_empty() {
             // Users name what is in their own cgroups, and nobody else does: they may make cgroups of any name there.
-            if let Some(plain) = self.plain.get(&(user, named.container_id.clone())) {
+            let of_user = self.plain.get(&user);
+            if let Some(plain) = of_user.and_then(|of_user| of_user.by_id.get(&named.container_id)) {
                 named.container.clone_from(&plain.name);
                 named.labels.clone_from(&plain.labels);
             }

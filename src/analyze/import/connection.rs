@@ -106,6 +106,93 @@ impl Reset {
     }
 }
 
+/// `local` and `remote` of a connection whose first segment this is, and whether `local` is known to have opened it.
+fn roles(segment: &Segment<'_>) -> ([Endpoint; 2], bool) {
+    let (from, to) = (segment.from, segment.to);
+    match (segment.syn, segment.ack.is_some()) {
+        (true, false) => ([from, to], true),
+        (true, true) => ([to, from], true),
+        // Well-known and configured ports are mostly lower than the ones that connect picks.
+        (false, _) if from.port < to.port => ([to, from], false),
+        (false, _) => ([from, to], false),
+    }
+}
+
+/// A connection of which a single segment was seen, and that one is a SYN without an answer, or an acknowledgment without
+/// data. A scan of ports leaves some hundred thousand.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    id: u64,
+    time: u64,
+    from: Endpoint,
+    to: Endpoint,
+    seq: u32,
+    ack: Option<u32>,
+    syn: bool,
+}
+
+impl Attempt {
+    /// The connection that this segment begins.
+    pub fn new(id: u64, segment: &Segment<'_>) -> Self {
+        Attempt {
+            id,
+            time: segment.time,
+            from: segment.from,
+            to: segment.to,
+            seq: segment.seq,
+            ack: segment.ack,
+            syn: segment.syn,
+        }
+    }
+
+    /// Whether all that a segment says of its connection is in its attempt, and nothing follows from it yet.
+    pub fn has_all_of(segment: &Segment<'_>) -> bool {
+        let is_bare = segment.len == 0 && !segment.fin && !segment.rst && segment.urgent.is_none();
+        is_bare && segment.syn == segment.ack.is_none()
+    }
+
+    /// The socket id of its records.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn segment(&self) -> Segment<'static> {
+        Segment {
+            time: self.time,
+            from: self.from,
+            to: self.to,
+            seq: self.seq,
+            ack: self.ack,
+            syn: self.syn,
+            fin: false,
+            rst: false,
+            payload: &[],
+            len: 0,
+            ip_id: 0,
+            hops: 0,
+            urgent: None,
+            window: 0,
+            stamps: None,
+            tap: Tap::default(),
+        }
+    }
+
+    /// `local` and `remote`.
+    pub fn ends(&self) -> [Endpoint; 2] {
+        roles(&self.segment()).0
+    }
+
+    /// The connection that has taken in the segment.
+    pub fn connection(&self) -> Connection {
+        let segment = self.segment();
+        let mut connection = Connection::new(self.id, &segment);
+        let side = usize::from(connection.ends[0] != segment.from);
+        // Nothing is counted or handed on for such a segment.
+        connection.segment(side, &segment, &mut ImportSummary::default(), &mut |_| {});
+        connection
+    }
+}
+
 /// A connection. Index 0 is `local`, 1 is `remote`; the table says which of them sent a segment (`side`).
 #[derive(Debug)]
 pub struct Connection {
@@ -140,17 +227,10 @@ pub struct Connection {
 impl Connection {
     /// A connection that this segment begins, or in the middle of which it is.
     pub fn new(id: u64, segment: &Segment<'_>) -> Self {
-        let (from, to) = (segment.from, segment.to);
-        let (local, remote, opener_known) = match (segment.syn, segment.ack.is_some()) {
-            (true, false) => (from, to, true),
-            (true, true) => (to, from, true),
-            // Well-known and configured ports are mostly lower than the ones that connect picks.
-            (false, _) if from.port < to.port => (to, from, false),
-            (false, _) => (from, to, false),
-        };
+        let (ends, opener_known) = roles(segment);
         Connection {
             id,
-            ends: [local, remote],
+            ends,
             streams: Default::default(),
             taps: Default::default(),
             syn: [None; 2],
@@ -199,12 +279,6 @@ impl Connection {
     /// The socket id of its records.
     pub fn id(&self) -> u64 {
         self.id
-    }
-
-    /// The lower half of the id: unlike the whole, it never changes.
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-    pub fn number(&self) -> u32 {
-        self.id as u32
     }
 
     /// `local` and `remote`.

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::connection::{Belongs, Connection};
+use super::connection::{Attempt, Belongs, Connection};
 use super::copies::{Recent, Seen};
 use super::packet::Segment;
 use super::summary::ImportSummary;
@@ -25,7 +25,7 @@ const NONE: u32 = u32::MAX;
 /// Both endpoints, the smaller first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    ips: [u128; 2],
+    ips: [[u8; 16]; 2],
     ports: u32,
 }
 
@@ -35,7 +35,7 @@ impl Key {
         let first_is_low = (a.ip, a.port) <= (b.ip, b.port);
         let (low, high) = if first_is_low { (a, b) } else { (b, a) };
         let key = Key {
-            ips: [u128::from_ne_bytes(low.ip), u128::from_ne_bytes(high.ip)],
+            ips: [low.ip, high.ip],
             ports: u32::from(low.port) << 16 | u32::from(high.port),
         };
         (key, first_is_low)
@@ -46,7 +46,7 @@ impl Key {
     fn hash(&self) -> u32 {
         let mut hash = 0x9e37_79b9_7f4a_7c15_u64;
         for ip in self.ips {
-            let ip = u128::from_be_bytes(ip.to_ne_bytes());
+            let ip = u128::from_be_bytes(ip);
             for word in [(ip >> 64) as u64, ip as u64] {
                 hash = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
                 hash ^= hash >> 32;
@@ -77,7 +77,7 @@ struct Slot {
     key: Key,
     /// Other addresses of the same connection: before or behind a translation.
     aliases: Vec<Key>,
-    connection: Connection,
+    followed: Followed,
     /// Waits for its RST to be certain.
     in_resets: bool,
     /// Neighbours in the order of last use.
@@ -85,6 +85,76 @@ struct Slot {
     newer: u32,
     /// Held memory that is part of the total.
     held: usize,
+}
+
+/// A connection, as large as what is known of it.
+#[derive(Debug)]
+struct Followed {
+    /// What began it. The rest counts, where there is one.
+    attempt: Attempt,
+    whole: Option<Box<Connection>>,
+}
+
+impl Followed {
+    /// The connection that a segment begins, or in the middle of which it is. Whether that was taken in already.
+    fn begin(id: u64, segment: &Segment<'_>) -> (Self, bool) {
+        let is_taken = Attempt::has_all_of(segment);
+        let followed = Followed {
+            attempt: Attempt::new(id, segment),
+            whole: (!is_taken).then(|| Box::new(Connection::new(id, segment))),
+        };
+        (followed, is_taken)
+    }
+
+    /// All of it, as for whatever comes after the attempt.
+    fn connection(&mut self) -> &mut Connection {
+        let attempt = &self.attempt;
+        self.whole.get_or_insert_with(|| Box::new(attempt.connection()))
+    }
+
+    fn id(&self) -> u64 {
+        self.whole.as_ref().map_or(self.attempt.id(), |whole| whole.id())
+    }
+
+    /// The lower half of the id: unlike the whole, it never changes.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    fn number(&self) -> u32 {
+        self.id() as u32
+    }
+
+    fn ends(&self) -> [Endpoint; 2] {
+        match &self.whole {
+            Some(whole) => whole.ends(),
+            None => self.attempt.ends(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.whole.as_ref().map_or(0, |whole| whole.held())
+    }
+
+    fn reset_time(&self) -> Option<u64> {
+        self.whole.as_ref().and_then(|whole| whole.reset_time())
+    }
+
+    /// See [`Connection::give_up`]; it is not asked for anything afterwards.
+    fn give_up(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        match &mut self.whole {
+            Some(whole) => {
+                // One that never got an answer is no loss.
+                summary.evicted += u64::from(whole.is_open() && whole.is_established());
+                whole.give_up(summary, out);
+            }
+            None => self.attempt.connection().give_up(summary, out),
+        }
+    }
+
+    fn end_of_capture(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        match self.whole.take() {
+            Some(mut whole) => whole.end_of_capture(summary, out),
+            None => self.attempt.connection().end_of_capture(summary, out),
+        }
+    }
 }
 
 /// The connections.
@@ -141,12 +211,12 @@ impl Table {
         let print = self.recent.print(segment);
         let seen = self.recent.find(print, segment);
         self.forget_translations(&key, opens, seen, segment, summary, out);
-        let place = match self.by_key.get(&key).copied() {
-            Some(place) => place,
+        let (place, is_taken) = match self.by_key.get(&key).copied() {
+            Some(place) => (place, false),
             // A RST to nothing tells nothing.
             None if segment.rst => return summary.remark(About::IgnoredReset),
             None => match seen.and_then(|seen| self.translated(seen, key, low_sent, segment)) {
-                Some(place) => place,
+                Some(place) => (place, false),
                 None => self.insert(key, segment, summary, out),
             },
         };
@@ -155,12 +225,17 @@ impl Table {
         if seen.is_some_and(|seen| seen.looks_translated(segment) && self.is_of_another(seen, place.slot)) {
             summary.remark(About::PossibleCopy);
         }
-        let connection = &mut self.slots[place.slot as usize].connection;
-        let is_copy = |seen: Seen| (seen.slot, seen.number, seen.side) == (place.slot, connection.number(), side);
+        let followed = &mut self.slots[place.slot as usize].followed;
+        let number = followed.number();
+        let is_copy = |seen: Seen| (seen.slot, seen.number, seen.side) == (place.slot, number, side);
         // Resets that answer one segment after the other look alike.
         if !segment.rst && seen.is_some_and(is_copy) {
             return summary.remark(About::Copy);
         }
+        if is_taken {
+            return self.recent.put(print, segment, place.slot, number, side);
+        }
+        let connection = followed.connection();
         let side = match connection.belongs(side, segment) {
             Belongs::Yes => {
                 connection.segment(side, segment, summary, out);
@@ -173,8 +248,8 @@ impl Table {
             Belongs::Successor => self.succeed(place, side, segment, summary, out),
         };
         let slot = &mut self.slots[place.slot as usize];
-        let number = slot.connection.number();
-        if slot.connection.reset_time().is_some() && !slot.in_resets {
+        let number = slot.followed.number();
+        if slot.followed.reset_time().is_some() && !slot.in_resets {
             slot.in_resets = true;
             self.resets.push_back((segment.time, place.slot, number));
         }
@@ -206,7 +281,7 @@ impl Table {
             slot.aliases.retain(|alias| alias != key);
             self.by_key.remove(key);
         } else if is_of_another {
-            slot.connection.discard(summary, out);
+            slot.followed.connection().discard(summary, out);
             self.by_key.remove(key);
         } else {
             for alias in std::mem::take(&mut slot.aliases) {
@@ -227,18 +302,18 @@ impl Table {
         let Some(slot) = self.slots.get(seen.slot as usize) else {
             return false;
         };
-        let ends = slot.connection.ends();
+        let ends = slot.followed.ends();
         let (from, to) = (ends[seen.side], ends[1 - seen.side]);
         // Ports alone are not translated.
         let is_other = from.ip != segment.from.ip || to.ip != segment.to.ip;
-        let is_this = slot.connection.number() == seen.number && seen.may_be_translated(segment);
+        let is_this = slot.followed.number() == seen.number && seen.may_be_translated(segment);
         is_other && is_this && slot.aliases.len() < MAX_ALIASES
     }
 
     /// Whether a packet that was seen is of another connection than the one of this slot.
     fn is_of_another(&self, seen: Seen, slot: u32) -> bool {
         let other = self.slots.get(seen.slot as usize);
-        seen.slot != slot && other.is_some_and(|other| other.connection.number() == seen.number)
+        seen.slot != slot && other.is_some_and(|other| other.followed.number() == seen.number)
     }
 
     /// A packet between other addresses was seen elsewhere: these addresses are others of the same connection.
@@ -249,7 +324,7 @@ impl Table {
         let slot = &mut self.slots[seen.slot as usize];
         if segment.syn && segment.ack.is_none() {
             let number = u64::from(seen.number);
-            slot.connection.is_answered_by(segment, |[local, remote]| {
+            slot.followed.connection().is_answered_by(segment, |[local, remote]| {
                 u64::from(Key::new(&local, &remote).0.hash()) << 32 | number
             });
         }
@@ -273,7 +348,7 @@ impl Table {
         out: &mut impl FnMut(&Record<'_>),
     ) -> usize {
         let slot = place.slot as usize;
-        let old = &mut self.slots[slot].connection;
+        let old = self.slots[slot].followed.connection();
         let ends = old.ends();
         let opening = old.take_opening(side, segment);
         old.give_up(summary, out);
@@ -288,9 +363,9 @@ impl Table {
             (side, if segment.syn { *segment } else { known })
         });
         let id = self.number([first.from, first.to], summary);
-        let connection = Connection::new(id, &first);
+        let (followed, is_taken) = Followed::begin(id, &first);
         // Whether what was `remote` is `local` now.
-        let turned = (connection.ends()[0] == first.from) != (first_side == 0);
+        let turned = (followed.ends()[0] == first.from) != (first_side == 0);
         let place = &mut self.slots[slot];
         if turned {
             for key in place.aliases.iter().chain([&place.key]) {
@@ -299,13 +374,17 @@ impl Table {
                 }
             }
         }
-        place.connection = connection;
+        place.followed = followed;
         place.in_resets = false;
         let side_now = |side: usize| if turned { 1 - side } else { side };
-        if opening.is_some() {
-            place.connection.segment(side_now(first_side), &first, summary, out);
+        if !is_taken {
+            let connection = place.followed.connection();
+            connection.segment(side_now(first_side), &first, summary, out);
         }
-        place.connection.segment(side_now(side), segment, summary, out);
+        if opening.is_some() {
+            let connection = place.followed.connection();
+            connection.segment(side_now(side), segment, summary, out);
+        }
         side_now(side)
     }
 
@@ -316,17 +395,17 @@ impl Table {
         {
             self.resets.pop_front();
             let place = &mut self.slots[slot as usize];
-            if place.connection.number() != number {
+            if place.followed.number() != number {
                 continue;
             }
-            match place.connection.reset_time() {
+            match place.followed.reset_time() {
                 // That one was ignored, and another came.
                 Some(newer) if newer > time && now.saturating_sub(newer) <= RESET_NS => {
                     self.resets.push_back((newer, slot, number));
                 }
                 _ => {
                     place.in_resets = false;
-                    place.connection.end_reset(summary, out);
+                    place.followed.connection().end_reset(summary, out);
                     self.account(slot, summary, out);
                 }
             }
@@ -339,10 +418,12 @@ impl Table {
         reason = "at most `limit` slots, which is below NONE"
     )]
     pub fn finish(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        // No segment is looked for any more, and who takes the records needs memory.
+        (self.by_key, self.recent) = Default::default();
         let mut order: Vec<u32> = (0..self.slots.len() as u32).collect();
-        order.sort_unstable_by_key(|slot| self.slots[*slot as usize].connection.id() as u32);
+        order.sort_unstable_by_key(|slot| self.slots[*slot as usize].followed.number());
         for slot in order {
-            self.slots[slot as usize].connection.end_of_capture(summary, out);
+            self.slots[slot as usize].followed.end_of_capture(summary, out);
         }
     }
 
@@ -354,6 +435,7 @@ impl Table {
         u64::from(Key::new(&a, &b).0.hash()) << 32 | u64::from(number)
     }
 
+    /// A new connection, and whether the segment that began it is taken in.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "at most `limit` slots, which is below NONE"
@@ -364,17 +446,17 @@ impl Table {
         segment: &Segment<'_>,
         summary: &mut ImportSummary,
         out: &mut impl FnMut(&Record<'_>),
-    ) -> Place {
+    ) -> (Place, bool) {
         let id = self.number([segment.from, segment.to], summary);
-        let connection = Connection::new(id, segment);
-        let [local, remote] = connection.ends();
+        let (followed, is_taken) = Followed::begin(id, segment);
+        let [local, remote] = followed.ends();
         let (_, low_is_local) = Key::new(&local, &remote);
         let slot = if self.slots.len() < self.limit {
             let slot = self.slots.len() as u32;
             self.slots.push(Slot {
                 key,
                 aliases: Vec::new(),
-                connection,
+                followed,
                 in_resets: false,
                 older: NONE,
                 newer: NONE,
@@ -385,10 +467,8 @@ impl Table {
         } else {
             let slot = self.oldest;
             let place = &mut self.slots[slot as usize];
-            // One that never got an answer is no loss.
-            summary.evicted += u64::from(place.connection.is_open() && place.connection.is_established());
-            place.connection.give_up(summary, out);
-            place.connection = connection;
+            place.followed.give_up(summary, out);
+            place.followed = followed;
             place.in_resets = false;
             let before = std::mem::replace(&mut place.key, key);
             for key in std::mem::take(&mut place.aliases).iter().chain([&before]) {
@@ -398,7 +478,7 @@ impl Table {
         };
         let place = Place { slot, low_is_local };
         self.by_key.insert(key, place);
-        place
+        (place, is_taken)
     }
 
     /// Makes it the most recently used.
@@ -431,18 +511,18 @@ impl Table {
     /// Keeps the total of held memory within its bound.
     fn account(&mut self, slot: u32, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         let place = &mut self.slots[slot as usize];
-        let (before, now) = (place.held, place.connection.held());
+        let (before, now) = (place.held, place.followed.held());
         if before == now {
             return;
         }
         place.held = now;
         self.held = self.held - before + now;
         if before == 0 {
-            self.holders.push_back((slot, place.connection.id()));
+            self.holders.push_back((slot, place.followed.id()));
             if self.holders.len() > 4 * MAX_CONNECTIONS {
                 let slots = &self.slots;
                 self.holders
-                    .retain(|(slot, id)| slots.get(*slot as usize).is_some_and(|s| s.connection.id() == *id));
+                    .retain(|(slot, id)| slots.get(*slot as usize).is_some_and(|s| s.followed.id() == *id));
             }
         }
         while self.held > MAX_HELD {
@@ -450,8 +530,8 @@ impl Table {
                 break;
             };
             let place = &mut self.slots[slot as usize];
-            if place.connection.id() == id && place.held > 0 {
-                place.connection.release(summary, out);
+            if place.followed.id() == id && place.held > 0 {
+                place.followed.connection().release(summary, out);
                 self.held -= place.held;
                 place.held = 0;
             }

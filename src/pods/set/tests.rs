@@ -301,3 +301,28 @@ fn events_of_a_watch() {
     assert_eq!(event(r#"{"type":"LATER","object":{}}"#), kube::Event::Other);
     assert!(kube::event(b"<html>", "Pod").is_err());
 }
+
+#[test]
+fn what_one_user_names_pushes_out_what_nobody_else_does() {
+    let mut set = PodSet::default();
+    let named = |user: Option<u32>, number: usize| Plain {
+        id: format!("{number:064x}"),
+        name: "web".into(),
+        user,
+        labels: BTreeMap::new(),
+    };
+    let who = |set: &PodSet, user: u32, number: usize| {
+        let path = format!("/user.slice/user-{user}.slice/libpod-{number:064x}.scope");
+        set.resolve(&path).unwrap().container
+    };
+    set.learn_plain(named(Some(1), 0));
+    for user in 2..12 {
+        (0..PLAIN_MAX + 10).for_each(|number| set.learn_plain(named(Some(user), number)));
+    }
+    assert_eq!(who(&set, 1, 0), "web", "he has named one");
+    assert_eq!(who(&set, 2, 9), "", "the oldest of too many");
+    for user in 2..12 {
+        assert_eq!(who(&set, user, PLAIN_MAX + 9), "web", "the newest of {user}");
+    }
+    assert!(set.plain.values().map(|of_user| of_user.by_id.len()).sum::<usize>() <= ALL_PLAIN_MAX);
+}

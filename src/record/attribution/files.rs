@@ -18,6 +18,22 @@ const ENTRIES_MAX: usize = 100_000;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
+/// What tells a file from others, and what is in it from what was in it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    modified: Option<SystemTime>,
+    pub len: u64,
+}
+
+impl Stamp {
+    /// Whether it is one file, by whatever name: hard links are many names of one.
+    pub fn is_same_file(&self, other: &Stamp) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
 /// A folder below which files are looked for.
 #[derive(Debug)]
 pub struct Base {
@@ -73,7 +89,7 @@ impl Base {
         let _all = privilege::read_all();
         let (found, is) = self.open(path)?;
         if !is.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
+            return Err(not_a_file());
         }
         if is.len() > most {
             return Err(io::Error::other(format!("it has more than {}", human::bytes(most))));
@@ -98,6 +114,21 @@ impl Base {
         Ok(entries
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect())
+    }
+
+    /// Which file it is, without opening it. It is one that may be read, if it is not too large.
+    pub fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        let _all = privilege::read_all();
+        let (_, is) = self.open(path)?;
+        if !is.is_file() {
+            return Err(not_a_file());
+        }
+        Ok(Stamp {
+            device: is.dev(),
+            inode: is.ino(),
+            modified: is.modified().ok(),
+            len: is.len(),
+        })
     }
 
     /// When a file or folder was changed last.
@@ -131,6 +162,10 @@ impl Base {
 /// Without lent rights, what is the user's own may be read as well as what is root's.
 fn is_own(uid: u32) -> bool {
     uid == sys::user() && !privilege::are_lent()
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::other("it is not a regular file")
 }
 
 fn metadata(file: &OwnedFd) -> io::Result<Metadata> {

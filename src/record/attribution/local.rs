@@ -2,14 +2,17 @@
 //! listings, done only while there are cgroups without a name.
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::files::Base;
+use super::files::{Base, Stamp};
 use super::report::{Report, State};
 use crate::pods::cgroup::Runtime;
 use crate::pods::runtimes::Plain;
+use crate::pods::set::PLAIN_MAX;
 use crate::pods::{PodSet, logs, runtimes};
+use crate::{escape, human};
 
 /// Names of the sources in reports.
 pub const LOG_NAMES: &str = "log names";
@@ -21,9 +24,12 @@ const DOCKER: &str = "var/lib/docker/containers";
 const STORAGE: &str = "var/lib/containers/storage";
 const USERS_STORAGE: &str = ".local/share/containers/storage";
 const HOMES: &str = "home";
-/// The largest file of Docker about one container, and the largest list of Podman's.
+/// The largest file of Docker about one container.
 const CONTAINER_MAX: u64 = 1 << 20;
-const LIST_MAX: u64 = 16 << 20;
+/// Bytes of all lists of Podman in one storage: some ten thousand containers.
+const LISTS_MAX: u64 = 16 << 20;
+/// Folders with lists in one storage: one for each storage driver, of which a host has one, and seldom two.
+const FOLDERS_MAX: usize = 8;
 
 /// The disk, and what was read of it before.
 #[derive(Debug)]
@@ -37,8 +43,16 @@ pub struct Local {
     docker: HashSet<String>,
 }
 
-/// Lists of Podman that were read, with the times of their last change.
-type Lists = HashMap<PathBuf, SystemTime>;
+/// Lists of Podman that were looked at, as they were then, and whether they were too large.
+type Lists = Vec<(Stamp, bool)>;
+
+/// A list of Podman.
+#[derive(Debug)]
+pub struct List {
+    pub path: PathBuf,
+    /// Its containers, or why it was not read.
+    pub read: Result<Vec<Plain>, String>,
+}
 
 impl Local {
     /// Reads below this root.
@@ -124,33 +138,32 @@ impl Local {
                 }
             }
             Runtime::Podman => {
-                for (path, containers) in read_lists(base, STORAGE, &mut self.lists) {
-                    containers.into_iter().for_each(|plain| set.learn_plain(plain));
-                    report.set(
-                        RUNTIMES,
-                        State::Works,
-                        format!("read {}", self.root.join(path).display()),
-                    );
-                }
+                let root = &self.root;
+                read_lists(base, STORAGE, &mut self.lists, &mut |list| match list.read {
+                    Ok(containers) => {
+                        containers.into_iter().for_each(|plain| set.learn_plain(plain));
+                        let path = root.join(list.path);
+                        report.set(RUNTIMES, State::Works, format!("read {}", path.display()));
+                    }
+                    Err(_) => report.note("", &list.describe(root)),
+                });
             }
             _ => {}
         }
     }
 
-    /// Says which files of Docker and Podman there are, for `mdf doctor`.
-    pub fn try_runtimes(&self, users: &[(PathBuf, Vec<Plain>)], report: &Report) {
+    /// Says which files of Docker and Podman there are, for `mdf doctor`; `of_users`: what is said of the lists of users.
+    pub fn try_runtimes(&self, of_users: Vec<String>, report: &Report) {
         let docker = self.root.join(DOCKER);
         let folders = self.names(DOCKER);
         let folders = folders.map(|folders| format!("{} containers in {}", folders.len(), docker.display()));
-        let of_root = match &self.base {
-            Some(base) => read_lists(base, STORAGE, &mut Lists::new()),
-            None => Vec::new(),
-        };
-        let lists = of_root.iter().chain(users).map(|(path, containers)| {
-            let path = self.root.join(path);
-            format!("{} containers in {}", containers.len(), path.display())
-        });
-        let found: Vec<String> = folders.into_iter().chain(lists).collect();
+        let mut lists = Vec::new();
+        if let Some(base) = &self.base {
+            read_lists(base, STORAGE, &mut Lists::new(), &mut |list| {
+                lists.push(list.describe(&self.root));
+            });
+        }
+        let found: Vec<String> = folders.into_iter().chain(lists).chain(of_users).collect();
         match found.is_empty() {
             true => report.set(
                 RUNTIMES,
@@ -158,6 +171,18 @@ impl Local {
                 format!("neither {} nor a storage of podman can be read", docker.display()),
             ),
             false => report.set(RUNTIMES, State::Works, found.join(", ")),
+        }
+    }
+}
+
+impl List {
+    /// How many containers it has, or why it was not read. Folders have the names that users give them.
+    pub fn describe(&self, root: &Path) -> String {
+        let path = root.join(&self.path);
+        let path = escape::text(&path.to_string_lossy());
+        match &self.read {
+            Ok(containers) => format!("{} containers in {path}", containers.len()),
+            Err(why) => format!("{path} is not read: {why}"),
         }
     }
 }
@@ -179,11 +204,10 @@ impl Homes {
         }
     }
 
-    /// The containers of this user, or of all users, in lists that are new or have changed. They may name what runs in the
-    /// user's own cgroups, and nothing else.
-    pub fn read(&mut self, user: Option<u32>) -> Vec<(PathBuf, Vec<Plain>)> {
-        let mut found = Vec::new();
-        let Some(base) = &self.base else { return found };
+    /// Hands over the lists of this user, or of all users, that are new or have changed, one after the other. They may name
+    /// what runs in the user's own cgroups, and nothing else. What one user has in his folder does not count for another.
+    pub fn read(&mut self, user: Option<u32>, take: &mut dyn FnMut(List)) {
+        let Some(base) = &self.base else { return };
         for name in base.names(Path::new(HOMES)).unwrap_or_default() {
             let path = Path::new(HOMES).join(&name);
             let Ok(home) = base.home(&path) else { continue };
@@ -191,31 +215,79 @@ impl Homes {
                 continue;
             }
             let known = self.lists.entry(name).or_default();
-            for (list, mut containers) in read_lists(&home, USERS_STORAGE, known) {
-                containers.iter_mut().for_each(|plain| plain.user = Some(home.owner()));
-                found.push((path.join(list), containers));
-            }
+            read_lists(&home, USERS_STORAGE, known, &mut |mut list| {
+                list.path = path.join(&list.path);
+                let containers = list.read.iter_mut().flatten();
+                containers.for_each(|plain| plain.user = Some(home.owner()));
+                take(list);
+            });
         }
-        found
     }
 }
 
-/// Reads the lists of a storage of Podman that are new or have changed.
-fn read_lists(base: &Base, storage: &str, known: &mut Lists) -> Vec<(PathBuf, Vec<Plain>)> {
-    let mut found = Vec::new();
+/// Reads the lists of a storage of Podman that are new or have changed, one at a time. `known` has those that were looked at
+/// before.
+fn read_lists(base: &Base, storage: &str, known: &mut Lists, take: &mut dyn FnMut(List)) {
+    let before = std::mem::take(known);
+    let mut left = LISTS_MAX;
+    let mut tell = |path: &Path, read: Result<Vec<Plain>, String>| {
+        let path = path.to_owned();
+        take(List { path, read });
+    };
+    let mut drivers = match base.names(Path::new(storage)) {
+        Ok(names) => names,
+        // A user without containers, or one whose folder only root may read.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return,
+        Err(error) => return tell(Path::new(storage), Err(error.to_string())),
+    };
     // overlay-containers, vfs-containers, …: named by the storage driver.
-    let drivers = base.names(Path::new(storage)).unwrap_or_default();
-    for driver in drivers.iter().filter(|name| name.ends_with("-containers")) {
+    drivers.retain(|name| name.ends_with("-containers"));
+    drivers.sort_unstable();
+    for (number, driver) in drivers.iter().enumerate() {
+        let folder = Path::new(storage).join(driver);
+        if number == FOLDERS_MAX {
+            let why = format!("there are more than {FOLDERS_MAX} folders of this kind");
+            return tell(&folder, Err(why));
+        }
         for file in ["containers.json", "volatile-containers.json"] {
-            let path = Path::new(storage).join(driver).join(file);
-            let Some(time) = base.changed(&path).filter(|time| known.get(&path) != Some(time)) else {
-                continue;
+            let path = folder.join(file);
+            let stamp = match base.stamp(&path) {
+                Ok(stamp) => stamp,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => {
+                    tell(&path, Err(error.to_string()));
+                    continue;
+                }
             };
-            if let Ok(json) = base.read(&path, LIST_MAX) {
-                known.insert(path.clone(), time);
-                found.push((path, runtimes::podman(&json)));
+            if known.iter().any(|(known, _)| known.is_same_file(&stamp)) {
+                continue;
             }
+            let is_too_large = stamp.len > left;
+            known.push((stamp, is_too_large));
+            if !is_too_large {
+                left -= stamp.len;
+            }
+            if before.contains(&(stamp, is_too_large)) {
+                continue;
+            }
+            let read = match is_too_large {
+                true => Err(format!(
+                    "with the others of the same user it has more than {}",
+                    human::bytes(LISTS_MAX)
+                )),
+                false => read_list(base, &path, stamp.len),
+            };
+            tell(&path, read);
         }
     }
-    found
+}
+
+/// Reads one list, which has so many bytes.
+fn read_list(base: &Base, path: &Path, len: u64) -> Result<Vec<Plain>, String> {
+    let json = base.read(path, len).map_err(|error| error.to_string())?;
+    let found = runtimes::podman(&json, PLAIN_MAX).map_err(|error| error.to_string())?;
+    match found.len() <= PLAIN_MAX {
+        true => Ok(found),
+        false => Err(format!("it names more than {PLAIN_MAX} containers")),
+    }
 }

@@ -1,7 +1,11 @@
 //! How each source is doing: for the user while recording, and for `mdf doctor`. Only changes are told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Notes about what one user has made.
+const NOTES_MAX: usize = 4;
 
 /// One source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct Report {
 
 struct Inner {
     statuses: Vec<Status>,
+    /// What was noted, by whose it is.
+    notes: BTreeMap<String, BTreeSet<String>>,
     tell: Teller,
 }
 
@@ -64,6 +70,7 @@ impl Report {
         Report {
             inner: Arc::new(Mutex::new(Inner {
                 statuses: Vec::new(),
+                notes: BTreeMap::new(),
                 tell: Box::new(tell),
             })),
         }
@@ -97,6 +104,16 @@ impl Report {
         match known {
             Some(at) => inner.statuses[at] = status,
             None => inner.statuses.push(status),
+        }
+    }
+
+    /// A part of a source gives no names. Told once, and of what is one user's (`whose`) only the first few times: he can make
+    /// as many as he likes.
+    pub fn note(&self, whose: &str, what: &str) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = inner.notes.entry(whose.to_owned()).or_default();
+        if notes.len() < NOTES_MAX && notes.insert(what.to_owned()) {
+            (inner.tell)(format!("names: {what}"));
         }
     }
 

@@ -221,7 +221,10 @@ impl Attribution {
         };
         let (kubelet, users) = match start.options.off {
             true => (None, None),
-            false => (sources(&start, &to, &report)?, Some(homes(start.options.root(), &to)?)),
+            false => (
+                sources(&start, &to, &report)?,
+                Some(homes(start.options.root(), &to, &report)?),
+            ),
         };
         let worker = Worker::new(start, learner.backlog.clone(), (kubelet, users), report, tells);
         std::thread::Builder::new()
@@ -303,30 +306,48 @@ fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<
 }
 
 /// Starts the thread that reads the lists of users' containers. Returns what has it look at those of one user.
-fn homes(root: &Path, to: &Sender<Ask>) -> std::io::Result<SyncSender<u32>> {
+fn homes(root: &Path, to: &Sender<Ask>, report: &Report) -> std::io::Result<SyncSender<u32>> {
     let (wake, woken) = mpsc::sync_channel(USERS_WAITING);
     let (mut homes, to) = (Homes::new(root), to.clone());
+    let (root, report) = (root.to_owned(), report.clone());
     std::thread::Builder::new().name("homes".into()).spawn(move || {
-        for user in woken {
-            let lists = homes.read(Some(user));
-            let containers: Vec<Plain> = lists.into_iter().flat_map(|(_, containers)| containers).collect();
-            if !containers.is_empty() && to.send(Ask::Containers(containers)).is_err() {
-                break;
+        while let Ok(user) = woken.recv() {
+            // However often one user's names are missing, it is the turn of the others afterwards.
+            let users: BTreeSet<u32> = std::iter::once(user).chain(woken.try_iter()).collect();
+            for user in users {
+                homes.read(Some(user), &mut |list| match list.read {
+                    // The worker is gone: so is this thread soon.
+                    Ok(containers) => drop(to.send(Ask::Containers(containers))),
+                    Err(_) => report.note(&user.to_string(), &list.describe(&root)),
+                });
             }
         }
     })?;
     Ok(wake)
 }
 
-/// All lists of users, if they can be read in time.
-fn try_homes(root: &Path) -> Vec<(PathBuf, Vec<Plain>)> {
-    let (found, lists) = mpsc::channel();
-    let mut homes = Homes::new(root);
+/// What is said of the lists of users, as far as they can be read in time.
+fn try_homes(root: &Path) -> Vec<String> {
+    let (to, from) = mpsc::sync_channel(1);
+    let (mut homes, path) = (Homes::new(root), root.to_owned());
     let begun = std::thread::Builder::new().name("homes".into()).spawn(move || {
-        let _ = found.send(homes.read(None));
+        homes.read(None, &mut |list| drop(to.send(list.describe(&path))));
     });
-    let lists = begun.ok().and_then(|_| lists.recv_timeout(USERS_ANSWER).ok());
-    lists.unwrap_or_default()
+    if begun.is_err() {
+        return Vec::new();
+    }
+    let end = Instant::now() + USERS_ANSWER;
+    let mut lists = Vec::new();
+    loop {
+        match from.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(list) => lists.push(list),
+            Err(RecvTimeoutError::Disconnected) => return lists,
+            Err(RecvTimeoutError::Timeout) => {
+                lists.push("other lists of users are not read: that takes too long".to_owned());
+                return lists;
+            }
+        }
+    }
 }
 
 /// Asks each source once, for `mdf doctor`. Slow servers are not waited for as long as while recording.
@@ -338,7 +359,7 @@ pub fn try_sources(options: &Options, environment: &Environment, timing: Timing)
     let mut set = PodSet::default();
     let mut local = Local::new(options.root());
     local.logs(&mut set, &report);
-    local.try_runtimes(&try_homes(options.root()), &report);
+    local.try_runtimes(try_homes(options.root()), &report);
     match &options.pods {
         Some(_) => read_pod_file(options.pods.as_ref(), &mut set, &report),
         None => report.set(POD_FILE, State::Absent, "no --pods"),

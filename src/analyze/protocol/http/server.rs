@@ -5,8 +5,8 @@ use super::super::{Missing, Verdict};
 use super::body::{self, Body};
 use super::parse::{self, Parsed, ResponseHead};
 use super::stitch::{
-    Declared, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, NOT_A_REQUEST, State, Step, blank,
-    give_up, may_grow, reason, spoil,
+    Declared, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, NOT_A_REQUEST, NOT_UNTIL_CLOSE, State,
+    Step, blank, give_up, may_grow, reason, spoil,
 };
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, Side};
@@ -47,7 +47,7 @@ impl HttpStitcher {
                     Step::Used(used)
                 }
             },
-            State::UntilClose => Step::Used(rest.len()),
+            State::UntilClose => self.until_close(here, rest, queue),
             State::Lost(lost) if queue.is_overtaken => {
                 // The rest of an answer that is lost.
                 lost.tail = None;
@@ -84,6 +84,51 @@ impl HttpStitcher {
                 Step::Used(rest.len())
             }
         }
+    }
+
+    /// A body that lasts until the connection ends (RFC 9112, 6.3). Some servers forget its length and keep the connection: a
+    /// believable head ends it where another request waits. Bodies quote HTTP too: where none waits, that is only noted.
+    fn until_close(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
+        let does_another_wait = queue.waiting() > 1;
+        let mut at = 0;
+        while let Some(next) = memchr::memchr(b'H', &rest[at..]) {
+            at += next;
+            let candidate = &rest[at..];
+            if parse::may_begin_response(candidate) {
+                match parse::response(candidate) {
+                    Parsed::Whole(_, used) if used <= MAX_HEAD && parse::is_believable(&candidate[..used]) => {
+                        if does_another_wait {
+                            self.not_until_close(here + at as u64, at > 0, queue);
+                            return Step::Used(at);
+                        }
+                        self.quotes_head = true;
+                    }
+                    Parsed::Partial if does_another_wait && candidate.len() < MAX_HEAD => {
+                        return if at > 0 { Step::Used(at) } else { Step::More };
+                    }
+                    _ => {}
+                }
+            }
+            at += 1;
+        }
+        Step::Used(rest.len())
+    }
+
+    /// The next response follows one that should have lasted until the connection ends. `within`: it does not begin what the
+    /// server sent at once, and may be a part of the body.
+    fn not_until_close(&mut self, end: u64, within: bool, queue: &mut Queue) {
+        if let Some(exchange) = queue.awaiting() {
+            exchange.response.end = end;
+            exchange.closed = true;
+            spoil(exchange, Incomplete::Malformed, NOT_UNTIL_CLOSE);
+        }
+        queue.answer_ended();
+        self.server.state = State::Start;
+        if within || queue.waiting() > 1 {
+            // Sent without waiting: no turn tells where the answers to those begin.
+            let _ = self.turns.pipelines();
+        }
+        self.doubt(Incomplete::Malformed);
     }
 
     /// A believable head was found while lost. Inside a response it is believed only right behind a hole, or when another
@@ -216,6 +261,7 @@ impl HttpStitcher {
         }
         self.turns.answered();
         self.answered = true;
+        self.quotes_head = false;
         // RFC 9112, 6.3: an answer to HEAD declares a body, and has none.
         let may_lack = message.method.is_empty();
         let goes_on = |declared: Declared| match may_lack {
@@ -482,8 +528,14 @@ impl HttpStitcher {
         self.response_head_ended(HEAD_ENDED, queue);
         match self.server.state {
             State::UntilClose => {
-                if !is_all && let Some(exchange) = queue.awaiting() {
-                    exchange.mark(Incomplete::ResponseCut);
+                let may_hide_another = self.quotes_head && queue.waiting() > 1;
+                if let Some(exchange) = queue.awaiting() {
+                    if may_hide_another {
+                        // The request was told of later than its response.
+                        spoil(exchange, Incomplete::Malformed, NOT_UNTIL_CLOSE);
+                    } else if !is_all {
+                        exchange.mark(Incomplete::ResponseCut);
+                    }
                 }
                 self.response_ended(pos, queue);
             }

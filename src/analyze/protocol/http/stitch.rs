@@ -26,6 +26,7 @@ pub(super) const HEAD_CUT: &str = "head not captured in full";
 pub(super) const HEAD_ENDED: &str = "connection ended within the head";
 pub(super) const HEAD_UNFINISHED: &str = "capture ended within the head";
 pub(super) const NOT_A_REQUEST: &str = "answer to bytes that are no request";
+pub(super) const NOT_UNTIL_CLOSE: &str = "response without a length did not end with the connection";
 pub(super) const HEAD_ANSWERED: &str = "answered before the head was complete";
 
 /// Where in its stream one direction is.
@@ -119,6 +120,9 @@ impl Half {
     pub(super) fn believe_body(&mut self) {
         if let State::Maybe(declared) = self.state {
             self.state = declared.state();
+        }
+        if self.state == State::UntilClose {
+            self.buf.clear();
         }
     }
 
@@ -222,6 +226,8 @@ pub struct HttpStitcher {
     pub(super) open: bool,
     /// Its declared length, when it said `Expect: 100-continue`.
     pub(super) announced: Option<u64>,
+    /// The response at hand lasts until the connection ends, and what looks like another one was seen in it.
+    pub(super) quotes_head: bool,
     pub(super) server_ended: bool,
     /// One side has ended, and its last bytes were not seen.
     pub(super) ended_unseen: bool,

@@ -1,6 +1,7 @@
 //! The worker with its sources: what it tells, and when.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::super::options::{Environment, Options};
@@ -15,9 +16,15 @@ use crate::record::output::Rotation;
 use crate::record::source::tcp::probe::{Count, KernelLosses};
 
 const ID: &str = "3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f";
+/// Where Podman keeps the lists of a user, in his folder.
+const STORAGE: &str = ".local/share/containers/storage";
 const UID: &str = "2f7a1c9e-1111-2222-3333-444455556666";
 
 fn start(root: &Path, change: impl FnOnce(&mut Start)) -> Attribution {
+    start_with(root, Report::new(|_| {}), change)
+}
+
+fn start_with(root: &Path, report: Report, change: impl FnOnce(&mut Start)) -> Attribution {
     let mut start = Start {
         options: Options {
             host_root: Some(root.to_owned()),
@@ -31,7 +38,7 @@ fn start(root: &Path, change: impl FnOnce(&mut Start)) -> Attribution {
         left_out: Vec::new(),
     };
     change(&mut start);
-    Attribution::start(start, Report::new(|_| {})).unwrap()
+    Attribution::start(start, report).unwrap()
 }
 
 /// Waits until something of this kind is told.
@@ -267,26 +274,157 @@ fn a_chosen_pod_whose_cgroup_record_was_lost_is_found_all_the_same() {
 
 /// Makes the list of a user's containers; who runs the test is that user, if it is not root. Returns the user's number.
 fn make_list(root: &Path, list: &str) -> u32 {
-    let driver = root.join("home/alice/.local/share/containers/storage/overlay-containers");
+    make_list_of(root, ("alice", 1234), list)
+}
+
+fn make_list_of(root: &Path, (name, user): (&str, u32), list: &str) -> u32 {
+    let home = root.join("home").join(name);
+    let driver = home.join(STORAGE).join("overlay-containers");
     std::fs::create_dir_all(&driver).unwrap();
     std::fs::write(driver.join("containers.json"), list).unwrap();
+    give(&home, user)
+}
+
+/// Gives all that is in a folder to a user, if who runs the test may.
+fn give(folder: &Path, user: u32) -> u32 {
     if !crate::record::sys::is_root() {
         return crate::record::sys::user();
     }
-    let mut folder = root.join("home/alice");
-    for part in [
-        "",
-        ".local",
-        "share",
-        "containers",
-        "storage",
-        "overlay-containers",
-        "containers.json",
-    ] {
-        folder.push(part);
-        std::os::unix::fs::chown(&folder, Some(1234), Some(1234)).unwrap();
+    std::os::unix::fs::lchown(folder, Some(user), Some(user)).unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => drop(give(&entry.path(), user)),
+            false => std::os::unix::fs::lchown(entry.path(), Some(user), Some(user)).unwrap(),
+        }
     }
-    1234
+    user
+}
+
+/// What is said of the files of Docker and Podman.
+fn runtimes(root: &Path) -> String {
+    let options = Options {
+        host_root: Some(root.to_owned()),
+        ..Options::default()
+    };
+    let said = try_sources(&options, &Environment::default(), timing());
+    let files = said.iter().find(|status| status.source == "docker and podman files");
+    files.unwrap().what.clone()
+}
+
+/// A small list; one of 15 MiB, which is none, by eleven names; and one that is too large beside these.
+fn make_large_lists(root: &Path) -> u32 {
+    make_list(root, &format!(r#"[{{"id":"{ID}","names":["web"]}}]"#));
+    let home = root.join("home/alice");
+    let folder = |letter: char| home.join(STORAGE).join(format!("{letter}-containers"));
+    let make = |path: &Path, len: u64| std::fs::File::create(path).unwrap().set_len(len).unwrap();
+    let large = folder('p').join("containers.json");
+    for letter in 'p'..='z' {
+        std::fs::create_dir(folder(letter)).unwrap();
+        match letter {
+            'p' => make(&large, 15 << 20),
+            _ => std::fs::hard_link(&large, folder(letter).join("containers.json")).unwrap(),
+        }
+    }
+    make(&folder('p').join("volatile-containers.json"), 2 << 20);
+    give(&home, 1234)
+}
+
+#[test]
+fn a_list_is_read_once_and_one_users_lists_have_one_bound() {
+    let root = tempfile::tempdir().unwrap();
+    make_large_lists(root.path());
+    make_list_of(
+        root.path(),
+        ("bob", 1235),
+        &format!(r#"[{{"id":"{ID}","names":["db"]}}]"#),
+    );
+    let said = runtimes(root.path());
+    for who in ["alice", "bob"] {
+        let list = format!("/home/{who}/{STORAGE}/overlay-containers/containers.json");
+        assert!(said.contains("1 containers in") && said.contains(&list), "{said}");
+    }
+    assert_eq!(
+        said.matches("/containers.json is not read: expected value").count(),
+        1,
+        "{said}"
+    );
+    for part in [
+        "/p-containers/volatile-containers.json is not read: with the others of the same user it has more than 16.0 MiB",
+        "/w-containers is not read: there are more than 8 folders of this kind",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn a_list_that_is_not_read_is_told_once_while_recording() {
+    let root = tempfile::tempdir().unwrap();
+    let user = make_large_lists(root.path());
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let to = Arc::clone(&told);
+    let names = start_with(
+        root.path(),
+        Report::new(move |text| to.lock().unwrap().push(text)),
+        |_| {},
+    );
+    let learn = |number: u64, id: &str| {
+        let path = format!("/user.slice/user-{user}.slice/libpod-{id}.scope");
+        names.learner().learn(number, path.as_bytes(), true);
+    };
+    learn(1, ID);
+    assert_eq!(
+        wait(&names, |tell| workload(tell).filter(|(_, name)| name != "/ ")),
+        (1, "/ web".to_owned())
+    );
+    // All are looked at again for another one of his, which is in no list.
+    let list = root.path().join("list");
+    std::fs::write(&list, "{}").unwrap();
+    if crate::record::sys::is_root() {
+        std::os::unix::fs::chown(&list, Some(user), Some(user)).unwrap();
+    }
+    let storage = root.path().join("home/alice").join(STORAGE);
+    std::fs::rename(list, storage.join("q-containers/volatile-containers.json")).unwrap();
+    learn(2, &ID.replace('3', "4"));
+    let count = |part: &str| {
+        let told = told.lock().unwrap();
+        told.iter().filter(|text| text.contains(part)).count()
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while count("/q-containers") == 0 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    for list in ["p-containers/", "p-containers/volatile-", "q-containers/volatile-"] {
+        assert_eq!(
+            count(&format!("/{list}containers.json is not read: ")),
+            1,
+            "{list}: {told:?}"
+        );
+    }
+    assert_eq!(count("/w-containers is not read: "), 1, "{told:?}");
+}
+
+#[test]
+fn what_is_no_list_or_names_too_many_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let many = [r#"{"id":"3a","names":["web"]}"#; 20_000].join(",");
+    make_list(root.path(), &format!("[{many}]"));
+    make_list_of(root.path(), ("bob", 1235), "[{");
+    let driver = "evil\u{202e}\u{1b}[2J-containers";
+    let folder = root.path().join("home/bob").join(STORAGE).join(driver);
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", folder.join("containers.json")).unwrap();
+    give(&root.path().join("home/bob"), 1235);
+    let said = runtimes(root.path());
+    assert!(
+        said.contains("is not read: it names more than 16384 containers"),
+        "{said}"
+    );
+    assert!(said.contains("is not read: EOF while parsing"), "{said}");
+    assert!(
+        said.contains("evil\\u{202e}\\x1b[2J-containers/containers.json is not read"),
+        "{said}"
+    );
 }
 
 #[test]

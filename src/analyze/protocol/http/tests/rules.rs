@@ -853,3 +853,137 @@ fn extra_body_after_a_head_response_does_not_shift_pairs() {
     );
     assert_eq!(talk.stitcher.skipped(), 6);
 }
+
+/// Heads of responses that last until the connection ends, though their servers keep it.
+const UNTIL_CLOSE: [&str; 5] = [
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 5\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+    "HTTP/1.1 200 OK\r\n\r\n",
+    "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n",
+];
+const ASK: &str = "GET / HTTP/1.1\r\n\r\n";
+const FOUND: &str = "HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nhi";
+const SENT: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+
+/// The row of a response without a length that did not end with the connection.
+fn not_until_close(exchange: &Exchange) {
+    assert_eq!(exchange.incomplete, Some(Incomplete::Malformed));
+    assert!(!exchange.response.ended, "{exchange:?}");
+    assert_eq!(
+        message(exchange).problem,
+        "response without a length did not end with the connection"
+    );
+}
+
+#[test]
+fn a_response_without_a_length_swallows_no_later_response() {
+    for head in UNTIL_CLOSE {
+        for body in ["hello", "", "hello\r\n", "<p>HTTP/1.1 is quoted"] {
+            for cut in 0..FOUND.len() {
+                let mut talk = Talk::new();
+                talk.say(Client, ASK).say(Server, head).say(Server, body);
+                talk.say(Client, ASK)
+                    .say(Server, &FOUND[..cut])
+                    .say(Server, &FOUND[cut..]);
+                talk.say(Client, ASK).say(Server, SENT);
+                let exchanges = talk.all_exchanges();
+                let context = format!("{head} {body} {cut}");
+                not_until_close(&exchanges[0]);
+                assert_eq!(message(&exchanges[0]).status, 200, "{context}");
+                let rows: Vec<Row> = exchanges.iter().skip(1).map(row).collect();
+                let wanted = [
+                    whole("GET /", 201, ASK.len(), FOUND.len()),
+                    whole("GET /", 202, ASK.len(), SENT.len()),
+                ];
+                assert_eq!(rows, wanted, "{context}");
+            }
+        }
+    }
+}
+
+/// Each response but the last turns out not to have lasted until the end.
+#[test]
+fn responses_without_a_length_end_where_the_next_one_begins() {
+    let response = "HTTP/1.0 200 OK\r\n\r\nsome text";
+    let mut talk = Talk::new();
+    for _ in 0..3 {
+        talk.say(Client, ASK).say(Server, response);
+    }
+    let exchanges = talk.all_exchanges();
+    assert_eq!(exchanges.len(), 3);
+    exchanges[..2].iter().for_each(not_until_close);
+    assert_eq!(row(&exchanges[2]), whole("GET /", 200, ASK.len(), response.len()));
+}
+
+#[test]
+fn a_body_until_close_may_quote_http_where_no_request_waits() {
+    for head in UNTIL_CLOSE {
+        let response = format!("{head}{FOUND}");
+        let mut talk = Talk::new();
+        talk.say(Client, ASK).say(Server, &response).say(Server, FOUND);
+        let len = response.len() + FOUND.len();
+        assert_eq!(talk.all(), [whole("GET /", 200, ASK.len(), len)], "{head}");
+    }
+}
+
+/// The client asks again while the server closes: what came until then is the response.
+#[test]
+fn a_request_that_meets_the_close_leaves_the_response_before_whole() {
+    for head in UNTIL_CLOSE {
+        let mut talk = Talk::new();
+        talk.say(Client, ASK)
+            .say(Server, head)
+            .say(Client, ASK)
+            .say(Server, "HTTP is quoted HTTP/1.");
+        let rows = talk.all();
+        assert_eq!(rows[0], whole("GET /", 200, ASK.len(), head.len() + 22), "{head}");
+        assert_eq!(
+            (rows.len(), rows[1].incomplete),
+            (2, Some(Incomplete::NoResponse)),
+            "{head}"
+        );
+    }
+}
+
+/// Which of the requests sent without waiting are answered in a body that may quote HTTP cannot be said.
+#[test]
+fn what_may_be_quoted_while_requests_wait_makes_no_row_complete() {
+    for head in UNTIL_CLOSE {
+        let mut talk = Talk::new();
+        talk.say(Client, ASK.repeat(3))
+            .say(Server, format!("{head}hello{FOUND}{SENT}"));
+        let exchanges = talk.all_exchanges();
+        not_until_close(&exchanges[0]);
+        let rows: Vec<_> = exchanges
+            .iter()
+            .map(row)
+            .map(|row| (row.status, row.incomplete))
+            .collect();
+        let malformed = Some(Incomplete::Malformed);
+        assert_eq!(rows, [(200, malformed), (201, malformed), (202, malformed)], "{head}");
+        // The others were told of after their responses.
+        let mut talk = Talk::new();
+        talk.say(Client, ASK)
+            .say(Server, format!("{head}hello"))
+            .say(Server, FOUND)
+            .say(Client, ASK);
+        let exchanges = talk.all_exchanges();
+        assert_eq!(exchanges[0].incomplete, malformed, "{head}");
+        assert_eq!(exchanges[1].incomplete, Some(Incomplete::NoResponse), "{head}");
+    }
+}
+
+/// What was kept as the beginning of a head is a part of the body once bytes behind it are lost.
+#[test]
+fn a_hole_in_a_body_until_close_joins_no_two_parts_of_a_head() {
+    let head = UNTIL_CLOSE[3];
+    let mut talk = Talk::new();
+    talk.say(Client, ASK).say(Server, head).say(Client, ASK);
+    talk.say(Server, &FOUND[..20])
+        .lose(Server, 5, Missing::Lost)
+        .say(Server, &FOUND[20..]);
+    let rows = talk.all();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(rows.iter().all(|row| row.status != 201), "{rows:?}");
+}
