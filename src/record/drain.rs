@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::attribution::Learner;
 use super::clock::{self, Ticker};
 use super::lookup::Lookups;
-use super::loss::{Count, Ledger};
+use super::loss::{Count, Ledger, event_count};
 use super::output::Rotation;
 use super::queue::{Batch, Order, Refused, Sender};
 use super::shared::Shared;
@@ -23,7 +23,7 @@ use super::source::tcp::{probe, wire};
 use super::state::Live;
 use super::sys;
 use crate::format::record::{Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket};
-use crate::format::{BlockBuilder, Class, Kind, RawBlock};
+use crate::format::{BlockBuilder, Class, RawBlock};
 pub use resolve::Unresolved;
 use resolve::{Ends, Intake, ends};
 
@@ -547,15 +547,6 @@ impl Drain {
     pub fn cuts(&self) -> Vec<(Cut, Count)> {
         let causes = (0u8..).map(Cut::from);
         causes.zip(self.cuts).filter(|(_, count)| !count.is_zero()).collect()
-    }
-}
-
-/// The events of a block and the bytes that went over sockets in them; losses and clocks do not count.
-pub fn event_count(block: &RawBlock) -> Count {
-    let told = block.counts.get(Kind::Loss) + block.counts.get(Kind::Clock);
-    Count {
-        events: u64::from(block.records.saturating_sub(told)),
-        bytes: block.data_bytes,
     }
 }
 

@@ -34,7 +34,7 @@ use super::source::tcp::probe::{Backend, Command, Config, Filter, MAX_SNAPLEN, P
 use super::status;
 use super::user::User;
 use super::watch::{Processes, Report, Watch};
-use super::{permit, privilege, procfs, sys, timens, words};
+use super::{permit, privilege, process_tree, procfs, sys, timens, words};
 use crate::caller::Caller;
 use crate::format::header::Header;
 use crate::format::record::LossReason;
@@ -441,7 +441,7 @@ fn config(options: &Options, selection: &Selection, child: Option<&Child>, dynam
 /// Processes that have ended are not followed any more: other processes may get their pids.
 fn refresh_pids(chosen: &[Identity], probe: &Probe, left_out: &[u32]) -> Result<Vec<Identity>> {
     let chosen: BTreeSet<Identity> = chosen.iter().copied().collect();
-    let mut there = filter::with_descendants(chosen.iter().copied());
+    let mut there = process_tree::with_descendants(chosen.iter().copied());
     for process in chosen.difference(&there) {
         // The kernel side removes it itself when it sees the exit.
         let _ = probe.unfollow(process.pid);
