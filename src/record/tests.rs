@@ -105,6 +105,7 @@ fn data(id: u64, time: u64, payload: &[u8]) -> Data<'_> {
         direction: Direction::Sent,
         cut: Cut::Whole,
         payload,
+        layer: Layer::Wire,
     }
 }
 

@@ -16,8 +16,8 @@ use super::plan::{Hook, Plan, Planned, STATE_CALM, Uses};
 use super::probe::{Command, Config, Filter, MAX_SNAPLEN};
 use super::wire::{self, Control, Followed, decode, kind, loss};
 use crate::format::record::{
-    Cgroup, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Exit, Opened, Origin, Owner, Process, Record, Role,
-    Socket,
+    Cgroup, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Exit, Layer, Opened, Origin, Owner, Process,
+    Record, Role, Socket,
 };
 use crate::record::identity::Identity;
 
@@ -327,6 +327,7 @@ fn records_of_sockets_are_read_as_c_lays_them_out() {
                 direction: Direction::Received,
                 cut: Cut::Segments,
                 payload: b"abc",
+                layer: Layer::Wire,
             }),
         );
     });

@@ -4,8 +4,8 @@
 //! Both sides run on one machine, so numbers are in host byte order. Nothing here trusts the lengths it reads.
 
 use crate::format::record::{
-    Cgroup, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Exit, Opened, Origin, Owner, Process, Record, Role,
-    Socket,
+    Cgroup, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Exit, Layer, Opened, Origin, Owner, Process,
+    Record, Role, Socket,
 };
 
 /// A ring record that does not have the shape it should have.
@@ -285,6 +285,7 @@ fn data(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
         direction,
         cut,
         payload,
+        layer: Layer::Wire,
     }))
 }
 
