@@ -19,7 +19,8 @@ use super::output::Rotation;
 use super::queue::{Batch, Order, Refused, Sender};
 use super::shared::Shared;
 use super::snapshot::Listeners;
-use super::source::tcp::{probe, wire};
+use super::source;
+use super::source::monitor::KernelLosses;
 use super::state::Live;
 use super::sys;
 use crate::format::record::{Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket};
@@ -156,7 +157,7 @@ impl Drain {
 
     /// Takes one ring record.
     pub fn ring_record(&mut self, bytes: &[u8]) {
-        match wire::decode(bytes) {
+        match source::decode(bytes) {
             Ok(record) => self.record(&record),
             Err(_) => {
                 let count = Count { events: 1, bytes: 0 };
@@ -284,12 +285,8 @@ impl Drain {
 
     /// Takes a reading of the kernel's counters; what they grew by was lost since they were read last. `now` is the boot clock
     /// from before this reading: later losses are in the next one.
-    pub fn kernel_losses(&mut self, losses: &probe::KernelLosses, now: u64) {
+    pub fn kernel_losses(&mut self, losses: &KernelLosses, now: u64) {
         for (reason, count) in losses.iter() {
-            let count = Count {
-                events: count.events,
-                bytes: count.bytes,
-            };
             self.ledger.reading(reason, self.losses_read, count);
         }
         self.sink_losses(now);
