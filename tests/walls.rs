@@ -311,6 +311,24 @@ fn files_in_the_folders_of_the_recorder_form_no_circles() {
 }
 
 #[test]
+fn no_source_of_the_recorder_knows_another() {
+    let arrows = arrows();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record/source");
+    let is_source = |module: &str| folder.join(module).is_dir();
+    let found = between_children(&arrows, &["record", "source"]);
+    assert!(
+        found.keys().filter(|(from, _)| is_source(from)).count() > 3,
+        "{found:?}"
+    );
+    for ((from, to), path) in found {
+        assert!(
+            !(is_source(from) && is_source(to)),
+            "source/{from} must not use source/{to}: {path}"
+        );
+    }
+}
+
+#[test]
 fn use_trees_are_read() {
     let code = "use super::a::{self, b::{C, d as e}};\nuse std::fs;\nlet x = crate::f::g(super::h::I);";
     let found: BTreeSet<String> = paths(code).into_iter().collect();

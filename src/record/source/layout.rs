@@ -3,7 +3,7 @@
 //! C gives the place of each field; the test puts another value into each, and the Rust side has to read it under the same
 //! name, or to write the same bytes. So a field that was moved, resized, added or left out on one side is found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use libbpf_rs::btf::{BtfType, HasSize};
 
 use super::config::{Command, Config, Filter, MAX_SNAPLEN};
 use super::object::{self, MAX_FIXED_CGROUPS, OBJECT};
-use super::plan::{Hook, Plan, Planned, STATE_CALM, Uses, must};
+use super::plan::{Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI, must};
 use super::process::wire::kind as process;
 use super::tcp::wire as tcp;
 use super::tcp::wire::kind;
@@ -632,6 +632,24 @@ fn enums_and_limits_have_the_values_of_c() {
             ],
         );
     });
+}
+
+/// One that is not planned would never be attached, and one that may be missing would be left out without a word.
+#[test]
+fn what_the_sources_plan_is_what_is_there() {
+    let object = zstd::decode_all(OBJECT).unwrap();
+    let object = libbpf_rs::ObjectBuilder::default().open_memory(&object).unwrap();
+    let there: BTreeSet<String> = object
+        .progs()
+        .map(|program| text(Some(program.name())).to_owned())
+        .collect();
+    let tables = super::tcp::PROGRAMS.iter().chain([&super::process::PROGRAMS]);
+    let planned = tables
+        .flat_map(|table| table.iter())
+        .flat_map(Planned::names)
+        .chain([WHOAMI]);
+    let planned: BTreeSet<String> = planned.map(str::to_owned).collect();
+    assert_eq!(planned, there);
 }
 
 #[test]

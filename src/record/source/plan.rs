@@ -80,6 +80,13 @@ impl Planned {
         }
     }
 
+    /// Its name, and that of what takes its place.
+    #[cfg(test)]
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let stand_in = self.stand_in.map(|(program, _)| program);
+        std::iter::once(self.program).chain(stand_in)
+    }
+
     /// Whose skipped runs count in this way.
     pub const fn skipped(self, skipped: Skipped) -> Planned {
         Planned { skipped, ..self }

@@ -26,7 +26,7 @@ pub(super) const SOURCE: Source = Source {
 };
 
 /// Those of cgroups need no other program where tracepoints can be preempted: they run under the one lock of all cgroups.
-const PROGRAMS: &[Planned] = &[
+pub(super) const PROGRAMS: &[Planned] = &[
     must("process_forked", Hook::Tracepoint("sched_process_fork"))
         .or("process_forked_calm", Hook::Event("sched", "sched_process_fork")),
     must("process_executed", Hook::Tracepoint("sched_process_exec"))

@@ -29,6 +29,10 @@ pub(super) const SOURCE: Source = Source {
     },
 };
 
+/// All of its programs.
+#[cfg(test)]
+pub(super) const PROGRAMS: &[&[Planned]] = &[LIFECYCLE, &[CALM_STATE], FEXIT, SOCKTP, KPROBE, SYSTP];
+
 const LIFECYCLE: &[Planned] = &[
     must("state_changed", STATE).skipped(Skipped::MissingFromAll),
     must("socket_destroyed", Hook::Tracepoint("tcp_destroy_sock")).skipped(Skipped::Harmless),
