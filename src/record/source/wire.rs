@@ -45,25 +45,31 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], WireError> {
-        match self.rest.split_at_checked(len) {
-            Some((bytes, rest)) => {
-                self.rest = rest;
-                Ok(bytes)
-            }
-            None => Err(WireError::Short {
-                kind: self.kind,
-                len: self.whole,
-            }),
+    /// Whether so many bytes are left: asked once for many fields, it need not be asked for each.
+    pub fn need(&self, len: usize) -> Result<(), WireError> {
+        match self.rest.len() >= len {
+            true => Ok(()),
+            false => Err(self.short()),
         }
     }
 
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let bytes = self.bytes(N)?;
-        bytes.try_into().map_err(|_| WireError::Short {
+    fn short(&self) -> WireError {
+        WireError::Short {
             kind: self.kind,
             len: self.whole,
-        })
+        }
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Result<&'a [u8], WireError> {
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or_else(|| self.short())?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let (array, rest) = self.rest.split_first_chunk().ok_or_else(|| self.short())?;
+        self.rest = rest;
+        Ok(*array)
     }
 
     pub fn u8(&mut self) -> Result<u8, WireError> {

@@ -11,6 +11,7 @@ pub(in crate::record::source) mod kind {
 }
 
 /// Reads one ring record. Borrows names from it.
+#[inline]
 pub(in crate::record::source) fn decode(f: Fields<'_>) -> Result<Record<'_>, WireError> {
     match f.kind {
         kind::PROCESS => process(f),

@@ -14,7 +14,11 @@ pub(in crate::record::source) mod kind {
     pub const DATA: u16 = 8;
 }
 
+/// `struct mdf_data` behind its kind.
+const DATA_LEN: usize = 46;
+
 /// Reads one ring record. Borrows payload from it.
+#[inline]
 pub(in crate::record::source) fn decode(f: Fields<'_>) -> Result<Record<'_>, WireError> {
     match f.kind {
         kind::SOCKET => socket(f),
@@ -119,6 +123,7 @@ fn close(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
 
 /// `struct mdf_data`. What follows the payload is the rest of its size class.
 fn data(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
+    f.need(DATA_LEN)?;
     let direction = Direction::from(f.u8()?);
     let cut = Cut::from(f.u8()?);
     let captured = f.u32()?;
