@@ -20,7 +20,7 @@ use masdeepflow::analyze::table::{Columns, Kind, Spec, Value};
 use masdeepflow::format::block::{self, BlockBuilder, Class, RawBlock};
 use masdeepflow::format::header::Header;
 use masdeepflow::format::reader::Reader;
-use masdeepflow::format::record::{Clock, Cut, Data, Direction, Endpoint, Record};
+use masdeepflow::format::record::{Clock, Cut, Data, Direction, Endpoint, Layer, Record};
 use masdeepflow::format::writer::Writer;
 
 /// Exchanges of each benchmark; four connections take turns.
@@ -61,6 +61,7 @@ fn block() -> RawBlock {
                 direction,
                 cut: Cut::Whole,
                 payload,
+                layer: Layer::Wire,
             }));
             positions[connection][way] += payload.len() as u32;
         }

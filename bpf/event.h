@@ -1,5 +1,5 @@
-/* The layout of ring records: the one place where it is written in C. src/record/source/tcp/wire.rs is its twin; the test
- * src/record/source/tcp/layout.rs compares the two.
+/* The layout of ring records: the one place where it is written in C. Their twins are src/record/source/wire.rs and the wire.rs
+ * of each source; the test src/record/source/layout.rs compares the two sides.
  *
  * Fixed-width fields, host byte order (both sides run on one machine), explicit padding that is always written.
  * The first two bytes of each record are its kind.

@@ -18,7 +18,10 @@ use std::time::Duration;
 
 use masdeepflow::format::record::*;
 use masdeepflow::record::identity::Identity;
-use masdeepflow::record::source::tcp::probe::{Backend, Config, Filter, KernelLosses, Probe};
+use masdeepflow::record::source::config::{Backend, Config, Filter};
+use masdeepflow::record::source::decode;
+use masdeepflow::record::source::monitor::KernelLosses;
+use masdeepflow::record::source::probe::Probe;
 use masdeepflow::record::source::tcp::wire;
 
 /// Cgroups made so far: tests run side by side.
@@ -120,7 +123,7 @@ impl Seen {
     fn records(&self) -> Vec<Record<'_>> {
         self.raw
             .iter()
-            .map(|bytes| wire::decode(bytes).expect("well-formed ring record"))
+            .map(|bytes| decode(bytes).expect("well-formed ring record"))
             .collect()
     }
 
@@ -758,13 +761,11 @@ fn check_shapes(backend: Backend) {
     let start = client_start(&seen, client.id);
     let sizes: String = value(&output, "sizes");
     let sizes: Vec<usize> = sizes.split(',').map(|n| n.parse().expect("size")).collect();
-    assert_eq!(
-        (losses.ring_full, losses.map_full, losses.missed),
-        Default::default(),
-        "{backend}"
-    );
-    assert_eq!(losses.page_fault, Default::default(), "{backend}");
-    assert!(losses.truncated.events > 0, "{backend}");
+    // What is longer than the snaplen is cut, and nothing else is missing.
+    for (reason, count) in losses.iter().filter(|(reason, _)| *reason != LossReason::Truncated) {
+        assert_eq!(count.events, 0, "{backend}: {reason:?}");
+    }
+    assert!(losses.get(LossReason::Truncated).events > 0, "{backend}");
 
     for (id, direction) in [(client.id, Direction::Sent), (server.id, Direction::Received)] {
         let mut at = 0;
@@ -931,10 +932,10 @@ fn child_many_connections() {
 fn a_table_that_is_full_is_counted() {
     for backend in backends() {
         let (_, seen, losses, _) = record(backend, "child_many_connections", |config, _| config.max_sockets = 16);
-        assert!(losses.map_full.events > 0, "{backend}: {losses:?}");
+        assert!(losses.get(LossReason::MapFull).events > 0, "{backend}: {losses:?}");
         // Preallocated tables may hold a few more: each CPU keeps some free ones.
         assert!(seen.sockets().len() < 80, "{backend}");
-        assert_eq!(losses.ring_full.events, 0, "{backend}");
+        assert_eq!(losses.get(LossReason::RingFull).events, 0, "{backend}");
     }
 }
 
@@ -1024,7 +1025,10 @@ fn a_known_socket_keeps_its_id_although_the_table_was_full() {
         };
         let change = |config: &mut Config, _| config.max_sockets = 16;
         let (_, seen, losses, _) = record_after(backend, "child_seeded", change, prepare);
-        assert!(losses.map_full.bytes >= 3, "{backend}: the table was full, {losses:?}");
+        assert!(
+            losses.get(LossReason::MapFull).bytes >= 3,
+            "{backend}: the table was full, {losses:?}"
+        );
         for (socket, direction) in seeds.iter().zip([Direction::Sent, Direction::Received]) {
             let payload: Vec<_> = seen.data(socket.id, direction).iter().map(|d| d.payload).collect();
             assert_eq!(payload, [b"two"], "{backend} {direction:?}");

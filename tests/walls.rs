@@ -56,6 +56,49 @@ const ANALYZE: &[&str] = &[
     "run",
 ];
 
+/// The modules of the recorder, in the same way.
+const RECORD: &[&str] = &[
+    // What the system says and does, one call or one text each.
+    "timens",
+    "user",
+    "sys",
+    "procfs",
+    "permit",
+    "privilege",
+    "kernelfs",
+    "signals",
+    "clock",
+    // Which processes and cgroups there are, and which of them are chosen.
+    "cgroup",
+    "identity",
+    "process_tree",
+    "filter",
+    "snapshot",
+    // The kernel side.
+    "loss",
+    "source",
+    // What the threads of a recording share.
+    "shared",
+    "queue",
+    // From blocks to files and lines.
+    "output",
+    "memory",
+    "sink",
+    "printer",
+    // From events to blocks, with names for who is in them.
+    "attribution",
+    "lookup",
+    "state",
+    "drain",
+    // The run.
+    "child",
+    "watch",
+    "words",
+    "status",
+    "doctor",
+    "run",
+];
+
 /// Arrows that no module of the crate may have, by the first part of its path: `(from, to)`.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("record", "analyze"),
@@ -181,13 +224,35 @@ fn arrows() -> Vec<Arrow> {
 }
 
 /// Arrows between the children of a module, `(from, to)`, each with one path that makes it.
-fn between_children<'a>(arrows: &'a [Arrow], parent: &str) -> BTreeMap<(&'a str, &'a str), &'a str> {
-    let child = |module: &'a [String]| (module.first().is_some_and(|first| first == parent)).then(|| module.get(1))?;
+fn between_children<'a>(arrows: &'a [Arrow], parent: &[&str]) -> BTreeMap<(&'a str, &'a str), &'a str> {
+    let child = |module: &'a [String]| {
+        let is_below = module.len() > parent.len() && module.iter().zip(parent).all(|(part, of)| part == of);
+        is_below.then(|| module[parent.len()].as_str())
+    };
     let pairs = arrows.iter().filter_map(|(from, to, path)| {
         let (from, to) = (child(from)?, child(to)?);
-        (from != to).then_some(((from.as_str(), to.as_str()), path.as_str()))
+        // Constants, types and macros that the parent itself has are no module.
+        let is_module = !to.starts_with(char::is_uppercase);
+        (from != to && is_module).then_some(((from, to), path.as_str()))
     });
     pairs.collect()
+}
+
+/// Each child of `parent` uses only those before it in `order`.
+fn assert_order(parent: &str, order: &[&str]) {
+    let arrows = arrows();
+    let found = between_children(&arrows, &[parent]);
+    assert!(found.len() > 50, "{found:?}");
+    let place = |module: &str| {
+        let place = order.iter().position(|other| *other == module);
+        place.unwrap_or_else(|| panic!("{parent}/{module} has no place in the order of tests/walls.rs"))
+    };
+    for ((from, to), path) in found {
+        assert!(
+            place(to) < place(from),
+            "{parent}/{from} must not use {parent}/{to}: {path}"
+        );
+    }
 }
 
 #[test]
@@ -217,21 +282,52 @@ fn the_recorder_and_the_analyzer_do_not_know_each_other_and_the_format_knows_nob
 
 #[test]
 fn modules_of_the_analyzer_use_only_those_below_them() {
+    assert_order("analyze", ANALYZE);
+}
+
+#[test]
+fn modules_of_the_recorder_use_only_those_below_them() {
+    assert_order("record", RECORD);
+}
+
+/// Nothing on a path of arrows leads back to where the path began.
+#[test]
+fn files_in_the_folders_of_the_recorder_form_no_circles() {
     let arrows = arrows();
-    let found = between_children(&arrows, "analyze");
-    assert!(found.len() > 50, "{found:?}");
-    let place = |module: &str| {
-        let place = ANALYZE.iter().position(|other| *other == module);
-        place.unwrap_or_else(|| panic!("analyze/{module} has no place in the order of tests/walls.rs"))
-    };
-    for ((from, to), path) in found {
-        // Functions and types that analyze/mod.rs itself has.
-        if to.chars().next().is_some_and(char::is_uppercase) {
-            continue;
+    for folder in [
+        &["record", "attribution"][..],
+        &["record", "source"],
+        &["record", "run"],
+    ] {
+        let mut left = between_children(&arrows, folder);
+        assert!(!left.is_empty(), "{folder:?}");
+        // Who uses nobody is in no circle, and is left out; until there is nobody, or only circles.
+        loop {
+            let users: BTreeSet<&str> = left.keys().map(|(from, _)| *from).collect();
+            let before = left.len();
+            left.retain(|(_, to), _| users.contains(to));
+            if left.len() == before {
+                break;
+            }
         }
+        assert!(left.is_empty(), "circles in {folder:?}: {left:?}");
+    }
+}
+
+#[test]
+fn no_source_of_the_recorder_knows_another() {
+    let arrows = arrows();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/record/source");
+    let is_source = |module: &str| folder.join(module).is_dir();
+    let found = between_children(&arrows, &["record", "source"]);
+    assert!(
+        found.keys().filter(|(from, _)| is_source(from)).count() > 3,
+        "{found:?}"
+    );
+    for ((from, to), path) in found {
         assert!(
-            place(to) < place(from),
-            "analyze/{from} must not use analyze/{to}: {path}"
+            !(is_source(from) && is_source(to)),
+            "source/{from} must not use source/{to}: {path}"
         );
     }
 }

@@ -18,8 +18,8 @@ use anyhow::{Context, Result};
 use masdeepflow::format::block::{BlockBuilder, Class, RawBlock};
 use masdeepflow::format::header::Header;
 use masdeepflow::format::record::{
-    Cgroup, Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Loss, LossReason, Opened, Origin, Process,
-    Record, Role, Socket,
+    Cgroup, Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Layer, Loss, LossReason, Opened, Origin,
+    Process, Record, Role, Socket,
 };
 use masdeepflow::format::writer::Writer;
 use serde_json::{Value, json};
@@ -649,6 +649,7 @@ impl Simulation<'_> {
                     Cut::Whole
                 },
                 payload,
+                layer: Layer::Wire,
             };
             self.sink.push(&Record::Data(data))?;
             self.data_events += 1;

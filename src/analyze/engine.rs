@@ -27,7 +27,7 @@ use crate::format::block::{self, Class, Frame, RawBlock};
 use crate::format::header::Header;
 use crate::format::kind::Kind;
 use crate::format::reader::{BlockRef, Reader, What};
-use crate::format::record::{LossReason, Record};
+use crate::format::record::{Layer, LossReason, Record};
 
 /// Connections are split into this many parts, whatever the number of threads. Each has counters of its own, which should
 /// stay in the cache together.
@@ -126,6 +126,8 @@ pub struct Totals {
 enum Cause {
     Packets(Subject),
     Damage(What),
+    /// Data of another layer than the wire, which no protocol is read from.
+    OtherLayer,
 }
 
 impl Cause {
@@ -135,6 +137,7 @@ impl Cause {
             Cause::Damage(What::CutBlock) => "block cut off at the end of the file".to_string(),
             Cause::Damage(What::NotABlock) => "bytes that are no block, of an unknown number of records".to_string(),
             Cause::Damage(_) => "block".to_string(),
+            Cause::OtherLayer => "data of another layer than the wire".to_string(),
         }
     }
 }
@@ -530,10 +533,22 @@ impl<S: Sink> Engine<S> {
                     shard.end_block(hosts, last_event(&ready.taken.block, hosts));
                 }
             });
-        for Ready { taken, unreadable, .. } in &mut batch {
-            match *unreadable.get_mut() {
+        for ready in &mut batch {
+            let block = &ready.taken.block;
+            match *ready.unreadable.get_mut() {
                 0 => {}
-                events => keep_loss(&mut self.losses, unread(&taken.block, LossReason::Malformed, events)),
+                events => keep_loss(&mut self.losses, unread(block, LossReason::Malformed, events)),
+            }
+            match (*ready.other_layers.0.get_mut(), *ready.other_layers.1.get_mut()) {
+                (0, _) => {}
+                (events, bytes) => {
+                    let loss = KeptLoss {
+                        cause: Some(Cause::OtherLayer),
+                        bytes,
+                        ..unread(block, LossReason::NotUnderstood, events)
+                    };
+                    keep_loss(&mut self.losses, loss);
+                }
             }
         }
         // Where the whole capture is known beforehand, what is translated is bounded already, and stays: a late record of
@@ -710,6 +725,8 @@ struct Ready<'a> {
     split: Split,
     /// Records about sockets that could not be read.
     unreadable: AtomicU64,
+    /// Data of other layers than the wire: records, and their bytes.
+    other_layers: (AtomicU64, AtomicU64),
 }
 
 /// A batch whose blocks are made ready by whichever threads have time.
@@ -762,6 +779,7 @@ fn prepare(taken: Taken<'_>, buffer: Vec<u8>) -> Ready<'_> {
             raw: Ok(Raw::Borrowed(&[])),
             split: Split::default(),
             unreadable: AtomicU64::new(0),
+            other_layers: Default::default(),
         };
     }
     let raw = inflate(&taken.block, buffer);
@@ -772,6 +790,7 @@ fn prepare(taken: Taken<'_>, buffer: Vec<u8>) -> Ready<'_> {
         raw,
         split,
         unreadable: AtomicU64::new(0),
+        other_layers: Default::default(),
     }
 }
 
@@ -800,6 +819,12 @@ fn follow_one<S: Sink>(
 ) {
     let host = ready.taken.block.host;
     if let Some(data) = frame_at(bytes, at).and_then(|frame| frame.data()) {
+        if data.layer != Layer::Wire {
+            // Their positions are not those of the socket's streams.
+            ready.other_layers.0.fetch_add(1, Ordering::Relaxed);
+            ready.other_layers.1.fetch_add(data.len.into(), Ordering::Relaxed);
+            return;
+        }
         shard.data(host, &data, hosts);
     } else if let Some(mut record) = record_at(bytes, at) {
         nat.translate(host, &mut record);

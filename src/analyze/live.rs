@@ -18,7 +18,7 @@ use super::table::processes::write_argv;
 use crate::escape;
 use crate::format::block::{self, RawBlock};
 use crate::format::header::Header;
-use crate::format::record::{Direction, Endpoint, LossReason, Opened, Origin, Process, Record, Role, Socket};
+use crate::format::record::{Direction, Endpoint, Layer, LossReason, Opened, Origin, Process, Record, Role, Socket};
 use crate::human::shortened;
 
 /// Closed sockets that are remembered.
@@ -201,7 +201,11 @@ impl Live {
                     },
                 };
                 let ends = ends(host, socket, who, data.time);
-                format!("DATA    {ends} {way} {} bytes", data.len)
+                let layer = match data.layer {
+                    Layer::Wire => String::new(),
+                    layer => format!(" ({})", layer.name()),
+                };
+                format!("DATA    {ends} {way} {} bytes{layer}", data.len)
             }),
             Record::Loss(loss) => Some(loss_text(loss.reason, loss.events, loss.bytes)),
             Record::Remark(remark) => Some(format!(

@@ -174,7 +174,7 @@ impl Orphans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::record::{Close, Cut, Direction, Ending, Owner};
+    use crate::format::record::{Close, Cut, Direction, Ending, Layer, Owner};
 
     fn data(id: u64, time: u64, payload: &[u8]) -> Record<'_> {
         Record::Data(Data {
@@ -188,6 +188,7 @@ mod tests {
             direction: Direction::Sent,
             cut: Cut::Whole,
             payload,
+            layer: Layer::Wire,
         })
     }
 

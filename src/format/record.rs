@@ -106,6 +106,16 @@ byte_enum! {
 }
 
 byte_enum! {
+    /// At which layer bytes were seen.
+    Layer {
+        /// As the socket carries them. Only these have positions in its streams, and the kernel counts only these.
+        Wire = 0, "wire";
+        /// What a program gives to its TLS library, or gets from it: the same bytes once more, in the clear.
+        TlsPlaintext = 1, "tls_plaintext";
+    }
+}
+
+byte_enum! {
     /// Why fewer bytes were captured than went over the socket, or what else is to be known of them.
     Cut {
         /// Nothing is missing.
@@ -169,7 +179,8 @@ byte_enum! {
         Limit = 11, "limit";
         /// Events overwritten in the memory ring of `--ring`.
         Overwritten = 12, "overwritten";
-        /// Packets of an imported capture that are malformed or of a kind that is not understood, and records of later versions.
+        /// Packets of an imported capture that are malformed or of a kind that is not understood, records of later versions,
+        /// and data of layers from which the analyzer reads nothing.
         NotUnderstood = 13, "not_understood";
         /// Events of a socket that is not known: its record was lost, or it was closed long before. Found by the analyzer,
         /// not stored.
@@ -511,13 +522,14 @@ pub struct Close {
 }
 
 /// Bytes that went over a socket. Event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Data<'a> {
     /// When the bytes were handed to the kernel (sent) or to the program (received): boot-time clock, ns.
     pub time: u64,
     /// The socket's id.
     pub id: u64,
-    /// TCP sequence number of the first byte (absolute, wraps).
+    /// TCP sequence number of the first byte (absolute, wraps). Of another layer than the wire: a count of that layer's own
+    /// bytes.
     pub pos: u32,
     /// Bytes that went over the socket: the original length.
     pub len: u32,
@@ -530,6 +542,8 @@ pub struct Data<'a> {
     pub cut: Cut,
     /// The captured prefix.
     pub payload: &'a [u8],
+    /// Stored only where it is not [`Layer::Wire`].
+    pub layer: Layer,
 }
 
 /// Something was lost here. Event, in place.

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use libbpf_rs::ProgramType;
 use serde_json::{Value, json};
 
 use super::attribution::client::Timing;
@@ -15,8 +14,10 @@ use super::attribution::{self, Status};
 use super::cgroup::Tree;
 use super::kernelfs::Mount;
 use super::privilege;
-use super::source::tcp::plan::Kernel;
-use super::source::tcp::probe::{Backend, Config, Filter, Probe};
+use super::source::SOURCES;
+use super::source::config::{Backend, Config, Filter};
+use super::source::plan::Kernel;
+use super::source::probe::Probe;
 use crate::human;
 
 /// The capabilities that recording needs or likes, and for what.
@@ -125,7 +126,7 @@ fn patience() -> Timing {
 }
 
 fn try_backend(backend: Backend, kernel: Option<&Kernel>) -> Verdict {
-    let cannot_see = kernel.map_or_else(String::new, |kernel| kernel.blind_spots(backend));
+    let cannot_see = kernel.map_or_else(String::new, |kernel| blind_spots(kernel, backend));
     let nobody = Filter {
         comm: Some("nobody at all".to_string()),
         ..Filter::default()
@@ -157,15 +158,21 @@ fn try_backend(backend: Backend, kernel: Option<&Kernel>) -> Verdict {
     }
 }
 
+/// What the sources cannot see, one after the other.
+fn blind_spots(kernel: &Kernel, backend: Backend) -> String {
+    let spots = SOURCES.iter().map(|source| (source.blind_spots)(kernel, backend));
+    spots.filter(|spots| !spots.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// The program types that some source needs, and whether they load.
 fn program_types() -> Vec<(&'static str, bool)> {
-    [
-        ("raw_tracepoint", ProgramType::RawTracepoint),
-        ("tracing", ProgramType::Tracing),
-        ("kprobe", ProgramType::Kprobe),
-    ]
-    .into_iter()
-    .map(|(name, kind)| (name, kind.is_supported().unwrap_or(false)))
-    .collect()
+    let mut types: Vec<(&'static str, bool)> = Vec::new();
+    for (name, kind) in SOURCES.iter().flat_map(|source| source.program_types) {
+        if !types.iter().any(|(known, _)| known == name) {
+            types.push((name, kind.is_supported().unwrap_or(false)));
+        }
+    }
+    types
 }
 
 /// From the text of /proc/self/status. `limited`: the memory of maps has a limit of its own.

@@ -14,16 +14,17 @@ use std::time::Duration;
 use super::attribution::Learner;
 use super::clock::{self, Ticker};
 use super::lookup::Lookups;
-use super::loss::{Count, Ledger};
+use super::loss::{Count, Ledger, event_count};
 use super::output::Rotation;
 use super::queue::{Batch, Order, Refused, Sender};
 use super::shared::Shared;
 use super::snapshot::Listeners;
-use super::source::tcp::{probe, wire};
+use super::source;
+use super::source::monitor::KernelLosses;
 use super::state::Live;
 use super::sys;
 use crate::format::record::{Cut, Exit, LossReason, Opened, Origin, Owner, Process, Record, Role, Socket};
-use crate::format::{BlockBuilder, Class, Kind, RawBlock};
+use crate::format::{BlockBuilder, Class, RawBlock};
 pub use resolve::Unresolved;
 use resolve::{Ends, Intake, ends};
 
@@ -156,7 +157,7 @@ impl Drain {
 
     /// Takes one ring record.
     pub fn ring_record(&mut self, bytes: &[u8]) {
-        match wire::decode(bytes) {
+        match source::decode(bytes) {
             Ok(record) => self.record(&record),
             Err(_) => {
                 let count = Count { events: 1, bytes: 0 };
@@ -284,12 +285,8 @@ impl Drain {
 
     /// Takes a reading of the kernel's counters; what they grew by was lost since they were read last. `now` is the boot clock
     /// from before this reading: later losses are in the next one.
-    pub fn kernel_losses(&mut self, losses: &probe::KernelLosses, now: u64) {
+    pub fn kernel_losses(&mut self, losses: &KernelLosses, now: u64) {
         for (reason, count) in losses.iter() {
-            let count = Count {
-                events: count.events,
-                bytes: count.bytes,
-            };
             self.ledger.reading(reason, self.losses_read, count);
         }
         self.sink_losses(now);
@@ -547,15 +544,6 @@ impl Drain {
     pub fn cuts(&self) -> Vec<(Cut, Count)> {
         let causes = (0u8..).map(Cut::from);
         causes.zip(self.cuts).filter(|(_, count)| !count.is_zero()).collect()
-    }
-}
-
-/// The events of a block and the bytes that went over sockets in them; losses and clocks do not count.
-pub fn event_count(block: &RawBlock) -> Count {
-    let told = block.counts.get(Kind::Loss) + block.counts.get(Kind::Clock);
-    Count {
-        events: u64::from(block.records.saturating_sub(told)),
-        bytes: block.data_bytes,
     }
 }
 

@@ -4,7 +4,6 @@
 //! every process is that was never moved), and pid 1 (in a container, `$$` is often 1, which the kernel takes for the
 //! host's init).
 
-use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +13,8 @@ use anyhow::{Context, Result, bail};
 
 use super::cgroup::Tree;
 use super::identity::Identity;
-use super::{permit, procfs, snapshot, sys};
+use super::process_tree::{pids as all_pids, with_descendants};
+use super::{permit, procfs, sys};
 use crate::outcome::Usage;
 
 /// The inode number of the initial pid namespace (PROC_PID_INIT_INO of <linux/proc_ns.h>).
@@ -218,7 +218,7 @@ fn has_netns(inode: u32) -> Option<bool> {
         let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
         link.and_then(|link| procfs::link_number(link.as_os_str().as_bytes(), "net")) == Some(inode.into())
     };
-    if snapshot::pids().into_iter().any(holds) {
+    if all_pids().into_iter().any(holds) {
         return Some(true);
     }
     (sees_host_pids() && permit::has(permit::CAP_SYS_PTRACE)).then_some(false)
@@ -262,34 +262,6 @@ fn process(pid: u32) -> Result<Identity> {
         bail!("--pid {pid} is a thread of process {tgid}: give --pid {tgid}, which records all of its threads");
     }
     Identity::of(pid).with_context(|| format!("--pid {pid}: no such process"))
-}
-
-/// These processes and everything below them, as far as it still runs.
-pub fn with_descendants(roots: impl IntoIterator<Item = Identity>) -> BTreeSet<Identity> {
-    let living: BTreeSet<Identity> = roots.into_iter().filter(Identity::lives).collect();
-    if living.is_empty() {
-        return living;
-    }
-    let numbers: Vec<u32> = living.iter().map(|process| process.pid).collect();
-    let below = descendants(&numbers, &snapshot::parents()).into_iter();
-    let below = below.filter(|pid| !numbers.contains(pid)).filter_map(Identity::of);
-    living.iter().copied().chain(below).collect()
-}
-
-/// The roots and everything below them; `parents` says each process's parent.
-pub fn descendants(roots: &[u32], parents: &HashMap<u32, u32>) -> BTreeSet<u32> {
-    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for (pid, parent) in parents {
-        children.entry(*parent).or_default().push(*pid);
-    }
-    let mut found = BTreeSet::new();
-    let mut todo = roots.to_vec();
-    while let Some(pid) = todo.pop() {
-        if found.insert(pid) {
-            todo.extend(children.get(&pid).into_iter().flatten());
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -408,18 +380,6 @@ mod tests {
         assert_eq!(takes(true, some.clone()), [false, true, true, true]);
         assert_eq!(takes(true, (some.0, vec![])), [false, true, false, true]);
         assert_eq!(takes(true, none), [false; 4], "nothing of what was there before");
-    }
-
-    #[test]
-    fn descendants_are_taken_whatever_order_they_are_listed_in() {
-        let parents = HashMap::from([(2, 1), (5, 9), (9, 7), (7, 2), (8, 1), (1, 0)]);
-        assert_eq!(descendants(&[7], &parents), BTreeSet::from([5, 7, 9]));
-        let circle = HashMap::from([(2, 3), (3, 2)]);
-        assert_eq!(
-            descendants(&[2], &circle),
-            BTreeSet::from([2, 3]),
-            "a torn reading of /proc must not hang"
-        );
     }
 
     #[test]

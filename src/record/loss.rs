@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::format::record::{Loss, LossReason};
+use crate::format::{Kind, RawBlock};
 
 /// Events and bytes, for one reason.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,15 @@ impl Count {
     /// Whether nothing was lost.
     pub fn is_zero(self) -> bool {
         self == Count::default()
+    }
+}
+
+/// The events of a block and the bytes that went over sockets in them; losses and clocks do not count.
+pub fn event_count(block: &RawBlock) -> Count {
+    let told = block.counts.get(Kind::Loss) + block.counts.get(Kind::Clock);
+    Count {
+        events: u64::from(block.records.saturating_sub(told)),
+        bytes: block.data_bytes,
     }
 }
 

@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use super::drain::event_count;
-use super::loss::Count;
+use super::loss::{Count, event_count};
 use crate::format::{Class, RawBlock};
 
 /// Memory matters more than time here, and most of what is kept is never written: the cheapest level.

@@ -16,6 +16,7 @@ pub mod output;
 pub mod permit;
 pub mod printer;
 pub mod privilege;
+pub mod process_tree;
 pub mod procfs;
 pub mod queue;
 pub mod run;

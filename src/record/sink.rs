@@ -11,8 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::drain::event_count;
-use super::loss::Count;
+use super::loss::{Count, event_count};
 use super::memory::Memory;
 use super::output::{self, Output};
 use super::queue::{Batch, Consumer, Next, Order};

@@ -10,7 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::cgroup::{Entry, Tree, path_of_process, v1_container};
-use super::filter::{Selection, with_descendants};
+use super::filter::Selection;
+use super::process_tree::{pids, with_descendants};
 use super::procfs::{self, TcpLine, TcpState};
 use super::{sys, timens};
 use crate::format::record::{Endpoint, Opened, Origin, Process, Role, Socket};
@@ -114,28 +115,6 @@ impl Listeners {
             Role::Undetermined
         }
     }
-}
-
-/// The parent of each process, kernel threads included.
-pub fn parents() -> HashMap<u32, u32> {
-    pids()
-        .into_iter()
-        .filter_map(|pid| {
-            let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-            Some((pid, procfs::stat(&text)?.ppid))
-        })
-        .collect()
-}
-
-/// The numbers of all processes.
-pub fn pids() -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
 }
 
 /// Reads one process; `None` when it is gone, or a kernel thread.

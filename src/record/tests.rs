@@ -15,6 +15,7 @@ use super::queue::{self, Batch, Consumer, Next, Order};
 use super::shared::Shared;
 use super::sink::{self, Sink};
 use super::snapshot::{Found, Listeners, Snapshot};
+use super::source::monitor::KernelLosses;
 use crate::format::header::Header;
 use crate::format::reader::Reader;
 use crate::format::record::*;
@@ -105,6 +106,7 @@ fn data(id: u64, time: u64, payload: &[u8]) -> Data<'_> {
         direction: Direction::Sent,
         cut: Cut::Whole,
         payload,
+        layer: Layer::Wire,
     }
 }
 
@@ -621,10 +623,7 @@ fn a_loss_is_told_once_although_its_block_is_refused() {
     let (mut drain, consumer, _) = drain(plan(), 1);
     drain.record(&Record::Data(data(1, 20, b"x")));
     drain.flush(20);
-    let losses = super::source::tcp::probe::KernelLosses {
-        ring_full: super::source::tcp::probe::Count { events: 5, bytes: 50 },
-        ..Default::default()
-    };
+    let losses = KernelLosses::from_iter([(LossReason::RingFull, Count { events: 5, bytes: 50 })]);
     drain.kernel_losses(&losses, 30);
     drain.flush(40);
     drain.kernel_losses(&losses, 50);
@@ -993,10 +992,7 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     // No directory: what comes is lost, what it tells of losses too, and nothing breaks.
     drain.record(&Record::Data(data(1, 40, b"too")));
     let now = 3_000_000_000;
-    let losses = super::source::tcp::probe::KernelLosses {
-        ring_full: super::source::tcp::probe::Count { events: 5, bytes: 50 },
-        ..Default::default()
-    };
+    let losses = KernelLosses::from_iter([(LossReason::RingFull, Count { events: 5, bytes: 50 })]);
     drain.kernel_losses(&losses, now);
     drain.tick(now);
     drain.flush(now);
@@ -1025,7 +1021,9 @@ fn the_thread_that_reads_the_ring_does_no_file_system_work() {
         ("drain.rs", include_str!("drain.rs")),
         ("drain/resolve.rs", include_str!("drain/resolve.rs")),
         ("state.rs", include_str!("state.rs")),
-        ("wire.rs", include_str!("source/tcp/wire.rs")),
+        ("wire.rs", include_str!("source/wire.rs")),
+        ("process/wire.rs", include_str!("source/process/wire.rs")),
+        ("tcp/wire.rs", include_str!("source/tcp/wire.rs")),
         ("loss.rs", include_str!("loss.rs")),
         ("queue.rs", include_str!("queue.rs")),
     ];

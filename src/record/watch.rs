@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::child::{self, Child};
 use super::identity::Identity;
-use super::source::tcp::monitor::Monitor;
-use super::source::tcp::probe::KernelLosses;
+use super::source::monitor::{KernelLosses, Monitor};
 use super::{privilege, sys};
 
 /// How often the kernel's loss counters are read.

@@ -19,7 +19,8 @@ use crate::analyze::selection::{Ask, BlockFilter, ConnectionRows, Rows, Span};
 use crate::analyze::table::{Columns, Value};
 use crate::format::block::{BlockBuilder, Class};
 use crate::format::record::{
-    Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Origin, Process, Role, Socket, Workload,
+    Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Layer, Opened, Origin, Process, Role, Socket,
+    Workload,
 };
 
 const CLIENT: u64 = (7 << 32) | 1;
@@ -169,6 +170,7 @@ fn data(id: u64, time: u64, pos: u32, direction: Direction, payload: &'static [u
         direction,
         cut: Cut::Whole,
         payload,
+        layer: Layer::Wire,
     })
 }
 

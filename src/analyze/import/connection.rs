@@ -9,7 +9,7 @@ use super::part::Tap;
 use super::stream::{Bytes, Gaps, Kind, Moment, Stream};
 use super::summary::ImportSummary;
 use crate::format::record::{
-    About, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket,
+    About, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Layer, Opened, Record, Role, Socket,
 };
 
 /// errno of a connect that was answered with RST.
@@ -811,6 +811,7 @@ impl Connection {
                     Cut::Whole
                 },
                 payload: bytes.payload,
+                layer: Layer::Wire,
             }));
         });
         summary.payload_bytes += payload_bytes;

@@ -156,6 +156,7 @@ fn every_kind(m: &Material) -> Vec<Record<'_>> {
             direction: Direction::from(m.byte),
             cut: Cut::from(m.byte),
             payload: a,
+            layer: Layer::from(m.byte),
         }),
         Record::Loss(Loss {
             time: n(0),

@@ -109,6 +109,7 @@ pub fn events() -> Vec<Record<'static>> {
         direction: Direction::Sent,
         cut: Cut::Whole,
         payload: b"GET / HTTP/1.1\r\n\r\n",
+        layer: Layer::Wire,
     };
     vec![
         Record::Clock(Clock {

@@ -21,7 +21,9 @@ fn reading(file: &[u8]) -> String {
         );
         block.inflate(&mut raw).expect("a good block");
         for record in records(&raw) {
-            out += &format!("{:?}\n", record.expect("a good record"));
+            // What was appended later shows only where it says something.
+            let record = format!("{:?}\n", record.expect("a good record"));
+            out += &record.replace(", layer: Wire }", " }");
         }
     }
     out

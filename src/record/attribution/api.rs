@@ -7,9 +7,9 @@
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use super::ask::Ask;
 use super::client::{Client, Failure, Pause};
 use super::report::{Report, State};
-use super::worker::Ask;
 use crate::pods::kube::{self, Event, Item};
 
 /// Objects on one page of a list.

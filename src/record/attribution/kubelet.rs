@@ -4,9 +4,9 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use super::ask::Ask;
 use super::client::{Client, Pause};
 use super::report::{Report, State};
-use super::worker::Ask;
 use crate::pods::kube;
 
 /// The name of the source in reports.

@@ -8,6 +8,7 @@
 //! ([`kubelet`]), the API server ([`api`]).
 
 pub mod api;
+mod ask;
 pub mod client;
 mod files;
 pub mod kubeconfig;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
+use super::ask::Ask;
 use super::client::Timing;
 use super::local::{self, Homes, Local};
 use super::options::{Environment, Options};
@@ -19,7 +20,7 @@ use super::{api, kubelet};
 use crate::format::record::{Address, Cgroup, Endpoint, Record, Workload};
 use crate::open;
 use crate::pods::cgroup::{self, Runtime, place};
-use crate::pods::kube::{self, Item};
+use crate::pods::kube;
 use crate::pods::runtimes::Plain;
 use crate::pods::{AddressName, Named, PodSet, Selectors};
 use crate::record::cgroup::Tree;
@@ -61,30 +62,6 @@ const CGROUPS_WAITING: usize = 16_384;
 const CGROUPS_MANY: usize = 32_768;
 /// How long the kubelet may take for the last question.
 const LAST_ANSWER: Duration = Duration::from_millis(700);
-
-/// What the worker is told.
-#[derive(Debug)]
-pub enum Ask {
-    /// There is a cgroup; whether its record is stored already.
-    Cgroup {
-        id: u64,
-        path: Vec<u8>,
-        stored: bool,
-    },
-    /// Cgroups may have been missed: look for them.
-    Walk,
-    /// The kernel records these now.
-    Followed(Vec<u64>),
-    /// All that a source knows.
-    List(u32, Vec<Item>),
-    /// A source does not answer.
-    Failed(u32),
-    /// From the lists of users.
-    Containers(Vec<Plain>),
-    Applied(Item),
-    Deleted(Item),
-    Close,
-}
 
 /// What the recorder is told.
 #[derive(Debug)]

@@ -384,6 +384,43 @@ fn data_without_a_socket_is_a_loss_with_its_events_and_bytes() {
     assert_eq!((found.exchanges.len(), found.connections.len()), (1, 1));
 }
 
+/// The plaintext of TLS has positions of its own, which may well be those of the wire.
+#[test]
+fn data_of_another_layer_is_no_part_of_the_streams_of_the_wire_and_is_told() {
+    let wire = both(&one_exchange());
+    let expected = of(&[&wire]);
+    assert_eq!(expected.losses, []);
+    for byte in [1, 2, 255] {
+        let with_copies: Vec<Record<'_>> = wire
+            .iter()
+            .flat_map(|record| {
+                let copy = match record {
+                    Record::Data(data) => Some(Record::Data(Data {
+                        layer: Layer::from(byte),
+                        payload: b"HTTP/1.1 500 Nobody said this\r\n\r\n",
+                        ..*data
+                    })),
+                    _ => None,
+                };
+                [copy, Some(*record)].into_iter().flatten()
+            })
+            .collect();
+        let copies = with_copies.len() - wire.len();
+        let found = of(&[&with_copies]);
+        assert_eq!(found.exchanges, expected.exchanges, "layer {byte}");
+        assert_eq!(found.connections, expected.connections, "layer {byte}");
+        let told: u64 = found.losses.iter().map(|(_, events, _)| events).sum();
+        let bytes: u64 = found.losses.iter().map(|(_, _, bytes)| bytes).sum();
+        let is_understood = |(reason, ..): &(LossReason, u64, u64)| *reason != LossReason::NotUnderstood;
+        assert!(!found.losses.iter().any(is_understood), "{:?}", found.losses);
+        assert_eq!(
+            (told, bytes),
+            (copies as u64, 2 * (GET.len() + OK.len()) as u64),
+            "layer {byte}"
+        );
+    }
+}
+
 #[test]
 fn records_that_cannot_be_read_are_losses() {
     let mut blocks = each_alone(&[&both(&one_exchange())]);

@@ -9,11 +9,13 @@ use super::super::report::Report;
 use super::super::worker::{Attribution, Start, Tell, try_sources};
 use super::server::{Server, Step};
 use super::{list, pod, timing};
+use crate::format::record::LossReason;
 use crate::pods::select::{Selectors, Words};
 use crate::record::cgroup::Tree;
 use crate::record::drain::{Drain, Outlets, Plan};
+use crate::record::loss::Count;
 use crate::record::output::Rotation;
-use crate::record::source::tcp::probe::{Count, KernelLosses};
+use crate::record::source::monitor::KernelLosses;
 
 const ID: &str = "3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f9c0d1e2b3a4f";
 /// Where Podman keeps the lists of a user, in his folder.
@@ -264,10 +266,7 @@ fn a_chosen_pod_whose_cgroup_record_was_lost_is_found_all_the_same() {
     drain.tell_cgroups_to(names.learner());
     // The record of this one does not come.
     let second = make(other);
-    let losses = KernelLosses {
-        ring_full: Count { events: 1, bytes: 0 },
-        ..KernelLosses::default()
-    };
+    let losses = KernelLosses::from_iter([(LossReason::RingFull, Count { events: 1, bytes: 0 })]);
     drain.kernel_losses(&losses, 1);
     assert_eq!(wait(&names, followed), second);
 }

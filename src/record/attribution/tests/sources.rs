@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::super::ask::Ask;
 use super::super::client::{Client, Failure, Token};
 use super::super::kubeconfig;
 use super::super::report::{Report, State};
-use super::super::worker::Ask;
 use super::super::{api, kubelet};
 use super::server::{Server, Step};
 use super::{CA, OTHER_CA, list, pod, timing};

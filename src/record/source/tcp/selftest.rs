@@ -5,9 +5,11 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::object::Loaded;
 use super::wire;
 use crate::format::record::{Cut, Direction, Endpoint, Record};
+use crate::record::source::Tested;
+use crate::record::source::object::Loaded;
+use crate::record::source::wire::Fields;
 
 /// How long the events may take.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -15,17 +17,6 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 const PLAIN: &[u8] = b"mdf self-test, plain write";
 const PIECES: [&[u8]; 3] = [b"in ", b"three ", b"pieces"];
 const ANSWER: &[u8] = b"and back again";
-
-/// What the self-test found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// All bytes came out, where they should.
-    Heard,
-    /// The test itself could not be made (no loopback interface): nothing is known.
-    NotMade(String),
-    /// The kernel took the programs, but they do not tell the truth here.
-    Wrong(String),
-}
 
 /// The bytes of a stream; None for those beyond the snaplen.
 type Bytes = Vec<Option<u8>>;
@@ -40,7 +31,7 @@ struct Heard {
 
 impl Heard {
     fn take(&mut self, bytes: &[u8], client: &Endpoint, server: &Endpoint) {
-        match wire::decode(bytes) {
+        match Fields::of(bytes).and_then(wire::decode) {
             Ok(Record::Socket(socket)) if (socket.local, socket.remote) == (*client, *server) => {
                 self.client = Some(socket.id);
             }
@@ -107,10 +98,10 @@ impl Heard {
 }
 
 /// Makes the connection and waits for its events.
-pub fn run(loaded: &Loaded) -> Outcome {
+pub fn run(loaded: &Loaded) -> Tested {
     let (client, server, talk) = match connect() {
         Ok(made) => made,
-        Err(error) => return Outcome::NotMade(format!("no connection over loopback: {error}")),
+        Err(error) => return Tested::NotMade(format!("no connection over loopback: {error}")),
     };
     let heard = Arc::new(Mutex::new(Heard::default()));
     let sink = Arc::clone(&heard);
@@ -121,18 +112,18 @@ pub fn run(loaded: &Loaded) -> Outcome {
     };
     let ring = match loaded.ring(each) {
         Ok(ring) => ring,
-        Err(error) => return Outcome::Wrong(format!("the ring cannot be read: {error}")),
+        Err(error) => return Tested::Wrong(format!("the ring cannot be read: {error}")),
     };
     if let Err(error) = exchange(talk) {
-        return Outcome::NotMade(format!("no traffic over loopback: {error}"));
+        return Tested::NotMade(format!("no traffic over loopback: {error}"));
     }
     let until = Instant::now() + PATIENCE;
     loop {
         let failed = ring.consume_raw() < 0;
         let complete = heard.lock().unwrap_or_else(PoisonError::into_inner).complete();
         match complete {
-            Ok(()) => return Outcome::Heard,
-            Err(why) if failed || Instant::now() > until => return Outcome::Wrong(why),
+            Ok(()) => return Tested::Right,
+            Err(why) if failed || Instant::now() > until => return Tested::Wrong(why),
             Err(_) => std::thread::sleep(Duration::from_millis(1)),
         }
     }

@@ -1,27 +1,12 @@
-//! Ring bytes to records, and what goes into the kernel's maps: the Rust twin of bpf/event.h and of the structs of
-//! bpf/maps.h. Pure; no IO, no unsafe. `layout` compares the two sides.
-//!
-//! Both sides run on one machine, so numbers are in host byte order. Nothing here trusts the lengths it reads.
+//! The ring records of sockets, and what goes into the map `seeds`. Pure; no IO, no unsafe.
 
 use crate::format::record::{
-    Cgroup, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Exit, Opened, Origin, Owner, Process, Record, Role,
-    Socket,
+    Close, Connect, Cut, Data, Direction, Ending, Endpoint, Layer, Opened, Owner, Record, Role, Socket,
 };
+use crate::record::source::wire::{Fields, WireError};
 
-/// A ring record that does not have the shape it should have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
-    #[error("ring record of {len} bytes is too short for kind {kind}")]
-    Short { kind: u16, len: usize },
-    #[error("unknown kind {kind} of ring record")]
-    Kind { kind: u16 },
-}
-
-/// `enum mdf_kind`.
-pub(super) mod kind {
-    pub const PROCESS: u16 = 1;
-    pub const EXIT: u16 = 2;
-    pub const CGROUP: u16 = 3;
+/// Those of `enum mdf_kind` that are of this source.
+pub(in crate::record::source) mod kind {
     pub const SOCKET: u16 = 4;
     pub const OWNER: u16 = 5;
     pub const CONNECT: u16 = 6;
@@ -29,76 +14,13 @@ pub(super) mod kind {
     pub const DATA: u16 = 8;
 }
 
-/// `enum mdf_loss`: the keys of the map `losses`.
-pub(super) mod loss {
-    pub const RING_FULL: u32 = 0;
-    pub const MAP_FULL: u32 = 1;
-    pub const PAGE_FAULT: u32 = 2;
-    pub const TRUNCATED: u32 = 3;
-}
+/// `struct mdf_data` behind its kind.
+const DATA_LEN: usize = 46;
 
-/// Reads the fields of one struct, in their order, padding included.
-struct Fields<'a> {
-    kind: u16,
-    whole: usize,
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn bytes(&mut self, len: usize) -> Result<&'a [u8], WireError> {
-        match self.rest.split_at_checked(len) {
-            Some((bytes, rest)) => {
-                self.rest = rest;
-                Ok(bytes)
-            }
-            None => Err(WireError::Short {
-                kind: self.kind,
-                len: self.whole,
-            }),
-        }
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let bytes = self.bytes(N)?;
-        bytes.try_into().map_err(|_| WireError::Short {
-            kind: self.kind,
-            len: self.whole,
-        })
-    }
-
-    fn u8(&mut self) -> Result<u8, WireError> {
-        Ok(u8::from_ne_bytes(self.array()?))
-    }
-
-    fn u16(&mut self) -> Result<u16, WireError> {
-        Ok(u16::from_ne_bytes(self.array()?))
-    }
-
-    fn u32(&mut self) -> Result<u32, WireError> {
-        Ok(u32::from_ne_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> Result<u64, WireError> {
-        Ok(u64::from_ne_bytes(self.array()?))
-    }
-
-    fn tail(&mut self, len: u32) -> Result<&'a [u8], WireError> {
-        self.bytes(len as usize)
-    }
-}
-
-/// Reads one ring record. Borrows names and payload from it.
-pub fn decode(bytes: &[u8]) -> Result<Record<'_>, WireError> {
-    let mut f = Fields {
-        kind: 0,
-        whole: bytes.len(),
-        rest: bytes,
-    };
-    f.kind = f.u16()?;
+/// Reads one ring record. Borrows payload from it.
+#[inline]
+pub(in crate::record::source) fn decode(f: Fields<'_>) -> Result<Record<'_>, WireError> {
     match f.kind {
-        kind::PROCESS => process(f),
-        kind::EXIT => exit(f),
-        kind::CGROUP => cgroup(f),
         kind::SOCKET => socket(f),
         kind::OWNER => owner(f),
         kind::CONNECT => connect(f),
@@ -106,68 +28,6 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, WireError> {
         kind::DATA => data(f),
         kind => Err(WireError::Kind { kind }),
     }
-}
-
-/// `struct mdf_process`.
-fn process(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
-    let origin = Origin::from(f.u8()?);
-    f.u8()?;
-    let pid = f.u32()?;
-    let time = f.u64()?;
-    let start = f.u64()?;
-    let cgroup = f.u64()?;
-    let ppid = f.u32()?;
-    let pid_in_ns = f.u32()?;
-    let uid = f.u32()?;
-    let netns = f.u32()?;
-    let comm = f.bytes(16)?;
-    let exe_len = f.u32()?;
-    let argv_len = f.u32()?;
-    let argv_total = f.u32()?;
-    f.u32()?;
-    let exe = f.tail(exe_len)?;
-    let argv = f.tail(argv_len)?;
-    let comm = comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    Ok(Record::Process(Process {
-        time,
-        origin,
-        pid,
-        ppid,
-        pid_in_ns,
-        start,
-        uid,
-        cgroup,
-        netns,
-        comm,
-        exe,
-        argv,
-        argv_len: argv_total,
-    }))
-}
-
-/// `struct mdf_exit`.
-fn exit(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
-    f.u16()?;
-    let pid = f.u32()?;
-    let time = f.u64()?;
-    let start = f.u64()?;
-    let status = f.u32()?;
-    Ok(Record::Exit(Exit {
-        time,
-        pid,
-        start,
-        status,
-    }))
-}
-
-/// `struct mdf_cgroup`.
-fn cgroup(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
-    f.u16()?;
-    let path_len = f.u32()?;
-    let time = f.u64()?;
-    let id = f.u64()?;
-    let path = f.tail(path_len)?;
-    Ok(Record::Cgroup(Cgroup { time, id, path }))
 }
 
 /// `struct mdf_socket`.
@@ -263,6 +123,7 @@ fn close(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
 
 /// `struct mdf_data`. What follows the payload is the rest of its size class.
 fn data(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
+    f.need(DATA_LEN)?;
     let direction = Direction::from(f.u8()?);
     let cut = Cut::from(f.u8()?);
     let captured = f.u32()?;
@@ -285,70 +146,12 @@ fn data(mut f: Fields<'_>) -> Result<Record<'_>, WireError> {
         direction,
         cut,
         payload,
+        layer: Layer::Wire,
     }))
 }
 
-/// `struct mdf_count`: events and bytes, a value of the map `losses`.
-pub(super) fn count(value: &[u8]) -> Option<(u64, u64)> {
-    Some((word(value, 0)?, word(value, 8)?))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes)
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
-}
-
-/// `struct control`: what changes while programs run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Control {
-    pub own_tgid: u32,
-    pub cgroup_generation: u32,
-    pub only_self: u32,
-}
-
-impl Control {
-    pub fn read(value: &[u8]) -> Option<Control> {
-        Some(Control {
-            own_tgid: half(value, 0)?,
-            cgroup_generation: half(value, 4)?,
-            only_self: half(value, 8)?,
-        })
-    }
-
-    pub fn bytes(&self) -> Vec<u8> {
-        let words = [self.own_tgid, self.cgroup_generation, self.only_self, 0];
-        words.into_iter().flat_map(u32::to_ne_bytes).collect()
-    }
-}
-
-/// `struct followed`: a value of the map `followed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Followed {
-    pub start: u64,
-    pub of_command: bool,
-}
-
-impl Followed {
-    pub fn read(value: &[u8]) -> Option<Followed> {
-        Some(Followed {
-            start: word(value, 0)?,
-            of_command: half(value, 8)? == 1,
-        })
-    }
-
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut value = self.start.to_ne_bytes().to_vec();
-        value.extend(u32::from(self.of_command).to_ne_bytes());
-        value.extend([0; 4]);
-        value
-    }
-}
-
 /// `struct seed_key` and `struct seed`: an entry of the map `seeds`.
-pub(super) fn seed(socket: &Socket) -> (Vec<u8>, Vec<u8>) {
+pub(in crate::record::source) fn seed(socket: &Socket) -> (Vec<u8>, Vec<u8>) {
     let mut key = Vec::with_capacity(40);
     key.extend(socket.local.ip);
     key.extend(socket.remote.ip);
@@ -388,7 +191,8 @@ pub fn snapshot_id(local: &Endpoint, remote: &Endpoint, number: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Cut, Direction, Endpoint, Record, endpoints_hash};
+    use crate::record::source::decode;
 
     /// A data record as bpf/event.h lays it out, with 3 bytes of payload in a class of 64.
     fn data_record() -> Vec<u8> {
@@ -426,16 +230,6 @@ mod tests {
             let result = decode(&bytes[..len]);
             assert_eq!(result.is_ok(), len >= 48 + 3, "{len}");
         }
-    }
-
-    #[test]
-    fn unknown_kinds_are_named() {
-        assert_eq!(
-            decode(&[9, 9, 0, 0]),
-            Err(WireError::Kind {
-                kind: u16::from_ne_bytes([9, 9])
-            })
-        );
     }
 
     #[test]

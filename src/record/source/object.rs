@@ -10,11 +10,11 @@ use libbpf_rs::{
 };
 use std::os::fd::{AsRawFd, IntoRawFd};
 
+use super::config::{Command, Config, MAX_SNAPLEN};
 use super::kallsyms;
 use super::kretprobe::Kretprobes;
-use super::monitor::Monitor;
+use super::monitor::{KernelLosses, Monitor};
 use super::plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI};
-use super::probe::{Command, Config, KernelLosses, MAX_SNAPLEN};
 use super::wire::{Control, Followed};
 use crate::record::cgroup::{TRUE_ROOT, Tree};
 use crate::record::identity::Identity;
@@ -33,6 +33,7 @@ pub struct Loaded {
     /// Dropped after the kretprobes that use it.
     tracefs: Option<Mount>,
     object: Arc<Object>,
+    plan: Arc<Plan>,
     /// What the self-test lost is no loss of the recording.
     lost_before: KernelLosses,
 }
@@ -58,7 +59,7 @@ pub fn take_said() -> String {
     std::mem::take(&mut *said())
 }
 
-pub(super) fn io_error(error: libbpf_rs::Error) -> io::Error {
+fn io_error(error: libbpf_rs::Error) -> io::Error {
     io::Error::other(error)
 }
 
@@ -99,8 +100,7 @@ pub(super) fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, use
         );
     }
     bytes.extend(u32::from(!filter.ports.is_empty()).to_ne_bytes());
-    let twice = plan.programs.iter().any(|planned| planned.program == STATE_CALM);
-    bytes.extend(u32::from(twice).to_ne_bytes());
+    bytes.extend(u32::from(plan.has(STATE_CALM)).to_ne_bytes());
     // Whoever chooses among cgroups at run time has to hear of them.
     bytes.extend(u32::from(filter.dynamic).to_ne_bytes());
     bytes.extend(u32::from(uses.plain_loads).to_ne_bytes());
@@ -120,8 +120,7 @@ fn port_bits(ports: &[u16]) -> Vec<u8> {
 
 /// Whether followed processes may be outside of the filter's cgroups from the beginning, or could leave them unseen.
 fn has_strays(config: &Config, plan: &Plan) -> bool {
-    let sees_moves = || plan.programs.iter().any(|planned| planned.program == CGROUP_ENTERED);
-    config.filter.command == Some(Command::Anywhere) || !config.filter.pids.is_empty() || !sees_moves()
+    config.filter.command == Some(Command::Anywhere) || !config.filter.pids.is_empty() || !plan.has(CGROUP_ENTERED)
 }
 
 /// The depths of the cgroups of the filter below the true root of the hierarchy, so that the kernel side can compare
@@ -158,16 +157,17 @@ fn ring_size(config: &Config) -> usize {
 impl Loaded {
     /// Opens, configures, loads and attaches one backend. For the self-test at first: nothing but this process's own
     /// thread group is recorded until [`Loaded::go`].
-    pub fn new(plan: &Plan, config: &Config) -> Result<Loaded, libbpf_rs::Error> {
-        let loaded = Loaded::load(plan, config, plan.uses);
+    pub fn new(plan: Plan, config: &Config) -> Result<Loaded, libbpf_rs::Error> {
+        let plan = Arc::new(plan);
+        let loaded = Loaded::load(&plan, config, plan.uses);
         // Only what the verifier refuses is tried with less.
         if loaded.is_ok() || plan.uses == Uses::default() || !said().contains("PROG LOAD LOG") {
             return loaded;
         }
-        Loaded::load(plan, config, Uses::default())
+        Loaded::load(&plan, config, Uses::default())
     }
 
-    fn load(plan: &Plan, config: &Config, uses: Uses) -> Result<Loaded, libbpf_rs::Error> {
+    fn load(plan: &Arc<Plan>, config: &Config, uses: Uses) -> Result<Loaded, libbpf_rs::Error> {
         listen_to_libbpf();
         take_said();
         let object =
@@ -189,11 +189,12 @@ impl Loaded {
         }
         for mut program in open.progs_mut() {
             let name = program.name();
-            program.set_autoload(name == WHOAMI || plan.programs.iter().any(|planned| name == planned.program));
+            program.set_autoload(name.to_str().is_some_and(|name| name == WHOAMI || plan.has(name)));
         }
         let object = Arc::new(open.load()?);
         let mut loaded = Loaded {
             object,
+            plan: plan.clone(),
             links: Vec::new(),
             kretprobes: None,
             tracefs: None,
@@ -363,8 +364,9 @@ impl Loaded {
     pub fn monitor(&self) -> Monitor {
         Monitor {
             object: self.object.clone(),
+            plan: self.plan.clone(),
             kretprobes: self.kretprobes.as_ref().map(Kretprobes::profile),
-            lost_before: self.lost_before,
+            lost_before: self.lost_before.clone(),
         }
     }
 

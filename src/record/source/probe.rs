@@ -1,6 +1,6 @@
 //! The kernel side as the recorder sees it: choose a backend, attach, read the ring, count what was lost.
 //!
-//! Knows nothing of files, queues or protocols. What comes out of the ring is bytes; [`super::wire`] reads them.
+//! Knows nothing of files, queues or protocols. What comes out of the ring is bytes; [`super::decode`] reads them.
 
 use std::fmt;
 use std::io;
@@ -9,119 +9,14 @@ use std::time::Duration;
 
 use libbpf_rs::RingBuffer;
 
-use super::monitor::Monitor;
+use super::config::{Backend, Config};
+use super::monitor::{KernelLosses, Monitor};
 use super::object::{self, Loaded};
-use super::plan::{Kernel, Plan, plan};
-use super::selftest::{self, Outcome};
-use super::wire;
-use crate::format::record::{LossReason, Socket};
+use super::plan::{Kernel, Plan};
+use super::tcp::wire;
+use super::{SOURCES, Tested, plan};
+use crate::format::record::Socket;
 use crate::record::identity::Identity;
-
-/// A way of hearing the kernel. In order of preference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Backend {
-    /// fexit programs on the socket functions: sees everything.
-    Fexit,
-    /// The tracepoints of the socket layer (Linux 6.3 and later).
-    Socktp,
-    /// kprobes on the socket functions.
-    Kprobe,
-    /// The exit tracepoint of all system calls.
-    Systp,
-}
-
-impl Backend {
-    /// All of them, best first.
-    pub const ALL: [Backend; 4] = [Backend::Fexit, Backend::Socktp, Backend::Kprobe, Backend::Systp];
-
-    /// The word for it on the command line and in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Backend::Fexit => "fexit",
-            Backend::Socktp => "socktp",
-            Backend::Kprobe => "kprobe",
-            Backend::Systp => "systp",
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl std::str::FromStr for Backend {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Backend::ALL
-            .into_iter()
-            .find(|backend| backend.name() == text)
-            .ok_or_else(|| format!("unknown backend {text:?}: expected fexit, socktp, kprobe or systp"))
-    }
-}
-
-/// Where the command runs that is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// It begins in one of the filter's cgroups; those of its tree that leave it are followed.
-    InCgroup,
-    /// Anywhere: all of its tree is followed.
-    Anywhere,
-}
-
-/// What to record. All given conditions must hold; inside one list any entry does. Empty means everything.
-///
-/// The recorder's own process is always left out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Filter {
-    /// Processes of the initial pid namespace. Children are followed from their fork.
-    pub pids: Vec<Identity>,
-    /// The recorder's child, from its execve on, and all that it starts. It is recorded beside `pids` and `cgroups`: to be
-    /// one of these, in one of these, or of its tree is enough.
-    pub command: Option<Command>,
-    /// Name of the program: the comm of the thread group's leader, at most 15 bytes.
-    pub comm: Option<String>,
-    /// cgroup v2 ids; each takes its subtree.
-    pub cgroups: Vec<u64>,
-    /// Local or remote TCP ports. Applies to sockets and data, never to processes and cgroups.
-    pub ports: Vec<u16>,
-    /// Inode number of a network namespace.
-    pub netns: Option<u32>,
-    /// Pids or cgroups come and go at run time ([`Probe::follow`], [`Probe::add_cgroup`]). With this set, empty
-    /// lists select nothing until something is added.
-    pub dynamic: bool,
-}
-
-/// How to record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    pub filter: Filter,
-    /// Payload bytes kept of each data event; at most [`MAX_SNAPLEN`].
-    pub snaplen: u32,
-    /// Bytes of the ring buffer; rounded up to a power of two.
-    pub buffer_size: usize,
-    /// Use this backend or none.
-    pub backend: Option<Backend>,
-    /// Sockets that can be followed at one time.
-    pub max_sockets: u32,
-}
-
-/// The largest [`Config::snaplen`].
-pub const MAX_SNAPLEN: u32 = 16384;
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            filter: Filter::default(),
-            snaplen: 4096,
-            buffer_size: 8 << 20,
-            backend: None,
-            max_sockets: 65536,
-        }
-    }
-}
 
 /// Recording is not possible: what is missing, what to do, and why each backend was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,65 +43,18 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// One loss counter. Only grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Count {
-    pub events: u64,
-    /// Payload bytes, where known.
-    pub bytes: u64,
-}
-
-/// What was lost in the kernel since attaching. Only grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KernelLosses {
-    pub ring_full: Count,
-    pub map_full: Count,
-    /// Runs of programs that the kernel skipped.
-    pub missed: Count,
-    /// Payload that could not be read; the events themselves are there.
-    pub page_fault: Count,
-    /// Payload cut to the snaplen; the events themselves are there.
-    pub truncated: Count,
-}
-
-impl KernelLosses {
-    /// What was lost since an earlier reading.
-    pub fn since(&self, before: &KernelLosses) -> KernelLosses {
-        let grown = |now: Count, before: Count| Count {
-            events: now.events.saturating_sub(before.events),
-            bytes: now.bytes.saturating_sub(before.bytes),
-        };
-        KernelLosses {
-            ring_full: grown(self.ring_full, before.ring_full),
-            map_full: grown(self.map_full, before.map_full),
-            missed: grown(self.missed, before.missed),
-            page_fault: grown(self.page_fault, before.page_fault),
-            truncated: grown(self.truncated, before.truncated),
-        }
-    }
-
-    /// Each counter with its reason.
-    pub fn iter(&self) -> impl Iterator<Item = (LossReason, Count)> {
-        [
-            (LossReason::RingFull, self.ring_full),
-            (LossReason::MapFull, self.map_full),
-            (LossReason::Missed, self.missed),
-            (LossReason::PageFault, self.page_fault),
-            (LossReason::Truncated, self.truncated),
-        ]
-        .into_iter()
-    }
-}
-
 /// Loads, attaches and tests one backend: with why the self-test could not be made, if so. Otherwise tells why it cannot
 /// be used.
-fn try_backend(plan: &Plan, config: &Config) -> Result<(Loaded, Option<String>), String> {
+fn try_backend(plan: Plan, config: &Config) -> Result<(Loaded, Option<String>), String> {
     let mut loaded = Loaded::new(plan, config).map_err(|error| explain(&format!("{error:#}"), &object::take_said()))?;
-    let untested = match selftest::run(&loaded) {
-        Outcome::Heard => None,
-        Outcome::NotMade(why) => Some(why),
-        Outcome::Wrong(why) => return Err(format!("its self-test failed: {why}")),
-    };
+    let mut untested = None;
+    for test in SOURCES.iter().filter_map(|source| source.test) {
+        match test(&loaded) {
+            Tested::Right => {}
+            Tested::NotMade(why) => untested = Some(why),
+            Tested::Wrong(why) => return Err(format!("its self-test failed: {why}")),
+        }
+    }
     loaded
         .go()
         .map_err(|error| format!("it cannot be switched on: {error}"))?;
@@ -281,7 +129,7 @@ impl Probe {
         let mut refused = Vec::new();
         for (backend, plan) in plans {
             let inexact = inexact(&plan);
-            match plan.and_then(|plan| try_backend(&plan, config)) {
+            match plan.and_then(|plan| try_backend(plan, config)) {
                 Ok((loaded, untested)) => {
                     return Ok(Probe {
                         backend,
@@ -329,7 +177,7 @@ impl Probe {
     }
 
     /// A reader of the ring; make one only. It may outlive the probe (the rest can still be read after detaching). `each`
-    /// gets one ring record, for [`super::wire::decode`].
+    /// gets one ring record, for [`super::decode`].
     pub fn ring<'cb>(&self, each: impl FnMut(&[u8]) + 'cb) -> io::Result<Ring<'cb>> {
         Ok(Ring {
             ring: self.loaded.ring(each)?,
@@ -353,7 +201,7 @@ impl Probe {
     }
 
     /// Tells the kernel side of a socket that existed before, so that its events carry `socket.id` and it is not
-    /// announced again. The id comes from [`super::wire::snapshot_id`].
+    /// announced again. The id comes from [`wire::snapshot_id`].
     pub fn seed_socket(&self, socket: &Socket) -> io::Result<()> {
         let (key, value) = wire::seed(socket);
         self.loaded.put_io("seeds", &key, &value)

@@ -3,7 +3,7 @@
 //! C gives the place of each field; the test puts another value into each, and the Rust side has to read it under the same
 //! name, or to write the same bytes. So a field that was moved, resized, added or left out on one side is found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::ops::Range;
 
@@ -11,15 +11,20 @@ use libbpf_rs::Btf;
 use libbpf_rs::btf::types::{Array, Enum, Int, MemberAttr, Struct};
 use libbpf_rs::btf::{BtfType, HasSize};
 
+use super::config::{Command, Config, Filter, MAX_SNAPLEN};
 use super::object::{self, MAX_FIXED_CGROUPS, OBJECT};
-use super::plan::{Hook, Plan, Planned, STATE_CALM, Uses};
-use super::probe::{Command, Config, Filter, MAX_SNAPLEN};
-use super::wire::{self, Control, Followed, decode, kind, loss};
+use super::plan::{Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI, must};
+use super::process::wire::kind as process;
+use super::tcp::wire as tcp;
+use super::tcp::wire::kind;
+use super::wire::{self, Control, Followed, loss};
+use super::{SOURCES, decode};
 use crate::format::record::{
-    Cgroup, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Exit, Opened, Origin, Owner, Process, Record, Role,
-    Socket,
+    Cgroup, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Exit, Layer, Opened, Origin, Owner, Process,
+    Record, Role, Socket,
 };
 use crate::record::identity::Identity;
+use crate::record::loss::Count;
 
 /// Runs a check on the BTF of the object that is built into this program.
 fn with_btf(check: impl FnOnce(&Btf<'_>)) {
@@ -127,7 +132,7 @@ fn process_and_exit_are_read_as_c_lays_them_out() {
             btf,
             "mdf_process",
             &[
-                ("kind", ne!(kind::PROCESS)),
+                ("kind", ne!(process::PROCESS)),
                 ("origin", &[Origin::Exec.byte()]),
                 ("pid", ne!(1u32)),
                 ("time", ne!(2u64)),
@@ -163,7 +168,7 @@ fn process_and_exit_are_read_as_c_lays_them_out() {
             btf,
             "mdf_exit",
             &[
-                ("kind", ne!(kind::EXIT)),
+                ("kind", ne!(process::EXIT)),
                 ("pid", ne!(1u32)),
                 ("time", ne!(2u64)),
                 ("start", ne!(3u64)),
@@ -181,7 +186,7 @@ fn process_and_exit_are_read_as_c_lays_them_out() {
             btf,
             "mdf_cgroup",
             &[
-                ("kind", ne!(kind::CGROUP)),
+                ("kind", ne!(process::CGROUP)),
                 ("path_len", ne!(5u32)),
                 ("time", ne!(1u64)),
                 ("id", ne!(2u64)),
@@ -327,6 +332,7 @@ fn records_of_sockets_are_read_as_c_lays_them_out() {
                 direction: Direction::Received,
                 cut: Cut::Segments,
                 payload: b"abc",
+                layer: Layer::Wire,
             }),
         );
     });
@@ -349,14 +355,9 @@ fn settings_are_written_as_c_lays_them_out() {
     };
     let plan = |programs| Plan {
         programs,
-        uses: Uses::default(),
-        inexact: None,
+        ..Plan::default()
     };
-    let state_calm = Planned {
-        program: STATE_CALM,
-        hook: Hook::Call,
-        required: true,
-    };
+    let state_calm = must(STATE_CALM, Hook::Call);
     // What is on or off: one of them on at a time, so that none can stand for another.
     let (on, off) = (ne!(1u32), ne!(0u32));
     let with = |change: fn(&mut Filter)| {
@@ -494,7 +495,7 @@ fn entries_of_maps_are_as_c_lays_them_out() {
                 ("pid", ne!(4u32)),
             ],
         );
-        assert_eq!(wire::seed(&socket), (key, value));
+        assert_eq!(tcp::seed(&socket), (key, value));
 
         let bytes = Layout::of(btf, "followed").bytes(0, &[("start", ne!(5u64)), ("of_command", ne!(1u32))]);
         let followed = Followed {
@@ -519,7 +520,7 @@ fn entries_of_maps_are_as_c_lays_them_out() {
         assert_eq!((control.bytes(), Control::read(&bytes)), (bytes, Some(control)));
 
         let bytes = Layout::of(btf, "mdf_count").bytes(0, &[("events", ne!(6u64)), ("bytes", ne!(7u64))]);
-        assert_eq!(wire::count(&bytes), Some((6, 7)));
+        assert_eq!(wire::count(&bytes), Some(Count { events: 6, bytes: 7 }));
 
         // What kallsyms::pages gives, in its order.
         let bytes = Layout::of(btf, "pages").bytes(
@@ -547,9 +548,9 @@ fn enums_and_limits_have_the_values_of_c() {
         check(
             "mdf_kind",
             &[
-                ("MDF_PROCESS", kind::PROCESS.into()),
-                ("MDF_EXIT", kind::EXIT.into()),
-                ("MDF_CGROUP", kind::CGROUP.into()),
+                ("MDF_PROCESS", process::PROCESS.into()),
+                ("MDF_EXIT", process::EXIT.into()),
+                ("MDF_CGROUP", process::CGROUP.into()),
                 ("MDF_SOCKET", kind::SOCKET.into()),
                 ("MDF_OWNER", kind::OWNER.into()),
                 ("MDF_CONNECT", kind::CONNECT.into()),
@@ -615,11 +616,11 @@ fn enums_and_limits_have_the_values_of_c() {
         check(
             "mdf_loss",
             &[
-                ("MDF_LOSS_RING_FULL", loss::RING_FULL.into()),
-                ("MDF_LOSS_MAP_FULL", loss::MAP_FULL.into()),
-                ("MDF_LOSS_PAGE_FAULT", loss::PAGE_FAULT.into()),
-                ("MDF_LOSS_TRUNCATED", loss::TRUNCATED.into()),
-                // How many there are; whoever adds one has to read it, too.
+                ("MDF_LOSS_RING_FULL", loss::RING_FULL.0.into()),
+                ("MDF_LOSS_MAP_FULL", loss::MAP_FULL.0.into()),
+                ("MDF_LOSS_PAGE_FAULT", loss::PAGE_FAULT.0.into()),
+                ("MDF_LOSS_TRUNCATED", loss::TRUNCATED.0.into()),
+                // How many there are.
                 ("MDF_LOSSES", 4),
             ],
         );
@@ -630,5 +631,37 @@ fn enums_and_limits_have_the_values_of_c() {
                 ("MDF_MAX_CGROUPS", MAX_FIXED_CGROUPS as i64),
             ],
         );
+    });
+}
+
+/// One that is not planned would never be attached, and one that may be missing would be left out without a word.
+#[test]
+fn what_the_sources_plan_is_what_is_there() {
+    let object = zstd::decode_all(OBJECT).unwrap();
+    let object = libbpf_rs::ObjectBuilder::default().open_memory(&object).unwrap();
+    let there: BTreeSet<String> = object
+        .progs()
+        .map(|program| text(Some(program.name())).to_owned())
+        .collect();
+    let tables = super::tcp::PROGRAMS.iter().chain([&super::process::PROGRAMS]);
+    let planned = tables
+        .flat_map(|table| table.iter())
+        .flat_map(Planned::names)
+        .chain([WHOAMI]);
+    let planned: BTreeSet<String> = planned.map(str::to_owned).collect();
+    assert_eq!(planned, there);
+}
+
+#[test]
+fn every_kind_and_every_loss_counter_of_c_belongs_to_a_source() {
+    with_btf(|btf| {
+        for (word, kind) in values(btf, "mdf_kind") {
+            let mut readers = SOURCES.iter().filter(|source| source.kinds.contains(&(kind as u16)));
+            assert!(readers.next().is_some() && readers.next().is_none(), "{word}");
+        }
+        for (word, key) in values(btf, "mdf_loss").iter().filter(|(word, _)| word != "MDF_LOSSES") {
+            let mut counters = SOURCES.iter().flat_map(|source| source.counters);
+            assert!(counters.any(|(read, _)| i64::from(*read) == *key), "{word}");
+        }
     });
 }
