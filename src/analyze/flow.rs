@@ -443,6 +443,7 @@ impl Flow {
         match self.speaks {
             Speaks::Undetected => self.undetected(sender, segment),
             Speaks::Foreign(first) if first != sender => self.undetected(sender, segment),
+            Speaks::Foreign(_) if !self.undetected.is_empty() => self.keep_unanswered(sender, segment),
             _ => self.utter(sender, segment),
         }
     }
@@ -473,7 +474,10 @@ impl Flow {
         let verdict = match &mut self.speaks {
             Speaks::Talking(conversation) => conversation.missing(side, pos, len, why),
             Speaks::Other => return,
-            Speaks::Foreign(first) if *first == sender => return,
+            Speaks::Foreign(first) if *first == sender => {
+                self.undetected.retain(|(end, _)| *end != sender);
+                return;
+            }
             Speaks::Undetected | Speaks::Foreign(_) => {
                 // What was kept stands before the gap; a beginning can only be found after it.
                 self.undetected.retain(|(end, _)| *end != sender);
@@ -689,10 +693,12 @@ impl Flow {
         }
         let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
         self.reorder.iter().for_each(|(_, waiting)| segment(waiting));
-        self.undetected.iter().for_each(|(_, held)| segment(held.segment()));
+        // What nobody understood is a part of no exchange.
+        let is_unanswered = |end: usize| matches!(self.speaks, Speaks::Foreign(first) if first == end);
+        let kept = self.undetected.iter().filter(|(end, _)| !is_unanswered(*end));
+        kept.for_each(|(_, held)| segment(held.segment()));
         let kept = self.preface.iter().flat_map(Preface::kept);
         kept.for_each(|held| segment(held.segment()));
-        // What nobody understood is a part of no exchange.
         if !matches!(self.speaks, Speaks::Foreign(_)) {
             self.unplaced.iter().for_each(|(_, early)| segment(*early));
         }

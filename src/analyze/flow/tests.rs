@@ -271,6 +271,95 @@ fn either_end_may_tell_what_a_connection_speaks() {
     }
 }
 
+/// What the server refuses, or others say too, is no reason never to look again.
+#[test]
+fn memcached_is_recognised_whatever_its_client_says_first() {
+    let long_key = format!("set {} 0 0 3\r\nabc\r\n", "k".repeat(251));
+    for (said, answered, commands) in [
+        ("verbosity 1\r\n", "OK\r\n", 1),
+        (&long_key, "CLIENT_ERROR bad command line format\r\nERROR\r\n", 2),
+        ("bogus\r\n", "ERROR\r\n", 1),
+        ("get\r\n", "ERROR\r\n", 1),
+        (
+            "set short 0 0 3\r\nabcdef\r\n",
+            "CLIENT_ERROR bad data chunk\r\nERROR\r\n",
+            2,
+        ),
+        ("bogus\r\nverbosity 1\r\nhello\r\n", "ERROR\r\nOK\r\nERROR\r\n", 3),
+    ] {
+        for (next, reply) in [
+            ("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n"),
+            ("set a 0 0 1\r\nx\r\n", "STORED\r\n"),
+            ("delete a\r\n", "NOT_FOUND\r\n"),
+        ] {
+            for (client, cut) in [(None, 1000), (Some(0), 1000), (Some(0), 2), (Some(0), 5)] {
+                let whole = [(0, said), (1, answered), (0, next), (1, reply)];
+                let turns = whole
+                    .iter()
+                    .flat_map(|(end, text)| text.as_bytes().chunks(cut).map(|piece| (*end, piece)));
+                let turns: Vec<_> = turns.collect();
+                if turns.len() > MANY_PIECES {
+                    continue;
+                }
+                let mut flow = heard(&turns, client);
+                assert_eq!(
+                    (flow.protocol, flow.why, flow.client()),
+                    ("memcached", "", Some(0)),
+                    "{turns:?}"
+                );
+                let rows: Vec<_> = std::iter::from_fn(|| flow.take(true)).collect();
+                assert_eq!(rows.len(), commands + 1, "{turns:?}");
+                assert!(rows.iter().all(|row| row.exchange().incomplete.is_none()), "{rows:?}");
+            }
+        }
+    }
+}
+
+/// What is cut into more pieces than are kept is given up.
+const MANY_PIECES: usize = 20;
+
+/// Protocols of lines have words in common: each answer has to be one of memcached.
+#[test]
+fn what_answers_like_something_else_is_not_memcached() {
+    let all: [&[(usize, &str)]; 8] = [
+        &[
+            (0, "set x 1 2 3\r\n"),
+            (1, "OK\r\n"),
+            (0, "set y 1 2 3\r\n"),
+            (1, "OK\r\n"),
+        ],
+        &[
+            (0, "set x 1 2 3\r\nabc\r\n"),
+            (1, "OK\r\n"),
+            (0, "set y 1 2 3\r\nabc\r\n"),
+            (1, "OK\r\n"),
+        ],
+        &[(0, "SET x 1\r\n"), (1, "+OK\r\n"), (0, "GET x\r\n"), (1, "$1\r\n1\r\n")],
+        &[
+            (1, "220 ftp ready\r\n"),
+            (0, "USER a\r\n"),
+            (1, "331 password\r\n"),
+            (0, "quit\r\n"),
+            (1, "221 bye\r\n"),
+        ],
+        &[(0, "NICK a\r\n"), (1, ":h 001 a :hello\r\n")],
+        &[
+            (0, "status\r\n"),
+            (1, "reverse\t0\t0\t1\r\n.\r\n"),
+            (0, "version\r\n"),
+            (1, "OK 1.1.20\r\n"),
+        ],
+        &[(0, "hello\r\n"), (1, "ERROR\r\n"), (0, "login a\r\n"), (1, "OK\r\n")],
+        &[(0, "get a\r\n"), (1, "ERROR\r\n"), (0, "get b\r\n"), (1, "ERROR\r\n")],
+    ];
+    for turns in all {
+        let turns: Vec<_> = turns.iter().map(|(end, text)| (*end, text.as_bytes())).collect();
+        for client in [None, Some(0)] {
+            assert_ne!(heard(&turns, client).protocol, "memcached", "{turns:?}");
+        }
+    }
+}
+
 /// In a tunnel anything may be spoken.
 #[test]
 fn what_a_tunnel_carries_is_named_by_nothing_but_its_rows() {

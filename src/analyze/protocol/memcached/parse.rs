@@ -245,8 +245,13 @@ pub fn is_meta_answer(text: &[u8]) -> bool {
     )
 }
 
-/// Whether a line of the server can be the first of what answers a command of this name.
-pub fn fits(name: &[u8], answer: Answer, reply: Reply<'_>) -> bool {
+/// Whether a line of the server can be the first of what answers this command.
+pub fn fits(command: &Command<'_>, reply: Reply<'_>) -> bool {
+    fits_name(command.name, command.answer, reply)
+}
+
+/// As [`fits`], by the command's name and what answers it.
+pub fn fits_name(name: &[u8], answer: Answer, reply: Reply<'_>) -> bool {
     match (answer, reply) {
         (_, Reply::ClientError | Reply::ServerError) => true,
         (Answer::Values, reply) => matches!(reply, Reply::Value(..) | Reply::End),
@@ -259,7 +264,11 @@ pub fn fits(name: &[u8], answer: Answer, reply: Reply<'_>) -> bool {
             b"touch" => matches!(word, b"TOUCHED" | b"NOT_FOUND"),
             _ => word == b"NOT_FOUND",
         },
-        (Answer::Line, reply) => matches!(reply, Reply::Word(_)),
+        // Of commands that name no key.
+        (Answer::Line, Reply::Word(word)) => !matches!(
+            word,
+            b"STORED" | b"NOT_STORED" | b"EXISTS" | b"NOT_FOUND" | b"DELETED" | b"TOUCHED"
+        ),
         _ => false,
     }
 }

@@ -183,7 +183,7 @@ impl MemcachedStitcher {
         }
         // Some answers of rare commands have words of their own.
         let is_rare = matches!(answer, Answer::Line | Answer::Lines) && reply == Reply::No;
-        let fits = parse::fits(message.command.as_bytes(), answer, reply) || is_rare;
+        let fits = parse::fits_name(message.command.as_bytes(), answer, reply) || is_rare;
         let is_other_key =
             |key: &[u8]| message.keys == 1 && message.key.as_bytes() != key && !message.key.contains('\u{fffd}');
         match reply {
