@@ -134,8 +134,8 @@ pub struct Flow {
     /// of another protocol.
     past: Vec<Box<dyn Conversation>>,
     undetected: Vec<(usize, Held)>,
-    /// By sender: the bytes that are lost right before what is kept of it in `undetected`.
-    lost_before: [Option<(u64, u64)>; 2],
+    /// By sender: the bytes that are lost right before what is kept of it in `undetected`, and how much was kept of both by then.
+    lost_before: [Option<(u64, u64, usize)>; 2],
     /// Segments (without their bytes) that were seen before the exchange they belong to was: a response whose request
     /// another CPU reported later.
     unplaced: Vec<(usize, Segment<'static>)>,
@@ -481,7 +481,8 @@ impl Flow {
             Speaks::Undetected | Speaks::Foreign(_) => {
                 // What was kept stands before the gap; a beginning can only be found after it.
                 self.undetected.retain(|(end, _)| *end != sender);
-                self.lost_before[sender] = (why == Missing::Lost).then_some((pos, len));
+                let kept = self.undetected.len();
+                self.lost_before[sender] = (why == Missing::Lost).then_some((pos, len, kept));
                 self.is_beginning_lost |= !self.joined && why == Missing::Lost;
                 self.joined = true;
                 return;

@@ -172,16 +172,30 @@ impl Flow {
         self.speaks = Speaks::Talking(conversation);
         self.client = Some(client);
         self.set_protocol(protocol.name(), "");
-        for (end, held) in std::mem::take(&mut self.undetected) {
+        for (place, (end, held)) in std::mem::take(&mut self.undetected).into_iter().enumerate() {
+            self.holes_before(place);
             self.behind_hole(end, &held.segment());
         }
+        self.holes_before(usize::MAX);
         self.behind_hole(sender, segment);
+    }
+
+    /// Takes the holes that stand before this place of what was kept, as far as the other side was heard before.
+    fn holes_before(&mut self, place: usize) {
+        for sender in 0..2 {
+            let stands_here = |(.., before): &mut (u64, u64, usize)| *before <= place;
+            if self.held() > 0
+                && let Some((pos, len, _)) = self.lost_before[sender].take_if(stands_here)
+            {
+                self.missing(sender, pos, len, Missing::Lost);
+            }
+        }
     }
 
     /// Takes what was kept. A hole before it matters where the other side was heard before: to a beginning it does not.
     fn behind_hole(&mut self, sender: usize, segment: &Segment<'_>) {
         let hole = self.lost_before[sender].take();
-        if let Some((pos, len)) = hole.filter(|(pos, len)| pos + len == segment.pos && self.held() > 0) {
+        if let Some((pos, len, _)) = hole.filter(|(pos, len, _)| pos + len == segment.pos && self.held() > 0) {
             self.missing(sender, pos, len, Missing::Lost);
         }
         self.fresh(sender, segment);

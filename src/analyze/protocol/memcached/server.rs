@@ -25,6 +25,9 @@ impl MemcachedStitcher {
         if !self.held.is_empty() {
             return self.hold(pos, bytes, queue);
         }
+        if self.server == Server::Lost && self.finds_place(bytes, queue) {
+            self.server = Server::Line;
+        }
         let mut at = 0;
         while at < bytes.len() {
             let (here, rest) = (pos + at as u64, &bytes[at..]);
@@ -71,6 +74,9 @@ impl MemcachedStitcher {
     pub(super) fn answer_unasked(&mut self, queue: &mut Queue) {
         if self.held.is_empty() {
             return;
+        }
+        if self.is_unsure {
+            self.end_turn(queue);
         }
         self.held_bytes = 0;
         let (mut from, mut bytes, mut is_whole) = (None, Vec::new(), true);
@@ -145,7 +151,8 @@ impl MemcachedStitcher {
         self.items = 0;
         // A hole that is known only now may have lain between the two.
         let is_pipelined = self.doubt.is_none() && self.expected.len() > 1 && !queue.is_overtaken;
-        if is_pipelined && let Some(why) = self.turns.pipelines() {
+        let guessed = Some(Incomplete::Gap).filter(|_| self.is_guessed);
+        if is_pipelined && let Some(why) = self.turns.pipelines().or(guessed) {
             self.doubt = Some(why);
             queue.waiting_mut().for_each(|exchange| exchange.mark(why));
         }
@@ -189,16 +196,12 @@ impl MemcachedStitcher {
         match reply {
             _ if !fits => {
                 message.why = "an answer to another command";
-                let why = self.doubt.unwrap_or(Incomplete::Malformed);
-                self.turns.is_pipelined = true;
-                return self.lose_server(why, queue);
+                return self.lose_pairs(reply, queue);
             }
             Reply::Value(key, len) => {
                 if is_other_key(key) || self.items >= message.keys {
                     message.why = "an answer to another command";
-                    let why = self.doubt.unwrap_or(Incomplete::Malformed);
-                    self.turns.is_pipelined = true;
-                    return self.lose_server(why, queue);
+                    return self.lose_pairs(reply, queue);
                 }
                 self.items += 1;
                 message.found_bytes += len;
@@ -232,9 +235,14 @@ impl MemcachedStitcher {
     }
 
     fn finish_answer(&mut self, end: u64, queue: &mut Queue) {
+        let doubt = self.doubt.filter(|_| self.turns.is_pipelined || self.overlaps);
         if let Some(exchange) = awaiting(queue) {
             exchange.response.end = end;
             exchange.response.ended = true;
+            exchange.unsure = self.is_unsure;
+            if let Some(doubt) = doubt {
+                exchange.mark(doubt);
+            }
             queue.answer_ended();
         }
         self.expected.pop_front();
@@ -275,7 +283,7 @@ impl MemcachedStitcher {
             stepped += self.end_unseen(pos + stepped, len - stepped, why, queue);
         }
         if stepped < len || len == 0 {
-            self.lose_server(reason(why), queue);
+            self.lose_place(reason(why), queue);
         }
     }
 
@@ -294,6 +302,56 @@ impl MemcachedStitcher {
         message.hits = Some(self.items);
         self.finish_answer(pos + END, queue);
         END
+    }
+
+    /// Where the next answer begins is not known any more, and of the commands that wait, which it is the answer to.
+    fn lose_place(&mut self, why: Incomplete, queue: &mut Queue) {
+        if self.expected.len() < 2 || self.has_lost_commands {
+            return self.lose_server(why, queue);
+        }
+        self.doubt.get_or_insert(why);
+        self.server = Server::Lost;
+        self.server_line.clear();
+        if self.is_open {
+            self.give_up_oldest(why, queue);
+        }
+    }
+
+    /// Whether these bytes begin with an item of which the key says which of the commands that wait is answered. Those before
+    /// it were answered in the hole.
+    fn finds_place(&mut self, bytes: &[u8], queue: &mut Queue) -> bool {
+        if self.has_lost_commands || self.expected.is_empty() {
+            return false;
+        }
+        let Some(Reply::Value(key, _)) = parse::line(bytes).map(|line| parse::reply(line.text)) else {
+            return false;
+        };
+        let waiting = queue.waiting_mut().filter(|exchange| !exchange.one_way);
+        let mut found = None;
+        for (place, (exchange, expected)) in waiting.zip(&self.expected).enumerate() {
+            let message = &exchange.message;
+            if expected.answer != Answer::Values || (message.keys == 1 && message.key.as_bytes() != key) {
+                continue;
+            }
+            if message.keys != 1 || found.replace(place).is_some() {
+                return false;
+            }
+        }
+        let Some(place) = found else { return false };
+        let why = self.doubt.unwrap_or(Incomplete::Gap);
+        (0..place).for_each(|_| self.give_up_oldest(why, queue));
+        self.doubt = None;
+        true
+    }
+
+    /// An answer does not fit its command, so that others may not be whose they seem to be either.
+    fn lose_pairs(&mut self, reply: Reply<'_>, queue: &mut Queue) {
+        let why = self.doubt.unwrap_or(Incomplete::Malformed);
+        self.turns.is_pipelined = true;
+        // What is an answer, but to another command, was late, unless its own is lost.
+        self.overlaps |= reply != Reply::No && !self.is_turn_cut[0] && !self.is_guessed;
+        self.has_lost_commands = true;
+        self.lose_server(why, queue);
     }
 
     /// Which answer comes next is not known any more.

@@ -49,7 +49,10 @@ fn run(said: &[Said], first: usize, hole: Option<Hole>) -> Vec<Exchange> {
                 give(&mut stitcher, &mut queue, to, end);
             }
         }
-        while queue.oldest().is_some_and(Exchange::is_finished) {
+        while queue
+            .oldest()
+            .is_some_and(|oldest| oldest.is_finished() && !oldest.unsure)
+        {
             let exchange = queue.take().unwrap();
             taken.push((*exchange).clone());
             queue.recycle(exchange);
