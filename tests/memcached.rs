@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
-use support::packets::{Pcap, RAW_IP, Talk};
+use support::packets::{Pcap, RAW_IP, Talk, edit};
 use support::{mdf, rows, run};
 
 const CAPTURE: &str = "fixtures/pcap/memcached-text.pcap";
@@ -401,4 +401,51 @@ fn no_answer_goes_to_another_command_of_a_client_that_does_not_wait() {
             "rows before a hole stay"
         );
     }
+}
+
+/// A mirror port or a tap may show one direction only.
+#[test]
+fn of_one_direction_there_are_rows_with_what_it_says() {
+    const ETHERNET: usize = 14;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("half.pcap");
+    let half = |from_server: bool| {
+        edit(Path::new(CAPTURE), &path, |_, packet| {
+            let port = u16::from_be_bytes([packet.bytes[ETHERNET + 20], packet.bytes[ETHERNET + 21]]);
+            (port == 31_211) == from_server
+        });
+        rows(&path, "memcached")
+    };
+    let mut whole = rows(Path::new(CAPTURE), "memcached");
+    // The only command of its connection, which neither direction makes sure of alone.
+    whole.retain(|row| row["command"] != "stats");
+    let answers = |rows: &[Value]| -> Vec<String> {
+        let mut answers: Vec<_> = rows
+            .iter()
+            .filter(|row| !row["answer"].is_null())
+            .map(|row| format!("{} {} {}", row["answer"], row["found_bytes"], row["status"]))
+            .collect();
+        answers.sort();
+        answers
+    };
+    let of_server = half(true);
+    assert_eq!(answers(&of_server), answers(&whole));
+    assert!(
+        of_server
+            .iter()
+            .all(|row| row["incomplete_reason"] == "gap" && row["command"].is_null())
+    );
+    let of_client = half(false);
+    let commands = |rows: &[Value]| -> Vec<String> {
+        let commands = rows.iter().map(|row| format!("{} {}", row["command"], row["key"]));
+        let mut commands: Vec<_> = commands.collect();
+        commands.sort();
+        commands
+    };
+    assert!(
+        of_client
+            .iter()
+            .all(|row| !is_complete(&row) || row["noreply"] == true || row["command"] == "quit")
+    );
+    assert_eq!(commands(&of_client), commands(&whole));
 }

@@ -8,6 +8,7 @@ use super::*;
 use std::any::Any;
 
 use crate::analyze::protocol::http::HttpMessage;
+use crate::analyze::protocol::memcached::MemcachedMessage;
 use crate::analyze::protocol::mysql::MysqlMessage;
 
 fn http_message(exchange: &AnyExchange) -> Option<&HttpMessage> {
@@ -188,7 +189,12 @@ fn what_stands_behind_a_proxy_is_read_as_without_it() {
 
 /// What one end shows of a connection that is said in these turns, one call for each.
 fn heard(turns: &[(usize, &[u8])], client: Option<usize>) -> Flow {
-    let mut flow = Flow::new([Endpoint::default(); 2], client, false);
+    heard_from(turns, client, false)
+}
+
+/// The same; `joined`: of a connection that began before.
+fn heard_from(turns: &[(usize, &[u8])], client: Option<usize>, joined: bool) -> Flow {
+    let mut flow = Flow::new([Endpoint::default(); 2], client, joined);
     flow.attach(0, 0);
     let mut said = [1000; 2];
     for (sender, payload) in turns {
@@ -358,6 +364,59 @@ fn what_answers_like_something_else_is_not_memcached() {
             assert_ne!(heard(&turns, client).protocol, "memcached", "{turns:?}");
         }
     }
+}
+
+/// Only what the server sends was captured, or the command was sent before the capture began.
+#[test]
+fn answers_of_memcached_are_rows_where_no_command_was_seen() {
+    let row = |taken: &dyn TakenExchange| {
+        let exchange = taken.exchange();
+        let message: &MemcachedMessage = (&exchange.message as &dyn Any).downcast_ref().expect("memcached");
+        let why = exchange.incomplete.map_or("", Incomplete::name);
+        assert_ne!(exchange.views[0].response.first, 0, "it has a time");
+        format!(
+            "{} {:?} {} {} [{why}]",
+            message.command, message.status, message.answer, message.found_bytes
+        )
+    };
+    let rows = |turns: &[(usize, &[u8])], joined: bool| -> Vec<String> {
+        let mut flow = heard_from(turns, Some(0), joined);
+        flow.settle();
+        flow.finish();
+        std::iter::from_fn(|| flow.take(true))
+            .map(|taken| row(&*taken))
+            .collect()
+    };
+    let item = &b"VALUE k 0 3\r\nabc\r\nEND\r\n"[..];
+    for (joined, why) in [(false, "no_request"), (true, "started_before")] {
+        let answers: [(usize, &[u8]); 5] = [
+            (1, item),
+            (1, b"STORED\r\n"),
+            (1, b"VALUE k 0 3\r\nabc\r\nVALUE l 0 2\r\nde\r\nEND\r\n15\r\n"),
+            (1, b"SERVER_ERROR out of memory\r\n"),
+            (1, b"STAT pid 1\r\nEND\r\n"),
+        ];
+        let expected = [
+            " Ok END 3",
+            " Ok STORED 0",
+            " Ok END 5",
+            " Ok 15 0",
+            " ServerError SERVER_ERROR out of memory 0",
+            " Ok END 0",
+        ];
+        let expected: Vec<_> = expected.iter().map(|row| format!("{row} [{why}]")).collect();
+        assert_eq!(rows(&answers, joined), expected);
+        let many: Vec<_> = (0..200).map(|_| (1, item)).collect();
+        assert_eq!(rows(&many, joined), vec![format!(" Ok END 3 [{why}]"); 200]);
+    }
+    let before = [(1, item), (0, &b"get a\r\n"[..]), (1, b"END\r\n")];
+    assert_eq!(rows(&before, true), [" Ok END 3 [started_before]", "get Ok END 0 []"]);
+    // Data that are no answers, and then answers.
+    let tail = [(1, &b"of data\r\nEND\r\n"[..]), (1, item), (1, b"STORED\r\n")];
+    assert_eq!(
+        rows(&tail, true),
+        [" Ok END 3 [started_before]", " Ok STORED 0 [started_before]"]
+    );
 }
 
 /// In a tunnel anything may be spoken.

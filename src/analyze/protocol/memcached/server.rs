@@ -1,7 +1,7 @@
 //! The server's half of the stitcher: answers, each to the oldest command that waits.
 
 use super::message::cut;
-use super::parse::{self, Answer, Reply};
+use super::parse::{self, Answer, Found, Reply};
 use super::stitch::{Expected, MemcachedStitcher, Server, awaiting, reason};
 use super::{Queue, Status};
 use crate::analyze::exchange::{Incomplete, Span};
@@ -10,6 +10,8 @@ use crate::analyze::protocol::set_text;
 
 /// Bytes of answers that are kept until their command is read.
 const MAX_HELD: usize = 64 * 1024;
+/// Pieces that are kept while no command was seen at all.
+const MAX_PIECES: usize = 32;
 /// Bytes of the last line of an answer that are kept.
 const MAX_ANSWER: usize = 256;
 
@@ -25,7 +27,8 @@ impl MemcachedStitcher {
         if !self.held.is_empty() {
             return self.hold(pos, bytes, queue);
         }
-        if self.server == Server::Lost && self.finds_place(bytes, queue) {
+        let is_one_sided = !self.is_asked && self.server == Server::Lost;
+        if (is_one_sided && parse::are_answers(bytes)) || self.finds_place(bytes, queue) {
             self.server = Server::Line;
         }
         let mut at = 0;
@@ -51,7 +54,8 @@ impl MemcachedStitcher {
     fn hold(&mut self, pos: u64, bytes: &[u8], queue: &mut Queue) {
         self.held_bytes += bytes.len();
         self.held.push(Held::Bytes(pos, bytes.to_vec()));
-        if self.held_bytes > MAX_HELD {
+        let is_enough = self.is_one_sided || self.held.len() > MAX_PIECES;
+        if self.held_bytes > MAX_HELD || (is_enough && !self.is_asked) {
             self.answer_unasked(queue);
         }
     }
@@ -70,7 +74,8 @@ impl MemcachedStitcher {
         }
     }
 
-    /// No command will come for what was kept: errors are about a command with `noreply`, or about the connection itself.
+    /// No command will come for what was kept: errors are about a command with `noreply`, or about the connection itself. Where
+    /// no command was seen at all, because it was sent before or nobody captures what the client sends, each answer is a row.
     pub(super) fn answer_unasked(&mut self, queue: &mut Queue) {
         if self.held.is_empty() {
             return;
@@ -78,40 +83,74 @@ impl MemcachedStitcher {
         if self.is_unsure {
             self.end_turn(queue);
         }
+        self.is_one_sided |= !self.is_asked;
         self.held_bytes = 0;
-        let (mut from, mut bytes, mut is_whole) = (None, Vec::new(), true);
+        let (mut from, mut bytes) = (0, Vec::new());
         for held in std::mem::take(&mut self.held) {
             match held {
-                Held::Bytes(pos, more) if is_whole => {
-                    from.get_or_insert(pos);
+                Held::Bytes(..) if self.server == Server::Lost && self.is_asked => {}
+                Held::Bytes(_, more) if self.server == Server::Lost && !parse::are_answers(&more) => {}
+                Held::Bytes(pos, more) => {
+                    if bytes.is_empty() {
+                        from = pos;
+                    }
                     bytes.extend_from_slice(&more);
+                    self.server = Server::Line;
                 }
-                Held::Bytes(..) | Held::Hole(..) => is_whole = false,
+                Held::Hole(_, _, why) => {
+                    self.push_unasked(from, &bytes, queue);
+                    bytes.clear();
+                    self.lose_server(self.doubt.unwrap_or(reason(why)), queue);
+                }
             }
         }
-        let (from, mut at) = (from.unwrap_or(0), 0);
-        while let Some(line) = parse::line(&bytes[at..]) {
-            let status = match parse::reply(line.text) {
+        let used = self.push_unasked(from, &bytes, queue);
+        let rest = &bytes[used..];
+        if rest.is_empty() {
+            return;
+        }
+        if self.is_asked || rest.len() > MAX_HELD || parse::answer(rest) != Found::More {
+            return self.lose_server(self.doubt.unwrap_or(Incomplete::Malformed), queue);
+        }
+        self.held_bytes = rest.len();
+        self.held.push(Held::Bytes(from + used as u64, rest.to_vec()));
+    }
+
+    /// Makes rows of the answers that these bytes begin with; returns how many bytes they take.
+    fn push_unasked(&mut self, from: u64, bytes: &[u8], queue: &mut Queue) -> usize {
+        let mut at = 0;
+        while let Found::Whole(answer) = parse::answer(&bytes[at..]) {
+            let status = match answer.reply {
                 Reply::ClientError => Status::ClientError,
                 Reply::ServerError => Status::ServerError,
-                _ => break,
+                _ if self.is_asked => break,
+                _ => Status::Ok,
             };
             let exchange = queue.open();
             exchange.request = Span::default();
             // It waits for nothing.
             exchange.one_way = true;
-            exchange.response = Span::whole(from + at as u64, line.used as u64);
+            exchange.response = Span::whole(from + at as u64, answer.used as u64);
             exchange.message.clear();
             exchange.message.status = status;
-            set_text(&mut exchange.message.answer, cut(line.text, MAX_ANSWER));
-            exchange.message.why = "an error without a command";
-            exchange.mark(Incomplete::NoRequest);
+            exchange.message.found_bytes = answer.found_bytes;
+            set_text(&mut exchange.message.answer, cut(answer.last, MAX_ANSWER));
+            exchange.message.why = match status {
+                Status::Ok => "an answer without a command",
+                _ => "an error without a command",
+            };
+            exchange.mark(match self.doubt {
+                Some(Incomplete::StartedBefore) if !self.is_asked => Incomplete::StartedBefore,
+                _ => Incomplete::NoRequest,
+            });
             exchange.closed = true;
-            at += line.used;
+            at += answer.used;
         }
-        if at < bytes.len() || !is_whole {
-            self.lose_server(self.doubt.unwrap_or(Incomplete::Malformed), queue);
+        if at > 0 && !self.is_asked {
+            // Should commands come after all, these were the answers to some of them.
+            self.doubt.get_or_insert(Incomplete::Gap);
         }
+        at
     }
 
     /// Bytes of a line; returns how many of them were used.
@@ -320,7 +359,7 @@ impl MemcachedStitcher {
     /// Whether these bytes begin with an item of which the key says which of the commands that wait is answered. Those before
     /// it were answered in the hole.
     fn finds_place(&mut self, bytes: &[u8], queue: &mut Queue) -> bool {
-        if self.has_lost_commands || self.expected.is_empty() {
+        if self.server != Server::Lost || self.has_lost_commands || self.expected.is_empty() {
             return false;
         }
         let Some(Reply::Value(key, _)) = parse::line(bytes).map(|line| parse::reply(line.text)) else {

@@ -84,6 +84,8 @@ pub struct MemcachedStitcher {
     pub(super) is_turn_cut: [bool; 2],
     /// A command was seen.
     pub(super) is_asked: bool,
+    /// None will be seen, as it seems: answers are rows at once.
+    pub(super) is_one_sided: bool,
     /// Commands may be lost whose answers are still to come.
     pub(super) has_lost_commands: bool,
     /// The server was seen to send anything at all.
@@ -123,6 +125,7 @@ impl MemcachedStitcher {
             is_guessed: false,
             is_turn_cut: [false, joined],
             is_asked: false,
+            is_one_sided: false,
             has_lost_commands: joined,
             server_spoke: false,
             ended_unseen: false,
@@ -131,6 +134,9 @@ impl MemcachedStitcher {
 
     /// All that was asked so far is over, one way or the other: the next answer is to the next command.
     pub(super) fn resume(&mut self, queue: &mut Queue) {
+        if !self.is_asked {
+            self.answer_unasked(queue);
+        }
         let is_answered = self.expected.is_empty();
         self.give_up_waiting(self.doubt, queue);
         self.has_lost_commands = false;
