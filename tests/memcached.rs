@@ -328,30 +328,34 @@ fn lost_segments_cost_the_commands_of_their_turns_and_no_others() {
     }
 }
 
-/// Whatever is lost, of a connection from its start or from anywhere on.
+/// Whatever is lost, at random or from the beginning on.
 #[test]
 fn what_is_complete_is_what_the_whole_capture_says() {
     for turns in [waiting(), batches()] {
         let segments = segments(&turns);
         let truth = rows_without(&segments, |_| false);
-        let mut found_in_all = 0;
-        for seed in 0..40u64 {
+        let mut complete = 0;
+        let mut check = |what: &str, is_lost: &dyn Fn(usize) -> bool| {
+            for row in rows_without(&segments, is_lost).iter().filter(is_complete) {
+                assert!(truth.contains(row), "{what}: {row}");
+                complete += 1;
+            }
+        };
+        for seed in 0..SEEDS {
             let share = [3, 10, 30][seed as usize % 3];
             // Numbers without order (Knuth's multiplication).
-            let chance = |number: usize| ((number as u64 + 1 + seed * 1000) * 2_654_435_761 >> 8) % 100 < share;
-            let found = rows_without(&segments, chance);
-            for row in found.iter().filter(is_complete) {
-                assert!(truth.contains(row), "seed {seed}: {row}");
-                found_in_all += 1;
-            }
+            let chance = |number: usize| ((number as u64 + 1 + seed * 1000) * 2_654_435_761) >> 8;
+            check(&format!("seed {seed}"), &|number| chance(number) % 100 < share);
         }
-        assert!(
-            found_in_all > 10 * truth.len(),
-            "{found_in_all} of 40 times {}",
-            truth.len()
-        );
+        for first in 1..segments.len() {
+            check(&format!("from {first} on"), &|number| number < first);
+        }
+        assert!(complete > 10 * truth.len(), "{complete}, and {} in all", truth.len());
     }
 }
+
+/// How often segments are lost at random.
+const SEEDS: u64 = 40;
 
 /// In a turn of several commands, the key of an item says where the answers go on.
 #[test]
