@@ -309,10 +309,23 @@ fn batches() -> Vec<(Vec<String>, Vec<String>)> {
     (0..6).map(turn).collect()
 }
 
+/// The same, of commands whose answers do not tell whose they are.
+fn stores() -> Vec<(Vec<String>, Vec<String>)> {
+    let turn = |n: usize| {
+        let set = |k: usize| format!("set s:{n}:{k} 0 0 1\r\nx\r\n");
+        let stored = "STORED\r\n".to_string();
+        match n % 3 {
+            0 => (vec![set(0)], vec![stored]),
+            _ => (vec![set(0) + &set(1), set(2) + &set(3)], vec![stored.repeat(3), stored]),
+        }
+    };
+    (0..15).map(turn).collect()
+}
+
 /// The law of holes.
 #[test]
 fn lost_segments_cost_the_commands_of_their_turns_and_no_others() {
-    for turns in [waiting(), batches()] {
+    for turns in [waiting(), batches(), stores()] {
         let segments = segments(&turns);
         for run in [1, 2, 5] {
             let gone = gone(&segments, 0, run);
@@ -331,7 +344,7 @@ fn lost_segments_cost_the_commands_of_their_turns_and_no_others() {
 /// Whatever is lost, at random or from the beginning on.
 #[test]
 fn what_is_complete_is_what_the_whole_capture_says() {
-    for turns in [waiting(), batches()] {
+    for turns in [waiting(), batches(), stores()] {
         let segments = segments(&turns);
         let truth = rows_without(&segments, |_| false);
         let mut complete = 0;

@@ -194,6 +194,9 @@ pub struct Exchange<M: ?Sized> {
     /// A hole lies right before its response: should another request be lost right behind its own, then the response may answer
     /// that one.
     pub unsure: bool,
+    /// While `unsure`: whether its response is its own is seen when the client speaks again, or says no more, by how many responses
+    /// there were; that nothing of the client is lost does not tell.
+    pub awaits_turn: bool,
     /// Its response was not read to its end; it was over by the time the client spoke again, if no hole lies behind it.
     pub end_unsure: bool,
     /// The first reason found why it cannot be measured in full.
@@ -211,6 +214,7 @@ impl<M: Message + ?Sized> Exchange<M> {
         self.one_way = false;
         self.closed = false;
         self.unsure = false;
+        self.awaits_turn = false;
         self.end_unsure = false;
         self.incomplete = None;
         self.views = Default::default();

@@ -644,7 +644,7 @@ impl Flow {
         let server = 1 - client;
         let is_all = |sender: usize| self.totals[sender].is_some_and(|total| total <= self.streams[sender].next());
         (
-            exchange.unsure && !is_all(client),
+            exchange.unsure && (exchange.awaits_turn || !is_all(client)),
             exchange.end_unsure && self.streams[server].next() <= exchange.response.end && !is_all(server),
         )
     }

@@ -173,22 +173,20 @@ impl Flow {
         self.client = Some(client);
         self.set_protocol(protocol.name(), "");
         for (place, (end, held)) in std::mem::take(&mut self.undetected).into_iter().enumerate() {
-            self.holes_before(place);
+            self.hole_before(place, 1 - end);
             self.behind_hole(end, &held.segment());
         }
-        self.holes_before(usize::MAX);
+        self.hole_before(usize::MAX, 1 - sender);
         self.behind_hole(sender, segment);
     }
 
-    /// Takes the holes that stand before this place of what was kept, as far as the other side was heard before.
-    fn holes_before(&mut self, place: usize) {
-        for sender in 0..2 {
-            let stands_here = |(.., before): &mut (u64, u64, usize)| *before <= place;
-            if self.held() > 0
-                && let Some((pos, len, _)) = self.lost_before[sender].take_if(stands_here)
-            {
-                self.missing(sender, pos, len, Missing::Lost);
-            }
+    /// Takes the hole in what this end sent that stands before this place of what was kept, if the other was heard before.
+    fn hole_before(&mut self, place: usize, sender: usize) {
+        let stands_here = |(.., before): &mut (u64, u64, usize)| *before <= place;
+        if self.held() > 0
+            && let Some((pos, len, _)) = self.lost_before[sender].take_if(stands_here)
+        {
+            self.missing(sender, pos, len, Missing::Lost);
         }
     }
 

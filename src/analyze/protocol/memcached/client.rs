@@ -152,8 +152,6 @@ impl MemcachedStitcher {
                 self.end_turn(queue);
             }
             self.turns.client_missing();
-            self.is_turn_cut = [true; 2];
-            self.has_lost_commands = true;
         }
         let mut stepped = 0;
         if let Client::Data(left) = self.client {
@@ -177,6 +175,8 @@ impl MemcachedStitcher {
         }
         self.client = Client::Lost;
         self.doubt.get_or_insert(why);
+        self.is_turn_cut = [true; 2];
+        self.has_lost_commands = true;
     }
 
     /// What is not read to its end ends here, or nobody knows where.

@@ -190,8 +190,11 @@ impl MemcachedStitcher {
         self.items = 0;
         // A hole that is known only now may have lain between the two.
         let is_pipelined = self.doubt.is_none() && self.expected.len() > 1 && !queue.is_overtaken;
-        let guessed = Some(Incomplete::Gap).filter(|_| self.is_guessed);
-        if is_pipelined && let Some(why) = self.turns.pipelines().or(guessed) {
+        let hidden = if is_pipelined { self.turns.pipelines() } else { None };
+        // Where the connection was joined, the number of answers shows it.
+        let hidden = hidden.filter(|why| !self.is_unsure || *why != Incomplete::StartedBefore);
+        let guessed = (is_pipelined && self.is_guessed).then_some(Incomplete::Gap);
+        if let Some(why) = hidden.or(guessed) {
             self.doubt = Some(why);
             queue.waiting_mut().for_each(|exchange| exchange.mark(why));
         }
@@ -279,6 +282,7 @@ impl MemcachedStitcher {
             exchange.response.end = end;
             exchange.response.ended = true;
             exchange.unsure = self.is_unsure;
+            exchange.awaits_turn = self.is_unsure;
             if let Some(doubt) = doubt {
                 exchange.mark(doubt);
             }

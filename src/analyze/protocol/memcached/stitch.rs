@@ -152,6 +152,7 @@ impl MemcachedStitcher {
     pub(super) fn end_turn(&mut self, queue: &mut Queue) {
         let has_all = self.expected.is_empty() && self.held.is_empty();
         self.is_guessed = false;
+        let was_cut = self.is_turn_cut[0];
         self.is_turn_cut = [self.is_turn_cut[1], false];
         if self.doubt.is_none() && !self.expected.is_empty() && !queue.is_overtaken {
             match self.has_hole {
@@ -167,7 +168,7 @@ impl MemcachedStitcher {
             true => queue.confirm_unsure(u64::MAX),
             false => {
                 queue.refute_unsure(|_| true);
-                self.overlaps |= self.doubt.is_none();
+                self.overlaps |= self.doubt.is_none() && !was_cut;
                 self.doubt.get_or_insert(Incomplete::Gap);
                 self.has_lost_commands = true;
             }
