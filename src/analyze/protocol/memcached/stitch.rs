@@ -243,6 +243,7 @@ impl Stitcher for MemcachedStitcher {
             Side::Client => self.client_missing(pos, len, why, queue),
             Side::Server => self.server_missing(pos, len, why, queue),
         }
+        // It may have begun another turn.
         self.has_hole = true;
         Verdict::Continue
     }
