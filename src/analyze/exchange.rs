@@ -197,6 +197,9 @@ pub struct Exchange<M: ?Sized> {
     /// Requests of the same turn may be lost before its own: should the server send another answer before the client goes on,
     /// then the response may be that of one of them.
     pub turn_unsure: bool,
+    /// While `unsure`: whether its response is its own is seen when the client speaks again, or says no more, by how many responses
+    /// there were; that nothing of the client is lost does not tell.
+    pub awaits_turn: bool,
     /// Its response was not read to its end; it was over by the time the client spoke again, if no hole lies behind it.
     pub end_unsure: bool,
     /// The first reason found why it cannot be measured in full.
@@ -215,6 +218,7 @@ impl<M: Message + ?Sized> Exchange<M> {
         self.closed = false;
         self.unsure = false;
         self.turn_unsure = false;
+        self.awaits_turn = false;
         self.end_unsure = false;
         self.incomplete = None;
         self.views = Default::default();

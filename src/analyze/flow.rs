@@ -134,8 +134,8 @@ pub struct Flow {
     /// of another protocol.
     past: Vec<Box<dyn Conversation>>,
     undetected: Vec<(usize, Held)>,
-    /// By sender: the bytes that are lost right before what is kept of it in `undetected`.
-    lost_before: [Option<(u64, u64)>; 2],
+    /// By sender: the bytes that are lost right before what is kept of it in `undetected`, and how much was kept of both by then.
+    lost_before: [Option<(u64, u64, usize)>; 2],
     /// Segments (without their bytes) that were seen before the exchange they belong to was: a response whose request
     /// another CPU reported later.
     unplaced: Vec<(usize, Segment<'static>)>,
@@ -452,6 +452,7 @@ impl Flow {
         match self.speaks {
             Speaks::Undetected => self.undetected(sender, segment),
             Speaks::Foreign(first) if first != sender => self.undetected(sender, segment),
+            Speaks::Foreign(_) if !self.undetected.is_empty() => self.keep_unanswered(sender, segment),
             _ => self.utter(sender, segment),
         }
     }
@@ -482,11 +483,15 @@ impl Flow {
         let verdict = match &mut self.speaks {
             Speaks::Talking(conversation) => conversation.missing(side, pos, len, why),
             Speaks::Other => return,
-            Speaks::Foreign(first) if *first == sender => return,
+            Speaks::Foreign(first) if *first == sender => {
+                self.undetected.retain(|(end, _)| *end != sender);
+                return;
+            }
             Speaks::Undetected | Speaks::Foreign(_) => {
                 // What was kept stands before the gap; a beginning can only be found after it.
                 self.undetected.retain(|(end, _)| *end != sender);
-                self.lost_before[sender] = (why == Missing::Lost).then_some((pos, len));
+                let kept = self.undetected.len();
+                self.lost_before[sender] = (why == Missing::Lost).then_some((pos, len, kept));
                 self.is_beginning_lost |= !self.joined && why == Missing::Lost;
                 self.joined = true;
                 return;
@@ -648,7 +653,7 @@ impl Flow {
         let server = 1 - client;
         let is_all = |sender: usize| self.totals[sender].is_some_and(|total| total <= self.streams[sender].next());
         (
-            exchange.unsure && !is_all(client),
+            exchange.unsure && (exchange.awaits_turn || !is_all(client)),
             exchange.end_unsure && self.streams[server].next() <= exchange.response.end && !is_all(server),
         )
     }
@@ -698,10 +703,12 @@ impl Flow {
         }
         let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
         self.reorder.iter().for_each(|(_, waiting)| segment(waiting));
-        self.undetected.iter().for_each(|(_, held)| segment(held.segment()));
+        // What nobody understood is a part of no exchange.
+        let is_unanswered = |end: usize| matches!(self.speaks, Speaks::Foreign(first) if first == end);
+        let kept = self.undetected.iter().filter(|(end, _)| !is_unanswered(*end));
+        kept.for_each(|(_, held)| segment(held.segment()));
         let kept = self.preface.iter().flat_map(Preface::kept);
         kept.for_each(|held| segment(held.segment()));
-        // What nobody understood is a part of no exchange.
         if !matches!(self.speaks, Speaks::Foreign(_)) {
             self.unplaced.iter().for_each(|(_, early)| segment(*early));
         }

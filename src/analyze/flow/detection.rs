@@ -8,18 +8,23 @@ use crate::analyze::stream::{Held, Segment};
 
 /// Segments kept until the protocol is known.
 const MAX_UNDETECTED: usize = 32;
+/// Segments kept of what looks like nothing, until the other end answers.
+const MAX_UNANSWERED: usize = 8;
 /// Turns of a connection joined in its middle that may pass before it counts as not understood.
 const MAX_JOIN_TRIES: u32 = 256;
 /// Tunnels that may be in each other: one for each proxy on the way.
 const MAX_TUNNELS: u8 = 4;
 
+/// Tells a protocol from what client and server sent, and whether the connection was joined.
+type Detect = fn(Option<Sent<'_>>, Option<Sent<'_>>, bool) -> Guess;
+
 impl Flow {
     /// Tries to tell the protocol from what is there so far.
     pub(super) fn undetected(&mut self, sender: usize, segment: &Segment<'_>) {
         self.forget_before_turn(sender, segment);
-        match self.guess(sender, segment, false) {
+        match self.guess_with_answer(sender, segment) {
             (client, Guess::Read(protocol)) => self.settle_on(client, protocol, sender, segment),
-            (_, Guess::Other(name)) => self.leave_undetected(sender, name),
+            (_, Guess::Other(name)) => self.leave_undetected(sender, segment, name),
             (_, Guess::More) if self.undetected.len() < MAX_UNDETECTED => {
                 self.undetected.push((sender, Held::new(segment)));
             }
@@ -39,7 +44,46 @@ impl Flow {
                     self.undetected.push((sender, Held::new(segment)));
                 }
             }
-            (_, Guess::More | Guess::Unknown) => self.leave_undetected(sender, "unknown protocol"),
+            (_, Guess::More | Guess::Unknown) => self.leave_undetected(sender, segment, "unknown protocol"),
+        }
+    }
+
+    /// What it looks like with this segment. What one end said and looked like nothing may mean something with what the other
+    /// answers.
+    fn guess_with_answer(&mut self, sender: usize, segment: &Segment<'_>) -> (usize, Guess) {
+        if let Speaks::Foreign(first) = self.speaks
+            && self.undetected.iter().any(|(end, _)| *end == first)
+        {
+            let foreign = std::mem::replace(&mut self.speaks, Speaks::Undetected);
+            let answered = self.ask(sender, segment, false, detect::answered);
+            if answered.1 != Guess::Unknown {
+                return answered;
+            }
+            self.speaks = foreign;
+        }
+        self.guess(sender, segment, false)
+    }
+
+    /// What an answer can change nothing of is not kept.
+    fn forget_unanswerable(&mut self, sender: usize) {
+        let pieces = self.undetected.iter().map(|(_, held)| held.segment());
+        let is_client = self.client.is_none_or(|client| client == sender);
+        let may_be = is_client
+            && self.undetected.len() <= MAX_UNANSWERED
+            && pieces.clone().all(|piece| piece.payload.len() as u64 == piece.len)
+            && detect::may_be_answered(Sent::whole(
+                &pieces.flat_map(|piece| piece.payload.to_vec()).collect::<Vec<u8>>(),
+            ));
+        if !may_be {
+            self.undetected.clear();
+        }
+    }
+
+    /// Keeps what one end says, and looks like nothing, until it is answered.
+    pub(super) fn keep_unanswered(&mut self, sender: usize, segment: &Segment<'_>) {
+        match self.undetected.len() < MAX_UNANSWERED {
+            true => self.undetected.push((sender, Held::new(segment))),
+            false => self.undetected.retain(|(end, _)| *end != sender),
         }
     }
 
@@ -54,6 +98,11 @@ impl Flow {
 
     /// What it looks like with this segment, and who would be the client then. `anew` leaves out what the sender said before.
     fn guess(&self, sender: usize, segment: &Segment<'_>, anew: bool) -> (usize, Guess) {
+        self.ask(sender, segment, anew, detect::guess)
+    }
+
+    /// As [`Flow::guess`], by what `detect` says.
+    fn ask(&self, sender: usize, segment: &Segment<'_>, anew: bool, detect: Detect) -> (usize, Guess) {
         let mut ends = [Some(Sent::default()); 2];
         let mut bytes: [Vec<u8>; 2] = Default::default();
         let mut lens = [0; 2];
@@ -82,7 +131,7 @@ impl Flow {
         if let Speaks::Foreign(first) = self.speaks {
             ends[first] = None;
         }
-        let guess = |client: usize| (client, detect::guess(ends[client], ends[1 - client], self.joined));
+        let guess = |client: usize| (client, detect(ends[client], ends[1 - client], self.joined));
         if let Some(client) = self.client {
             return guess(client);
         }
@@ -98,7 +147,8 @@ impl Flow {
 
     /// Nothing more comes to tell the protocol from.
     pub(super) fn stay_undetected(&mut self) {
-        if !self.undetected.is_empty() {
+        let is_unanswered = |end: usize| matches!(self.speaks, Speaks::Foreign(first) if first == end);
+        if self.undetected.iter().any(|(end, _)| !is_unanswered(*end)) {
             self.set_why("too little data");
         }
     }
@@ -113,25 +163,38 @@ impl Flow {
             }
             None => protocol.conversation(self.joined),
         };
-        if matches!(self.speaks, Speaks::Foreign(first) if first == client) {
-            conversation.after_foreign();
+        if let Speaks::Foreign(first) = self.speaks {
+            self.undetected.retain(|(end, _)| *end != first);
+            if first == client {
+                conversation.after_foreign();
+            }
         }
         self.speaks = Speaks::Talking(conversation);
         self.say_in_order();
         self.client = Some(client);
         self.set_protocol(protocol.name(), "");
-        for (end, held) in std::mem::take(&mut self.undetected) {
+        for (place, (end, held)) in std::mem::take(&mut self.undetected).into_iter().enumerate() {
+            self.hole_before(place, 1 - end);
             self.behind_hole(end, &held.segment());
         }
+        self.hole_before(usize::MAX, 1 - sender);
         self.behind_hole(sender, segment);
     }
 
-    /// Takes what was kept. A hole before it matters where the other side was heard before, or requests are surely lost in it.
+    /// Takes the hole in what this end sent that stands before this place of what was kept, if the other was heard before.
+    fn hole_before(&mut self, place: usize, sender: usize) {
+        let stands_here = |(.., before): &mut (u64, u64, usize)| *before <= place;
+        if self.held() > 0
+            && let Some((pos, len, _)) = self.lost_before[sender].take_if(stands_here)
+        {
+            self.missing(sender, pos, len, Missing::Lost);
+        }
+    }
+
+    /// Takes what was kept. A hole before it matters where the other side was heard before: to a beginning it does not.
     fn behind_hole(&mut self, sender: usize, segment: &Segment<'_>) {
         let hole = self.lost_before[sender].take();
-        let is_first = self.client == Some(sender) && self.is_seen_on_the_wire_only() && !self.joined;
-        let matters = self.held() > 0 || is_first;
-        if let Some((pos, len)) = hole.filter(|(pos, len)| pos + len == segment.pos && matters) {
+        if let Some((pos, len, _)) = hole.filter(|(pos, len, _)| pos + len == segment.pos && self.held() > 0) {
             self.missing(sender, pos, len, Missing::Lost);
         }
         self.fresh(sender, segment);
@@ -184,14 +247,19 @@ impl Flow {
 
     /// It is nothing that is read, as far as was heard so far: in a connection seen from its start, the other end is still
     /// to answer.
-    fn leave_undetected(&mut self, sender: usize, why: &'static str) {
+    fn leave_undetected(&mut self, sender: usize, segment: &Segment<'_>, why: &'static str) {
         let is_alone = self.undetected.iter().all(|(end, _)| *end == sender);
-        self.undetected = Vec::new();
+        let kept = std::mem::take(&mut self.undetected);
         let is_answer = matches!(self.speaks, Speaks::Foreign(_));
         self.speaks = match is_alone && !is_answer && !self.joined {
             true => Speaks::Foreign(sender),
             false => Speaks::Other,
         };
+        if matches!(self.speaks, Speaks::Foreign(_)) && detect::word(why).is_empty() {
+            self.undetected = kept;
+            self.undetected.push((sender, Held::new(segment)));
+            self.forget_unanswerable(sender);
+        }
         // An answer tells no more of what has a name already.
         if !is_answer || self.protocol.is_empty() {
             self.set_protocol(detect::word(why), why);

@@ -8,6 +8,7 @@ use super::*;
 use std::any::Any;
 
 use crate::analyze::protocol::http::HttpMessage;
+use crate::analyze::protocol::memcached::MemcachedMessage;
 use crate::analyze::protocol::mysql::MysqlMessage;
 
 fn http_message(exchange: &AnyExchange) -> Option<&HttpMessage> {
@@ -188,7 +189,12 @@ fn what_stands_behind_a_proxy_is_read_as_without_it() {
 
 /// What one end shows of a connection that is said in these turns, one call for each.
 fn heard(turns: &[(usize, &[u8])], client: Option<usize>) -> Flow {
-    let mut flow = Flow::new([Endpoint::default(); 2], client, false);
+    heard_from(turns, client, false)
+}
+
+/// The same; `joined`: of a connection that began before.
+fn heard_from(turns: &[(usize, &[u8])], client: Option<usize>, joined: bool) -> Flow {
+    let mut flow = Flow::new([Endpoint::default(); 2], client, joined);
     flow.attach(0, 0);
     let mut said = [1000; 2];
     for (sender, payload) in turns {
@@ -269,6 +275,148 @@ fn either_end_may_tell_what_a_connection_speaks() {
             assert_eq!((flow.protocol, flow.why), (protocol, why), "{turns:?}");
         }
     }
+}
+
+/// What the server refuses, or others say too, is no reason never to look again.
+#[test]
+fn memcached_is_recognised_whatever_its_client_says_first() {
+    let long_key = format!("set {} 0 0 3\r\nabc\r\n", "k".repeat(251));
+    for (said, answered, commands) in [
+        ("verbosity 1\r\n", "OK\r\n", 1),
+        (&long_key, "CLIENT_ERROR bad command line format\r\nERROR\r\n", 2),
+        ("bogus\r\n", "ERROR\r\n", 1),
+        ("get\r\n", "ERROR\r\n", 1),
+        (
+            "set short 0 0 3\r\nabcdef\r\n",
+            "CLIENT_ERROR bad data chunk\r\nERROR\r\n",
+            2,
+        ),
+        ("bogus\r\nverbosity 1\r\nhello\r\n", "ERROR\r\nOK\r\nERROR\r\n", 3),
+    ] {
+        for (next, reply) in [
+            ("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n"),
+            ("set a 0 0 1\r\nx\r\n", "STORED\r\n"),
+            ("delete a\r\n", "NOT_FOUND\r\n"),
+        ] {
+            for (client, cut) in [(None, 1000), (Some(0), 1000), (Some(0), 2), (Some(0), 5)] {
+                let whole = [(0, said), (1, answered), (0, next), (1, reply)];
+                let turns = whole
+                    .iter()
+                    .flat_map(|(end, text)| text.as_bytes().chunks(cut).map(|piece| (*end, piece)));
+                let turns: Vec<_> = turns.collect();
+                if turns.len() > MANY_PIECES {
+                    continue;
+                }
+                let mut flow = heard(&turns, client);
+                assert_eq!(
+                    (flow.protocol, flow.why, flow.client()),
+                    ("memcached", "", Some(0)),
+                    "{turns:?}"
+                );
+                let rows: Vec<_> = std::iter::from_fn(|| flow.take(true)).collect();
+                assert_eq!(rows.len(), commands + 1, "{turns:?}");
+                assert!(rows.iter().all(|row| row.exchange().incomplete.is_none()), "{rows:?}");
+            }
+        }
+    }
+}
+
+/// What is cut into more pieces than are kept is given up.
+const MANY_PIECES: usize = 20;
+
+/// Protocols of lines have words in common: each answer has to be one of memcached.
+#[test]
+fn what_answers_like_something_else_is_not_memcached() {
+    let all: [&[(usize, &str)]; 8] = [
+        &[
+            (0, "set x 1 2 3\r\n"),
+            (1, "OK\r\n"),
+            (0, "set y 1 2 3\r\n"),
+            (1, "OK\r\n"),
+        ],
+        &[
+            (0, "set x 1 2 3\r\nabc\r\n"),
+            (1, "OK\r\n"),
+            (0, "set y 1 2 3\r\nabc\r\n"),
+            (1, "OK\r\n"),
+        ],
+        &[(0, "SET x 1\r\n"), (1, "+OK\r\n"), (0, "GET x\r\n"), (1, "$1\r\n1\r\n")],
+        &[
+            (1, "220 ftp ready\r\n"),
+            (0, "USER a\r\n"),
+            (1, "331 password\r\n"),
+            (0, "quit\r\n"),
+            (1, "221 bye\r\n"),
+        ],
+        &[(0, "NICK a\r\n"), (1, ":h 001 a :hello\r\n")],
+        &[
+            (0, "status\r\n"),
+            (1, "reverse\t0\t0\t1\r\n.\r\n"),
+            (0, "version\r\n"),
+            (1, "OK 1.1.20\r\n"),
+        ],
+        &[(0, "hello\r\n"), (1, "ERROR\r\n"), (0, "login a\r\n"), (1, "OK\r\n")],
+        &[(0, "get a\r\n"), (1, "ERROR\r\n"), (0, "get b\r\n"), (1, "ERROR\r\n")],
+    ];
+    for turns in all {
+        let turns: Vec<_> = turns.iter().map(|(end, text)| (*end, text.as_bytes())).collect();
+        for client in [None, Some(0)] {
+            assert_ne!(heard(&turns, client).protocol, "memcached", "{turns:?}");
+        }
+    }
+}
+
+/// Only what the server sends was captured, or the command was sent before the capture began.
+#[test]
+fn answers_of_memcached_are_rows_where_no_command_was_seen() {
+    let row = |taken: &dyn TakenExchange| {
+        let exchange = taken.exchange();
+        let message: &MemcachedMessage = (&exchange.message as &dyn Any).downcast_ref().expect("memcached");
+        let why = exchange.incomplete.map_or("", Incomplete::name);
+        assert_ne!(exchange.views[0].response.first, 0, "it has a time");
+        format!(
+            "{} {:?} {} {} [{why}]",
+            message.command, message.status, message.answer, message.found_bytes
+        )
+    };
+    let rows = |turns: &[(usize, &[u8])], joined: bool| -> Vec<String> {
+        let mut flow = heard_from(turns, Some(0), joined);
+        flow.settle();
+        flow.finish();
+        std::iter::from_fn(|| flow.take(true))
+            .map(|taken| row(&*taken))
+            .collect()
+    };
+    let item = &b"VALUE k 0 3\r\nabc\r\nEND\r\n"[..];
+    for (joined, why) in [(false, "no_request"), (true, "started_before")] {
+        let answers: [(usize, &[u8]); 5] = [
+            (1, item),
+            (1, b"STORED\r\n"),
+            (1, b"VALUE k 0 3\r\nabc\r\nVALUE l 0 2\r\nde\r\nEND\r\n15\r\n"),
+            (1, b"SERVER_ERROR out of memory\r\n"),
+            (1, b"STAT pid 1\r\nEND\r\n"),
+        ];
+        let expected = [
+            " Ok END 3",
+            " Ok STORED 0",
+            " Ok END 5",
+            " Ok 15 0",
+            " ServerError SERVER_ERROR out of memory 0",
+            " Ok END 0",
+        ];
+        let expected: Vec<_> = expected.iter().map(|row| format!("{row} [{why}]")).collect();
+        assert_eq!(rows(&answers, joined), expected);
+        let many: Vec<_> = (0..200).map(|_| (1, item)).collect();
+        assert_eq!(rows(&many, joined), vec![format!(" Ok END 3 [{why}]"); 200]);
+    }
+    let before = [(1, item), (0, &b"get a\r\n"[..]), (1, b"END\r\n")];
+    assert_eq!(rows(&before, true), [" Ok END 3 [started_before]", "get Ok END 0 []"]);
+    // Data that are no answers, and then answers.
+    let tail = [(1, &b"of data\r\nEND\r\n"[..]), (1, item), (1, b"STORED\r\n")];
+    assert_eq!(
+        rows(&tail, true),
+        [" Ok END 3 [started_before]", " Ok STORED 0 [started_before]"]
+    );
 }
 
 /// In a tunnel anything may be spoken.

@@ -58,6 +58,17 @@ pub fn guess(client: Option<Sent<'_>>, server: Option<Sent<'_>>, joined: bool) -
     }
 }
 
+/// Whether the answer may still show that what a client sent is of a protocol that is read.
+pub fn may_be_answered(client: Sent<'_>) -> bool {
+    PROTOCOLS.iter().any(|protocol| protocol.may_be_answered(client))
+}
+
+/// As [`guess`], where what the client sent looks like nothing: what the answer says of it.
+pub fn answered(client: Option<Sent<'_>>, server: Option<Sent<'_>>, joined: bool) -> Guess {
+    let (client, server) = (client.unwrap_or_default(), server.unwrap_or_default());
+    first(|protocol| protocol.of_both(client, server, joined)).unwrap_or(Guess::Unknown)
+}
+
 /// What one end sent: of a protocol that is read, or else of one that has a name.
 fn of_end(
     sent: Sent<'_>,

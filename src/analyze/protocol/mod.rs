@@ -84,6 +84,13 @@ pub trait Protocol: Registered + Debug + Sync + 'static {
     /// Whether it is what a server sent.
     fn of_server(sent: Sent<'_>, joined: bool) -> Detected;
 
+    /// Whether the answer may still show that it is what a client sent, although it does not look so: servers answer what
+    /// they do not understand, too.
+    fn may_be_answered(sent: Sent<'_>) -> bool {
+        let _ = sent;
+        false
+    }
+
     /// Whether it is what both sent, where neither alone makes sure.
     fn of_both(client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected {
         let _ = (client, server, joined);
@@ -116,6 +123,9 @@ pub trait AnyProtocol: Debug + Sync {
 
     /// See [`Protocol::of_server`].
     fn of_server(&self, sent: Sent<'_>, joined: bool) -> Detected;
+
+    /// See [`Protocol::may_be_answered`].
+    fn may_be_answered(&self, sent: Sent<'_>) -> bool;
 
     /// See [`Protocol::of_both`].
     fn of_both(&self, client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected;
@@ -155,6 +165,10 @@ impl<P: Protocol> AnyProtocol for P {
 
     fn of_server(&self, sent: Sent<'_>, joined: bool) -> Detected {
         P::of_server(sent, joined)
+    }
+
+    fn may_be_answered(&self, sent: Sent<'_>) -> bool {
+        P::may_be_answered(sent)
     }
 
     fn of_both(&self, client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected {

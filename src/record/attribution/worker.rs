@@ -21,7 +21,6 @@ use crate::format::record::{Address, Cgroup, Endpoint, Record, Workload};
 use crate::open;
 use crate::pods::cgroup::{self, Runtime, place};
 use crate::pods::kube;
-use crate::pods::runtimes::Plain;
 use crate::pods::{AddressName, Named, PodSet, Selectors};
 use crate::record::cgroup::Tree;
 use crate::record::filter::Selection;

@@ -22,7 +22,8 @@ pub(super) fn of_client(bytes: &[u8], joined: bool) -> Detected {
         Parsed::Whole(..) => Detected::Yes,
         Parsed::Wrong(Wrong::Http2) => Detected::Named("HTTP/2"),
         // A line that breaks the rules: HTTP all the same, and reported as malformed.
-        Parsed::Wrong(Wrong::Line(_)) => yes_if(!joined && parse::names_version(text)),
+        Parsed::Wrong(Wrong::Line(_)) if joined => yes_if(parse::is_malformed(text)),
+        Parsed::Wrong(Wrong::Line(_)) => yes_if(parse::names_version(text)),
         Parsed::Wrong(Wrong::Foreign) => Detected::No,
         Parsed::Partial => match line {
             Line::Whole => Detected::Yes,

@@ -724,6 +724,12 @@ pub fn names_version(buf: &[u8]) -> bool {
     })
 }
 
+/// Whether `buf` begins with a method that is known, in a line that names a version of HTTP, and breaks the rules: where the
+/// start of a message is a guess, nothing less is taken for a malformed request.
+pub fn is_malformed(buf: &[u8]) -> bool {
+    begins_with_known_method(buf) && names_version(buf) && matches!(request(buf), Parsed::Wrong(Wrong::Line(_)))
+}
+
 /// Whether `buf` may be the start of a response.
 pub fn may_begin_response(buf: &[u8]) -> bool {
     buf.starts_with(b"HTTP/1.") || (buf.len() < 7 && b"HTTP/1.".starts_with(buf))

@@ -90,6 +90,13 @@ pub(super) struct Lost {
     pub(super) tail: Option<[u8; 5]>,
 }
 
+impl Lost {
+    /// Nothing was seen before, or the other side was the last to speak; no hole lies between.
+    fn is_at_turn(&self) -> bool {
+        self.why == Incomplete::StartedBefore && self.at_line && self.at_once
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Half {
     pub(super) state: State,
@@ -356,6 +363,8 @@ impl HttpStitcher {
             if at_line {
                 let candidate = &rest[at..];
                 let head = match from {
+                    // What the client begins to say, and the server answers, though it breaks the rules.
+                    Side::Client if at == 0 && lost.is_at_turn() && parse::is_malformed(candidate) => return Ok(()),
                     Side::Client => match parse::request_line(candidate) {
                         Line::No => Candidate::None,
                         Line::Begun | Line::Perhaps => Candidate::Partial,

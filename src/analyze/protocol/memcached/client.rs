@@ -14,13 +14,21 @@ const MAX_NAME: usize = 32;
 impl MemcachedStitcher {
     pub(super) fn client_bytes(&mut self, pos: u64, bytes: &[u8], queue: &mut Queue) {
         let begins = self.turns.client();
+        if begins {
+            self.end_turn(queue);
+        }
         if self.client == Client::Lost {
-            if !begins || !begins_with_command(bytes) {
-                return;
+            match beginning(bytes) {
+                _ if !begins => return,
+                Beginning::Command => {}
+                // Where the server spoke before, the client begins with a command, unless it was refused within one.
+                Beginning::Perhaps if self.server_spoke => self.is_guessed = true,
+                Beginning::Perhaps | Beginning::No => return,
             }
             self.client = Client::Line;
         }
-        if begins && self.is_in_doubt_of_answers() && self.client == Client::Line && self.client_line.is_empty() {
+        let is_in_doubt = self.is_in_doubt_of_answers() && !(self.overlaps && self.turns.is_pipelined);
+        if begins && is_in_doubt && self.client == Client::Line && self.client_line.is_empty() {
             self.resume(queue);
         }
         let mut at = 0;
@@ -94,7 +102,9 @@ impl MemcachedStitcher {
         };
         if self.expected.len() >= MAX_WAITING {
             self.lose_server(Incomplete::TooMany, queue);
+            self.has_lost_commands = true;
         }
+        self.is_asked = true;
         let is_answered = command.answer != Answer::Nothing;
         if is_answered {
             self.turns.request();
@@ -104,8 +114,6 @@ impl MemcachedStitcher {
             });
         }
         self.is_noreply_open |= !is_answered && command.noreply;
-        let doubt = self.doubt.filter(|_| is_answered && self.turns.is_pipelined);
-        let is_lost = is_answered && self.server == Server::Lost;
         let exchange = queue.open();
         exchange.request = Span {
             start,
@@ -115,14 +123,6 @@ impl MemcachedStitcher {
         };
         exchange.one_way = !is_answered;
         fill(exchange, &command);
-        if let Some(doubt) = doubt {
-            exchange.mark(doubt);
-        }
-        if is_lost {
-            // Which answer is its own is not known.
-            let why = self.doubt.unwrap_or(Incomplete::Gap);
-            exchange.mark(why);
-        }
         if let Some(data) = command.data {
             self.client = Client::Data(data + 2);
         }
@@ -148,6 +148,9 @@ impl MemcachedStitcher {
 
     pub(super) fn client_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
         if why == Missing::Lost {
+            if self.turns.client() {
+                self.end_turn(queue);
+            }
             self.turns.client_missing();
         }
         let mut stepped = 0;
@@ -172,6 +175,8 @@ impl MemcachedStitcher {
         }
         self.client = Client::Lost;
         self.doubt.get_or_insert(why);
+        self.is_turn_cut = [true; 2];
+        self.has_lost_commands = true;
     }
 
     /// What is not read to its end ends here, or nobody knows where.
@@ -210,10 +215,22 @@ impl MemcachedStitcher {
     }
 }
 
-/// Whether these bytes begin with a command that is written as it should be.
-fn begins_with_command(bytes: &[u8]) -> bool {
-    let command = parse::line(bytes).map(|line| parse::command(line.text));
-    matches!(command, Some(Said::Command(command)) if command.is_sound)
+/// What bytes begin with.
+enum Beginning {
+    /// A command that is written as it should be.
+    Command,
+    /// What may be a command.
+    Perhaps,
+    No,
+}
+
+fn beginning(bytes: &[u8]) -> Beginning {
+    match parse::line(bytes).map(|line| (line.text, parse::command(line.text))) {
+        Some((_, Said::Command(command))) if command.is_sound => Beginning::Command,
+        Some((text, Said::Command(_))) if text.iter().all(|byte| *byte >= b' ') => Beginning::Perhaps,
+        None if parse::may_become_command(bytes) => Beginning::Perhaps,
+        _ => Beginning::No,
+    }
 }
 
 fn fill(exchange: &mut Exchange, command: &Command<'_>) {

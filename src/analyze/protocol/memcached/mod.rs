@@ -42,6 +42,10 @@ impl Protocol for Memcached {
         detect::of_server(sent)
     }
 
+    fn may_be_answered(sent: Sent<'_>) -> bool {
+        detect::may_be_answered(sent)
+    }
+
     fn of_both(client: Sent<'_>, server: Sent<'_>, _joined: bool) -> Detected {
         detect::of_both(client, server)
     }

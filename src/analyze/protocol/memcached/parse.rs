@@ -236,6 +236,81 @@ pub fn reply(text: &[u8]) -> Reply<'_> {
     }
 }
 
+/// An answer, read without the command that it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unasked<'a> {
+    /// Its last line, and what that says.
+    pub last: &'a [u8],
+    pub reply: Reply<'a>,
+    /// Bytes of data in it.
+    pub found_bytes: u64,
+    pub used: usize,
+}
+
+/// What an answer is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'a> {
+    Whole(Unasked<'a>),
+    /// The beginning of one.
+    More,
+    No,
+}
+
+/// The answer at the beginning of these bytes.
+pub fn answer(bytes: &[u8]) -> Found<'_> {
+    let (mut used, mut found_bytes) = (0, 0);
+    // Items or details came before.
+    let mut of_several = None;
+    loop {
+        let Some(line) = line(&bytes[used..]) else {
+            return match bytes.len() - used <= MAX_LINE {
+                true => Found::More,
+                false => Found::No,
+            };
+        };
+        used += line.used;
+        let reply = reply(line.text);
+        match (reply, of_several) {
+            (Reply::Value(_, data), None | Some(Answer::Values)) => {
+                let end = usize::try_from(data).ok().and_then(|data| used.checked_add(data + 2));
+                match end.and_then(|end| bytes.get(end - 2..end)) {
+                    Some(b"\r\n") => {}
+                    Some(_) => return Found::No,
+                    None => return Found::More,
+                }
+                used = end.unwrap_or(used);
+                found_bytes += data;
+                of_several = Some(Answer::Values);
+            }
+            (Reply::Detail, None | Some(Answer::Lines)) => of_several = Some(Answer::Lines),
+            (Reply::No | Reply::Value(..) | Reply::Detail, _) => return Found::No,
+            (Reply::End | Reply::ServerError, _) | (_, None) => {
+                return Found::Whole(Unasked {
+                    last: line.text,
+                    reply,
+                    found_bytes,
+                    used,
+                });
+            }
+            _ => return Found::No,
+        }
+    }
+}
+
+/// Whether these bytes are answers: whole ones, or at least an item that goes on behind them. (A number alone may be anything.)
+pub fn are_answers(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    loop {
+        match answer(rest) {
+            Found::Whole(first) if first.reply == Reply::Number && rest.len() == bytes.len() => return false,
+            Found::Whole(whole) if whole.used == rest.len() => return true,
+            Found::Whole(whole) => rest = &rest[whole.used..],
+            Found::More => return line(rest).is_some_and(|line| matches!(reply(line.text), Reply::Value(..))),
+            Found::No => return false,
+        }
+    }
+}
+
 /// Whether a line of the server answers a meta command.
 pub fn is_meta_answer(text: &[u8]) -> bool {
     let code = words(text).next().unwrap_or_default();
@@ -245,8 +320,13 @@ pub fn is_meta_answer(text: &[u8]) -> bool {
     )
 }
 
-/// Whether a line of the server can be the first of what answers a command of this name.
-pub fn fits(name: &[u8], answer: Answer, reply: Reply<'_>) -> bool {
+/// Whether a line of the server can be the first of what answers this command.
+pub fn fits(command: &Command<'_>, reply: Reply<'_>) -> bool {
+    fits_name(command.name, command.answer, reply)
+}
+
+/// As [`fits`], by the command's name and what answers it.
+pub fn fits_name(name: &[u8], answer: Answer, reply: Reply<'_>) -> bool {
     match (answer, reply) {
         (_, Reply::ClientError | Reply::ServerError) => true,
         (Answer::Values, reply) => matches!(reply, Reply::Value(..) | Reply::End),
@@ -259,7 +339,11 @@ pub fn fits(name: &[u8], answer: Answer, reply: Reply<'_>) -> bool {
             b"touch" => matches!(word, b"TOUCHED" | b"NOT_FOUND"),
             _ => word == b"NOT_FOUND",
         },
-        (Answer::Line, reply) => matches!(reply, Reply::Word(_)),
+        // Of commands that name no key.
+        (Answer::Line, Reply::Word(word)) => !matches!(
+            word,
+            b"STORED" | b"NOT_STORED" | b"EXISTS" | b"NOT_FOUND" | b"DELETED" | b"TOUCHED"
+        ),
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! The server's half of the stitcher: answers, each to the oldest command that waits.
 
 use super::message::cut;
-use super::parse::{self, Answer, Reply};
+use super::parse::{self, Answer, Found, Reply};
 use super::stitch::{Expected, MemcachedStitcher, Server, awaiting, reason};
 use super::{Queue, Status};
 use crate::analyze::exchange::{Incomplete, Span};
@@ -10,6 +10,8 @@ use crate::analyze::protocol::set_text;
 
 /// Bytes of answers that are kept until their command is read.
 const MAX_HELD: usize = 64 * 1024;
+/// Pieces that are kept while no command was seen at all.
+const MAX_PIECES: usize = 32;
 /// Bytes of the last line of an answer that are kept.
 const MAX_ANSWER: usize = 256;
 
@@ -24,6 +26,10 @@ impl MemcachedStitcher {
     pub(super) fn server_bytes(&mut self, pos: u64, bytes: &[u8], queue: &mut Queue) {
         if !self.held.is_empty() {
             return self.hold(pos, bytes, queue);
+        }
+        let is_one_sided = !self.is_asked && self.server == Server::Lost;
+        if (is_one_sided && parse::are_answers(bytes)) || self.finds_place(bytes, queue) {
+            self.server = Server::Line;
         }
         let mut at = 0;
         while at < bytes.len() {
@@ -48,7 +54,8 @@ impl MemcachedStitcher {
     fn hold(&mut self, pos: u64, bytes: &[u8], queue: &mut Queue) {
         self.held_bytes += bytes.len();
         self.held.push(Held::Bytes(pos, bytes.to_vec()));
-        if self.held_bytes > MAX_HELD {
+        let is_enough = self.is_one_sided || self.held.len() > MAX_PIECES;
+        if self.held_bytes > MAX_HELD || (is_enough && !self.is_asked) {
             self.answer_unasked(queue);
         }
     }
@@ -67,45 +74,83 @@ impl MemcachedStitcher {
         }
     }
 
-    /// No command will come for what was kept: errors are about a command with `noreply`, or about the connection itself.
+    /// No command will come for what was kept: errors are about a command with `noreply`, or about the connection itself. Where
+    /// no command was seen at all, because it was sent before or nobody captures what the client sends, each answer is a row.
     pub(super) fn answer_unasked(&mut self, queue: &mut Queue) {
         if self.held.is_empty() {
             return;
         }
+        if self.is_unsure {
+            self.end_turn(queue);
+        }
+        self.is_one_sided |= !self.is_asked;
         self.held_bytes = 0;
-        let (mut from, mut bytes, mut is_whole) = (None, Vec::new(), true);
+        let (mut from, mut bytes) = (0, Vec::new());
         for held in std::mem::take(&mut self.held) {
             match held {
-                Held::Bytes(pos, more) if is_whole => {
-                    from.get_or_insert(pos);
+                Held::Bytes(..) if self.server == Server::Lost && self.is_asked => {}
+                Held::Bytes(_, more) if self.server == Server::Lost && !parse::are_answers(&more) => {}
+                Held::Bytes(pos, more) => {
+                    if bytes.is_empty() {
+                        from = pos;
+                    }
                     bytes.extend_from_slice(&more);
+                    self.server = Server::Line;
                 }
-                Held::Bytes(..) | Held::Hole(..) => is_whole = false,
+                Held::Hole(_, _, why) => {
+                    self.push_unasked(from, &bytes, queue);
+                    bytes.clear();
+                    self.lose_server(self.doubt.unwrap_or(reason(why)), queue);
+                }
             }
         }
-        let (from, mut at) = (from.unwrap_or(0), 0);
-        while let Some(line) = parse::line(&bytes[at..]) {
-            let status = match parse::reply(line.text) {
+        let used = self.push_unasked(from, &bytes, queue);
+        let rest = &bytes[used..];
+        if rest.is_empty() {
+            return;
+        }
+        if self.is_asked || rest.len() > MAX_HELD || parse::answer(rest) != Found::More {
+            return self.lose_server(self.doubt.unwrap_or(Incomplete::Malformed), queue);
+        }
+        self.held_bytes = rest.len();
+        self.held.push(Held::Bytes(from + used as u64, rest.to_vec()));
+    }
+
+    /// Makes rows of the answers that these bytes begin with; returns how many bytes they take.
+    fn push_unasked(&mut self, from: u64, bytes: &[u8], queue: &mut Queue) -> usize {
+        let mut at = 0;
+        while let Found::Whole(answer) = parse::answer(&bytes[at..]) {
+            let status = match answer.reply {
                 Reply::ClientError => Status::ClientError,
                 Reply::ServerError => Status::ServerError,
-                _ => break,
+                _ if self.is_asked => break,
+                _ => Status::Ok,
             };
             let exchange = queue.open();
             exchange.request = Span::default();
             // It waits for nothing.
             exchange.one_way = true;
-            exchange.response = Span::whole(from + at as u64, line.used as u64);
+            exchange.response = Span::whole(from + at as u64, answer.used as u64);
             exchange.message.clear();
             exchange.message.status = status;
-            set_text(&mut exchange.message.answer, cut(line.text, MAX_ANSWER));
-            exchange.message.why = "an error without a command";
-            exchange.mark(Incomplete::NoRequest);
+            exchange.message.found_bytes = answer.found_bytes;
+            set_text(&mut exchange.message.answer, cut(answer.last, MAX_ANSWER));
+            exchange.message.why = match status {
+                Status::Ok => "an answer without a command",
+                _ => "an error without a command",
+            };
+            exchange.mark(match self.doubt {
+                Some(Incomplete::StartedBefore) if !self.is_asked => Incomplete::StartedBefore,
+                _ => Incomplete::NoRequest,
+            });
             exchange.closed = true;
-            at += line.used;
+            at += answer.used;
         }
-        if at < bytes.len() || !is_whole {
-            self.lose_server(self.doubt.unwrap_or(Incomplete::Malformed), queue);
+        if at > 0 && !self.is_asked {
+            // Should commands come after all, these were the answers to some of them.
+            self.doubt.get_or_insert(Incomplete::Gap);
         }
+        at
     }
 
     /// Bytes of a line; returns how many of them were used.
@@ -145,7 +190,11 @@ impl MemcachedStitcher {
         self.items = 0;
         // A hole that is known only now may have lain between the two.
         let is_pipelined = self.doubt.is_none() && self.expected.len() > 1 && !queue.is_overtaken;
-        if is_pipelined && let Some(why) = self.turns.pipelines() {
+        let hidden = if is_pipelined { self.turns.pipelines() } else { None };
+        // Where the connection was joined, the number of answers shows it.
+        let hidden = hidden.filter(|why| !self.is_unsure || *why != Incomplete::StartedBefore);
+        let guessed = (is_pipelined && self.is_guessed).then_some(Incomplete::Gap);
+        if let Some(why) = hidden.or(guessed) {
             self.doubt = Some(why);
             queue.waiting_mut().for_each(|exchange| exchange.mark(why));
         }
@@ -183,22 +232,18 @@ impl MemcachedStitcher {
         }
         // Some answers of rare commands have words of their own.
         let is_rare = matches!(answer, Answer::Line | Answer::Lines) && reply == Reply::No;
-        let fits = parse::fits(message.command.as_bytes(), answer, reply) || is_rare;
+        let fits = parse::fits_name(message.command.as_bytes(), answer, reply) || is_rare;
         let is_other_key =
             |key: &[u8]| message.keys == 1 && message.key.as_bytes() != key && !message.key.contains('\u{fffd}');
         match reply {
             _ if !fits => {
                 message.why = "an answer to another command";
-                let why = self.doubt.unwrap_or(Incomplete::Malformed);
-                self.turns.is_pipelined = true;
-                return self.lose_server(why, queue);
+                return self.lose_pairs(reply, queue);
             }
             Reply::Value(key, len) => {
                 if is_other_key(key) || self.items >= message.keys {
                     message.why = "an answer to another command";
-                    let why = self.doubt.unwrap_or(Incomplete::Malformed);
-                    self.turns.is_pipelined = true;
-                    return self.lose_server(why, queue);
+                    return self.lose_pairs(reply, queue);
                 }
                 self.items += 1;
                 message.found_bytes += len;
@@ -232,9 +277,15 @@ impl MemcachedStitcher {
     }
 
     fn finish_answer(&mut self, end: u64, queue: &mut Queue) {
+        let doubt = self.doubt.filter(|_| self.turns.is_pipelined || self.overlaps);
         if let Some(exchange) = awaiting(queue) {
             exchange.response.end = end;
             exchange.response.ended = true;
+            exchange.unsure = self.is_unsure;
+            exchange.awaits_turn = self.is_unsure;
+            if let Some(doubt) = doubt {
+                exchange.mark(doubt);
+            }
             queue.answer_ended();
         }
         self.expected.pop_front();
@@ -275,7 +326,7 @@ impl MemcachedStitcher {
             stepped += self.end_unseen(pos + stepped, len - stepped, why, queue);
         }
         if stepped < len || len == 0 {
-            self.lose_server(reason(why), queue);
+            self.lose_place(reason(why), queue);
         }
     }
 
@@ -294,6 +345,56 @@ impl MemcachedStitcher {
         message.hits = Some(self.items);
         self.finish_answer(pos + END, queue);
         END
+    }
+
+    /// Where the next answer begins is not known any more, and of the commands that wait, which it is the answer to.
+    fn lose_place(&mut self, why: Incomplete, queue: &mut Queue) {
+        if self.expected.len() < 2 || self.has_lost_commands {
+            return self.lose_server(why, queue);
+        }
+        self.doubt.get_or_insert(why);
+        self.server = Server::Lost;
+        self.server_line.clear();
+        if self.is_open {
+            self.give_up_oldest(why, queue);
+        }
+    }
+
+    /// Whether these bytes begin with an item of which the key says which of the commands that wait is answered. Those before
+    /// it were answered in the hole.
+    fn finds_place(&mut self, bytes: &[u8], queue: &mut Queue) -> bool {
+        if self.server != Server::Lost || self.has_lost_commands || self.expected.is_empty() {
+            return false;
+        }
+        let Some(Reply::Value(key, _)) = parse::line(bytes).map(|line| parse::reply(line.text)) else {
+            return false;
+        };
+        let waiting = queue.waiting_mut().filter(|exchange| !exchange.one_way);
+        let mut found = None;
+        for (place, (exchange, expected)) in waiting.zip(&self.expected).enumerate() {
+            let message = &exchange.message;
+            if expected.answer != Answer::Values || (message.keys == 1 && message.key.as_bytes() != key) {
+                continue;
+            }
+            if message.keys != 1 || found.replace(place).is_some() {
+                return false;
+            }
+        }
+        let Some(place) = found else { return false };
+        let why = self.doubt.unwrap_or(Incomplete::Gap);
+        (0..place).for_each(|_| self.give_up_oldest(why, queue));
+        self.doubt = None;
+        true
+    }
+
+    /// An answer does not fit its command, so that others may not be whose they seem to be either.
+    fn lose_pairs(&mut self, reply: Reply<'_>, queue: &mut Queue) {
+        let why = self.doubt.unwrap_or(Incomplete::Malformed);
+        self.turns.is_pipelined = true;
+        // What is an answer, but to another command, was late, unless its own is lost.
+        self.overlaps |= reply != Reply::No && !self.is_turn_cut[0] && !self.is_guessed;
+        self.has_lost_commands = true;
+        self.lose_server(why, queue);
     }
 
     /// Which answer comes next is not known any more.

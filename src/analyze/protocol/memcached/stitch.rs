@@ -2,9 +2,13 @@
 //! say what they answer only by their kind and by the keys of items; commands with `noreply` have none.
 //!
 //! Holes: inside data they are stepped over, because its line told its length. When a line is lost, so is its direction, up to
-//! where the client begins its next turn ([`turns`](super::super::turns)) with a command that is written as it should be: what
-//! was asked before is over then, and what the server sends next is the answer. An answer that does not fit its command is
-//! taken for that of another one that was lost.
+//! where the client begins its next turn ([`turns`](super::super::turns)) with a command: what was asked before is over then,
+//! and what the server sends next is the answer. An answer that does not fit its command is taken for that of another one
+//! that was lost.
+//!
+//! A client that sends several commands and then waits for all answers has as many answers as commands in the turn behind a
+//! hole; its rows are unsure until that is seen. Of one that goes on before it has all answers, nothing but an item's key
+//! tells which answer comes next.
 
 use std::collections::VecDeque;
 
@@ -68,6 +72,24 @@ pub struct MemcachedStitcher {
     pub(super) turns: Turns,
     /// Why the next answer may not belong to the oldest command; `None` when it surely does.
     pub(super) doubt: Option<Incomplete>,
+    /// The client was seen to go on before it had the answers to all that it had asked.
+    pub(super) overlaps: bool,
+    /// The rows of the client's present turn are right if it has as many answers as commands.
+    pub(super) is_unsure: bool,
+    /// Bytes of the client's present turn, or of its answers, are missing.
+    pub(super) has_hole: bool,
+    /// The client's present turn began, behind a hole, with a line that may be no command.
+    pub(super) is_guessed: bool,
+    /// Commands may be lost in the client's present turn, and (as long as the server has said nothing since) in the next.
+    pub(super) is_turn_cut: [bool; 2],
+    /// A command was seen.
+    pub(super) is_asked: bool,
+    /// None will be seen, as it seems: answers are rows at once.
+    pub(super) is_one_sided: bool,
+    /// Commands may be lost whose answers are still to come.
+    pub(super) has_lost_commands: bool,
+    /// The server was seen to send anything at all.
+    pub(super) server_spoke: bool,
     /// One side has ended, and its last bytes were not seen.
     pub(super) ended_unseen: bool,
 }
@@ -97,20 +119,59 @@ impl MemcachedStitcher {
             held_bytes: 0,
             turns: Turns::new(joined),
             doubt: joined.then_some(Incomplete::StartedBefore),
+            overlaps: false,
+            is_unsure: false,
+            has_hole: joined,
+            is_guessed: false,
+            is_turn_cut: [false, joined],
+            is_asked: false,
+            is_one_sided: false,
+            has_lost_commands: joined,
+            server_spoke: false,
             ended_unseen: false,
         }
     }
 
     /// All that was asked so far is over, one way or the other: the next answer is to the next command.
     pub(super) fn resume(&mut self, queue: &mut Queue) {
+        if !self.is_asked {
+            self.answer_unasked(queue);
+        }
         let is_answered = self.expected.is_empty();
         self.give_up_waiting(self.doubt, queue);
+        self.has_lost_commands = false;
         self.server = Server::Line;
         self.server_line.clear();
         self.held.clear();
         self.held_bytes = 0;
-        if self.turns.resume(is_answered) {
-            self.doubt = None;
+        self.is_unsure = !self.turns.resume(is_answered) || self.is_turn_cut[0];
+        self.doubt = None;
+    }
+
+    /// The client's turn is over: it had as many answers as commands, or what it was given may belong to others.
+    pub(super) fn end_turn(&mut self, queue: &mut Queue) {
+        let has_all = self.expected.is_empty() && self.held.is_empty();
+        self.is_guessed = false;
+        let was_cut = self.is_turn_cut[0];
+        self.is_turn_cut = [self.is_turn_cut[1], false];
+        if self.doubt.is_none() && !self.expected.is_empty() && !queue.is_overtaken {
+            match self.has_hole {
+                true => self.doubt = Some(Incomplete::Gap),
+                false => self.overlaps = true,
+            }
+        }
+        self.has_hole = false;
+        if !std::mem::take(&mut self.is_unsure) {
+            return;
+        }
+        match has_all && self.doubt.is_none() {
+            true => queue.confirm_unsure(u64::MAX),
+            false => {
+                queue.refute_unsure(|_| true);
+                self.overlaps |= self.doubt.is_none() && !was_cut;
+                self.doubt.get_or_insert(Incomplete::Gap);
+                self.has_lost_commands = true;
+            }
         }
     }
 
@@ -164,6 +225,8 @@ impl Stitcher for MemcachedStitcher {
         match from {
             Side::Client => self.client_bytes(pos, bytes, queue),
             Side::Server => {
+                self.server_spoke = true;
+                self.is_turn_cut[1] &= !self.is_asked;
                 self.turns.server();
                 self.server_bytes(pos, bytes, queue);
             }
@@ -175,10 +238,13 @@ impl Stitcher for MemcachedStitcher {
         if let Some(why) = self.left {
             return Verdict::Leave(why);
         }
+        self.has_hole = true;
         match from {
             Side::Client => self.client_missing(pos, len, why, queue),
             Side::Server => self.server_missing(pos, len, why, queue),
         }
+        // It may have begun another turn.
+        self.has_hole = true;
         Verdict::Continue
     }
 
@@ -198,6 +264,7 @@ impl Stitcher for MemcachedStitcher {
         match from {
             Side::Client => self.client_ended(pos, queue),
             Side::Server => {
+                self.end_turn(queue);
                 self.answer_unasked(queue);
                 if self.is_open
                     && let Some(exchange) = awaiting(queue)
@@ -216,6 +283,10 @@ impl Stitcher for MemcachedStitcher {
     }
 
     fn finish(&mut self, queue: &mut Queue) {
+        self.end_turn(queue);
+        if self.server == Server::Lost {
+            self.give_up_waiting(self.doubt, queue);
+        }
         self.client_ended(self.client_from + self.client_line.len() as u64, queue);
     }
 }

@@ -23,6 +23,15 @@ impl MysqlStitcher {
         self.in_this_piece = 0;
         if matches!(self.client, ClientState::Start | ClientState::Lost) {
             let framed = if place.is_linear() { Framed::Perhaps } else { Framed::No };
+            if self.client == ClientState::Lost
+                && self.client_probe.has_begun()
+                && !self.client_probe.may_go_on(bytes.len())
+                && command::is_plain_command(bytes)
+                && detect::may_be_commands(bytes)
+            {
+                // What was kept is the end of something that is over.
+                self.client_probe.clear();
+            }
             if !self.client_probe.gather(&place, bytes, &mut used, framed) {
                 if self.client == ClientState::Lost && self.client_probe.bytes.get(3).is_some_and(|seq| *seq != 0) {
                     // The end of something; what comes next may be a command.
@@ -212,6 +221,7 @@ impl MysqlStitcher {
             self.close_oldest(1, Some(Incomplete::TooMany), queue);
         }
         let is_answered = !matches!(command::answer(command), Some(Answer::Nothing | Answer::Endless(_)));
+        let mut unsure = None;
         if is_answered {
             let hidden = if self.in_this_piece > 0 {
                 self.turns.pipelines()
@@ -222,15 +232,23 @@ impl MysqlStitcher {
             if self.doubt.is_some() {
                 self.confirm(start, queue);
             }
-            if self.turns.request() && (self.doubt.is_some() || self.server == ServerState::Lost) {
+            // The client did not wait: what could not be read is never answered (COM_STMT_SEND_LONG_DATA), or its answer is
+            // still to come.
+            let unread = self.unread.take();
+            unsure = unread.filter(|_| self.turns.is_pipelined || self.in_this_piece > 1);
+            let begins = self.turns.request() || unread.is_some();
+            if begins && (self.doubt.is_some() || self.server == ServerState::Lost) {
                 self.resume(queue);
             }
-            self.doubt = self.doubt.or(hidden);
+            self.doubt = self.doubt.or(hidden).or(unsure);
         }
         let exchange = queue.open();
         exchange.request.start = start;
         exchange.request.begun = true;
         self.session.begin(command, &mut exchange.message);
+        if let Some(why) = unsure {
+            exchange.mark(why);
+        }
         match is_answered {
             true => self.pending += 1,
             false => {
@@ -323,6 +341,7 @@ impl MysqlStitcher {
         self.lose_framing();
         self.turns.answer = turns::Answer::No;
         self.lost_why = Some(why);
+        self.unread = Some(why);
         Step::Go
     }
 

@@ -60,6 +60,15 @@ impl Probe {
         !self.bytes.is_empty()
     }
 
+    /// What was gathered is the header of a compressed frame, written alone, and this many bytes may be what it holds.
+    pub(super) fn may_go_on(&self, len: usize) -> bool {
+        match self.bytes[..] {
+            // What it holds is not compressed.
+            [a, b, c, seq, 0, 0, 0] => length(&[a, b, c, seq]) >= len,
+            _ => false,
+        }
+    }
+
     pub(super) fn take(&mut self) -> (Vec<u8>, Place) {
         let place = self.place.take().unwrap_or(Place::linear(0));
         self.later.clear();

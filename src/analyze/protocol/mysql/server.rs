@@ -120,6 +120,7 @@ impl MysqlStitcher {
 
     /// The server sends something.
     pub(super) fn server_speaks(&mut self) {
+        self.unread = None;
         self.turns.server();
         if self.client == ClientState::Lost {
             // What the client sent before was the end of something.

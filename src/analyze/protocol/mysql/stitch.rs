@@ -105,6 +105,8 @@ pub struct MysqlStitcher {
     pub(super) unsure_prepared: Option<u32>,
     /// Why the next response may not answer the oldest command; `None` when it surely does.
     pub(super) doubt: Option<Incomplete>,
+    /// The newest command could not be read, and the server has said nothing since: it may be one that is never answered.
+    pub(super) unread: Option<Incomplete>,
     /// Commands read in the piece at hand.
     pub(super) in_this_piece: u32,
 
@@ -151,6 +153,7 @@ impl MysqlStitcher {
             ended_unseen: false,
             unsure_prepared: None,
             doubt: joined.then_some(Incomplete::StartedBefore),
+            unread: None,
             in_this_piece: 0,
             server: ServerState::Start,
             server_framer: Framer::default(),

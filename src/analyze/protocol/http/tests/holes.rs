@@ -1,6 +1,8 @@
 //! Streams with holes, and connections joined in the middle.
 
 use super::*;
+use crate::analyze::protocol::Sent;
+use crate::analyze::protocol::detect::{self, Guess};
 
 const OK2: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -262,6 +264,44 @@ fn joined_inside_a_request_body() {
     let rows = talk.rows();
     assert_eq!(rows[0].incomplete, Some(Incomplete::StartedBefore));
     assert_eq!(rows[1], whole("GET /1", 200, 28, 40));
+}
+
+/// As on a connection that is seen from its start: answered, not answered, and before others.
+#[test]
+fn a_malformed_request_is_a_row_where_the_connection_was_joined() {
+    const REFUSED: &str = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    for bad in ["GET /bad HTTP/3.0\r\nHost: h\r\n\r\n", "POST  HTTP/1.1\r\n\r\n"] {
+        let method = bad.split(' ').next().unwrap();
+        for is_answered in [false, true] {
+            let rows = |mut talk: Talk| {
+                talk.say(Client, bad);
+                if is_answered {
+                    talk.say(Server, REFUSED).say(Client, get("/2")).say(Server, OK2);
+                }
+                talk.all()
+            };
+            let (whole_rows, joined) = (rows(Talk::new()), rows(Talk::joined()));
+            assert_eq!(joined, whole_rows, "{bad:?} {is_answered}");
+            let status = if is_answered { 400 } else { 0 };
+            let row = (joined[0].status, joined[0].incomplete);
+            assert_eq!(row, (status, Some(Incomplete::Malformed)));
+            assert!(joined[0].what.starts_with(method), "{joined:?}");
+            assert_eq!(joined.len(), 1 + usize::from(is_answered));
+            // After the answer to what was sent before.
+            let mut behind = Talk::joined();
+            behind.say(Server, OK2);
+            let rows = rows(behind);
+            assert_eq!((rows[0].what.as_str(), rows[0].status), (" ", 200));
+            assert_eq!(
+                rows[1..].iter().map(|row| &row.what).collect::<Vec<_>>(),
+                joined.iter().map(|row| &row.what).collect::<Vec<_>>()
+            );
+            assert_eq!(rows[1].incomplete, Some(Incomplete::Malformed));
+        }
+        // Nothing else is known of such a connection.
+        let detected = detect::guess(Some(Sent::whole(bad.as_bytes())), None, true);
+        assert!(matches!(detected, Guess::Read(protocol) if protocol.name() == "http"));
+    }
 }
 
 #[test]

@@ -691,3 +691,98 @@ fn a_statement_that_may_have_been_prepared_in_a_hole_is_not_said_to_be_older() {
     );
     assert_eq!(why(&execute(false, true)), "its PREPARE was not seen");
 }
+
+/// Commands that are never answered, alone and before others, of which content is lost: cut by a snaplen, or by a hole.
+#[test]
+fn what_is_never_answered_waits_for_no_answer_and_shifts_none_however_it_is_cut() {
+    const CLOSE: &[u8] = b"\x19\x07\0\0\0";
+    let long_data = [b"\x18\x07\0\0\0\0\0".as_slice(), &[b'x'; 40]].concat();
+    let ok = |n: u8| packet(1, &[0, n, 0, 2, 0, 0, 0]);
+    let query = |n: u8| packet(0, format!("\x03select {n}").as_bytes());
+    let execute = packet(0, b"\x17\x07\0\0\0\0\x01\0\0\0");
+    // Each turn: what the client sends in one call, and the answers to it.
+    let turns: Vec<(Vec<Vec<u8>>, usize)> = vec![
+        (vec![query(1)], 1),
+        (vec![packet(0, CLOSE)], 0),
+        (vec![query(2)], 1),
+        (vec![packet(0, CLOSE), query(3)], 1),
+        (vec![query(4)], 1),
+        (vec![packet(0, &long_data)], 0),
+        (vec![execute.clone()], 1),
+        (vec![packet(0, &long_data), execute], 1),
+        (vec![query(5)], 1),
+        (vec![packet(0, CLOSE), packet(0, b"\x19\x08\0\0\0")], 0),
+        (vec![query(6)], 1),
+        (vec![query(7)], 1),
+        (vec![packet(0, &[COM_QUIT])], 0),
+    ];
+    // What is lost: of this turn, from a byte on, so many.
+    let talk = |lost: Option<(usize, usize, usize, Missing)>| {
+        let mut talk = Talk::login(P41);
+        let mut answers = 0;
+        let mut begins = Vec::new();
+        for (number, (commands, answered)) in turns.iter().enumerate() {
+            begins.push(talk.at[Side::Client as usize]);
+            let bytes = commands.concat();
+            match lost.filter(|(turn, ..)| *turn == number) {
+                None => drop(talk.say(Side::Client, &bytes)),
+                Some((_, at, len, why)) => {
+                    if at > 0 {
+                        talk.say(Side::Client, &bytes[..at]);
+                    }
+                    talk.miss(Side::Client, len as u64, why);
+                    if at + len < bytes.len() {
+                        talk.say(Side::Client, &bytes[at + len..]);
+                    }
+                }
+            }
+            for _ in 0..*answered {
+                answers += 1;
+                talk.say(Side::Server, &ok(answers));
+            }
+        }
+        begins.push(talk.at[Side::Client as usize]);
+        (talk.run(), begins)
+    };
+    let fact = |e: &Exchange| {
+        let m = message(e);
+        let answer = (m.affected_rows, e.response.start, e.response.end);
+        (
+            e.request.start,
+            (m.command, m.statement.clone(), m.statement_id, answer),
+        )
+    };
+    let (whole, begins) = talk(None);
+    let truth: HashMap<_, _> = whole.complete().map(fact).collect();
+    assert_eq!(truth.len(), whole.exchanges.len(), "{:?}", whole.lines());
+    for (turn, (commands, _)) in turns.iter().enumerate() {
+        let size = commands.concat().len();
+        for at in 0..size {
+            // A snaplen cuts all that follows in the call.
+            let lens = [
+                (size - at, Missing::Unread),
+                (size - at, Missing::Lost),
+                (1, Missing::Lost),
+                (5, Missing::Lost),
+            ];
+            for (len, why) in lens.into_iter().filter(|(len, _)| at + len <= size) {
+                let (run, _) = talk(Some((turn, at, len, why)));
+                let what = format!("turn {turn}, {len} from {at} on, {why:?}: {:#?}", run.lines());
+                let found: HashMap<_, _> = run.complete().map(fact).collect();
+                for (start, fact) in &found {
+                    // Of what was not read to its end, the beginning of the statement is known.
+                    let Some(true_fact) = truth.get(start) else {
+                        panic!("invented at {start}: {what}")
+                    };
+                    let (command, statement, _, answer) = fact;
+                    assert_eq!((command, answer), (&true_fact.0, &true_fact.3), "{what}");
+                    assert!(true_fact.1.starts_with(statement.as_str()), "{what}");
+                }
+                for (start, fact) in &truth {
+                    let is_touched = (begins[turn]..begins[turn + 1]).contains(start);
+                    assert!(is_touched || found.get(start) == Some(fact), "{fact:?} is gone: {what}");
+                }
+            }
+        }
+    }
+}
