@@ -24,7 +24,9 @@ pub enum Answer {
 pub struct Turns {
     /// The client was the last to speak.
     is_clients: bool,
-    /// What the server sent after its present turn is lost so far: it may have been sent before what is lost of that turn.
+    /// What the client sent last is lost.
+    ends_in_hole: bool,
+    /// So is what the server sent after it, so far: that may have been sent before.
     is_over_by_hole: bool,
     /// Requests that began in the client's present turn, and answers that began since.
     requests: u32,
@@ -65,6 +67,7 @@ impl Turns {
     /// The client sends bytes. True when they begin its turn.
     pub fn client(&mut self) -> bool {
         let begins = !std::mem::replace(&mut self.is_clients, true);
+        self.ends_in_hole = false;
         if begins {
             self.was_answered = self.requests == self.answers;
             self.was_overlapped = self.requests > self.answers && !self.lacks_answers;
@@ -77,6 +80,7 @@ impl Turns {
     /// Bytes of the client are missing, and a request may be among them.
     pub fn client_missing(&mut self) {
         self.client();
+        self.ends_in_hole = true;
         self.is_whole = false;
         self.hidden = Some(Incomplete::Gap);
         if !self.is_pipelined {
@@ -116,7 +120,9 @@ impl Turns {
 
     /// Bytes of the server are missing.
     pub fn server_hole(&mut self) {
-        self.is_over_by_hole |= self.is_clients;
+        if self.is_clients {
+            self.is_over_by_hole = self.ends_in_hole;
+        }
         self.is_clients = false;
     }
 
