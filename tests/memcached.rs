@@ -290,7 +290,7 @@ fn waiting() -> Vec<(Vec<String>, Vec<String>)> {
             one(&format!("{n}\r\n")),
         );
         say(cut(&format!("get cut:{n} into:{n} pieces:{n}\r\n"), 11), one("END\r\n"));
-        say(one("version\r\n"), one("VERSION 1.6\r\n"));
+        say(cut("version\r\n", 7), one("VERSION 1.6\r\n"));
         say(one(&format!("touch a:{n} 10\r\n")), one("TOUCHED\r\n"));
     }
     turns

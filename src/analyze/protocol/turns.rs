@@ -89,6 +89,11 @@ impl Turns {
         }
     }
 
+    /// Whether what the client sends now may go on with what was lost of it: all that the server sent since is lost too.
+    pub fn may_go_on(&self) -> bool {
+        self.is_over_by_hole
+    }
+
     /// Whether its present turn may hold a request that was not seen.
     pub fn is_hidden(&self) -> bool {
         self.hidden.is_some()

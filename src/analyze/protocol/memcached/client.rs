@@ -19,7 +19,7 @@ impl MemcachedStitcher {
         }
         if self.client == Client::Lost {
             match beginning(bytes) {
-                _ if !begins => return,
+                _ if !begins || self.turns.may_go_on() => return,
                 Beginning::Command => {}
                 // Where the server spoke before, the client begins with a command, unless it was refused within one.
                 Beginning::Perhaps if self.server_spoke => self.is_guessed = true,
