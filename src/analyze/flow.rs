@@ -134,6 +134,8 @@ pub struct Flow {
     /// of another protocol.
     past: Vec<Box<dyn Conversation>>,
     undetected: Vec<(usize, Held)>,
+    /// By observer: when it saw the first of a response that came before any request for it, and is held; 0 where none is.
+    held_since: [u64; OBSERVERS],
     /// By sender: the bytes that are lost right before what is kept of it in `undetected`, and how much was kept of both by then.
     lost_before: [Option<(u64, u64, usize)>; 2],
     /// Segments (without their bytes) that were seen before the exchange they belong to was: a response whose request
@@ -175,6 +177,7 @@ impl Flow {
             speaks: Speaks::Undetected,
             past: Vec::new(),
             undetected: Vec::new(),
+            held_since: [0; OBSERVERS],
             lost_before: [None; 2],
             unplaced: Vec::new(),
             straight: Straight::default(),
@@ -377,9 +380,36 @@ impl Flow {
                 let is_overtaken = self.is_overtaken(sender, segment);
                 self.set_overtaken(is_overtaken);
             }
+            self.decide_unasked(sender, segment);
             self.after_preface(sender, &fresh);
+            self.note_held(sender, segment);
         }
         self.observe(sender, segment);
+    }
+
+    /// Notes since when a response is held.
+    fn note_held(&mut self, sender: usize, segment: &Segment<'_>) {
+        let holds = self.speaks.conversation().is_some_and(|one| one.holds_response());
+        let since = &mut self.held_since[usize::from(segment.observer).min(WIRE)];
+        match holds {
+            true if self.client == Some(1 - sender) && *since == 0 => *since = segment.time,
+            true => {}
+            false => self.held_since = [0; OBSERVERS],
+        }
+    }
+
+    /// A server may speak unasked (a 408 before it closes an idle connection): what an observer saw before the client began to
+    /// ask is no answer to that, and does not wait for it.
+    fn decide_unasked(&mut self, sender: usize, segment: &Segment<'_>) {
+        let since = self.held_since[usize::from(segment.observer).min(WIRE)];
+        if since == 0 || segment.time <= since || self.client != Some(sender) {
+            return;
+        }
+        if let Some(conversation) = self.speaks.conversation_mut() {
+            let verdict = conversation.settle();
+            self.heed(verdict);
+        }
+        self.held_since = [0; OBSERVERS];
     }
 
     /// Whether this was sent before the newest request was, which was recorded first all the same.

@@ -479,6 +479,39 @@ fn a_response_lost_on_the_wire_costs_only_its_own_exchange() {
     }
 }
 
+/// A server closes an idle connection with a 408, and the client's next request meets that.
+#[test]
+fn a_response_that_nobody_asked_for_is_not_that_of_the_request_that_meets_it() {
+    const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    let (ask, answer) = (GET.len() as u32, OK.len() as u32);
+    let told = |unasked: u64, asked: u64| {
+        let records = [
+            client(CLIENT, 5000),
+            up(CLIENT, 1000, 0, GET),
+            down(CLIENT, 2000, 0, OK),
+            down(CLIENT, unasked, answer, TIMEOUT),
+            up(CLIENT, asked, ask, GET),
+            close(CLIENT, 90_000),
+        ];
+        rows(&[&records])
+    };
+    let rows = told(60_000, 61_000);
+    assert!(
+        rows[1].starts_with("  408 ") && rows[1].ends_with("no_request"),
+        "{rows:#?}"
+    );
+    assert!(
+        rows[2].starts_with("GET /a 0 ") && rows[2].ends_with("no_response"),
+        "{rows:#?}"
+    );
+    // Told of first, and sent later.
+    let rows = told(61_000, 60_000);
+    assert!(
+        rows[1].starts_with("GET /a 408 ") && rows[1].ends_with("complete"),
+        "{rows:#?}"
+    );
+}
+
 #[test]
 fn a_port_that_is_used_again_is_another_connection() {
     let (client_2, server_2) = ((7 << 32) | 3, (7 << 32) | 4);

@@ -26,6 +26,9 @@ pub trait Conversation: Debug + Send {
     /// See [`Stitcher::settle`].
     fn settle(&mut self) -> Verdict;
 
+    /// See [`Stitcher::holds_response`].
+    fn holds_response(&self) -> bool;
+
     /// See [`Stitcher::is_in_doubt`].
     fn is_in_doubt(&self) -> bool;
 
@@ -111,6 +114,10 @@ impl<S: WholeMessages> Conversation for Stitched<S> {
 
     fn settle(&mut self) -> Verdict {
         self.stitcher.settle(&mut self.queue)
+    }
+
+    fn holds_response(&self) -> bool {
+        self.stitcher.holds_response()
     }
 
     fn is_in_doubt(&self) -> bool {

@@ -295,6 +295,11 @@ pub trait Stitcher: Debug + Default + Send + 'static {
     /// must decide now.
     fn settle(&mut self, queue: &mut Queue<Self::Message>) -> Verdict;
 
+    /// A response is held that came before any request for it.
+    fn holds_response(&self) -> bool {
+        false
+    }
+
     /// A hole has hidden where messages begin, or which request a response answers, and that is not found yet.
     fn is_in_doubt(&self) -> bool;
 

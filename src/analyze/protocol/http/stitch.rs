@@ -726,6 +726,10 @@ impl Stitcher for HttpStitcher {
         verdict
     }
 
+    fn holds_response(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     fn is_in_doubt(&self) -> bool {
         let is_lost = |half: &Half| matches!(half.state, State::Lost(_));
         self.doubt.is_some() || is_lost(&self.client) || is_lost(&self.server)

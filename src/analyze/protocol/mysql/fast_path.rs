@@ -36,7 +36,7 @@ impl WholeMessages for MysqlStitcher {
             && !self.server_probe.has_begun()
             && self.held.is_empty()
             && self.pending == 0
-            && !(self.infile || self.doubt.is_some() || self.open || self.eof_may_follow)
+            && !(self.infile || self.doubt.is_some() || self.unread.is_some() || self.open || self.eof_may_follow)
             && self.session.deprecate_eof.is_some()
     }
 

@@ -250,6 +250,8 @@ impl MysqlStitcher {
             return Step::Go;
         }
         let (held, bytes) = (std::mem::take(&mut self.held), std::mem::take(&mut self.held_bytes));
+        // It was told of first, and sent later.
+        self.turns.server();
         let mut rest = bytes.as_slice();
         for item in held {
             let step = match item {
