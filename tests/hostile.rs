@@ -100,22 +100,28 @@ fn peak_memory(command: &mut Command) -> u64 {
     usage.ru_maxrss as u64 * 1024
 }
 
+/// Client and server of the connection with this number: each has a client of its own.
+fn ends(number: u32) -> (End, End) {
+    let client = End {
+        ip: [10, (number >> 22) as u8, (number >> 14) as u8, (number >> 6) as u8],
+        port: 1024 + (number & 63) as u16,
+        seq: number,
+    };
+    let server = End {
+        ip: [192, 0, 2, 1],
+        port: 80,
+        seq: !number,
+    };
+    (client, server)
+}
+
 #[test]
 fn a_million_half_open_connections() {
     let _alone = alone();
     const COUNT: u32 = 1_000_000;
     let capture = Capture::make(|pcap| {
         for number in 0..COUNT {
-            let client = End {
-                ip: [10, (number >> 22) as u8, (number >> 14) as u8, (number >> 6) as u8],
-                port: 1024 + (number & 63) as u16,
-                seq: number,
-            };
-            let server = End {
-                ip: [192, 0, 2, 1],
-                port: 80,
-                seq: !number,
-            };
+            let (client, server) = ends(number);
             let syn = tcp(&client, &server, SYN, 0, 0);
             pcap.packet(&syn, syn.len());
             // Half of a half: every fourth is answered, and so is known to both ends, and goes no further.
@@ -140,16 +146,7 @@ fn attempts_that_come_to_nothing_cost_little_each() {
         let make = |count: u32| {
             Capture::make(|pcap| {
                 for number in 0..count {
-                    let client = End {
-                        ip: [10, (number >> 22) as u8, (number >> 14) as u8, (number >> 6) as u8],
-                        port: 1024 + (number & 63) as u16,
-                        seq: number,
-                    };
-                    let server = End {
-                        ip: [192, 0, 2, 1],
-                        port: 80,
-                        seq: !number,
-                    };
+                    let (client, server) = ends(number);
                     pcap.pause(200);
                     let mut add = |segment: [u8; 40]| pcap.packet(&segment, segment.len());
                     match kind {

@@ -79,6 +79,11 @@ impl Speaks {
         }
     }
 
+    /// What this end sent looks like nothing that is read, and the other has not answered yet.
+    fn is_foreign(&self, end: usize) -> bool {
+        matches!(self, Speaks::Foreign(first) if *first == end)
+    }
+
     /// What is said in a protocol that is read.
     fn conversation(&self) -> Option<&dyn Conversation> {
         match self {
@@ -234,7 +239,7 @@ impl Flow {
         self.leave_straight();
         self.coverage[observer].attached = true;
         self.clocks[observer] = clock;
-        self.say_in_order();
+        self.set_in_order();
     }
 
     /// Another host has recorded this end, and will tell of it.
@@ -429,7 +434,7 @@ impl Flow {
     }
 
     /// Packet captures were put in order when they were read.
-    fn say_in_order(&mut self) {
+    fn set_in_order(&mut self) {
         let is_in_order = self.is_seen_on_the_wire_only();
         if let Some(conversation) = self.speaks.conversation_mut() {
             conversation.queue_mut().set_in_order(is_in_order);
@@ -734,8 +739,7 @@ impl Flow {
         let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
         self.reorder.iter().for_each(|(_, waiting)| segment(waiting));
         // What nobody understood is a part of no exchange.
-        let is_unanswered = |end: usize| matches!(self.speaks, Speaks::Foreign(first) if first == end);
-        let kept = self.undetected.iter().filter(|(end, _)| !is_unanswered(*end));
+        let kept = self.undetected.iter().filter(|(end, _)| !self.speaks.is_foreign(*end));
         kept.for_each(|(_, held)| segment(held.segment()));
         let kept = self.preface.iter().flat_map(Preface::kept);
         kept.for_each(|held| segment(held.segment()));

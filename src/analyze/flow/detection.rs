@@ -48,14 +48,14 @@ impl Flow {
         }
     }
 
-    /// What it looks like with this segment. What one end said and looked like nothing may mean something with what the other
+    /// What it looks like with this segment. What one end sent and looked like nothing may mean something with what the other
     /// answers.
     fn guess_with_answer(&mut self, sender: usize, segment: &Segment<'_>) -> (usize, Guess) {
         if let Speaks::Foreign(first) = self.speaks
             && self.undetected.iter().any(|(end, _)| *end == first)
         {
             let foreign = std::mem::replace(&mut self.speaks, Speaks::Undetected);
-            let answered = self.ask(sender, segment, false, detect::answered);
+            let answered = self.guess_by(sender, segment, false, detect::answered);
             if answered.1 != Guess::Unknown {
                 return answered;
             }
@@ -98,11 +98,11 @@ impl Flow {
 
     /// What it looks like with this segment, and who would be the client then. `anew` leaves out what the sender said before.
     fn guess(&self, sender: usize, segment: &Segment<'_>, anew: bool) -> (usize, Guess) {
-        self.ask(sender, segment, anew, detect::guess)
+        self.guess_by(sender, segment, anew, detect::guess)
     }
 
     /// As [`Flow::guess`], by what `detect` says.
-    fn ask(&self, sender: usize, segment: &Segment<'_>, anew: bool, detect: Detect) -> (usize, Guess) {
+    fn guess_by(&self, sender: usize, segment: &Segment<'_>, anew: bool, detect: Detect) -> (usize, Guess) {
         let mut ends = [Some(Sent::default()); 2];
         let mut bytes: [Vec<u8>; 2] = Default::default();
         let mut lens = [0; 2];
@@ -147,8 +147,7 @@ impl Flow {
 
     /// Nothing more comes to tell the protocol from.
     pub(super) fn stay_undetected(&mut self) {
-        let is_unanswered = |end: usize| matches!(self.speaks, Speaks::Foreign(first) if first == end);
-        if self.undetected.iter().any(|(end, _)| !is_unanswered(*end)) {
+        if self.undetected.iter().any(|(end, _)| !self.speaks.is_foreign(*end)) {
             self.set_why("too little data");
         }
     }
@@ -170,7 +169,7 @@ impl Flow {
             }
         }
         self.speaks = Speaks::Talking(conversation);
-        self.say_in_order();
+        self.set_in_order();
         self.client = Some(client);
         self.set_protocol(protocol.name(), "");
         for (place, (end, held)) in std::mem::take(&mut self.undetected).into_iter().enumerate() {
@@ -181,7 +180,7 @@ impl Flow {
         self.behind_hole(sender, segment);
     }
 
-    /// Takes the hole in what this end sent that stands before this place of what was kept, if the other was heard before.
+    /// Takes the hole in what this end sent that stands before this place of what was kept, if the other sent something before.
     fn hole_before(&mut self, place: usize, sender: usize) {
         let stands_here = |(.., before): &mut (u64, u64, usize)| *before <= place;
         if self.held() > 0

@@ -228,7 +228,7 @@ impl HttpStitcher {
         if begins_turn && (self.doubt.is_some() || queue.is_in_order) {
             self.turns.begins_in_order();
         }
-        if begins_turn && self.doubt.is_some() && !(self.turns.is_hidden() && queue.is_in_order) {
+        if begins_turn && self.doubt.is_some() && !self.may_hide_requests(queue) {
             self.resume(queue);
         }
         self.in_call = true;
@@ -268,10 +268,7 @@ impl HttpStitcher {
     /// The client begins to speak, and what it asked before is in doubt: that is over.
     fn resume(&mut self, queue: &mut Queue) {
         let Some(doubt) = self.doubt else { return };
-        if queue
-            .awaiting()
-            .is_some_and(|exchange| self.turns.is_certain(&exchange.request))
-        {
+        if self.is_certain(queue) {
             return;
         }
         let is_answered = queue.waiting() == 0 && self.turns.was_answered();

@@ -126,7 +126,7 @@ impl HttpStitcher {
         self.server.state = State::Start;
         if within || queue.waiting() > 1 {
             // Sent without waiting: no turn tells where the answers to those begin.
-            let _ = self.turns.pipelines();
+            self.turns.is_pipelined = true;
         }
         self.doubt(Incomplete::Malformed);
     }
@@ -226,7 +226,7 @@ impl HttpStitcher {
                 self.turns.is_certain(&exchange.request) && exchange.incomplete.is_none() && !exchange.response.ended
             };
             if queue.iter().filter(|exchange| is_sure(exchange)).count() > 1 {
-                let _ = self.turns.pipelines();
+                self.turns.is_pipelined = true;
             }
         }
         let Some(exchange) = queue.awaiting() else {
@@ -317,10 +317,7 @@ impl HttpStitcher {
             }
             return true;
         };
-        let is_certain = queue
-            .awaiting()
-            .is_some_and(|exchange| self.turns.is_certain(&exchange.request));
-        if is_certain {
+        if self.is_certain(queue) {
             return true;
         }
         self.learn_pipelining(queue);
@@ -344,10 +341,10 @@ impl HttpStitcher {
         while queue.waiting() > usize::from(answers_newest) {
             give_up(queue, doubt);
         }
-        let is_hidden = self.turns.is_hidden() && queue.is_in_order;
+        let may_hide = self.may_hide_requests(queue);
         match queue.awaiting() {
             Some(exchange) if self.turns.answer == Answer::BehindHole => exchange.unsure = true,
-            Some(exchange) if is_hidden => exchange.turn_unsure = true,
+            Some(exchange) if may_hide => exchange.turn_unsure = true,
             Some(exchange) if exchange.incomplete.is_none() => {
                 exchange.turn_unsure = false;
                 self.doubt = None;
@@ -362,13 +359,25 @@ impl HttpStitcher {
         true
     }
 
+    /// Whether what the server sends next answers the oldest request that waits, whatever is lost of the client.
+    pub(super) fn is_certain(&self, queue: &mut Queue) -> bool {
+        queue
+            .awaiting()
+            .is_some_and(|exchange| self.turns.is_certain(&exchange.request))
+    }
+
+    /// Whether requests of the client's present turn may be lost, as far as causal order shows.
+    pub(super) fn may_hide_requests(&self, queue: &Queue) -> bool {
+        self.turns.is_hidden() && queue.is_in_order
+    }
+
     /// Where all comes in causal order, several requests wait only if the client does not.
     pub(super) fn learn_pipelining(&mut self, queue: &mut Queue) {
         if queue.is_in_order && queue.waiting() > 1 && !queue.is_overtaken {
             // Not those that stand for a hole: its place among the answers is not certain.
             let seen = queue.waiting_mut().filter(|exchange| exchange.incomplete.is_none());
             if seen.count() > 1 {
-                let _ = self.turns.pipelines();
+                self.turns.is_pipelined = true;
             }
         }
     }
@@ -376,7 +385,7 @@ impl HttpStitcher {
     /// What lies behind a hole was not the answer that it was taken for.
     fn refute_unsure(&mut self, queue: &mut Queue) {
         if queue.iter().any(|exchange| exchange.turn_unsure) {
-            let _ = self.turns.pipelines();
+            self.turns.is_pipelined = true;
         }
         queue.refute_unsure(|_| true);
     }
