@@ -10,9 +10,9 @@ use masdeepflow::analyze::exchange::{Queue, Side};
 use masdeepflow::analyze::flow::Flow;
 use masdeepflow::analyze::output::target::Target;
 use masdeepflow::analyze::output::{Facts, Format};
-use masdeepflow::analyze::protocol::Stitcher;
-use masdeepflow::analyze::protocol::http::{HttpMessage, HttpStitcher};
-use masdeepflow::analyze::protocol::mysql::{self, Begun, MysqlStitcher};
+use masdeepflow::analyze::protocol::Pairing;
+use masdeepflow::analyze::protocol::http1::{HttpMessage, HttpPairing};
+use masdeepflow::analyze::protocol::mysql::{self, Begun, MysqlPairing};
 use masdeepflow::analyze::report::Aggregate;
 use masdeepflow::analyze::row::{Frame, Latency, Observed, Party, Sink};
 use masdeepflow::analyze::stream::Segment;
@@ -160,11 +160,11 @@ fn reorder(bencher: Bencher) {
 }
 
 /// Reads pairs of messages and gives how many exchanges came out.
-fn stitch(stitcher: &mut impl Stitcher, pairs: &[[Vec<u8>; 2]]) -> u64 {
+fn read_pairs(pairing: &mut impl Pairing, pairs: &[[Vec<u8>; 2]]) -> u64 {
     let (mut queue, mut positions, mut taken) = (Queue::default(), [1u64; 2], 0);
     for pair in pairs {
         for (way, (side, bytes)) in [Side::Client, Side::Server].into_iter().zip(pair).enumerate() {
-            stitcher.bytes(side, positions[way], bytes, &mut queue);
+            pairing.bytes(side, positions[way], bytes, &mut queue);
             positions[way] += bytes.len() as u64;
         }
         while queue.oldest().is_some_and(|exchange| exchange.is_finished()) {
@@ -184,7 +184,7 @@ fn http(bencher: Bencher, different: u64) {
         .map(|number| [request(number, different), RESPONSE.to_vec()])
         .collect();
     bencher.counter(ItemsCount::new(EXCHANGES)).bench(|| {
-        let read = stitch(&mut HttpStitcher::new(false), black_box(&pairs));
+        let read = read_pairs(&mut HttpPairing::new(false), black_box(&pairs));
         assert_eq!(read, EXCHANGES);
     });
 }
@@ -204,7 +204,7 @@ fn mysql(bencher: Bencher) {
     };
     let pairs: Vec<_> = (0..EXCHANGES).map(pair).collect();
     bencher.counter(ItemsCount::new(EXCHANGES)).bench(|| {
-        let read = stitch(&mut MysqlStitcher::new(true), black_box(&pairs));
+        let read = read_pairs(&mut MysqlPairing::new(true), black_box(&pairs));
         assert_eq!(read, EXCHANGES);
     });
 }

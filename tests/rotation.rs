@@ -13,9 +13,9 @@ use std::time::Duration;
 use masdeepflow::format::header::Header;
 use masdeepflow::format::reader::Reader;
 use masdeepflow::format::record::Record;
+use masdeepflow::record::counters::Counters;
 use masdeepflow::record::drain::{Drain, Outlets, Plan};
 use masdeepflow::record::output::Rotation;
-use masdeepflow::record::shared::Shared;
 use masdeepflow::record::sink::{self, Sink};
 use masdeepflow::record::{queue, sys};
 use support::{mdf, run};
@@ -84,7 +84,7 @@ fn earlier<'a>(record: &Record<'a>, ns: u64) -> Record<'a> {
 fn record_again(capture: &Path, base: &Path, rotation: Rotation) -> Vec<PathBuf> {
     let bytes = fs::read(capture).expect("the fixture is there");
     let reader = Reader::open(&bytes).expect("it is a capture");
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Counters::default());
     let (sender, consumer) = queue::bounded(BATCHES);
     let outlets = Outlets {
         file: Some(sender),

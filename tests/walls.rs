@@ -32,7 +32,7 @@ const ANALYZE: &[&str] = &[
     "names",
     "nat",
     "orphans",
-    "elsewhere",
+    "cross_host",
     "shard",
     "engine",
     // Where records come from.
@@ -63,7 +63,7 @@ const RECORD: &[&str] = &[
     "user",
     "sys",
     "procfs",
-    "permit",
+    "capabilities",
     "privilege",
     "kernelfs",
     "signals",
@@ -78,11 +78,11 @@ const RECORD: &[&str] = &[
     "loss",
     "source",
     // What the threads of a recording share.
-    "shared",
+    "counters",
     "queue",
     // From blocks to files and lines.
     "output",
-    "memory",
+    "flight_ring",
     "sink",
     "printer",
     // From events to blocks, with names for who is in them.
@@ -93,7 +93,7 @@ const RECORD: &[&str] = &[
     // The run.
     "child",
     "watch",
-    "words",
+    "messages",
     "status",
     "doctor",
     "run",

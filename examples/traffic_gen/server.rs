@@ -62,7 +62,7 @@ pub type Answer = fn(Wire, &AtomicU64) -> Result<()>;
 
 /// A server that a client can be sent to; dropping it ends it, where it is ours.
 pub enum Server {
-    Elsewhere(SocketAddr),
+    CrossHost(SocketAddr),
     Threads(Listener),
     Process(SocketAddr, process::Child),
 }
@@ -72,7 +72,7 @@ impl Server {
     pub fn start(target: &Target, command: &str, answer: Answer) -> Result<Self> {
         target.io.check()?;
         Ok(match target.connect {
-            Some(address) => Server::Elsewhere(address),
+            Some(address) => Server::CrossHost(address),
             None if target.separate => {
                 let (address, child) = process::server(command, &target.listen, target.io)?;
                 Server::Process(address, child)
@@ -83,7 +83,7 @@ impl Server {
 
     pub fn address(&self) -> SocketAddr {
         match self {
-            Server::Elsewhere(address) | Server::Process(address, _) => *address,
+            Server::CrossHost(address) | Server::Process(address, _) => *address,
             Server::Threads(listener) => listener.address,
         }
     }
@@ -91,7 +91,7 @@ impl Server {
     /// The server's process; 0 when it is not ours.
     pub fn pid(&self) -> u32 {
         match self {
-            Server::Elsewhere(_) => 0,
+            Server::CrossHost(_) => 0,
             Server::Threads(_) => std::process::id(),
             Server::Process(_, child) => child.id(),
         }

@@ -4,7 +4,7 @@
 mod streams;
 
 use libfuzzer_sys::fuzz_target;
-use masdeepflow::analyze::protocol::http::HttpStitcher;
+use masdeepflow::analyze::protocol::http1::HttpPairing;
 use masdeepflow::analyze::template;
 
 fuzz_target!(|input: &[u8]| {
@@ -12,7 +12,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let joined = flags & 1 != 0;
-    streams::feed(HttpStitcher::new(joined), joined, rest, |_| {});
+    streams::feed(HttpPairing::new(joined), joined, rest, |_| {});
     if let Ok(path) = std::str::from_utf8(input) {
         template::of(path);
     }

@@ -6,14 +6,14 @@ mod streams;
 
 use libfuzzer_sys::fuzz_target;
 use masdeepflow::analyze::exchange::Exchange;
-use masdeepflow::analyze::protocol::memcached::{MemcachedMessage, MemcachedStitcher};
+use masdeepflow::analyze::protocol::memcached::{MemcachedMessage, MemcachedPairing};
 
 fuzz_target!(|input: &[u8]| {
     let Some((flags, rest)) = input.split_first() else {
         return;
     };
     let joined = flags & 1 != 0;
-    streams::feed(MemcachedStitcher::new(joined), joined, rest, check);
+    streams::feed(MemcachedPairing::new(joined), joined, rest, check);
 });
 
 fn check(exchange: &Exchange<MemcachedMessage>) {

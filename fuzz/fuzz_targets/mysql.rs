@@ -4,13 +4,13 @@
 use libfuzzer_sys::fuzz_target;
 use masdeepflow::analyze::exchange::{Exchange, Queue, Side};
 use masdeepflow::analyze::protocol::mysql::{
-    MysqlMessage, MysqlStitcher, STATEMENT_LIMIT, digest, fingerprint, is_joined, looks_like_greeting,
+    MysqlMessage, MysqlPairing, STATEMENT_LIMIT, digest, fingerprint, is_joined, looks_like_greeting,
 };
-use masdeepflow::analyze::protocol::{Missing, Sent, Stitcher, Verdict};
+use masdeepflow::analyze::protocol::{Missing, Sent, Pairing, Verdict};
 
 // Steps of: one byte of kind (bit 0 side, bits 1-2 hole, bit 3 settle), one byte of length, so many bytes.
 fuzz_target!(|data: &[u8]| {
-    let mut stitcher = MysqlStitcher::new(data.len() % 2 == 1);
+    let mut pairing = MysqlPairing::new(data.len() % 2 == 1);
     let mut queue = Queue::default();
     let mut pos = [0u64; 2];
     let mut rest = data;
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
                 rest = next;
                 is_joined(Sent::whole(bytes), Sent::whole(rest));
                 looks_like_greeting(bytes);
-                let verdict = stitcher.bytes(side, *at, bytes, &mut queue);
+                let verdict = pairing.bytes(side, *at, bytes, &mut queue);
                 *at += bytes.len() as u64;
                 verdict
             }
@@ -32,13 +32,13 @@ fuzz_target!(|data: &[u8]| {
                 rest = after;
                 let why = if why == 2 { Missing::Lost } else { Missing::Unread };
                 let hole = (len as u64) << (kind >> 4);
-                let verdict = stitcher.missing(side, *at, hole, why, &mut queue);
+                let verdict = pairing.missing(side, *at, hole, why, &mut queue);
                 *at += hole;
                 verdict
             }
         };
         if kind & 8 != 0 {
-            stitcher.settle(&mut queue);
+            pairing.settle(&mut queue);
         }
         while queue.oldest().is_some_and(Exchange::is_finished) {
             let Some(exchange) = queue.take() else { break };
@@ -49,9 +49,9 @@ fuzz_target!(|data: &[u8]| {
             break;
         }
     }
-    stitcher.settle(&mut queue);
-    stitcher.end(Side::Client, pos[0], true, &mut queue);
-    stitcher.end(Side::Server, pos[1], true, &mut queue);
+    pairing.settle(&mut queue);
+    pairing.end(Side::Client, pos[0], true, &mut queue);
+    pairing.end(Side::Server, pos[1], true, &mut queue);
     while let Some(exchange) = queue.take() {
         assert!(exchange.is_finished() || exchange.one_way);
         check(&exchange);

@@ -1,11 +1,11 @@
-//! Two streams, in any pieces and with any holes, through the stitcher of a protocol.
+//! Two streams, in any pieces and with any holes, through the pairing of a protocol.
 
 use masdeepflow::analyze::exchange::{Exchange, Queue, Side};
-use masdeepflow::analyze::protocol::{Missing, Sent, Stitcher, Verdict, detect};
+use masdeepflow::analyze::protocol::{Missing, Sent, Pairing, Verdict, detect};
 
 /// Feeds what the input says: each piece is what to do, how many bytes, the bytes. `check` sees each exchange that is
 /// finished. After both ends nothing is left open.
-pub fn feed<S: Stitcher>(mut stitcher: S, joined: bool, mut rest: &[u8], check: impl Fn(&Exchange<S::Message>)) {
+pub fn feed<S: Pairing>(mut pairing: S, joined: bool, mut rest: &[u8], check: impl Fn(&Exchange<S::Message>)) {
     let mut queue = Queue::default();
     let mut sent = [0u64; 2];
     while let [act, len, more @ ..] = rest {
@@ -15,10 +15,10 @@ pub fn feed<S: Stitcher>(mut stitcher: S, joined: bool, mut rest: &[u8], check: 
         let side = if act & 1 == 0 { Side::Client } else { Side::Server };
         let pos = &mut sent[side as usize];
         let verdict = match act >> 1 & 7 {
-            0 => stitcher.missing(side, *pos, len as u64, Missing::Lost, &mut queue),
-            1 => stitcher.missing(side, *pos, len as u64, Missing::Unread, &mut queue),
-            2 => stitcher.settle(&mut queue),
-            _ => stitcher.bytes(side, *pos, bytes, &mut queue),
+            0 => pairing.missing(side, *pos, len as u64, Missing::Lost, &mut queue),
+            1 => pairing.missing(side, *pos, len as u64, Missing::Unread, &mut queue),
+            2 => pairing.settle(&mut queue),
+            _ => pairing.bytes(side, *pos, bytes, &mut queue),
         };
         if act >> 1 & 7 != 2 {
             *pos += len as u64;
@@ -29,8 +29,8 @@ pub fn feed<S: Stitcher>(mut stitcher: S, joined: bool, mut rest: &[u8], check: 
             return;
         }
     }
-    stitcher.end(Side::Client, sent[0], true, &mut queue);
-    stitcher.end(Side::Server, sent[1], true, &mut queue);
+    pairing.end(Side::Client, sent[0], true, &mut queue);
+    pairing.end(Side::Server, sent[1], true, &mut queue);
     take_finished(&mut queue, &check);
     assert!(queue.is_empty());
 }

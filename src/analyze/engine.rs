@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use rayon::ScopeFifo;
 use rayon::prelude::*;
 
-use super::elsewhere::Elsewhere;
+use super::cross_host::CrossHost;
 use super::names::{Host, Pods, Run};
 use super::nat::Nat;
 use super::orphans::Lost;
@@ -210,7 +210,7 @@ pub struct Engine<S> {
     shards: Vec<Shard<S>>,
     hosts: Vec<Host>,
     nat: Nat,
-    elsewhere: Elsewhere,
+    cross_host: CrossHost,
     /// Of each host, the recording and the boot of the machine.
     recordings: Vec<u64>,
     boots: Vec<String>,
@@ -230,7 +230,7 @@ impl<S: Sink> Engine<S> {
             shards: (0..SHARDS).map(|shard| Shard::new(make(shard))).collect(),
             hosts: Vec::new(),
             nat: Nat::default(),
-            elsewhere: Elsewhere::default(),
+            cross_host: CrossHost::default(),
             recordings: Vec::new(),
             boots: Vec::new(),
             losses: Vec::new(),
@@ -348,8 +348,8 @@ impl<S: Sink> Engine<S> {
                         let key = self.nat.shard_key(block.host, socket.id);
                         match is_translated {
                             _ if hosts == 1 => {}
-                            true => self.elsewhere.add(key),
-                            false => self.elsewhere.learn(block.host, key),
+                            true => self.cross_host.add(key),
+                            false => self.cross_host.learn(block.host, key),
                         }
                     }
                 }
@@ -401,7 +401,7 @@ impl<S: Sink> Engine<S> {
         let mut scout = Engine {
             hosts: std::mem::take(&mut self.hosts),
             nat: std::mem::take(&mut self.nat),
-            elsewhere: std::mem::take(&mut self.elsewhere),
+            cross_host: std::mem::take(&mut self.cross_host),
             names_known: self.names_known,
             buffers: std::mem::take(&mut self.buffers),
             ..Engine::new(make)
@@ -409,7 +409,7 @@ impl<S: Sink> Engine<S> {
         let result = work(&mut scout);
         self.hosts = scout.hosts;
         self.nat = scout.nat;
-        self.elsewhere = scout.elsewhere;
+        self.cross_host = scout.cross_host;
         self.buffers = scout.buffers;
         result
     }
@@ -427,7 +427,7 @@ impl<S: Sink> Engine<S> {
 
     /// Inflated bytes of one batch of [`Engine::feed_all`], about.
     pub fn batch_bytes(&self) -> usize {
-        match self.elsewhere.is_empty() {
+        match self.cross_host.is_empty() {
             true => BATCH_BYTES,
             false => MIXED_BATCH_BYTES,
         }
@@ -507,8 +507,8 @@ impl<S: Sink> Engine<S> {
                 *split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), taken, nat);
             });
         }
-        let elsewhere = &self.elsewhere;
-        let mixed = if elsewhere.is_empty() {
+        let cross_host = &self.cross_host;
+        let mixed = if cross_host.is_empty() {
             Vec::new()
         } else {
             in_time_order(&batch, hosts)
@@ -519,7 +519,7 @@ impl<S: Sink> Engine<S> {
             .with_max_len(1)
             .for_each(|(number, shard)| {
                 if !mixed.is_empty() {
-                    return follow_mixed(shard, number, &batch, &mixed, (hosts, nat, elsewhere));
+                    return follow_mixed(shard, number, &batch, &mixed, (hosts, nat, cross_host));
                 }
                 for ready in &batch {
                     let Ok(raw) = &ready.raw else { continue };
@@ -852,7 +852,7 @@ fn follow_mixed<S: Sink>(
     number: usize,
     batch: &[Ready<'_>],
     mixed: &[Mixed],
-    (hosts, nat, elsewhere): (&[Host], &Nat, &Elsewhere),
+    (hosts, nat, cross_host): (&[Host], &Nat, &CrossHost),
 ) {
     for Mixed { block: n, at, .. } in mixed.iter().filter(|record| record.shard == number) {
         let ready = &batch[*n];
@@ -860,7 +860,7 @@ fn follow_mixed<S: Sink>(
         let host = ready.taken.block.host;
         if let Some(frame) = frame_at(bytes, *at).filter(|frame| frame.kind == Some(Kind::Socket))
             && let Some(id) = frame.socket_id()
-            && elsewhere.has_both_ends(nat.shard_key(host, id))
+            && cross_host.has_both_ends(nat.shard_key(host, id))
         {
             shard.expect_other_end(host, id);
         }

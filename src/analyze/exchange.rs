@@ -497,7 +497,7 @@ impl<M: Message + Default> Queue<M> {
     }
 
     /// An exchange that was given back.
-    pub fn spent(&mut self) -> Option<Box<Exchange<M>>> {
+    pub fn take_recycled(&mut self) -> Option<Box<Exchange<M>>> {
         self.spare.pop()
     }
 

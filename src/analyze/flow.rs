@@ -5,15 +5,15 @@
 //! what one end lost the other end may still have, and the two views of an exchange are joined by construction.
 
 mod detection;
+mod fast_path;
 mod preface;
 mod reorder;
-mod straight;
 #[cfg(test)]
 mod tests;
 
+use fast_path::FastPath;
 use preface::Preface;
 use reorder::{Next, Reorder};
-use straight::Straight;
 
 use super::exchange::{AnyExchange, AnyQueue, Incomplete, Seen, Side, Span, TakenExchange, View};
 use super::protocol::conversation::Conversation;
@@ -60,42 +60,42 @@ impl Coverage {
 }
 
 #[derive(Debug)]
-enum Speaks {
+enum ProtocolState {
     Undetected,
-    Talking(Box<dyn Conversation>),
+    Known(Box<dyn Conversation>),
     Other,
     /// What this end said is of no protocol that is read, and the other is still to speak: a server of HTTP answers noise
     /// and TLS with 400, and where the server speaks first the client may say more.
     Foreign(usize),
 }
 
-impl Speaks {
+impl ProtocolState {
     /// A hole has hidden where messages begin, or which request a response answers, and that is not found yet.
     fn is_in_doubt(&self) -> bool {
         match self {
-            Speaks::Undetected => true,
-            Speaks::Talking(conversation) => conversation.is_in_doubt(),
-            Speaks::Other | Speaks::Foreign(_) => false,
+            ProtocolState::Undetected => true,
+            ProtocolState::Known(conversation) => conversation.is_in_doubt(),
+            ProtocolState::Other | ProtocolState::Foreign(_) => false,
         }
     }
 
     /// What this end sent looks like nothing that is read, and the other has not answered yet.
     fn is_foreign(&self, end: usize) -> bool {
-        matches!(self, Speaks::Foreign(first) if *first == end)
+        matches!(self, ProtocolState::Foreign(first) if *first == end)
     }
 
     /// What is said in a protocol that is read.
     fn conversation(&self) -> Option<&dyn Conversation> {
         match self {
-            Speaks::Talking(conversation) => Some(&**conversation),
-            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => None,
+            ProtocolState::Known(conversation) => Some(&**conversation),
+            ProtocolState::Undetected | ProtocolState::Other | ProtocolState::Foreign(_) => None,
         }
     }
 
     fn conversation_mut(&mut self) -> Option<&mut Box<dyn Conversation>> {
         match self {
-            Speaks::Talking(conversation) => Some(conversation),
-            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => None,
+            ProtocolState::Known(conversation) => Some(conversation),
+            ProtocolState::Undetected | ProtocolState::Other | ProtocolState::Foreign(_) => None,
         }
     }
 
@@ -134,7 +134,7 @@ pub struct Flow {
     tunnels: u8,
     /// By sender.
     preface: [Preface; 2],
-    speaks: Speaks,
+    protocol_state: ProtocolState,
     /// Conversations that are over, oldest first, as long as exchanges of them are not taken: what is said in a tunnel may be
     /// of another protocol.
     past: Vec<Box<dyn Conversation>>,
@@ -146,7 +146,7 @@ pub struct Flow {
     /// Segments (without their bytes) that were seen before the exchange they belong to was: a response whose request
     /// another CPU reported later.
     unplaced: Vec<(usize, Segment<'static>)>,
-    straight: Straight,
+    fast_path: FastPath,
     /// What is kept of connections that are over for the next, one for each protocol: memory that is still in the cache, and
     /// the head that was read last.
     spare: Vec<Box<dyn Conversation>>,
@@ -179,13 +179,13 @@ impl Flow {
             totals: [None; 2],
             tunnels: 0,
             preface: Default::default(),
-            speaks: Speaks::Undetected,
+            protocol_state: ProtocolState::Undetected,
             past: Vec::new(),
             undetected: Vec::new(),
             held_since: [0; OBSERVERS],
             lost_before: [None; 2],
             unplaced: Vec::new(),
-            straight: Straight::default(),
+            fast_path: FastPath::default(),
             spare: Vec::new(),
             protocol: "",
             why: "",
@@ -202,19 +202,19 @@ impl Flow {
 
     /// This connection is over: what is left are its buffers, for [`Flow::again`]. What they held goes now, not when they are
     /// used again.
-    pub fn emptied(mut self) -> Self {
-        if let Speaks::Talking(mut conversation) = self.speaks {
+    pub fn recycled(mut self) -> Self {
+        if let ProtocolState::Known(mut conversation) = self.protocol_state {
             conversation.begin(false);
             self.spare.push(conversation);
         }
         Flow {
-            straight: self.straight.emptied(),
+            fast_path: self.fast_path.recycled(),
             spare: self.spare,
             ..Flow::new(self.ends, None, false)
         }
     }
 
-    /// As [`Flow::new`], with the buffers of one that was [emptied](Flow::emptied).
+    /// As [`Flow::new`], with the buffers of one that was [recycled](Flow::recycled).
     pub fn again(self, ends: [Endpoint; 2], client: Option<usize>, joined: bool) -> Self {
         Flow {
             ends,
@@ -270,7 +270,7 @@ impl Flow {
 
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
-        if self.straight.is_open() {
+        if self.fast_path.is_open() {
             if self.go_straight(sender, &segment) {
                 return;
             }
@@ -323,7 +323,7 @@ impl Flow {
             let Some(next) = self.reorder.next(nexts, &self.clocks) else {
                 break;
             };
-            self.is_lost &= self.speaks.is_in_doubt();
+            self.is_lost &= self.protocol_state.is_in_doubt();
             if self.is_lost && self.reorder.is_short() && !all {
                 break;
             }
@@ -394,7 +394,10 @@ impl Flow {
 
     /// Notes since when a response is held.
     fn note_held(&mut self, sender: usize, segment: &Segment<'_>) {
-        let holds = self.speaks.conversation().is_some_and(|one| one.holds_response());
+        let holds = self
+            .protocol_state
+            .conversation()
+            .is_some_and(|one| one.holds_response());
         let since = &mut self.held_since[usize::from(segment.observer).min(WIRE)];
         match holds {
             true if self.client == Some(1 - sender) && *since == 0 => *since = segment.time,
@@ -410,9 +413,9 @@ impl Flow {
         if since == 0 || segment.time <= since || self.client != Some(sender) {
             return;
         }
-        if let Some(conversation) = self.speaks.conversation_mut() {
+        if let Some(conversation) = self.protocol_state.conversation_mut() {
             let verdict = conversation.settle();
-            self.heed(verdict);
+            self.apply_verdict(verdict);
         }
         self.held_since = [0; OBSERVERS];
     }
@@ -436,13 +439,13 @@ impl Flow {
     /// Packet captures were put in order when they were read.
     fn set_in_order(&mut self) {
         let is_in_order = self.is_seen_on_the_wire_only();
-        if let Some(conversation) = self.speaks.conversation_mut() {
+        if let Some(conversation) = self.protocol_state.conversation_mut() {
             conversation.queue_mut().set_in_order(is_in_order);
         }
     }
 
     fn set_overtaken(&mut self, is_overtaken: bool) {
-        if let Some(conversation) = self.speaks.conversation_mut() {
+        if let Some(conversation) = self.protocol_state.conversation_mut() {
             conversation.queue_mut().set_overtaken(is_overtaken);
         }
     }
@@ -450,11 +453,11 @@ impl Flow {
     /// The exchanges that are not taken yet, oldest first.
     fn queues(&self) -> impl Iterator<Item = &dyn AnyQueue> {
         let past = self.past.iter().map(|past| past.queue());
-        past.chain(self.speaks.conversation().map(Conversation::queue))
+        past.chain(self.protocol_state.conversation().map(Conversation::queue))
     }
 
     fn queues_mut(&mut self) -> impl Iterator<Item = &mut dyn AnyQueue> {
-        let past = self.past.iter_mut().chain(self.speaks.conversation_mut());
+        let past = self.past.iter_mut().chain(self.protocol_state.conversation_mut());
         past.map(|conversation| conversation.queue_mut())
     }
 
@@ -474,8 +477,8 @@ impl Flow {
 
     /// Nothing more is read of this protocol.
     fn leave(&mut self) {
-        let left = std::mem::replace(&mut self.speaks, Speaks::Other);
-        if let Speaks::Talking(conversation) = left
+        let left = std::mem::replace(&mut self.protocol_state, ProtocolState::Other);
+        if let ProtocolState::Known(conversation) = left
             && !conversation.queue().is_empty()
         {
             self.past.push(conversation);
@@ -484,11 +487,11 @@ impl Flow {
 
     /// Takes bytes that are new, of the protocol that the connection speaks.
     fn fresh(&mut self, sender: usize, segment: &Segment<'_>) {
-        match self.speaks {
-            Speaks::Undetected => self.undetected(sender, segment),
-            Speaks::Foreign(first) if first != sender => self.undetected(sender, segment),
-            Speaks::Foreign(_) if !self.undetected.is_empty() => self.keep_unanswered(sender, segment),
-            _ => self.utter(sender, segment),
+        match self.protocol_state {
+            ProtocolState::Undetected => self.undetected(sender, segment),
+            ProtocolState::Foreign(first) if first != sender => self.undetected(sender, segment),
+            ProtocolState::Foreign(_) if !self.undetected.is_empty() => self.keep_unanswered(sender, segment),
+            _ => self.feed_protocol(sender, segment),
         }
     }
 
@@ -501,11 +504,11 @@ impl Flow {
 
     fn bytes(&mut self, sender: usize, pos: u64, bytes: &[u8]) {
         let side = self.side(sender);
-        let verdict = match &mut self.speaks {
-            Speaks::Talking(conversation) => conversation.bytes(side, pos, bytes),
-            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => return,
+        let verdict = match &mut self.protocol_state {
+            ProtocolState::Known(conversation) => conversation.bytes(side, pos, bytes),
+            ProtocolState::Undetected | ProtocolState::Other | ProtocolState::Foreign(_) => return,
         };
-        self.heed(verdict);
+        self.apply_verdict(verdict);
     }
 
     fn missing(&mut self, sender: usize, mut pos: u64, mut len: u64, why: Missing) {
@@ -515,14 +518,14 @@ impl Flow {
         }
         (pos, len) = (pos + (len - behind), behind);
         let side = self.side(sender);
-        let verdict = match &mut self.speaks {
-            Speaks::Talking(conversation) => conversation.missing(side, pos, len, why),
-            Speaks::Other => return,
-            Speaks::Foreign(first) if *first == sender => {
+        let verdict = match &mut self.protocol_state {
+            ProtocolState::Known(conversation) => conversation.missing(side, pos, len, why),
+            ProtocolState::Other => return,
+            ProtocolState::Foreign(first) if *first == sender => {
                 self.undetected.retain(|(end, _)| *end != sender);
                 return;
             }
-            Speaks::Undetected | Speaks::Foreign(_) => {
+            ProtocolState::Undetected | ProtocolState::Foreign(_) => {
                 // What was kept stands before the gap; a beginning can only be found after it.
                 self.undetected.retain(|(end, _)| *end != sender);
                 let kept = self.undetected.len();
@@ -532,10 +535,10 @@ impl Flow {
                 return;
             }
         };
-        self.heed(verdict);
+        self.apply_verdict(verdict);
     }
 
-    fn heed(&mut self, verdict: Verdict) {
+    fn apply_verdict(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Continue => {}
             Verdict::Tunnel(why) => self.enter_tunnel(why),
@@ -554,7 +557,7 @@ impl Flow {
     }
 
     /// Gives the protocol the bytes of a segment, none of which it has had, and says what of it nobody read.
-    fn utter(&mut self, sender: usize, segment: &Segment<'_>) {
+    fn feed_protocol(&mut self, sender: usize, segment: &Segment<'_>) {
         if !segment.payload.is_empty() {
             self.bytes(sender, segment.pos, segment.payload);
         }
@@ -577,7 +580,7 @@ impl Flow {
         *until = (*until).max(segment.end());
         self.place_early();
         let placed = self.place(sender, segment, hole_from);
-        if matches!(self.speaks, Speaks::Other) {
+        if matches!(self.protocol_state, ProtocolState::Other) {
             self.unplaced.clear();
         } else if !placed && !segment.urgent {
             if self.unplaced.len() == MAX_UNPLACED {
@@ -604,7 +607,7 @@ impl Flow {
 
     /// Where nothing has begun, no exchange is to come that what was seen could belong to.
     fn forget_unplaced(&mut self) {
-        if self.held() == 0 && self.speaks.is_at_rest() {
+        if self.held() == 0 && self.protocol_state.is_at_rest() {
             self.unplaced.clear();
         }
     }
@@ -622,16 +625,16 @@ impl Flow {
     pub fn has_finished(&self) -> bool {
         // While the short way is open, nothing else is under way.
         let is_oldest = || self.oldest_exchange().is_some_and(AnyExchange::is_finished);
-        self.straight.is_whole() || (!self.straight.is_open() && is_oldest())
+        self.fast_path.is_whole() || (!self.fast_path.is_open() && is_oldest())
     }
 
     /// Takes the oldest exchange if it is finished and every observer has shown all of it. `flush` takes it anyway.
     pub fn take(&mut self, flush: bool) -> Option<Box<dyn TakenExchange>> {
-        if let Some(whole) = self.straight.take() {
+        if let Some(whole) = self.fast_path.take() {
             self.exchanges += 1;
             return Some(whole);
         }
-        if self.straight.is_open() {
+        if self.fast_path.is_open() {
             return None;
         }
         let oldest = self.oldest_exchange()?;
@@ -733,17 +736,20 @@ impl Flow {
                 view.times().into_iter().for_each(|time| note(observer, time));
             }
         }
-        if matches!(self.speaks, Speaks::Other) {
+        if matches!(self.protocol_state, ProtocolState::Other) {
             return oldest;
         }
         let mut segment = |segment: Segment<'_>| note(usize::from(segment.observer).min(WIRE), segment.time);
         self.reorder.iter().for_each(|(_, waiting)| segment(waiting));
         // What nobody understood is a part of no exchange.
-        let kept = self.undetected.iter().filter(|(end, _)| !self.speaks.is_foreign(*end));
+        let kept = self
+            .undetected
+            .iter()
+            .filter(|(end, _)| !self.protocol_state.is_foreign(*end));
         kept.for_each(|(_, held)| segment(held.segment()));
         let kept = self.preface.iter().flat_map(Preface::kept);
         kept.for_each(|held| segment(held.segment()));
-        if !matches!(self.speaks, Speaks::Foreign(_)) {
+        if !matches!(self.protocol_state, ProtocolState::Foreign(_)) {
             self.unplaced.iter().for_each(|(_, early)| segment(*early));
         }
         oldest
@@ -751,17 +757,17 @@ impl Flow {
 
     /// Whether what the first to speak said is of no protocol that is read, and the other end may still answer it.
     pub fn is_foreign(&self) -> bool {
-        matches!(self.speaks, Speaks::Foreign(_)) && !self.is_closed()
+        matches!(self.protocol_state, ProtocolState::Foreign(_)) && !self.is_closed()
     }
 
     /// Whether what it is, and why nothing is read from it, stays as it is now.
     pub fn is_settled(&self) -> bool {
-        self.exchanges > 0 || matches!(self.speaks, Speaks::Other) || self.is_closed()
+        self.exchanges > 0 || matches!(self.protocol_state, ProtocolState::Other) || self.is_closed()
     }
 
-    /// Hands a spent exchange back for reuse.
+    /// Takes an exchange back for reuse.
     pub fn recycle(&mut self, exchange: Box<dyn TakenExchange>) {
-        if let Some(conversation) = self.speaks.conversation_mut() {
+        if let Some(conversation) = self.protocol_state.conversation_mut() {
             conversation.recycle(exchange);
         }
     }
@@ -775,11 +781,11 @@ impl Flow {
             coverage.given_up = coverage.until.map(Some) != furthest;
         }
         self.drain(true);
-        let verdict = match &mut self.speaks {
-            Speaks::Talking(conversation) => conversation.settle(),
-            Speaks::Undetected | Speaks::Other | Speaks::Foreign(_) => return,
+        let verdict = match &mut self.protocol_state {
+            ProtocolState::Known(conversation) => conversation.settle(),
+            ProtocolState::Undetected | ProtocolState::Other | ProtocolState::Foreign(_) => return,
         };
-        self.heed(verdict);
+        self.apply_verdict(verdict);
         self.place_early();
         self.forget_unplaced();
     }
@@ -822,7 +828,7 @@ impl Flow {
             // An answer that lasts until the connection ends is over for the client that has received all of it.
             if self.is_closed()
                 && self.reorder.is_empty()
-                && let Some(conversation) = self.speaks.conversation_mut()
+                && let Some(conversation) = self.protocol_state.conversation_mut()
                 && conversation.queue().waiting() == 1
                 && conversation
                     .queue_mut()
@@ -855,10 +861,10 @@ impl Flow {
         let side = self.side(sender);
         let pos = self.streams[sender].next();
         let is_all = self.totals[sender].is_none_or(|total| pos >= total);
-        match &mut self.speaks {
-            Speaks::Talking(conversation) => conversation.end(side, pos, is_all),
-            Speaks::Undetected | Speaks::Foreign(_) => self.stay_undetected(),
-            Speaks::Other => {}
+        match &mut self.protocol_state {
+            ProtocolState::Known(conversation) => conversation.end(side, pos, is_all),
+            ProtocolState::Undetected | ProtocolState::Foreign(_) => self.stay_undetected(),
+            ProtocolState::Other => {}
         }
         // What is left of a request is a row only now.
         self.place_early();
@@ -869,7 +875,7 @@ impl Flow {
         self.settle();
         (0..2).for_each(|sender| self.end_preface(sender));
         self.stay_undetected();
-        if let Some(conversation) = self.speaks.conversation_mut() {
+        if let Some(conversation) = self.protocol_state.conversation_mut() {
             conversation.finish();
             self.place_early();
         }

@@ -3,7 +3,7 @@
 
 pub mod catalog;
 pub mod column;
-pub mod elsewhere;
+pub mod cross_host;
 pub mod engine;
 pub mod errno;
 pub mod exchange;

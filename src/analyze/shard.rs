@@ -42,7 +42,7 @@ const REPEATED_NS: u64 = 10_000_000_000;
 /// Closed sockets that are remembered for that.
 const MAX_GONE: usize = 1 << 17;
 /// Flows that are over and kept for their buffers.
-const MAX_SPENT: usize = 16;
+const MAX_RECYCLED: usize = 16;
 /// Connections of the same endpoints that are tried for a match, newest first: a port may be used again within milliseconds.
 const MAX_SAME_ENDS: usize = 16;
 /// Sockets of the same endpoints that wait for their first data.
@@ -234,7 +234,7 @@ pub struct Shard<S> {
     sockets: IdMap<Key, Box<SocketState>>,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
-    spent: Vec<Flow>,
+    recycled: Vec<Flow>,
     /// The newest flow of two endpoints, lower endpoint first.
     by_ends: ByEnds<usize>,
     /// Sockets without data so far, by their two endpoints, oldest first; of many the newest.
@@ -275,7 +275,7 @@ impl<S: Sink> Shard<S> {
             sockets: IdMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
-            spent: Vec::new(),
+            recycled: Vec::new(),
             by_ends: ByEnds::default(),
             waiting: ByEnds::default(),
             orphans: Orphans::default(),
@@ -722,7 +722,7 @@ impl<S: Sink> Shard<S> {
         };
         let joined = !opening_seen || is_before(hosts, host, socket);
         let sockets = [None; OBSERVERS];
-        let flow = match self.spent.pop() {
+        let flow = match self.recycled.pop() {
             Some(over) => over.again(ends, None, joined),
             None => Flow::new(ends, None, joined),
         };
@@ -875,8 +875,8 @@ impl<S: Sink> Shard<S> {
         self.unlink(&slot);
         self.free.push(place);
         self.flow_row(&slot, hosts);
-        if self.spent.len() < MAX_SPENT {
-            self.spent.push(slot.flow.emptied());
+        if self.recycled.len() < MAX_RECYCLED {
+            self.recycled.push(slot.flow.recycled());
         }
     }
 

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use super::attribution::Learner;
 use super::clock::{self, Ticker};
+use super::counters::Counters;
 use super::lookup::Lookups;
 use super::loss::{Count, Ledger, event_count};
 use super::output::Rotation;
 use super::queue::{Batch, Order, Refused, Sender};
-use super::shared::Shared;
 use super::snapshot::Listeners;
 use super::source;
 use super::source::monitor::KernelLosses;
@@ -65,7 +65,7 @@ pub struct Outlets {
 pub struct Drain {
     plan: Plan,
     outlets: Outlets,
-    shared: Arc<Shared>,
+    counters: Arc<Counters>,
     lookups: Option<Lookups>,
     live: Live,
     ledger: Ledger,
@@ -110,7 +110,7 @@ pub struct Drain {
 
 impl Drain {
     /// Begins. `now` is the boot clock.
-    pub fn new(plan: Plan, outlets: Outlets, shared: Arc<Shared>, lookups: Option<Lookups>, now: u64) -> Self {
+    pub fn new(plan: Plan, outlets: Outlets, counters: Arc<Counters>, lookups: Option<Lookups>, now: u64) -> Self {
         // Events of other CPUs can come out of the ring a little later than what ended a socket or process.
         let retention = plan.ring.unwrap_or(Duration::ZERO) + Duration::from_secs(5);
         let sockets_max = plan.max_sockets.saturating_mul(2);
@@ -118,7 +118,7 @@ impl Drain {
             live: Live::new(retention, sockets_max),
             plan,
             outlets,
-            shared,
+            counters,
             lookups,
             ledger: Ledger::default(),
             state: BlockBuilder::new(Class::State),
@@ -294,26 +294,26 @@ impl Drain {
 
     /// Reads the sink's counters in the same way, and takes back what it could not tell the file.
     pub fn sink_losses(&mut self, now: u64) {
-        for loss in self.shared.take_returned() {
+        for loss in self.counters.take_returned() {
             self.ledger.put_back(&loss);
         }
         let since = self.losses_read;
         self.ledger
-            .reading(LossReason::DiskError, since, self.shared.disk_error.get());
+            .reading(LossReason::DiskError, since, self.counters.disk_error.get());
         self.ledger
-            .reading(LossReason::Overwritten, since, self.shared.overwritten.get());
+            .reading(LossReason::Overwritten, since, self.counters.overwritten.get());
         self.ledger
-            .reading(LossReason::Limit, since, self.shared.over_limit.get());
+            .reading(LossReason::Limit, since, self.counters.over_limit.get());
         self.losses_read = now;
         let missing = self.ledger.missing();
-        if missing > self.shared.missing.get() {
+        if missing > self.counters.missing.get() {
             // Whoever shows itself next does so anew.
             self.recent = [0; 4];
             if let Some(learner) = self.learner.as_ref().filter(|learner| learner.selective) {
                 learner.missed();
             }
         }
-        self.shared.missing.set(missing);
+        self.counters.missing.set(missing);
     }
 
     /// What time brings: clock records, blocks that are old enough, new parts. Called every few milliseconds.
@@ -323,15 +323,15 @@ impl Drain {
             self.live.prune(now);
             self.walk();
         }
-        self.shared.events.set(self.heard);
-        self.shared.bytes.set(self.bytes);
-        self.want_dump |= self.shared.want_state.take();
+        self.counters.events.set(self.heard);
+        self.counters.bytes.set(self.bytes);
+        self.want_dump |= self.counters.want_state.take();
         // A dump is put together only when there is room for it and for the blocks before it.
         let room = self.outlets.file.as_ref().is_some_and(|file| file.has_room());
         let pause_over = now.saturating_sub(self.dumped) >= nanos(DUMP_PAUSE);
         let age = now.saturating_sub(self.part_begun);
-        let full = self.part_blocks && self.plan.rotation.is_due(self.shared.part_written.get(), age);
-        if room && (full || (pause_over && self.shared.want_part.take())) {
+        let full = self.part_blocks && self.plan.rotation.is_due(self.counters.part_written.get(), age);
+        if room && (full || (pause_over && self.counters.want_part.take())) {
             self.hand_over_dump(Order::NewPart, now);
         } else if room && pause_over && self.want_dump && self.plan.ring.is_none() {
             self.hand_over_dump(Order::Append, now);
@@ -369,7 +369,7 @@ impl Drain {
                 blocks.push(builder.take());
             }
         }
-        if let Some(spare) = self.shared.take_spare() {
+        if let Some(spare) = self.counters.take_spare() {
             self.events.recycle(spare);
         }
         blocks
@@ -386,10 +386,10 @@ impl Drain {
                 self.part_begun = now;
                 self.part_blocks = false;
                 // The sink resets this when it begins the part; until then the old size must not ask for another one.
-                self.shared.part_written.set(0);
+                self.counters.part_written.set(0);
             }
             Err(_) if order == Order::Append => self.want_dump = true,
-            Err(_) => self.shared.want_part.make(),
+            Err(_) => self.counters.want_part.make(),
         }
         self.dumped = now;
     }
@@ -489,8 +489,8 @@ impl Drain {
             self.note_absent(now);
         }
         self.push_losses(now);
-        self.shared.events.set(self.heard);
-        self.shared.bytes.set(self.bytes);
+        self.counters.events.set(self.heard);
+        self.counters.bytes.set(self.bytes);
         Batch {
             order: Order::Append,
             blocks: self.take_blocks(),

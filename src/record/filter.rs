@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use super::cgroup::Tree;
 use super::identity::Identity;
 use super::process_tree::{pids as all_pids, with_descendants};
-use super::{permit, procfs, sys};
+use super::{capabilities, procfs, sys};
 use crate::outcome::Usage;
 
 /// The inode number of the initial pid namespace (PROC_PID_INIT_INO of <linux/proc_ns.h>).
@@ -221,7 +221,7 @@ fn has_netns(inode: u32) -> Option<bool> {
     if all_pids().into_iter().any(holds) {
         return Some(true);
     }
-    (sees_host_pids() && permit::has(permit::CAP_SYS_PTRACE)).then_some(false)
+    (sees_host_pids() && capabilities::has(capabilities::CAP_SYS_PTRACE)).then_some(false)
 }
 
 /// Whether this process numbers processes as the host does.

@@ -58,7 +58,7 @@ impl Lookups {
     pub fn start(tree: Option<Tree>, nice: i32) -> io::Result<Lookups> {
         let (lookups, questions, answers) = Lookups::channel(QUESTIONS_MAX);
         std::thread::Builder::new().name("lookups".into()).spawn(move || {
-            sys::hurry(nice);
+            sys::set_priority(nice);
             let _all = privilege::read_all();
             for question in questions {
                 if answers.send(look_up(question, tree.as_ref())).is_err() {

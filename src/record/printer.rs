@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counters::Counters;
 use super::queue::{Consumer, Next, Order};
-use super::shared::Shared;
 use crate::format::RawBlock;
 use crate::format::header::Header;
 
@@ -21,7 +21,7 @@ pub trait Printer: Send {
 pub type MakePrinter = Box<dyn FnOnce(&Header) -> Box<dyn Printer>>;
 
 /// Prints until there are no more blocks. A reader that goes away ends it, and is no error.
-pub fn run(mut printer: Box<dyn Printer>, queue: &Consumer, out: &mut dyn Write, shared: &Arc<Shared>) {
+pub fn run(mut printer: Box<dyn Printer>, queue: &Consumer, out: &mut dyn Write, counters: &Arc<Counters>) {
     let mut print = || -> io::Result<()> {
         loop {
             match queue.next(Duration::from_secs(1)) {
@@ -37,8 +37,8 @@ pub fn run(mut printer: Box<dyn Printer>, queue: &Consumer, out: &mut dyn Write,
     let done = print().and_then(|()| printer.finish(out)).and_then(|()| out.flush());
     if let Err(error) = done {
         if error.kind() != io::ErrorKind::BrokenPipe {
-            shared.note(format!("cannot print: {error}"));
+            counters.note(format!("cannot print: {error}"));
         }
-        shared.print_closed.make();
+        counters.print_closed.make();
     }
 }

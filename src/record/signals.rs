@@ -46,7 +46,7 @@ pub struct Asked {
     dumps: Arc<AtomicUsize>,
     by_terminal: Arc<AtomicBool>,
     /// How often it had been asked to end when it did.
-    heeded: Arc<AtomicUsize>,
+    acknowledged: Arc<AtomicUsize>,
     soon: Arc<AtomicBool>,
 }
 
@@ -87,7 +87,7 @@ impl Asked {
         if first {
             self.by_terminal.store(by_terminal, Ordering::Relaxed);
         }
-        // A terminal that goes away has it sent by the kernel and by the shell, and means no hurry.
+        // A terminal that goes away has it sent by the kernel and by the shell, and means no set_priority.
         if first || !(again || signal == SIGHUP) {
             self.ends.fetch_add(1, Ordering::Relaxed);
         }
@@ -104,13 +104,13 @@ impl Asked {
     }
 
     /// The recording has ended; what is left is to write it down.
-    pub fn heed(&self) {
-        self.heeded.store(self.ends(), Ordering::Relaxed);
+    pub fn acknowledge(&self) {
+        self.acknowledged.store(self.ends(), Ordering::Relaxed);
     }
 
-    /// Whether this is to end without waiting for a disk: somebody has asked again since [`Asked::heed`].
+    /// Whether this is to end without waiting for a disk: somebody has asked again since [`Asked::acknowledge`].
     pub fn at_once(&self) -> bool {
-        self.ends() > self.heeded.load(Ordering::Relaxed).max(1)
+        self.ends() > self.acknowledged.load(Ordering::Relaxed).max(1)
     }
 
     /// Whether it was a terminal that asked first: it has asked all processes of this one's group.
@@ -163,7 +163,7 @@ mod tests {
     fn each_request_gives_up_one_thing_that_is_waited_for() {
         let asked = Asked::default();
         // The limit on time was reached: the first signal is no second one.
-        asked.heed();
+        asked.acknowledge();
         asked.take(SIGTERM, false, false);
         assert!(!asked.at_once());
         asked.take(SIGTERM, false, false);
@@ -172,7 +172,7 @@ mod tests {
         let asked = Asked::default();
         asked.take(SIGINT, true, false);
         asked.take(SIGINT, true, false);
-        asked.heed();
+        asked.acknowledge();
         assert!(!asked.at_once(), "the second was for the command");
         asked.take(SIGINT, true, false);
         assert!(asked.at_once());

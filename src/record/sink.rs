@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::counters::Counters;
+use super::flight_ring::FlightRing;
 use super::loss::{Count, event_count};
-use super::memory::Memory;
 use super::output::{self, Output};
 use super::queue::{Batch, Consumer, Next, Order};
-use super::shared::Shared;
 use super::sys;
 use crate::create::{self, FileId};
 use crate::format::header::Header;
@@ -61,7 +61,7 @@ struct Part {
 /// See the module.
 pub struct Sink {
     plan: Plan,
-    shared: Arc<Shared>,
+    counters: Arc<Counters>,
     part: Option<Part>,
     /// Number of the next part, and the number in the next name: names that are taken are passed over.
     number: u32,
@@ -70,7 +70,7 @@ pub struct Sink {
     made: VecDeque<(PathBuf, u32)>,
     finished_bytes: u64,
     level: i32,
-    memory: Option<Memory>,
+    flight_ring: Option<FlightRing>,
     looked: Instant,
     /// What the user was told last, so that a full disk is told once.
     told: Option<io::ErrorKind>,
@@ -79,18 +79,18 @@ pub struct Sink {
 
 impl Sink {
     /// Makes the first file, so that what is wrong with the output is known before recording.
-    pub fn new(plan: Plan, shared: Arc<Shared>) -> io::Result<Self> {
-        let memory = plan.ring.map(|(age, bytes)| Memory::new(age, bytes));
+    pub fn new(plan: Plan, counters: Arc<Counters>) -> io::Result<Self> {
+        let flight_ring = plan.ring.map(|(age, bytes)| FlightRing::new(age, bytes));
         let mut sink = Sink {
             plan,
-            shared,
+            counters,
             part: None,
             number: 0,
             name: 0,
             made: VecDeque::new(),
             finished_bytes: 0,
             level: LEVEL,
-            memory,
+            flight_ring,
             looked: Instant::now(),
             told: None,
             out_of_size: false,
@@ -98,7 +98,7 @@ impl Sink {
         if sink.plan.parts && sink.plan.force {
             output::remove_parts(&sink.plan.base)?;
         }
-        if sink.memory.is_none() {
+        if sink.flight_ring.is_none() {
             sink.begin_part()?;
         }
         Ok(sink)
@@ -114,7 +114,7 @@ impl Sink {
                     // Unless the printer still has it.
                     if let Ok(batch) = Arc::try_unwrap(batch) {
                         let events = batch.blocks.into_iter().filter(|block| block.class == Class::Events);
-                        events.for_each(|block| self.shared.give_spare(block));
+                        events.for_each(|block| self.counters.give_spare(block));
                     }
                 }
                 Next::Nothing => {}
@@ -141,7 +141,7 @@ impl Sink {
                 self.end_part();
                 if let Err(error) = self.begin_part() {
                     self.tell("cannot begin a new part", &error);
-                    self.shared.want_part.make();
+                    self.counters.want_part.make();
                 }
             }
             Order::DumpRing => {
@@ -151,26 +151,28 @@ impl Sink {
             Order::Append => {}
         }
         for block in &batch.blocks {
-            match &mut self.memory {
-                Some(memory) => {
-                    let overwritten = memory.push(block);
-                    self.shared.overwritten.add(overwritten);
+            match &mut self.flight_ring {
+                Some(flight_ring) => {
+                    let overwritten = flight_ring.push(block);
+                    self.counters.overwritten.add(overwritten);
                 }
                 None => self.write(block),
             }
         }
-        if let Some(memory) = &self.memory {
-            self.shared.part_written.set(memory.len() as u64);
+        if let Some(flight_ring) = &self.flight_ring {
+            self.counters.part_written.set(flight_ring.len() as u64);
         }
     }
 
     /// Writes the memory ring as a part of its own and empties it: the parts together are one recording.
     fn dump_ring(&mut self, state: &[RawBlock]) {
-        let Some(memory) = &mut self.memory else { return };
-        let blocks = memory.take();
+        let Some(flight_ring) = &mut self.flight_ring else {
+            return;
+        };
+        let blocks = flight_ring.take();
         if let Err(error) = self.begin_part() {
             for packed in blocks {
-                self.shared.disk_error.add(packed.count());
+                self.counters.disk_error.add(packed.count());
             }
             self.tell("cannot write the memory ring out", &error);
             return;
@@ -182,11 +184,11 @@ impl Sink {
             let count = packed.count();
             match packed.unpack() {
                 Ok(block) => self.write(&block),
-                Err(_) => self.shared.disk_error.add(count),
+                Err(_) => self.counters.disk_error.add(count),
             }
         }
         if let Some(part) = &self.part {
-            self.shared
+            self.counters
                 .note(format!("memory ring written to {}", part.path.display()));
         }
         self.end_part();
@@ -226,8 +228,8 @@ impl Sink {
         self.made.push_back((path.clone(), self.number));
         self.number += 1;
         self.name = self.name.saturating_add(1);
-        self.shared.parts.add(1);
-        self.shared.part_written.set(writer.written());
+        self.counters.parts.add(1);
+        self.counters.part_written.set(writer.written());
         self.part = Some(Part {
             writer,
             path,
@@ -249,7 +251,7 @@ impl Sink {
             match create::new_file(&path) {
                 Ok(file) => {
                     if let Some(taken) = passed_over {
-                        self.shared.note(format!("{taken} exists and is passed over"));
+                        self.counters.note(format!("{taken} exists and is passed over"));
                     }
                     return Ok((path, Output { file, is_new: true }));
                 }
@@ -294,12 +296,12 @@ impl Sink {
 
     fn write(&mut self, block: &RawBlock) {
         if self.out_of_size {
-            self.shared.over_limit.add(lost(block));
+            self.counters.over_limit.add(lost(block));
             return;
         }
         let Some(part) = &mut self.part else {
-            self.shared.disk_error.add(lost(block));
-            self.shared.return_losses(block);
+            self.counters.disk_error.add(lost(block));
+            self.counters.return_losses(block);
             return;
         };
         let done = part
@@ -316,13 +318,13 @@ impl Sink {
                 self.told = None;
             }
             Err(error) => {
-                self.shared.disk_error.add(lost(block));
-                self.shared.return_losses(block);
+                self.counters.disk_error.add(lost(block));
+                self.counters.return_losses(block);
                 if block.class == Class::State {
-                    self.shared.want_state.make();
+                    self.counters.want_state.make();
                 }
                 if error.kind() == io::ErrorKind::BrokenPipe && output::is_standard_output(&self.plan.base) {
-                    self.shared.print_closed.make();
+                    self.counters.print_closed.make();
                 }
                 self.tell("a block was not written", &error);
             }
@@ -331,18 +333,18 @@ impl Sink {
         if self
             .plan
             .max_size
-            .is_some_and(|limit| self.shared.written.get() >= limit)
+            .is_some_and(|limit| self.counters.written.get() >= limit)
         {
             self.out_of_size = true;
-            self.shared.size_reached.make();
+            self.counters.size_reached.make();
         }
     }
 
     fn publish(&self) {
         let part = self.part.as_ref().map_or(0, |part| part.writer.written());
-        self.shared.written.set(self.finished_bytes + part);
-        if self.memory.is_none() && self.part.is_some() {
-            self.shared.part_written.set(part);
+        self.counters.written.set(self.finished_bytes + part);
+        if self.flight_ring.is_none() && self.part.is_some() {
+            self.counters.part_written.set(part);
         }
     }
 
@@ -356,8 +358,8 @@ impl Sink {
     /// Looks whether the file is still there. Bytes that go into a removed file go nowhere, although no write fails.
     pub(super) fn look_now(&mut self) {
         let Some(part) = &self.part else {
-            if self.memory.is_none() && !self.out_of_size {
-                self.shared.want_part.make();
+            if self.flight_ring.is_none() && !self.out_of_size {
+                self.counters.want_part.make();
             }
             return;
         };
@@ -375,23 +377,23 @@ impl Sink {
         if there || !nameless {
             return;
         }
-        self.shared.note(format!(
+        self.counters.note(format!(
             "{} was removed while being written: {} events are lost with it; recording goes on as soon as a new file can \
              be made",
             part.path.display(),
             part.events.events
         ));
-        self.shared.disk_error.add(part.events);
+        self.counters.disk_error.add(part.events);
         self.finished_bytes += part.writer.written();
         self.made.retain(|(path, _)| *path != part.path);
         self.part = None;
-        self.shared.want_part.make();
+        self.counters.want_part.make();
     }
 
     fn tell(&mut self, what: &str, error: &io::Error) {
         if self.told != Some(error.kind()) {
             self.told = Some(error.kind());
-            self.shared.note(format!("{what}: {error}"));
+            self.counters.note(format!("{what}: {error}"));
         }
     }
 }

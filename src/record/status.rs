@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::counters::Counters;
 use super::loss::Count;
-use super::shared::Shared;
-use super::words;
+use super::messages;
 use crate::message;
 
 const NOTES: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub struct Status {
 }
 
 /// Starts the thread. `line`: show a status line, if standard error is a terminal; `file`: with the file's size.
-pub fn start(shared: Arc<Shared>, line: bool, file: bool) -> io::Result<Status> {
+pub fn start(counters: Arc<Counters>, line: bool, file: bool) -> io::Result<Status> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let line = line && io::stderr().is_terminal();
@@ -33,16 +33,16 @@ pub fn start(shared: Arc<Shared>, line: bool, file: bool) -> io::Result<Status> 
         let mut last = (Instant::now(), 0);
         while !stopped.load(Ordering::Relaxed) {
             std::thread::park_timeout(NOTES);
-            tell_notes(&shared, line);
+            tell_notes(&counters, line);
             if line && last.0.elapsed() >= LINE {
                 let heard = Count {
-                    events: shared.events.get(),
-                    bytes: shared.bytes.get(),
+                    events: counters.events.get(),
+                    bytes: counters.bytes.get(),
                 };
                 let per_second = heard.events.saturating_sub(last.1) as f64 / last.0.elapsed().as_secs_f64();
                 last = (Instant::now(), heard.events);
-                let written = file.then(|| shared.written.get());
-                let text = words::status(per_second as u64, heard, written, shared.missing.get());
+                let written = file.then(|| counters.written.get());
+                let text = messages::status(per_second as u64, heard, written, counters.missing.get());
                 let mut out = io::stderr();
                 let _ = write!(out, "{CLEAR}{text}").and_then(|()| out.flush());
             }
@@ -50,13 +50,13 @@ pub fn start(shared: Arc<Shared>, line: bool, file: bool) -> io::Result<Status> 
         if line {
             let _ = write!(io::stderr(), "{CLEAR}");
         }
-        tell_notes(&shared, false);
+        tell_notes(&counters, false);
     })?;
     Ok(Status { stop, thread })
 }
 
-fn tell_notes(shared: &Shared, clear: bool) {
-    for note in shared.take_notes() {
+fn tell_notes(counters: &Counters, clear: bool) {
+    for note in counters.take_notes() {
         if clear {
             let _ = write!(io::stderr(), "{CLEAR}");
         }

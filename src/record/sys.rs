@@ -212,7 +212,7 @@ pub fn trace_event(id: u64) -> io::Result<OwnedFd> {
 /// Gives the calling thread this nice value; -20 is the most urgent. Without the right to, it stays as it was.
 ///
 /// On Linux, PRIO_PROCESS with 0 is the calling thread, not the process (setpriority(2), "C library/kernel differences").
-pub fn hurry(nice: i32) {
+pub fn set_priority(nice: i32) {
     // SAFETY: setpriority takes three integers.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }

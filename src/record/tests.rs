@@ -7,12 +7,12 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use super::cgroup::Entry;
+use super::counters::Counters;
 use super::drain::{Drain, Outlets, Plan};
 use super::lookup::{Answer, Lookups, Question};
 use super::loss::Count;
 use super::output::Rotation;
 use super::queue::{self, Batch, Consumer, Next, Order};
-use super::shared::Shared;
 use super::sink::{self, Sink};
 use super::snapshot::{Found, Listeners, Snapshot};
 use super::source::monitor::KernelLosses;
@@ -67,14 +67,14 @@ fn sink_plan(base: &Path) -> sink::Plan {
 }
 
 /// A drain with a queue to its file of so many batches.
-fn drain(plan: Plan, batches: usize) -> (Drain, Consumer, Arc<Shared>) {
+fn drain(plan: Plan, batches: usize) -> (Drain, Consumer, Arc<Counters>) {
     let (sender, consumer) = queue::bounded(batches);
-    let shared = Arc::new(Shared::default());
+    let counters = Arc::new(Counters::default());
     let outlets = Outlets {
         file: Some(sender),
         print: None,
     };
-    (Drain::new(plan, outlets, shared.clone(), None, 0), consumer, shared)
+    (Drain::new(plan, outlets, counters.clone(), None, 0), consumer, counters)
 }
 
 fn socket(id: u64) -> Socket {
@@ -173,15 +173,15 @@ fn finish(mut drain: Drain, consumer: &Consumer, sink: Sink) -> Vec<std::path::P
 fn what_goes_in_is_in_the_file_state_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, shared) = drain(plan(), 4);
-    let sink = Sink::new(sink_plan(&path), shared.clone()).unwrap();
+    let (mut drain, consumer, counters) = drain(plan(), 4);
+    let sink = Sink::new(sink_plan(&path), counters.clone()).unwrap();
     drain.record(&Record::Data(data(1, 20, b"GET")));
     drain.record(&Record::Socket(socket(1)));
     drain.record(&Record::Data(data(1, 30, b"POST")));
     assert_eq!(drain.heard(), Count { events: 2, bytes: 7 });
     finish(drain, &consumer, sink);
     assert_eq!(words(&path), ["socket 1 ", "data GET", "data POST"]);
-    assert_eq!(shared.written.get(), std::fs::metadata(&path).unwrap().len());
+    assert_eq!(counters.written.get(), std::fs::metadata(&path).unwrap().len());
 }
 
 /// A drain whose questions the test answers.
@@ -538,10 +538,10 @@ fn what_a_part_does_not_repeat_is_lost_there() {
             rotation,
             ..plan()
         };
-        let (mut drain, _consumer, shared) = drain(plan, 10);
+        let (mut drain, _consumer, counters) = drain(plan, 10);
         (0..5).for_each(|id| drain.record(&Record::Socket(socket(id))));
         drain.flush(10);
-        shared.part_written.set(100);
+        counters.part_written.set(100);
         drain.tick(3_000_000_000);
         assert_eq!(drain.ledger().missing(), missing);
     }
@@ -599,8 +599,8 @@ fn blocks_are_written_by_age_so_that_a_killed_recorder_leaves_them() {
 fn what_a_full_queue_refuses_is_counted_and_told_and_state_comes_later() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, shared) = drain(plan(), 1);
-    let sink = Sink::new(sink_plan(&path), shared).unwrap();
+    let (mut drain, consumer, counters) = drain(plan(), 1);
+    let sink = Sink::new(sink_plan(&path), counters).unwrap();
     drain.record(&Record::Data(data(1, 20, b"one")));
     drain.flush(30);
     drain.record(&Record::Socket(socket(2)));
@@ -643,14 +643,14 @@ fn a_loss_is_told_once_although_its_block_is_refused() {
 fn the_limit_on_events_is_exact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, shared) = drain(
+    let (mut drain, consumer, counters) = drain(
         Plan {
             max_events: Some(2),
             ..plan()
         },
         4,
     );
-    let sink = Sink::new(sink_plan(&path), shared).unwrap();
+    let sink = Sink::new(sink_plan(&path), counters).unwrap();
     for text in ["one", "two", "three"] {
         drain.record(&Record::Data(data(1, 20, text.as_bytes())));
     }
@@ -686,8 +686,8 @@ fn payload_that_was_cut_is_counted_by_cause() {
 fn a_connection_seen_before_the_listeners_were_known_becomes_a_servers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, shared) = drain(plan(), 4);
-    let sink = Sink::new(sink_plan(&path), shared).unwrap();
+    let (mut drain, consumer, counters) = drain(plan(), 4);
+    let sink = Sink::new(sink_plan(&path), counters).unwrap();
     drain.record(&Record::Socket(socket(1)));
     let mut listeners = Listeners::default();
     listeners.add(9, Endpoint::new([0, 0, 0, 0].into(), 80));
@@ -716,8 +716,8 @@ fn a_connection_seen_before_the_listeners_were_known_becomes_a_servers() {
 fn a_process_of_the_snapshot_keeps_its_start_through_exec_and_exit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, shared) = drain(plan(), 4);
-    let sink = Sink::new(sink_plan(&path), shared).unwrap();
+    let (mut drain, consumer, counters) = drain(plan(), 4);
+    let sink = Sink::new(sink_plan(&path), counters).unwrap();
     drain.record(&Record::Process(process(7, 120_000_000, Origin::Snapshot)));
     drain.record(&Record::Process(process(7, 123_456_789, Origin::Exec)));
     drain.record(&Record::Exit(Exit {
@@ -741,13 +741,13 @@ fn each_part_is_complete_and_together_they_are_everything() {
         size: Some(1),
         time: None,
     };
-    let (mut drain, consumer, shared) = drain(Plan { rotation, ..plan() }, 100);
+    let (mut drain, consumer, counters) = drain(Plan { rotation, ..plan() }, 100);
     let mut sink = Sink::new(
         sink::Plan {
             parts: true,
             ..sink_plan(&base)
         },
-        shared,
+        counters,
     )
     .unwrap();
     drain.record(&Record::Socket(socket(1)));
@@ -787,14 +787,14 @@ fn only_the_newest_parts_are_kept() {
         size: Some(1),
         time: None,
     };
-    let (mut drain, consumer, shared) = drain(Plan { rotation, ..plan() }, 100);
+    let (mut drain, consumer, counters) = drain(Plan { rotation, ..plan() }, 100);
     let mut sink = Sink::new(
         sink::Plan {
             parts: true,
             keep: Some(2),
             ..sink_plan(&base)
         },
-        shared,
+        counters,
     )
     .unwrap();
     for n in 0..5 {
@@ -828,12 +828,12 @@ fn names_that_are_taken_are_passed_over_and_nothing_is_lost() {
         size: Some(1),
         time: None,
     };
-    let (mut drain, consumer, shared) = drain(Plan { rotation, ..plan() }, 100);
+    let (mut drain, consumer, counters) = drain(Plan { rotation, ..plan() }, 100);
     let parts = sink::Plan {
         parts: true,
         ..sink_plan(&base)
     };
-    let mut sink = Sink::new(parts, shared.clone()).unwrap();
+    let mut sink = Sink::new(parts, counters.clone()).unwrap();
     // Put there while the recording goes on.
     std::fs::write(path("cap-00001.mdf"), "precious").unwrap();
     let fifo = std::process::Command::new("mkfifo").arg(path("cap-00002.mdf")).status();
@@ -856,8 +856,8 @@ fn names_that_are_taken_are_passed_over_and_nothing_is_lost() {
     }
     let told: usize = files.iter().map(|file| words(file).len()).sum();
     assert_eq!(told, 3, "every event is in one of them");
-    assert_eq!(shared.disk_error.get(), Count::default());
-    assert_eq!(shared.take_notes().len(), 1, "passing over is told once");
+    assert_eq!(counters.disk_error.get(), Count::default());
+    assert_eq!(counters.take_notes().len(), 1, "passing over is told once");
     assert_eq!(std::fs::read(path("cap-00001.mdf")).unwrap(), b"precious");
     assert!(!path("elsewhere").exists());
 }
@@ -871,7 +871,7 @@ fn what_stands_in_the_place_of_an_old_part_is_not_removed() {
         keep: Some(1),
         ..sink_plan(&base)
     };
-    let mut sink = Sink::new(plan, Arc::new(Shared::default())).unwrap();
+    let mut sink = Sink::new(plan, Arc::new(Counters::default())).unwrap();
     let new_part = Batch {
         order: Order::NewPart,
         blocks: Vec::new(),
@@ -898,8 +898,8 @@ fn what_stands_in_the_place_of_an_old_part_is_not_removed() {
 fn a_file_whose_name_was_taken_while_it_was_gone_goes_on_under_another() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, shared) = drain(plan(), 100);
-    let mut sink = Sink::new(sink_plan(&path), shared).unwrap();
+    let (mut drain, consumer, counters) = drain(plan(), 100);
+    let mut sink = Sink::new(sink_plan(&path), counters).unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();
     sink.look_now();
@@ -916,7 +916,7 @@ fn the_memory_ring_is_written_when_asked_and_begins_anew() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("cap.mdf");
     let ring = Duration::from_secs(1_000_000);
-    let (mut drain, consumer, shared) = drain(
+    let (mut drain, consumer, counters) = drain(
         Plan {
             ring: Some(ring),
             ..plan()
@@ -928,7 +928,7 @@ fn the_memory_ring_is_written_when_asked_and_begins_anew() {
         ring: Some((ring, 1 << 20)),
         ..sink_plan(&base)
     };
-    let sink = Sink::new(plan, shared).unwrap();
+    let sink = Sink::new(plan, counters).unwrap();
     assert!(
         in_folder(folder.path()).is_empty(),
         "nothing is written before it is asked for"
@@ -954,13 +954,13 @@ fn the_memory_ring_is_written_when_asked_and_begins_anew() {
 fn the_limit_on_size_stops_writing_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, shared) = drain(plan(), 100);
+    let (mut drain, consumer, counters) = drain(plan(), 100);
     let sink = Sink::new(
         sink::Plan {
             max_size: Some(1),
             ..sink_plan(&path)
         },
-        shared.clone(),
+        counters.clone(),
     )
     .unwrap();
     for n in 0..3 {
@@ -968,9 +968,9 @@ fn the_limit_on_size_stops_writing_and_says_so() {
         drain.flush(n);
     }
     finish(drain, &consumer, sink);
-    assert!(shared.size_reached.is_made());
+    assert!(counters.size_reached.is_made());
     assert_eq!(words(&path).len(), 1);
-    assert_eq!(shared.over_limit.get(), Count { events: 2, bytes: 6 });
+    assert_eq!(counters.over_limit.get(), Count { events: 2, bytes: 6 });
 }
 
 #[test]
@@ -978,16 +978,16 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/cap.mdf");
     std::fs::create_dir(folder.path().join("below")).unwrap();
-    let (mut drain, consumer, shared) = drain(plan(), 100);
-    let mut sink = Sink::new(sink_plan(&path), shared.clone()).unwrap();
+    let (mut drain, consumer, counters) = drain(plan(), 100);
+    let mut sink = Sink::new(sink_plan(&path), counters.clone()).unwrap();
     drain.record(&Record::Socket(socket(1)));
     drain.record(&Record::Data(data(1, 20, b"gone")));
     drain.flush(30);
     sink.batch(&taken(&consumer));
     std::fs::remove_dir_all(folder.path().join("below")).unwrap();
     sink.look_now();
-    assert_eq!(shared.disk_error.get(), Count { events: 1, bytes: 4 });
-    assert_eq!(shared.take_notes().len(), 1);
+    assert_eq!(counters.disk_error.get(), Count { events: 1, bytes: 4 });
+    assert_eq!(counters.take_notes().len(), 1);
 
     // No directory: what comes is lost, what it tells of losses too, and nothing breaks.
     drain.record(&Record::Data(data(1, 40, b"too")));
@@ -999,7 +999,7 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     while let Next::Batch(batch) = consumer.next(Duration::ZERO) {
         sink.batch(&batch);
     }
-    assert_eq!(shared.disk_error.get().events, 2);
+    assert_eq!(counters.disk_error.get().events, 2);
 
     std::fs::create_dir(folder.path().join("below")).unwrap();
     drain.sink_losses(now);

@@ -99,7 +99,7 @@ impl Watch {
         let (orders, receiver) = mpsc::channel();
         let (sender, reports) = mpsc::channel();
         std::thread::Builder::new().name("watch".into()).spawn(move || {
-            sys::hurry(nice);
+            sys::set_priority(nice);
             // For tracefs, where the losses of kretprobes are read.
             let _all = privilege::read_all();
             run(&monitor, command.as_ref(), &receiver, &sender);

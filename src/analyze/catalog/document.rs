@@ -45,7 +45,7 @@ pub fn columns_text() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::protocol::http::Http;
+    use crate::analyze::protocol::http1::Http;
     use crate::analyze::protocol::mysql::Mysql;
 
     #[test]

@@ -10,7 +10,7 @@ use super::*;
 use crate::analyze::exchange::Message;
 use crate::analyze::input;
 use crate::analyze::protocol::Registered;
-use crate::analyze::protocol::http::{Http, HttpMessage};
+use crate::analyze::protocol::http1::{Http, HttpMessage};
 use crate::analyze::protocol::mysql::MysqlMessage;
 use crate::analyze::report::Aggregate;
 use crate::analyze::report::sections::services;

@@ -1,6 +1,6 @@
 //! Finds out which protocol a connection speaks, and hands on what was kept until then.
 
-use super::{Flow, Speaks};
+use super::{Flow, ProtocolState};
 use crate::analyze::exchange::Side;
 use crate::analyze::protocol::detect::{self, Guess};
 use crate::analyze::protocol::{AnyProtocol, Missing, Piece, Sent};
@@ -51,15 +51,15 @@ impl Flow {
     /// What it looks like with this segment. What one end sent and looked like nothing may mean something with what the other
     /// answers.
     fn guess_with_answer(&mut self, sender: usize, segment: &Segment<'_>) -> (usize, Guess) {
-        if let Speaks::Foreign(first) = self.speaks
+        if let ProtocolState::Foreign(first) = self.protocol_state
             && self.undetected.iter().any(|(end, _)| *end == first)
         {
-            let foreign = std::mem::replace(&mut self.speaks, Speaks::Undetected);
+            let foreign = std::mem::replace(&mut self.protocol_state, ProtocolState::Undetected);
             let answered = self.guess_by(sender, segment, false, detect::answered);
             if answered.1 != Guess::Unknown {
                 return answered;
             }
-            self.speaks = foreign;
+            self.protocol_state = foreign;
         }
         self.guess(sender, segment, false)
     }
@@ -128,7 +128,7 @@ impl Flow {
                 });
             }
         }
-        if let Speaks::Foreign(first) = self.speaks {
+        if let ProtocolState::Foreign(first) = self.protocol_state {
             ends[first] = None;
         }
         let guess = |client: usize| (client, detect(ends[client], ends[1 - client], self.joined));
@@ -147,7 +147,11 @@ impl Flow {
 
     /// Nothing more comes to tell the protocol from.
     pub(super) fn stay_undetected(&mut self) {
-        if self.undetected.iter().any(|(end, _)| !self.speaks.is_foreign(*end)) {
+        if self
+            .undetected
+            .iter()
+            .any(|(end, _)| !self.protocol_state.is_foreign(*end))
+        {
             self.set_why("too little data");
         }
     }
@@ -162,13 +166,13 @@ impl Flow {
             }
             None => protocol.conversation(self.joined),
         };
-        if let Speaks::Foreign(first) = self.speaks {
+        if let ProtocolState::Foreign(first) = self.protocol_state {
             self.undetected.retain(|(end, _)| *end != first);
             if first == client {
                 conversation.after_foreign();
             }
         }
-        self.speaks = Speaks::Talking(conversation);
+        self.protocol_state = ProtocolState::Known(conversation);
         self.set_in_order();
         self.client = Some(client);
         self.set_protocol(protocol.name(), "");
@@ -216,7 +220,7 @@ impl Flow {
 
     /// The protocol ends here, and another connection begins within this one.
     pub(super) fn enter_tunnel(&mut self, why: &'static str) {
-        let conversation = self.speaks.conversation_mut();
+        let conversation = self.protocol_state.conversation_mut();
         let rest = conversation.map_or_else(Vec::new, |conversation| conversation.take_rest());
         self.why = why;
         self.leave();
@@ -224,7 +228,7 @@ impl Flow {
             return;
         }
         self.tunnels += 1;
-        self.speaks = Speaks::Undetected;
+        self.protocol_state = ProtocolState::Undetected;
         self.joined = false;
         let client = self.client.unwrap_or(0);
         for (from, piece) in rest {
@@ -249,12 +253,12 @@ impl Flow {
     fn leave_undetected(&mut self, sender: usize, segment: &Segment<'_>, why: &'static str) {
         let is_alone = self.undetected.iter().all(|(end, _)| *end == sender);
         let kept = std::mem::take(&mut self.undetected);
-        let is_answer = matches!(self.speaks, Speaks::Foreign(_));
-        self.speaks = match is_alone && !is_answer && !self.joined {
-            true => Speaks::Foreign(sender),
-            false => Speaks::Other,
+        let is_answer = matches!(self.protocol_state, ProtocolState::Foreign(_));
+        self.protocol_state = match is_alone && !is_answer && !self.joined {
+            true => ProtocolState::Foreign(sender),
+            false => ProtocolState::Other,
         };
-        if matches!(self.speaks, Speaks::Foreign(_)) && detect::word(why).is_empty() {
+        if matches!(self.protocol_state, ProtocolState::Foreign(_)) && detect::word(why).is_empty() {
             self.undetected = kept;
             self.undetected.push((sender, Held::new(segment)));
             self.forget_unanswerable(sender);

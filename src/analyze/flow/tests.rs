@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use std::any::Any;
 
-use crate::analyze::protocol::http::HttpMessage;
+use crate::analyze::protocol::http1::HttpMessage;
 use crate::analyze::protocol::memcached::MemcachedMessage;
 use crate::analyze::protocol::mysql::MysqlMessage;
 

@@ -1,44 +1,44 @@
-//! What one connection says in one protocol: its stitcher and its exchanges, for callers that do not know which protocol.
+//! What one connection says in one protocol: its pairing and its exchanges, for callers that do not know which protocol.
 //!
 //! One virtual call for each segment; what is behind it is compiled for each protocol.
 
 use std::fmt::Debug;
 
-use super::{AnyProtocol, Missing, Piece, Stitcher, Verdict, WholeMessages};
+use super::{AnyProtocol, Missing, Pairing, Piece, Verdict, WholeMessages};
 use crate::analyze::exchange::{AnyExchange, AnyQueue, Exchange, Queue, Side, TakenExchange};
 
-/// As [`Stitcher`] and [`WholeMessages`], with the exchanges.
+/// As [`Pairing`] and [`WholeMessages`], with the exchanges.
 pub trait Conversation: Debug + Send {
     fn protocol(&self) -> &'static dyn AnyProtocol;
 
     /// Starts over for another connection, keeping its buffers and one exchange.
     fn begin(&mut self, joined: bool);
 
-    /// See [`Stitcher::after_foreign`].
+    /// See [`Pairing::after_foreign`].
     fn after_foreign(&mut self);
 
-    /// See [`Stitcher::bytes`].
+    /// See [`Pairing::bytes`].
     fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8]) -> Verdict;
 
-    /// See [`Stitcher::missing`].
+    /// See [`Pairing::missing`].
     fn missing(&mut self, from: Side, pos: u64, len: u64, why: Missing) -> Verdict;
 
-    /// See [`Stitcher::settle`].
+    /// See [`Pairing::settle`].
     fn settle(&mut self) -> Verdict;
 
-    /// See [`Stitcher::holds_response`].
+    /// See [`Pairing::holds_response`].
     fn holds_response(&self) -> bool;
 
-    /// See [`Stitcher::is_in_doubt`].
+    /// See [`Pairing::is_in_doubt`].
     fn is_in_doubt(&self) -> bool;
 
-    /// See [`Stitcher::end`].
+    /// See [`Pairing::end`].
     fn end(&mut self, from: Side, pos: u64, is_all: bool);
 
-    /// See [`Stitcher::finish`].
+    /// See [`Pairing::finish`].
     fn finish(&mut self);
 
-    /// See [`Stitcher::take_rest`].
+    /// See [`Pairing::take_rest`].
     fn take_rest(&mut self) -> Vec<(Side, Piece)>;
 
     /// Nothing is under way in either direction.
@@ -66,83 +66,83 @@ pub trait Conversation: Debug + Send {
     fn queue_mut(&mut self) -> &mut dyn AnyQueue;
 }
 
-/// The conversation of a protocol that has this stitcher.
+/// The conversation of a protocol that has this pairing.
 #[derive(Debug)]
-pub struct Stitched<S: Stitcher> {
+pub struct Paired<S: Pairing> {
     protocol: &'static dyn AnyProtocol,
-    stitcher: S,
+    pairing: S,
     queue: Queue<S::Message>,
     at_hand: Option<Box<Exchange<S::Message>>>,
 }
 
-impl<S: Stitcher> Stitched<S> {
+impl<S: Pairing> Paired<S> {
     pub fn new(protocol: &'static dyn AnyProtocol, joined: bool) -> Self {
-        let mut stitcher = S::default();
-        stitcher.begin(joined);
-        Stitched {
+        let mut pairing = S::default();
+        pairing.begin(joined);
+        Paired {
             protocol,
-            stitcher,
+            pairing,
             queue: Queue::default(),
             at_hand: None,
         }
     }
 }
 
-impl<S: WholeMessages> Conversation for Stitched<S> {
+impl<S: WholeMessages> Conversation for Paired<S> {
     fn protocol(&self) -> &'static dyn AnyProtocol {
         self.protocol
     }
 
     fn begin(&mut self, joined: bool) {
-        self.stitcher.begin(joined);
-        let kept = self.at_hand.take().or_else(|| self.queue.spent());
+        self.pairing.begin(joined);
+        let kept = self.at_hand.take().or_else(|| self.queue.take_recycled());
         self.queue.reset();
         kept.into_iter().for_each(|exchange| self.queue.recycle(exchange));
     }
 
     fn after_foreign(&mut self) {
-        self.stitcher.after_foreign();
+        self.pairing.after_foreign();
     }
 
     fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8]) -> Verdict {
-        self.stitcher.bytes(from, pos, bytes, &mut self.queue)
+        self.pairing.bytes(from, pos, bytes, &mut self.queue)
     }
 
     fn missing(&mut self, from: Side, pos: u64, len: u64, why: Missing) -> Verdict {
-        self.stitcher.missing(from, pos, len, why, &mut self.queue)
+        self.pairing.missing(from, pos, len, why, &mut self.queue)
     }
 
     fn settle(&mut self) -> Verdict {
-        self.stitcher.settle(&mut self.queue)
+        self.pairing.settle(&mut self.queue)
     }
 
     fn holds_response(&self) -> bool {
-        self.stitcher.holds_response()
+        self.pairing.holds_response()
     }
 
     fn is_in_doubt(&self) -> bool {
-        self.stitcher.is_in_doubt()
+        self.pairing.is_in_doubt()
     }
 
     fn end(&mut self, from: Side, pos: u64, is_all: bool) {
-        self.stitcher.end(from, pos, is_all, &mut self.queue);
+        self.pairing.end(from, pos, is_all, &mut self.queue);
     }
 
     fn finish(&mut self) {
-        self.stitcher.finish(&mut self.queue);
+        self.pairing.finish(&mut self.queue);
     }
 
     fn take_rest(&mut self) -> Vec<(Side, Piece)> {
-        self.stitcher.take_rest()
+        self.pairing.take_rest()
     }
 
     fn is_at_rest(&self) -> bool {
-        self.stitcher.is_at_rest()
+        self.pairing.is_at_rest()
     }
 
     fn whole_request(&mut self, pos: u64, bytes: &[u8]) -> Option<&mut AnyExchange> {
         let exchange = &mut **self.at_hand.get_or_insert_default();
-        match self.stitcher.whole_request(pos, bytes, exchange) {
+        match self.pairing.whole_request(pos, bytes, exchange) {
             true => Some(exchange),
             false => None,
         }
@@ -150,7 +150,7 @@ impl<S: WholeMessages> Conversation for Stitched<S> {
 
     fn whole_response(&mut self, pos: u64, len: u64, bytes: &[u8]) -> Option<&mut AnyExchange> {
         let exchange = &mut **self.at_hand.as_mut()?;
-        match self.stitcher.whole_response(pos, len, bytes, exchange) {
+        match self.pairing.whole_response(pos, len, bytes, exchange) {
             true => Some(exchange),
             false => None,
         }

@@ -98,7 +98,7 @@ fn first(detect: impl Fn(&dyn AnyProtocol) -> Detected) -> Option<Guess> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::protocol::http::Http;
+    use crate::analyze::protocol::http1::Http;
     use crate::analyze::protocol::mysql::Mysql;
 
     const HTTP: Guess = Guess::Read(&Http);

@@ -1,11 +1,11 @@
 //! Protocols: bytes in, exchanges out. Nothing here knows a socket, a clock, a process or a file.
 //!
-//! Each protocol has message types, a parser (one of three answers: a whole item, not enough yet, wrong) and a stitcher
+//! Each protocol has message types, a parser (one of three answers: a whole item, not enough yet, wrong) and a pairing
 //! (a named struct per connection that pairs requests with responses).
 
 pub mod conversation;
 pub mod detect;
-pub mod http;
+pub mod http1;
 pub mod memcached;
 pub mod mysql;
 pub mod proxy;
@@ -15,7 +15,7 @@ pub mod turns;
 
 use std::fmt::Debug;
 
-use conversation::{Conversation, Stitched};
+use conversation::{Conversation, Paired};
 use summary::{Heading, Summary};
 
 use super::column::Spec;
@@ -46,7 +46,7 @@ macro_rules! protocols {
 }
 
 protocols! {
-    http::Http,
+    http1::Http,
     mysql::Mysql,
     memcached::Memcached,
 }
@@ -67,7 +67,7 @@ pub trait Protocol: Registered + Debug + Sync + 'static {
     /// What an exchange says, with the columns of its table.
     type Message: Columns + Default;
     /// Parser and pairing.
-    type Stitcher: WholeMessages<Message = Self::Message>;
+    type Pairing: WholeMessages<Message = Self::Message>;
     /// How exchanges are counted up.
     type Summary: Summary<Message = Self::Message>;
 
@@ -130,7 +130,7 @@ pub trait AnyProtocol: Debug + Sync {
     /// See [`Protocol::of_both`].
     fn of_both(&self, client: Sent<'_>, server: Sent<'_>, joined: bool) -> Detected;
 
-    /// The exchanges of a connection that speaks it, as [`Stitcher::begin`] says.
+    /// The exchanges of a connection that speaks it, as [`Pairing::begin`] says.
     fn conversation(&'static self, joined: bool) -> Box<dyn Conversation>;
 }
 
@@ -176,7 +176,7 @@ impl<P: Protocol> AnyProtocol for P {
     }
 
     fn conversation(&'static self, joined: bool) -> Box<dyn Conversation> {
-        Box::new(Stitched::<P::Stitcher>::new(self, joined))
+        Box::new(Paired::<P::Pairing>::new(self, joined))
     }
 }
 
@@ -250,7 +250,7 @@ pub enum Missing {
     Before,
 }
 
-/// What a stitcher makes of what it was given.
+/// What a pairing makes of what it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Go on.
@@ -274,9 +274,9 @@ pub enum Piece {
 
 /// One connection's protocol state. Positions count bytes of one direction from the start of the connection; they
 /// only grow. Bytes and holes of one direction arrive in order and without overlap; the order *between* the two
-/// directions is only roughly right (events of two CPUs), so a stitcher must accept a response before its request was
+/// directions is only roughly right (events of two CPUs), so a pairing must accept a response before its request was
 /// read, and hold it (bounded) until it comes, or until `settle`.
-pub trait Stitcher: Debug + Default + Send + 'static {
+pub trait Pairing: Debug + Default + Send + 'static {
     type Message: Message + Default;
 
     /// Starts over, keeping its buffers: on a connection from its first byte on; or, `joined`, from somewhere in its middle.
@@ -318,9 +318,9 @@ pub trait Stitcher: Debug + Default + Send + 'static {
     fn end(&mut self, from: Side, pos: u64, is_all: bool, queue: &mut Queue<Self::Message>);
 }
 
-/// A stitcher that can read a whole message without its state machines, where they stand still: the fast path. One that cannot
+/// A pairing that can read a whole message without its state machines, where they stand still: the fast path. One that cannot
 /// is never at rest.
-pub trait WholeMessages: Stitcher {
+pub trait WholeMessages: Pairing {
     /// Nothing is under way in either direction, and nothing is in doubt.
     fn is_at_rest(&self) -> bool {
         false

@@ -2,7 +2,7 @@
 //!
 //! A client that waits for each answer speaks again only when it has the whole of it. So where it begins to speak, all that
 //! came before is over, and what the server sends next is the answer, whatever a hole has hidden before. That needs the
-//! bytes of both directions in causal order, which a parser has while it [is in doubt](super::Stitcher::is_in_doubt).
+//! bytes of both directions in causal order, which a parser has while it [is in doubt](super::Pairing::is_in_doubt).
 
 use crate::analyze::exchange::{Incomplete, Span};
 

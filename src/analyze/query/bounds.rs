@@ -63,7 +63,7 @@ fn span(operator: Operator, time: u64) -> Option<Span> {
 mod tests {
     use super::*;
     use crate::analyze::catalog::TableName;
-    use crate::analyze::protocol::http::Http;
+    use crate::analyze::protocol::http1::Http;
 
     fn bounds(text: &str) -> BlockFilter {
         let specs = TableName::of::<Http>().specs();

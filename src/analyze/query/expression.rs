@@ -367,7 +367,7 @@ impl Parser<'_> {
 mod tests {
     use super::*;
     use crate::analyze::catalog::TableName;
-    use crate::analyze::protocol::http::Http;
+    use crate::analyze::protocol::http1::Http;
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Expression, QueryError> {

@@ -97,7 +97,7 @@ impl Agreed {
         other.0.into_iter().for_each(|ends| self.see(ends));
     }
 
-    /// Speaks of the own codes instead of another's.
+    /// Translates to the own codes.
     pub fn translate(&mut self, to: &Translation) {
         if let Some(Ends(codes)) = &mut self.0 {
             for (code, own) in codes.iter_mut().zip(&to.0) {

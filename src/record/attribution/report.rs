@@ -45,7 +45,7 @@ impl fmt::Display for Status {
 
 type Teller = Box<dyn Fn(String) + Send>;
 
-/// Shared by the threads that ask.
+/// Counters by the threads that ask.
 #[derive(Clone)]
 pub struct Report {
     inner: Arc<Mutex<Inner>>,

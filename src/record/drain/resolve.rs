@@ -49,7 +49,7 @@ impl Drain {
         if pid == 0 || !self.plan.proc || self.pids_asked.contains(&pid) {
             return;
         }
-        if self.live.knows_process(pid) && !(self.shared.missing.get() > 0 && self.live.is_unchecked(pid)) {
+        if self.live.knows_process(pid) && !(self.counters.missing.get() > 0 && self.live.is_unchecked(pid)) {
             return;
         }
         if self.ask(Question::Process(pid)) {

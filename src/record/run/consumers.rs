@@ -12,11 +12,11 @@ use anyhow::{Context, Result, bail};
 use super::options::Options;
 use crate::format::header::Header;
 use crate::message::say;
+use crate::record::counters::Counters;
 use crate::record::drain::Drain;
 use crate::record::output;
 use crate::record::printer::{self, MakePrinter};
 use crate::record::queue::{self, Batch, Refused, Sender};
-use crate::record::shared::Shared;
 use crate::record::signals::Asked;
 use crate::record::sink::{self, Sink};
 use crate::record::sys;
@@ -49,7 +49,7 @@ pub fn start_sink(
     options: &Options,
     base: &Path,
     header: &Header,
-    shared: &Arc<Shared>,
+    counters: &Arc<Counters>,
     asked: &Asked,
 ) -> Result<(Sender, Consuming<Vec<PathBuf>>)> {
     let plan = || sink::Plan {
@@ -63,7 +63,7 @@ pub fn start_sink(
     };
     let mut told = false;
     let sink = loop {
-        match Sink::new(plan(), shared.clone()) {
+        match Sink::new(plan(), counters.clone()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !asked.to_end() => {
                 if !std::mem::replace(&mut told, true) {
                     say(&format!("waiting until somebody reads from {}", base.display()));
@@ -75,18 +75,18 @@ pub fn start_sink(
     };
     let (sender, consumer) = queue::bounded(QUEUE);
     let thread = start("sink", move || {
-        sys::hurry(SINK_NICE);
+        sys::set_priority(SINK_NICE);
         sink.run(&consumer)
     })?;
     Ok((sender, thread))
 }
 
-pub fn start_printer(make: MakePrinter, header: &Header, shared: &Arc<Shared>) -> Result<(Sender, Consuming<()>)> {
+pub fn start_printer(make: MakePrinter, header: &Header, counters: &Arc<Counters>) -> Result<(Sender, Consuming<()>)> {
     let printer = make(header);
     let (sender, consumer) = queue::bounded(QUEUE);
-    let shared = shared.clone();
+    let counters = counters.clone();
     let thread = start("printer", move || {
-        printer::run(printer, &consumer, &mut io::BufWriter::new(io::stdout()), &shared)
+        printer::run(printer, &consumer, &mut io::BufWriter::new(io::stdout()), &counters)
     })?;
     Ok((sender, thread))
 }
@@ -97,7 +97,7 @@ pub fn finish(
     drain: &mut Drain,
     file: Option<Consuming<Vec<PathBuf>>>,
     print: Option<Consuming<()>>,
-    shared: &Shared,
+    counters: &Counters,
     asked: &Asked,
 ) -> Result<Vec<PathBuf>> {
     let batches = match options.ring {
@@ -111,7 +111,7 @@ pub fn finish(
             let _ = print.offer(&batch);
         }
         if let Some(file) = &outlets.file
-            && !offer_patiently(file, &batch, &mut patience, shared, asked)
+            && !offer_patiently(file, &batch, &mut patience, counters, asked)
         {
             drain.give_up(&batch);
         }
@@ -124,18 +124,24 @@ pub fn finish(
         }
     }
     let Some(file) = file else { return Ok(Vec::new()) };
-    match wait(&file, || !asked.at_once() && patience.lasts(shared.written.get())) {
+    match wait(&file, || !asked.at_once() && patience.lasts(counters.written.get())) {
         Some(files) => Ok(files),
         None => bail!("the file could not be finished: the disk does not take it; what was written so far is readable"),
     }
 }
 
-fn offer_patiently(file: &Sender, batch: &Arc<Batch>, patience: &mut Patience, shared: &Shared, asked: &Asked) -> bool {
+fn offer_patiently(
+    file: &Sender,
+    batch: &Arc<Batch>,
+    patience: &mut Patience,
+    counters: &Counters,
+    asked: &Asked,
+) -> bool {
     loop {
         match file.offer(batch) {
             Ok(()) => return true,
             Err(Refused::Gone) => return false,
-            Err(Refused::Full) if asked.at_once() || !patience.lasts(shared.written.get()) => return false,
+            Err(Refused::Full) if asked.at_once() || !patience.lasts(counters.written.get()) => return false,
             Err(Refused::Full) => std::thread::sleep(Duration::from_millis(2)),
         }
     }

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use super::options::{Options, is_unread};
 use crate::record::attribution::{Attribution, Tell};
 use crate::record::child::{Child, Fate};
+use crate::record::counters::Counters;
 use crate::record::drain::Drain;
 use crate::record::queue::Refused;
-use crate::record::shared::Shared;
 use crate::record::signals::Asked;
 use crate::record::snapshot::Snapshot;
 use crate::record::source::probe::Probe;
@@ -64,14 +64,14 @@ fn take_in(drain: &RefCell<Drain>, probe: &Probe) {
 }
 
 /// Stores new names, and records the cgroups of newly chosen pods.
-fn take_names(drain: &RefCell<Drain>, probe: &Probe, names: &Attribution, shared: &Shared) {
+fn take_names(drain: &RefCell<Drain>, probe: &Probe, names: &Attribution, counters: &Counters) {
     let mut followed = Vec::new();
     for tell in names.tells().take(ANSWERS) {
         tell.record(|record| drain.borrow_mut().state(record));
         match tell {
             Tell::Follow(id) => match probe.add_cgroup(id) {
                 Ok(()) => followed.push(id),
-                Err(error) => shared.note(format!("a chosen container is not recorded (cgroup {id}): {error}")),
+                Err(error) => counters.note(format!("a chosen container is not recorded (cgroup {id}): {error}")),
             },
             // It may have gone by itself.
             Tell::Unfollow(id) => drop(probe.remove_cgroup(id)),
@@ -111,7 +111,7 @@ impl Stop {
     }
 
     /// Who pressed Ctrl-C waits for as long as the command wants, and can press it again. Nobody else would.
-    fn is_over(&mut self, asked: &Asked, shared: &Shared) -> bool {
+    fn is_over(&mut self, asked: &Asked, counters: &Counters) -> bool {
         let may_take_its_time = self.end == End::Signal && !asked.soon();
         if !may_take_its_time && self.at.is_none() {
             self.at = Some(self.since + COMMAND_END);
@@ -119,7 +119,7 @@ impl Stop {
         if may_take_its_time && self.at.is_none() && !self.told && self.since.elapsed() > COMMAND_SLOW {
             self.told = true;
             let how = "waiting for the command to end; another signal (Ctrl-C) ends the recording now";
-            shared.note(how.to_owned());
+            counters.note(how.to_owned());
         }
         asked.ends() > 1 || self.at.is_some_and(|at| Instant::now() >= at)
     }
@@ -132,11 +132,11 @@ pub fn record(
     probe: &mut Probe,
     mut child: Option<&mut Child>,
     inputs: Inputs<'_>,
-    shared: &Shared,
+    counters: &Counters,
     asked: &Asked,
 ) -> Result<End> {
     // All other threads and the command have been started: they keep their own nice values, and their own rights.
-    sys::hurry(DRAIN_NICE);
+    sys::set_priority(DRAIN_NICE);
     let mut ring = probe
         .ring(|bytes| drain.borrow_mut().ring_record(bytes))
         .context("cannot read the ring buffer")?;
@@ -154,7 +154,7 @@ pub fn record(
             drain.borrow_mut().snapshot(taken);
         }
         take_in(drain, probe);
-        take_names(drain, probe, inputs.names, shared);
+        take_names(drain, probe, inputs.names, counters);
         drain.borrow_mut().take_answers(ANSWERS);
         wait = match heard == before {
             _ if drain.borrow().is_taking_in() => Duration::ZERO,
@@ -177,7 +177,7 @@ pub fn record(
             && options.ring.is_some()
             && drain.borrow_mut().dump_ring(sys::boot_ns()) == Err(Refused::Full)
         {
-            shared.note("the memory ring is not written: the disk has not caught up with earlier work".to_owned());
+            counters.note("the memory ring is not written: the disk has not caught up with earlier work".to_owned());
         }
 
         if let Some(child) = &mut child {
@@ -196,7 +196,7 @@ pub fn record(
             }
         }
         if let Some(waiting) = &mut stop {
-            if waiting.is_over(asked, shared) {
+            if waiting.is_over(asked, counters) {
                 break waiting.end;
             }
             continue;
@@ -207,9 +207,9 @@ pub fn record(
             End::Duration
         } else if drain.borrow_mut().limit_reached() {
             End::Events
-        } else if shared.size_reached.is_made() {
+        } else if counters.size_reached.is_made() {
             End::Size
-        } else if shared.print_closed.is_made() && is_unread(options) {
+        } else if counters.print_closed.is_made() && is_unread(options) {
             End::Unread
         } else {
             continue;
@@ -227,7 +227,7 @@ pub fn record(
         }
     };
     let asked_again = asked.ends() > 1;
-    asked.heed();
+    asked.acknowledge();
     // The signal may have come to both, and the command have been the faster.
     let end = if asked.to_end() { End::Signal } else { end };
     probe.stop_new_events();

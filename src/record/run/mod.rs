@@ -18,17 +18,17 @@ use super::attribution::options::Environment;
 use super::attribution::{self, Attribution};
 use super::cgroup::Tree;
 use super::child::Child;
+use super::counters::Counters;
 use super::drain::{self, Drain, Outlets};
 use super::filter;
 use super::lookup::Lookups;
 use super::output::Rotation;
 use super::printer::MakePrinter;
-use super::shared::Shared;
 use super::signals::Asked;
 use super::source::probe::Probe;
 use super::status;
 use super::watch::{Processes, Watch};
-use super::{permit, privilege, sys, timens};
+use super::{capabilities, privilege, sys, timens};
 use crate::message::say;
 use consumers::{finish, start_printer, start_sink};
 use listen::{End, Inputs, record};
@@ -55,7 +55,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     let mut selection = filter::resolve(&options.filter, tree.as_ref())?;
     let selectors = selectors(options, tree.as_ref())?;
     let unbound = selection.clone();
-    permit::check()?;
+    capabilities::check()?;
     timens::check()?;
     let asked = Asked::listen().context("cannot listen to signals")?;
 
@@ -89,11 +89,11 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     }
 
     let header = header(options, &selectors, probe.backend(), child.is_some());
-    let shared = Arc::new(Shared::default());
+    let counters = Arc::new(Counters::default());
     let mut outlets = Outlets::default();
     let file = match &options.output {
         Some(base) => {
-            let (sender, thread) = start_sink(options, base, &header, &shared, &asked)?;
+            let (sender, thread) = start_sink(options, base, &header, &counters, &asked)?;
             outlets.file = Some(sender);
             Some(thread)
         }
@@ -101,7 +101,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     };
     let print = match printer.filter(|_| prints(options)) {
         Some(make) => {
-            let (sender, thread) = start_printer(make, &header, &shared)?;
+            let (sender, thread) = start_printer(make, &header, &counters)?;
             outlets.print = Some(sender);
             Some(thread)
         }
@@ -141,10 +141,10 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         selection: plan.proc.then_some(unbound),
         left_out,
     };
-    let notes = shared.clone();
+    let notes = counters.clone();
     let names = Attribution::start(names, attribution::Report::new(move |text| notes.note(text)))?;
     let lookups = Lookups::start(tree, LOOKUP_NICE)?;
-    let mut drain = Drain::new(plan, outlets, shared.clone(), Some(lookups), sys::boot_ns());
+    let mut drain = Drain::new(plan, outlets, counters.clone(), Some(lookups), sys::boot_ns());
     drain.tell_cgroups_to(names.learner());
     let drain = RefCell::new(drain);
     let command = child.as_ref().map(|child| Processes::new(child, probe.monitor(), proc));
@@ -156,7 +156,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     };
     announce(options, &probe, &header, attached);
     let status = status::start(
-        shared.clone(),
+        counters.clone(),
         !(prints(options) && io::stdout().is_terminal()),
         options.output.is_some() && options.ring.is_none(),
     )?;
@@ -166,7 +166,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
             .context("the command was ended before it could be started")?;
     }
 
-    let ended = record(options, &drain, &mut probe, child.as_mut(), inputs, &shared, &asked);
+    let ended = record(options, &drain, &mut probe, child.as_mut(), inputs, &counters, &asked);
     let command = child.as_ref().and_then(Child::status);
     // The command's cgroup is removed before waiting for a disk that may be slow.
     drop(child);
@@ -175,7 +175,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     for tell in names.close(LAST_NAMES) {
         tell.record(|record| drain.state(record));
     }
-    let files = finish(options, &mut drain, file, print, &shared, &asked);
+    let files = finish(options, &mut drain, file, print, &counters, &asked);
     // What the sink lost while it was being waited for is not in the file any more, but in the summary.
     drain.sink_losses(sys::boot_ns());
     status.stop();
@@ -187,6 +187,6 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         command,
         to_its_end: ended == End::Command,
     };
-    summarize(options, &drain, &outcome, &shared, ended, begun.elapsed());
+    summarize(options, &drain, &outcome, &counters, ended, begun.elapsed());
     Ok(outcome)
 }

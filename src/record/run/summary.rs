@@ -11,11 +11,11 @@ use crate::format::record::LossReason;
 use crate::human;
 use crate::message::say;
 use crate::outcome::Outcome;
+use crate::record::counters::Counters;
 use crate::record::drain::Drain;
 use crate::record::loss::Count;
-use crate::record::shared::Shared;
 use crate::record::source::probe::Probe;
-use crate::record::{child, output, words};
+use crate::record::{child, messages, output};
 
 /// How it went.
 #[derive(Debug)]
@@ -70,7 +70,14 @@ pub fn announce(options: &Options, probe: &Probe, header: &Header, took: Duratio
     ));
 }
 
-pub fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &Shared, ended: End, took: Duration) {
+pub fn summarize(
+    options: &Options,
+    drain: &Drain,
+    outcome: &Recorded,
+    counters: &Counters,
+    ended: End,
+    took: Duration,
+) {
     let why = match ended {
         End::Signal => "asked to end",
         End::Duration => "the duration is over",
@@ -94,7 +101,7 @@ pub fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &
         human::elapsed(took)
     );
     if options.output.is_some() {
-        let size = human::bytes(shared.written.get());
+        let size = human::bytes(counters.written.get());
         let kept = human::count(heard.events.saturating_sub(lost));
         let last = outcome.files.last().map(|path| output::name(path)).unwrap_or_default();
         text.push_str(&match outcome.files.len() {
@@ -104,13 +111,13 @@ pub fn summarize(options: &Options, drain: &Drain, outcome: &Recorded, shared: &
         });
     }
     say(&text);
-    for line in words::losses(drain.ledger())
+    for line in messages::losses(drain.ledger())
         .iter()
-        .chain(&words::cuts(&drain.cuts(), options.snaplen))
+        .chain(&messages::cuts(&drain.cuts(), options.snaplen))
     {
         say(line);
     }
-    if let Some(line) = words::unresolved(drain.unresolved()) {
+    if let Some(line) = messages::unresolved(drain.unresolved()) {
         say(&line);
     }
     if !drain.not_printed().is_zero() {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::laws::{split, stored};
 use super::*;
 use crate::analyze::live::Live;
-use crate::analyze::protocol::http::message::Known;
+use crate::analyze::protocol::http1::message::Known;
 use crate::analyze::row::LossRow;
 
 const MS: u64 = 1_000_000;

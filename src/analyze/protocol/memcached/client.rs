@@ -1,8 +1,8 @@
-//! The client's half of the stitcher: commands, and the data that they store.
+//! The client's half of the pairing: commands, and the data that they store.
 
 use super::message::cut;
+use super::pair::{Client, Expected, MemcachedPairing, Server, reason};
 use super::parse::{self, Answer, Command, Said};
-use super::stitch::{Client, Expected, MemcachedStitcher, Server, reason};
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, MAX_WAITING, Span};
 use crate::analyze::protocol::Missing;
@@ -11,7 +11,7 @@ use crate::analyze::protocol::set_text;
 /// Characters of a command's name that are kept: it may be anything that the server answers with ERROR.
 const MAX_NAME: usize = 32;
 
-impl MemcachedStitcher {
+impl MemcachedPairing {
     pub(super) fn client_bytes(&mut self, pos: u64, bytes: &[u8], queue: &mut Queue) {
         let begins = self.turns.client();
         if begins {

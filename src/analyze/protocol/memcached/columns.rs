@@ -1,7 +1,7 @@
 //! The columns of the table `memcached` that are its own.
 
 use super::MemcachedMessage;
-use super::keys::Patterns;
+use super::summary::Patterns;
 use crate::analyze::table::define::{Def, Scratch};
 use crate::analyze::table::exchanges::{Columns, Exchanges, exchange_columns};
 

@@ -1,4 +1,4 @@
-//! What a command and its answer say. Plain data; who fills it is `stitch`.
+//! What a command and its answer say. Plain data; who fills it is `pair`.
 
 use super::Memcached;
 use crate::analyze::exchange::{Incomplete, Message};

@@ -4,16 +4,16 @@
 mod client;
 mod columns;
 mod detect;
-mod keys;
 mod message;
+mod pair;
 mod parse;
 mod server;
-mod stitch;
+mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use message::{MemcachedMessage, Status};
-pub use stitch::MemcachedStitcher;
+pub use pair::MemcachedPairing;
 
 use super::{Detected, Protocol, Sent};
 use crate::analyze::exchange;
@@ -27,8 +27,8 @@ pub struct Memcached;
 
 impl Protocol for Memcached {
     type Message = MemcachedMessage;
-    type Stitcher = MemcachedStitcher;
-    type Summary = keys::ByKey;
+    type Pairing = MemcachedPairing;
+    type Summary = summary::ByKey;
 
     const NAME: &'static str = "memcached";
     const ABOUT: &'static str = "One row for each command of memcached's text protocol with its answer.";

@@ -1,8 +1,8 @@
-//! The server's half of the stitcher: answers, each to the oldest command that waits.
+//! The server's half of the pairing: answers, each to the oldest command that waits.
 
 use super::message::cut;
+use super::pair::{Expected, MemcachedPairing, Server, awaiting, reason};
 use super::parse::{self, Answer, Found, Reply};
-use super::stitch::{Expected, MemcachedStitcher, Server, awaiting, reason};
 use super::{Queue, Status};
 use crate::analyze::exchange::{Incomplete, Span};
 use crate::analyze::protocol::Missing;
@@ -22,7 +22,7 @@ pub(super) enum Held {
     Hole(u64, u64, Missing),
 }
 
-impl MemcachedStitcher {
+impl MemcachedPairing {
     pub(super) fn server_bytes(&mut self, pos: u64, bytes: &[u8], queue: &mut Queue) {
         if !self.held.is_empty() {
             return self.hold(pos, bytes, queue);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::analyze::exchange::Side::{self, Client, Server};
 use crate::analyze::protocol::detect::{Guess, guess};
-use crate::analyze::protocol::{Missing, Stitcher, Verdict};
+use crate::analyze::protocol::{Missing, Pairing, Verdict};
 
 /// What one end says at once.
 type Said = (Side, Vec<u8>);
@@ -23,7 +23,7 @@ type Hole = (Side, u64, u64, Missing);
 
 /// What becomes of a conversation; `first` is the first thing that is seen of it.
 fn run(said: &[Said], first: usize, hole: Option<Hole>) -> Vec<Exchange> {
-    let mut stitcher = MemcachedStitcher::new(first > 0);
+    let mut pairing = MemcachedPairing::new(first > 0);
     let mut queue = Queue::default();
     let mut taken = Vec::new();
     let mut pos = [0u64; 2];
@@ -34,19 +34,19 @@ fn run(said: &[Said], first: usize, hole: Option<Hole>) -> Vec<Exchange> {
         if number < first {
             continue;
         }
-        let give = |stitcher: &mut MemcachedStitcher, queue: &mut Queue, from_at: u64, to: u64| {
+        let give = |pairing: &mut MemcachedPairing, queue: &mut Queue, from_at: u64, to: u64| {
             if from_at < to {
                 let piece = &bytes[(from_at - start) as usize..(to - start) as usize];
-                stitcher.bytes(*from, from_at, piece, queue);
+                pairing.bytes(*from, from_at, piece, queue);
             }
         };
         match hole.filter(|(side, at, len, _)| side == from && *at < end && at + len > start) {
-            None => give(&mut stitcher, &mut queue, start, end),
+            None => give(&mut pairing, &mut queue, start, end),
             Some((_, at, len, why)) => {
                 let (from_at, to) = (at.max(start), (at + len).min(end));
-                give(&mut stitcher, &mut queue, start, from_at);
-                stitcher.missing(*from, from_at, to - from_at, why, &mut queue);
-                give(&mut stitcher, &mut queue, to, end);
+                give(&mut pairing, &mut queue, start, from_at);
+                pairing.missing(*from, from_at, to - from_at, why, &mut queue);
+                give(&mut pairing, &mut queue, to, end);
             }
         }
         while queue
@@ -58,9 +58,9 @@ fn run(said: &[Said], first: usize, hole: Option<Hole>) -> Vec<Exchange> {
             queue.recycle(exchange);
         }
     }
-    stitcher.settle(&mut queue);
-    stitcher.end(Client, pos[0], true, &mut queue);
-    stitcher.end(Server, pos[1], true, &mut queue);
+    pairing.settle(&mut queue);
+    pairing.end(Client, pos[0], true, &mut queue);
+    pairing.end(Server, pos[1], true, &mut queue);
     taken.extend(std::iter::from_fn(|| queue.take()).map(|taken| *taken));
     taken
 }
@@ -356,21 +356,21 @@ fn what_is_not_read_is_said() {
         ("mg a v\r\n", "no parser for memcached meta commands"),
         ("watch\r\n", "memcached watch: a stream of events"),
     ] {
-        let mut stitcher = MemcachedStitcher::new(false);
-        let verdict = stitcher.bytes(Client, 0, line.as_bytes(), &mut Queue::default());
+        let mut pairing = MemcachedPairing::new(false);
+        let verdict = pairing.bytes(Client, 0, line.as_bytes(), &mut Queue::default());
         assert_eq!(verdict, Verdict::Leave(why));
     }
 }
 
 #[test]
 fn what_is_kept_is_bounded() {
-    let mut stitcher = MemcachedStitcher::new(false);
+    let mut pairing = MemcachedPairing::new(false);
     let mut queue = Queue::default();
     let keys = vec![b'k'; 1 << 16];
     for n in 0..64u64 {
-        stitcher.bytes(Client, n << 16, &keys, &mut queue);
-        stitcher.bytes(Server, n << 16, &keys, &mut queue);
-        assert!(stitcher.client_line.capacity() + stitcher.server_line.capacity() + stitcher.held_bytes < 1 << 19);
+        pairing.bytes(Client, n << 16, &keys, &mut queue);
+        pairing.bytes(Server, n << 16, &keys, &mut queue);
+        assert!(pairing.client_line.capacity() + pairing.server_line.capacity() + pairing.held_bytes < 1 << 19);
     }
     assert!(queue.len() < 8);
 }

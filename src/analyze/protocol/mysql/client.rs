@@ -1,4 +1,4 @@
-//! The client's half of the stitcher: the login, then commands.
+//! The client's half of the pairing: the login, then commands.
 
 use super::command::{self, Answer};
 use super::compress;
@@ -7,9 +7,9 @@ use super::frames::Outer;
 use super::handshake::{self, CLIENT_QUERY_ATTRIBUTES};
 use super::message::*;
 use super::packet::{Fields, HEADER, Packet, Place, push_text};
+use super::pair::{ClientState, MysqlPairing, STATEMENT_LIMIT, ServerState, Step};
 use super::probe::Framed;
 use super::session::Session;
-use super::stitch::{ClientState, MysqlStitcher, STATEMENT_LIMIT, ServerState, Step};
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, MAX_WAITING, Side, Span};
 use crate::analyze::protocol::{Missing, turns};
@@ -17,7 +17,7 @@ use crate::analyze::protocol::{Missing, turns};
 /// Bytes kept of a client's packet: query attributes, then text.
 pub(super) const KEEP_CLIENT: usize = STATEMENT_LIMIT + 4096;
 
-impl MysqlStitcher {
+impl MysqlPairing {
     pub(super) fn client_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
         let mut used = 0;
         self.in_this_piece = 0;

@@ -5,11 +5,11 @@ use super::Exchange;
 use super::client::{KEEP_CLIENT, execute, query};
 use super::message::*;
 use super::packet::{Packet, whole};
+use super::pair::{ClientState, MysqlPairing, ServerState};
 use super::response::{add_end, add_ok};
 use super::result::{self, Okay};
 use super::server::{KEEP_SERVER, set_failure};
 use super::session::{share, used_database};
-use super::stitch::{ClientState, MysqlStitcher, ServerState};
 use crate::analyze::exchange::Span;
 use crate::analyze::protocol::WholeMessages;
 
@@ -22,7 +22,7 @@ enum End<'a> {
     Failure(&'a [u8]),
 }
 
-impl WholeMessages for MysqlStitcher {
+impl WholeMessages for MysqlPairing {
     /// How results end is known, too.
     fn is_at_rest(&self) -> bool {
         self.left.is_none()

@@ -3,7 +3,7 @@
 use std::hash::Hasher;
 
 use super::fingerprint::{Begun, begin, digest, finish};
-use super::shape::{Shape, literal};
+use super::statement_template::{StatementTemplate, literal};
 use crate::analyze::column::FastMap;
 use crate::analyze::ids::IdHasher;
 use crate::analyze::table::define::Derived;
@@ -31,7 +31,7 @@ const SLOTS: usize = 1024;
 /// Fingerprints and digest ids.
 #[derive(Default)]
 pub struct Fingerprints {
-    slots: Vec<(Shape, u32)>,
+    slots: Vec<(StatementTemplate, u32)>,
     /// Each fingerprint once, with its id.
     digests: Vec<Digest>,
     numbers: FastMap<Box<str>, u32>,
@@ -41,7 +41,7 @@ pub struct Fingerprints {
     kept_bytes: usize,
     text: Vec<u8>,
     /// Of a long statement.
-    long: (Shape, u32),
+    long: (StatementTemplate, u32),
     /// How often all was forgotten.
     forgotten: u32,
 }

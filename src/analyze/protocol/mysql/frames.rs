@@ -1,10 +1,10 @@
-//! The compressed layer of the stitcher: frames out of one direction, and what to do when they are lost.
+//! The compressed layer of the pairing: frames out of one direction, and what to do when they are lost.
 
 use super::Queue;
 use super::compress::{self, Deframer, Piece};
 use super::packet::Place;
+use super::pair::{MysqlPairing, Step};
 use super::probe::{Framed, Probe};
-use super::stitch::{MysqlStitcher, Step};
 use crate::analyze::exchange::Side;
 use crate::analyze::protocol::Missing;
 
@@ -16,7 +16,7 @@ pub(super) struct Outer {
     pub(super) probe: Probe,
 }
 
-impl MysqlStitcher {
+impl MysqlPairing {
     pub(super) fn compress(&mut self, side: Side, lost: bool) {
         self.outer[side as usize] = Some(Box::new(Outer {
             lost,

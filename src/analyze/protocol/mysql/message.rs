@@ -1,4 +1,4 @@
-//! What a command and its response say. Plain data; who fills it is `stitch`.
+//! What a command and its response say. Plain data; who fills it is `pair`.
 
 use std::sync::Arc;
 

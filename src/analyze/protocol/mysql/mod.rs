@@ -1,11 +1,10 @@
-//! The MySQL and MariaDB client/server protocol: packets, messages, stitcher, fingerprints.
+//! The MySQL and MariaDB client/server protocol: packets, messages, pairing, fingerprints.
 
 mod client;
 mod columns;
 mod command;
 mod compress;
 mod detect;
-pub mod digests;
 mod fast_path;
 mod fingerprint;
 mod fingerprints;
@@ -13,20 +12,21 @@ mod frames;
 mod handshake;
 mod message;
 mod packet;
+mod pair;
 mod probe;
 mod response;
 mod result;
 mod server;
 mod session;
-mod shape;
-mod stitch;
+mod statement_template;
+pub mod summary;
 
 pub use detect::is_joined;
 pub use fingerprint::{Begun, begin as begin_fingerprint, digest, fingerprint, finish as finish_fingerprint};
 pub use handshake::{is_greeting, looks_like_greeting, looks_like_login};
 pub use message::{MysqlMessage, Status, command_name};
-pub use shape::{Shape, literal};
-pub use stitch::{MysqlStitcher, STATEMENT_LIMIT};
+pub use pair::{MysqlPairing, STATEMENT_LIMIT};
+pub use statement_template::{StatementTemplate, literal};
 
 use super::{Detected, Protocol, Sent};
 use crate::analyze::exchange;
@@ -40,8 +40,8 @@ pub struct Mysql;
 
 impl Protocol for Mysql {
     type Message = MysqlMessage;
-    type Stitcher = MysqlStitcher;
-    type Summary = digests::ByDigest;
+    type Pairing = MysqlPairing;
+    type Summary = summary::ByDigest;
 
     const NAME: &'static str = "mysql";
     const ABOUT: &'static str = "One row for each MySQL or MariaDB command with its response.";

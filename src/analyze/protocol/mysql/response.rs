@@ -5,17 +5,17 @@ use super::command::{self, Answer};
 use super::handshake::*;
 use super::message::*;
 use super::packet::{MAX_PAYLOAD, Packet, push_text};
+use super::pair::{After, MysqlPairing, ServerState, Step};
 use super::result::{self, Okay};
 use super::server::{KEEP_SERVER, set_failure};
 use super::session::{Prepared, share, used_database};
-use super::stitch::{After, MysqlStitcher, ServerState, Step};
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::protocol::{Missing, turns};
 
 /// The status flags of an OK or EOF packet lie within so many bytes.
 const STATUS_WITHIN: usize = 1 + 9 + 9 + 2;
 
-impl MysqlStitcher {
+impl MysqlPairing {
     pub(super) fn server_packet(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
         let payload = &packet.payload[..packet.payload.len().min(KEEP_SERVER)];
         let first = payload.first().copied();

@@ -1,14 +1,14 @@
-//! The server's half of the stitcher: greeting and login, responses that come before their commands, and what a hole
+//! The server's half of the pairing: greeting and login, responses that come before their commands, and what a hole
 //! touches. What a response says is read in `response`.
 
 use super::frames::Outer;
 use super::handshake;
 use super::message::*;
 use super::packet::{HEADER, MAX_PAYLOAD, Packet, Place, length, push_text, whole};
+use super::pair::{ClientState, MysqlPairing, ServerState, Step};
 use super::probe::Framed;
 use super::result;
 use super::session::plain_version;
-use super::stitch::{ClientState, MysqlStitcher, ServerState, Step};
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, Side, Span};
 use crate::analyze::protocol::Missing;
@@ -26,7 +26,7 @@ pub(super) enum Held {
     Hole(Place, u64, Missing),
 }
 
-impl MysqlStitcher {
+impl MysqlPairing {
     pub(super) fn server_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
         let mut used = 0;
         match self.server {

@@ -10,16 +10,16 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::analyze::exchange::Side;
-use crate::analyze::protocol::{Missing, Sent, Stitcher, Verdict};
+use crate::analyze::protocol::{Missing, Pairing, Sent, Verdict};
 
-/// What one call hands to a stitcher.
+/// What one call hands to a pairing.
 #[derive(Debug, Clone)]
 pub enum Event {
     Bytes(Side, u64, Vec<u8>),
     Missing(Side, u64, u64, Missing),
 }
 
-/// The connections of a packet capture, as a stitcher would be given them; in order of their first packets. Reads only
+/// The connections of a packet capture, as a pairing would be given them; in order of their first packets. Reads only
 /// what the fixtures need: Ethernet, IP, TCP without loss; repeated segments are dropped.
 pub fn connections(bytes: &[u8]) -> Vec<Vec<Event>> {
     let mut order = Vec::new();
@@ -145,7 +145,7 @@ pub fn run(events: &[Event]) -> Run {
 }
 
 pub fn run_open(events: &[Event], close: bool) -> Run {
-    let mut stitcher = MysqlStitcher::new(false);
+    let mut pairing = MysqlPairing::new(false);
     let mut queue = Queue::default();
     let mut exchanges = Vec::new();
     let mut verdict = Verdict::Continue;
@@ -154,14 +154,14 @@ pub fn run_open(events: &[Event], close: bool) -> Run {
         verdict = match event {
             Event::Bytes(from, pos, bytes) => {
                 ends[*from as usize] = pos + bytes.len() as u64;
-                stitcher.bytes(*from, *pos, bytes, &mut queue)
+                pairing.bytes(*from, *pos, bytes, &mut queue)
             }
             Event::Missing(from, pos, len, why) => {
                 ends[*from as usize] = pos + len;
                 if *from == Side::Client {
                     queue.refute_unsure(|exchange| exchange.request.end == *pos);
                 }
-                stitcher.missing(*from, *pos, *len, *why, &mut queue)
+                pairing.missing(*from, *pos, *len, *why, &mut queue)
             }
         };
         let is_over = |oldest: &Exchange| oldest.is_finished() && !(oldest.unsure && ends[0] <= oldest.request.end);
@@ -174,10 +174,10 @@ pub fn run_open(events: &[Event], close: bool) -> Run {
             break;
         }
     }
-    stitcher.settle(&mut queue);
+    pairing.settle(&mut queue);
     if close {
-        stitcher.end(Side::Client, ends[0], true, &mut queue);
-        stitcher.end(Side::Server, ends[1], true, &mut queue);
+        pairing.end(Side::Client, ends[0], true, &mut queue);
+        pairing.end(Side::Server, ends[1], true, &mut queue);
     }
     exchanges.extend(std::iter::from_fn(|| queue.take()).map(|taken| *taken));
     Run { exchanges, verdict }

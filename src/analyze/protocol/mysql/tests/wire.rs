@@ -645,9 +645,9 @@ fn an_error_that_nobody_asked_for_tells_of_mysql_where_the_connection_was_joined
     ] {
         assert!(!is_greeting(Sent::whole(&longer)));
     }
-    let mut stitcher = MysqlStitcher::new(true);
+    let mut pairing = MysqlPairing::new(true);
     let mut queue = Queue::default();
-    stitcher.bytes(Side::Server, 0, &bytes, &mut queue);
+    pairing.bytes(Side::Server, 0, &bytes, &mut queue);
     let exchange = queue.take().expect("a row");
     assert!(exchange.is_finished() && message(&exchange).is_unasked);
 }

@@ -1,4 +1,4 @@
-//! Pairs commands with responses: one [`MysqlStitcher`] per connection.
+//! Pairs commands with responses: one [`MysqlPairing`] per connection.
 //!
 //! Three layers per direction, each knowing only its own: frames of the compressed protocol (`frames`), packets
 //! (`packet`), and the two state machines (`client`; `server`, with `response` for what it answers). Rows are walked by
@@ -18,7 +18,7 @@ use super::session::Session;
 use super::{MysqlMessage, Queue};
 use crate::analyze::exchange::{Incomplete, Side, Span};
 use crate::analyze::protocol::turns::{Answer, Turns};
-use crate::analyze::protocol::{Missing, Stitcher, Verdict};
+use crate::analyze::protocol::{Missing, Pairing, Verdict};
 
 /// Bytes of SQL text that are kept.
 pub const STATEMENT_LIMIT: usize = 64 * 1024;
@@ -82,7 +82,7 @@ pub(super) enum Step {
 
 /// The protocol state of one MySQL or MariaDB connection.
 #[derive(Debug)]
-pub struct MysqlStitcher {
+pub struct MysqlPairing {
     pub(super) session: Session,
     pub(super) left: Option<&'static str>,
     pub(super) outer: [Option<Box<Outer>>; 2],
@@ -127,17 +127,17 @@ pub struct MysqlStitcher {
     pub(super) lost_why: Option<Incomplete>,
 }
 
-impl Default for MysqlStitcher {
+impl Default for MysqlPairing {
     fn default() -> Self {
         Self::new(false)
     }
 }
 
-impl MysqlStitcher {
+impl MysqlPairing {
     /// A connection of which nothing is known. Whether it is read from its start is seen from its bytes; `joined` says
     /// that the client may have sent commands that nobody saw.
     pub fn new(joined: bool) -> Self {
-        MysqlStitcher {
+        MysqlPairing {
             session: Session::default(),
             left: None,
             outer: [None, None],
@@ -291,11 +291,11 @@ impl MysqlStitcher {
     }
 }
 
-impl Stitcher for MysqlStitcher {
+impl Pairing for MysqlPairing {
     type Message = MysqlMessage;
 
     fn begin(&mut self, joined: bool) {
-        *self = MysqlStitcher::new(joined);
+        *self = MysqlPairing::new(joined);
     }
 
     fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict {

@@ -12,12 +12,12 @@ const MAX_HASHES: usize = 1 << 22;
 
 /// What was learnt of all hosts' sockets.
 #[derive(Debug, Default)]
-pub struct Elsewhere {
+pub struct CrossHost {
     first: HashMap<u32, u16>,
     several: HashSet<u32>,
 }
 
-impl Elsewhere {
+impl CrossHost {
     /// A host has a socket with this hash.
     pub fn learn(&mut self, host: u16, hash: u32) {
         match self.first.get(&hash) {

@@ -19,13 +19,13 @@ enum Hole {
 
 /// The text of a statement without its values.
 #[derive(Debug, Default)]
-pub struct Shape {
+pub struct StatementTemplate {
     text: Vec<u8>,
     /// Where in `text` the holes are, first to last.
     holes: Vec<(usize, Hole)>,
 }
 
-impl Shape {
+impl StatementTemplate {
     /// Takes the shape of a statement, in the place of the one before.
     pub fn take(&mut self, statement: &str) {
         let b = statement.as_bytes();
@@ -136,8 +136,8 @@ mod tests {
     use super::super::fingerprint::fingerprint;
     use super::*;
 
-    fn shape(statement: &str) -> Shape {
-        let mut shape = Shape::default();
+    fn shape(statement: &str) -> StatementTemplate {
+        let mut shape = StatementTemplate::default();
         shape.take("select 1 from 'something else'");
         shape.take(statement);
         shape

@@ -1,18 +1,18 @@
-//! The client's half of the stitcher: requests.
+//! The client's half of the pairing: requests.
 
 use super::super::{Missing, Piece, Verdict};
-use super::again;
 use super::body::{self, Body, Chunked};
+use super::head_cache;
 use super::message::Known;
-use super::parse::{self, Line, Parsed, RequestHead, Wrong};
-use super::stitch::{
-    HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, State, Step, blank, give_up,
+use super::pair::{
+    HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpPairing, Lost, MAX_HEAD, State, Step, blank, give_up,
     may_grow, reason, spoil,
 };
+use super::parse::{self, Line, Parsed, RequestHead, Wrong};
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, MAX_WAITING, Message, Side, Span};
 
-impl HttpStitcher {
+impl HttpPairing {
     pub(super) fn client_step(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
         match &mut self.client.state {
             State::Start => self.request_head(here, rest, queue),
@@ -81,7 +81,7 @@ impl HttpStitcher {
         if let Some(blank) = blank(rest) {
             return Step::Used(blank);
         }
-        let (parsed, known) = again::request(rest);
+        let (parsed, known) = head_cache::request(rest);
         match parsed {
             Parsed::Whole(head, used) if used <= MAX_HEAD => {
                 if head.version == 9 && (self.asked || self.doubt.is_some()) {

@@ -14,7 +14,7 @@ pub(super) fn of_client(bytes: &[u8], joined: bool) -> Detected {
     let yes_if = |is_http| if is_http { Detected::Yes } else { Detected::No };
     let line = parse::request_line(text);
     match parse::request(text) {
-        // In the middle of a connection a line is believed by its shape, as the stitcher does.
+        // In the middle of a connection a line is believed by its shape, as the pairing does.
         Parsed::Whole(_, used) if joined => {
             let is_whole = line == Line::Whole && !parse::is_rest_of_method(text);
             yes_if(is_whole && parse::is_believable(&text[..used]))

@@ -63,17 +63,17 @@ fn facts(block: &RawBlock) -> RawBlock {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Memory {
+pub struct FlightRing {
     blocks: VecDeque<Packed>,
     len: usize,
     age_ns: u64,
     max: usize,
 }
 
-impl Memory {
+impl FlightRing {
     /// Keeps events of this age, in at most so many bytes.
     pub fn new(age: Duration, max: usize) -> Self {
-        Memory {
+        FlightRing {
             blocks: VecDeque::new(),
             len: 0,
             age_ns: u64::try_from(age.as_nanos()).unwrap_or(u64::MAX),
@@ -82,7 +82,7 @@ impl Memory {
     }
 
     /// Keeps a block of events and lets go of what is too old. Returns what had to go although it was not: the bound on
-    /// memory was reached.
+    /// flight_ring was reached.
     pub fn push(&mut self, block: &RawBlock) -> Count {
         let mut overwritten = Count::default();
         if block.class != Class::Events || block.records == 0 {
@@ -150,29 +150,33 @@ mod tests {
 
     #[test]
     fn a_block_comes_back_as_it_went_in() {
-        let mut memory = Memory::new(Duration::from_nanos(100), 1 << 20);
+        let mut flight_ring = FlightRing::new(Duration::from_nanos(100), 1 << 20);
         let original = block(5, 100);
-        memory.push(&original);
-        let mut taken = memory.take();
+        flight_ring.push(&original);
+        let mut taken = flight_ring.take();
         assert_eq!(taken.pop_front().unwrap().unpack().unwrap(), original);
-        assert!(memory.is_empty());
+        assert!(flight_ring.is_empty());
     }
 
     #[test]
     fn what_is_too_old_goes_and_is_no_loss() {
-        let mut memory = Memory::new(Duration::from_nanos(100), 1 << 20);
+        let mut flight_ring = FlightRing::new(Duration::from_nanos(100), 1 << 20);
         for time in [0, 50, 100, 151] {
-            assert!(memory.push(&block(time, 3)).is_zero());
+            assert!(flight_ring.push(&block(time, 3)).is_zero());
         }
-        let times: Vec<u64> = memory.take().iter().map(|packed| packed.block.first_time).collect();
+        let times: Vec<u64> = flight_ring
+            .take()
+            .iter()
+            .map(|packed| packed.block.first_time)
+            .collect();
         assert_eq!(times, [100, 151]);
     }
 
     #[test]
     fn what_goes_for_want_of_room_is_counted_and_one_block_always_stays() {
-        let mut memory = Memory::new(Duration::from_secs(1), 10);
-        assert!(memory.push(&block(0, 100)).is_zero());
-        assert_eq!(memory.push(&block(1, 7)).events, 100);
-        assert_eq!(memory.take().len(), 1);
+        let mut flight_ring = FlightRing::new(Duration::from_secs(1), 10);
+        assert!(flight_ring.push(&block(0, 100)).is_zero());
+        assert_eq!(flight_ring.push(&block(1, 7)).events, 100);
+        assert_eq!(flight_ring.take().len(), 1);
     }
 }

@@ -1,23 +1,23 @@
-//! HTTP/1.x (RFC 9110, RFC 9112): message types, parser, body lengths, stitcher, detection, columns, fast path.
+//! HTTP/1.x (RFC 9110, RFC 9112): message types, parser, body lengths, pairing, detection, columns, fast path.
 
-mod again;
 pub mod body;
 mod client;
 mod columns;
 mod detect;
-pub mod endpoints;
 mod fast_path;
+mod head_cache;
 mod held;
 pub mod message;
+pub mod pair;
 pub mod parse;
 mod path;
 mod server;
-pub mod stitch;
+pub mod summary;
 #[cfg(test)]
 mod tests;
 
 pub use message::HttpMessage;
-pub use stitch::HttpStitcher;
+pub use pair::HttpPairing;
 
 use super::{Detected, Protocol, Sent};
 use crate::analyze::exchange;
@@ -31,8 +31,8 @@ pub struct Http;
 
 impl Protocol for Http {
     type Message = HttpMessage;
-    type Stitcher = HttpStitcher;
-    type Summary = endpoints::ByEndpoint;
+    type Pairing = HttpPairing;
+    type Summary = summary::ByEndpoint;
 
     const NAME: &'static str = "http";
     const ABOUT: &'static str = "One row for each HTTP/1.x exchange: a request with its response.";

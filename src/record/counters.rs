@@ -68,7 +68,7 @@ impl Tally {
 
 /// One for each recording.
 #[derive(Debug, Default)]
-pub struct Shared {
+pub struct Counters {
     /// Events heard, and bytes that went over sockets in them.
     pub events: Meter,
     pub bytes: Meter,
@@ -101,7 +101,7 @@ const SPARES_MAX: usize = 4;
 /// More notes than this between two looks at them say nothing new.
 const NOTES_MAX: usize = 20;
 
-impl Shared {
+impl Counters {
     /// Tells the user something; printed by the status thread.
     pub fn note(&self, text: String) {
         if let Ok(mut notes) = self.notes.lock()

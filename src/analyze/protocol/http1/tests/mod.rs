@@ -5,15 +5,15 @@ mod holes;
 mod laws;
 mod rules;
 
-use super::super::{Missing, Stitcher, Verdict};
-use super::{Exchange, HttpMessage, HttpStitcher, Queue};
+use super::super::{Missing, Pairing, Verdict};
+use super::{Exchange, HttpMessage, HttpPairing, Queue};
 use crate::analyze::exchange::{Incomplete, Side};
 
 pub(super) use Side::{Client, Server};
 
 /// A conversation under test: positions are counted here.
 pub(super) struct Talk {
-    pub stitcher: HttpStitcher,
+    pub pairing: HttpPairing,
     pub queue: Queue,
     pub sent: [u64; 2],
     pub left: Option<&'static str>,
@@ -33,7 +33,7 @@ pub(super) struct Row {
 impl Talk {
     pub fn new() -> Self {
         Talk {
-            stitcher: HttpStitcher::new(false),
+            pairing: HttpPairing::new(false),
             queue: Queue::default(),
             sent: [0, 0],
             left: None,
@@ -42,7 +42,7 @@ impl Talk {
 
     pub fn joined() -> Self {
         Talk {
-            stitcher: HttpStitcher::new(true),
+            pairing: HttpPairing::new(true),
             ..Talk::new()
         }
     }
@@ -56,7 +56,7 @@ impl Talk {
     pub fn say(&mut self, from: Side, bytes: impl AsRef<[u8]>) -> &mut Self {
         let bytes = bytes.as_ref();
         let pos = &mut self.sent[from as usize];
-        let verdict = self.stitcher.bytes(from, *pos, bytes, &mut self.queue);
+        let verdict = self.pairing.bytes(from, *pos, bytes, &mut self.queue);
         *pos += bytes.len() as u64;
         self.note(verdict);
         self
@@ -67,20 +67,20 @@ impl Talk {
         if from == Client {
             self.queue.refute_unsure(|exchange| exchange.request.end == *pos);
         }
-        let verdict = self.stitcher.missing(from, *pos, len, why, &mut self.queue);
+        let verdict = self.pairing.missing(from, *pos, len, why, &mut self.queue);
         *pos += len;
         self.note(verdict);
         self
     }
 
     pub fn settle(&mut self) -> &mut Self {
-        let verdict = self.stitcher.settle(&mut self.queue);
+        let verdict = self.pairing.settle(&mut self.queue);
         self.note(verdict);
         self
     }
 
     pub fn end(&mut self, from: Side) -> &mut Self {
-        self.stitcher.end(from, self.sent[from as usize], true, &mut self.queue);
+        self.pairing.end(from, self.sent[from as usize], true, &mut self.queue);
         self
     }
 
@@ -98,7 +98,7 @@ impl Talk {
     }
 
     pub fn finish(&mut self) -> &mut Self {
-        self.stitcher.finish(&mut self.queue);
+        self.pairing.finish(&mut self.queue);
         self
     }
 

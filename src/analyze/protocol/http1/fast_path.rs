@@ -1,15 +1,15 @@
 //! A request, or a response, that is whole, on a connection where nothing else is under way: what the states of the
-//! stitcher would make of it at once.
+//! pairing would make of it at once.
 
 use super::Exchange;
-use super::again;
 use super::body::{self, Body, Chunked, Step};
+use super::head_cache;
+use super::pair::{Half, HttpPairing, MAX_HEAD, State};
 use super::parse::{self, Parsed};
-use super::stitch::{Half, HttpStitcher, MAX_HEAD, State};
 use crate::analyze::exchange::{Message, Span};
 use crate::analyze::protocol::WholeMessages;
 
-impl WholeMessages for HttpStitcher {
+impl WholeMessages for HttpPairing {
     fn is_at_rest(&self) -> bool {
         let rests = |half: &Half| half.state == State::Start && half.buf.is_empty();
         rests(&self.client)
@@ -28,10 +28,10 @@ impl WholeMessages for HttpStitcher {
         exchange.request = Span::whole(pos, bytes.len() as u64);
         let message = &mut exchange.message;
         message.clear_response();
-        if again::ask_again(bytes, message) {
+        if head_cache::ask_again(bytes, message) {
             return true;
         }
-        let (Parsed::Whole(head, used), known) = again::request(bytes) else {
+        let (Parsed::Whole(head, used), known) = head_cache::request(bytes) else {
             return false;
         };
         if used > MAX_HEAD || head.version == 9 || !is_whole(body::of_request(&head.framing), &bytes[used..], 0) {

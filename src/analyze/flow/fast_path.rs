@@ -5,7 +5,7 @@
 //! read again by the ordinary way, as if it came only now; when the exchange becomes whole, all is left as the ordinary
 //! way leaves it. So there is one meaning, and the short way only reads it faster. A test holds the two together.
 
-use super::{Flow, OBSERVERS, Speaks, WIRE};
+use super::{Flow, OBSERVERS, ProtocolState, WIRE};
 use crate::analyze::exchange::{AnyExchange, Seen, TakenExchange};
 use crate::analyze::protocol::conversation::Conversation;
 use crate::analyze::stream::{Segment, Stream};
@@ -18,7 +18,7 @@ const MAX_IDLE: usize = 2048;
 
 /// What was taken of the exchange at hand, which the conversation holds until it is whole.
 #[derive(Debug, Default)]
-pub(super) struct Straight {
+pub(super) struct FastPath {
     /// Nothing is under way but what is taken here.
     is_open: bool,
     /// An exchange that is whole, and not given away yet.
@@ -41,7 +41,7 @@ struct Taken {
     captured: usize,
 }
 
-impl Straight {
+impl FastPath {
     pub(super) fn is_open(&self) -> bool {
         self.is_open
     }
@@ -56,15 +56,15 @@ impl Straight {
     }
 
     /// Closed as at first, with its buffers.
-    pub(super) fn emptied(self) -> Straight {
+    pub(super) fn recycled(self) -> FastPath {
         let (mut taken, mut bytes) = (self.taken, self.bytes);
         taken.clear();
         bytes.clear();
         bytes.shrink_to(MAX_IDLE);
-        Straight {
+        FastPath {
             taken,
             bytes,
-            ..Straight::default()
+            ..FastPath::default()
         }
     }
 
@@ -94,16 +94,16 @@ impl Straight {
 impl Flow {
     /// Opens the short way, if nothing is under way.
     pub(super) fn open_straight(&mut self) {
-        self.straight.is_open = self.is_at_rest();
+        self.fast_path.is_open = self.is_at_rest();
         #[cfg(test)]
         {
-            self.straight.is_open &= !self.straight.is_forbidden;
+            self.fast_path.is_open &= !self.fast_path.is_forbidden;
         }
     }
 
     fn is_at_rest(&self) -> bool {
         let nexts = [self.streams[0].next(), self.streams[1].next()];
-        self.speaks.is_at_rest()
+        self.protocol_state.is_at_rest()
             && self.client.is_some()
             && self.held() == 0
             && self.unplaced.is_empty()
@@ -120,21 +120,21 @@ impl Flow {
     /// Takes a segment the short way; false when it has to go the ordinary one.
     pub(super) fn go_straight(&mut self, sender: usize, segment: &Segment<'_>) -> bool {
         let observer = usize::from(segment.observer).min(WIRE);
-        let usual = !segment.urgent && segment.time != 0 && segment.len <= MAX_LEN && !self.straight.is_whole();
+        let usual = !segment.urgent && segment.time != 0 && segment.len <= MAX_LEN && !self.fast_path.is_whole();
         if !usual || !self.coverage[observer].attached {
             return false;
         }
         let is_request = self.client == Some(sender);
-        let Speaks::Talking(conversation) = &mut self.speaks else {
+        let ProtocolState::Known(conversation) = &mut self.protocol_state else {
             return false;
         };
         let Segment { pos, len, payload, .. } = *segment;
         let is_next = pos == self.streams[sender].next();
-        let has_begun = !self.straight.taken.is_empty();
+        let has_begun = !self.fast_path.taken.is_empty();
         let exchange = match (has_begun, is_request) {
             (false, true) if is_next && payload.len() as u64 == len => conversation.whole_request(pos, payload),
             (false, _) => None,
-            (true, false) if !self.straight.is_answered => match is_next {
+            (true, false) if !self.fast_path.is_answered => match is_next {
                 true => conversation.whole_response(pos, len, payload),
                 false => None,
             },
@@ -143,7 +143,7 @@ impl Flow {
                 .filter(|exchange| is_shown_again(exchange, is_request, observer, segment)),
         };
         let Some(exchange) = exchange else { return false };
-        self.straight.is_answered = has_begun && (self.straight.is_answered || !is_request);
+        self.fast_path.is_answered = has_begun && (self.fast_path.is_answered || !is_request);
         let view = &mut exchange.views[observer];
         let seen = Seen {
             first: segment.time,
@@ -163,34 +163,34 @@ impl Flow {
             |n: usize| !self.coverage[n].attached || (views[n].request.first != 0 && views[n].response.first != 0);
         match (0..OBSERVERS).all(is_shown) {
             true => self.arrive(sender, segment),
-            false => self.straight.keep(sender, segment),
+            false => self.fast_path.keep(sender, segment),
         }
         true
     }
 
     /// The exchange at hand, if there is one.
     pub(super) fn at_hand(&self) -> Option<&AnyExchange> {
-        if let Some(whole) = &self.straight.whole {
+        if let Some(whole) = &self.fast_path.whole {
             return Some(whole.exchange());
         }
-        let conversation = self.speaks.conversation();
+        let conversation = self.protocol_state.conversation();
         conversation
-            .filter(|_| !self.straight.taken.is_empty())
+            .filter(|_| !self.fast_path.taken.is_empty())
             .and_then(Conversation::at_hand)
     }
 
     /// The exchange is whole with this segment.
     fn arrive(&mut self, sender: usize, segment: &Segment<'_>) {
-        for at in 0..self.straight.taken.len() {
-            let before = self.straight.taken[at];
+        for at in 0..self.fast_path.taken.len() {
+            let before = self.fast_path.taken[at];
             self.pass(before.sender, &before.segment, before.captured);
         }
         self.pass(sender, segment, segment.payload.len());
-        self.straight.taken.clear();
-        self.straight.bytes.clear();
-        self.straight.bytes.shrink_to(MAX_IDLE);
-        let conversation = self.speaks.conversation_mut();
-        self.straight.whole = conversation.and_then(|conversation| conversation.take_at_hand());
+        self.fast_path.taken.clear();
+        self.fast_path.bytes.clear();
+        self.fast_path.bytes.shrink_to(MAX_IDLE);
+        let conversation = self.protocol_state.conversation_mut();
+        self.fast_path.whole = conversation.and_then(|conversation| conversation.take_at_hand());
     }
 
     /// Notes what the ordinary way notes of a segment that it has read.
@@ -206,15 +206,15 @@ impl Flow {
 
     /// Leaves the short way: what was taken goes the ordinary one.
     pub(super) fn leave_straight(&mut self) {
-        if !std::mem::take(&mut self.straight.is_open) {
+        if !std::mem::take(&mut self.fast_path.is_open) {
             return;
         }
-        if self.straight.taken.is_empty() {
+        if self.fast_path.taken.is_empty() {
             return;
         }
         let (taken, bytes) = (
-            std::mem::take(&mut self.straight.taken),
-            std::mem::take(&mut self.straight.bytes),
+            std::mem::take(&mut self.fast_path.taken),
+            std::mem::take(&mut self.fast_path.bytes),
         );
         for Taken {
             sender,
@@ -431,9 +431,9 @@ mod tests {
     }
 
     fn tell_the_same(flows: &mut [Flow; 2], flush: bool) {
-        let [straight, ordinary] = flows.each_mut().map(|flow| told(flow, flush));
-        assert_eq!(straight.len(), ordinary.len(), "{straight:#?} {ordinary:#?}");
-        for (facts, same_facts) in straight.iter().zip(&ordinary) {
+        let [fast_path, ordinary] = flows.each_mut().map(|flow| told(flow, flush));
+        assert_eq!(fast_path.len(), ordinary.len(), "{fast_path:#?} {ordinary:#?}");
+        for (facts, same_facts) in fast_path.iter().zip(&ordinary) {
             assert_eq!(facts, same_facts);
         }
     }
@@ -444,10 +444,10 @@ mod tests {
         let ends = [crate::format::record::Endpoint::default(); 2];
         let fresh = || Flow::new(ends, Some(0), speech.joined);
         let after = std::mem::replace(over, fresh())
-            .emptied()
+            .recycled()
             .again(ends, Some(0), speech.joined);
         let mut flows = [(after, false), (fresh(), true)].map(|(mut flow, is_forbidden)| {
-            flow.straight.is_forbidden = is_forbidden;
+            flow.fast_path.is_forbidden = is_forbidden;
             (0..OBSERVERS)
                 .filter(|n| observers >> n & 1 == 1)
                 .for_each(|n| flow.attach(n, 0));
@@ -455,7 +455,7 @@ mod tests {
             flow.start(1, 2000);
             flow
         });
-        let (mut sent, mut time, mut straight) = ([1000u32, 2000], 10, 0);
+        let (mut sent, mut time, mut fast_path) = ([1000u32, 2000], 10, 0);
         let mut late: Vec<(usize, u32, Vec<u8>, usize, u8)> = Vec::new();
         for event in events {
             match event {
@@ -498,7 +498,7 @@ mod tests {
                             };
                             flow.segment(sender, segment);
                         }
-                        straight += u64::from(flows[0].straight.is_whole());
+                        fast_path += u64::from(flows[0].fast_path.is_whole());
                         tell_the_same(&mut flows, false);
                     }
                 }
@@ -515,7 +515,7 @@ mod tests {
         flows.iter_mut().for_each(Flow::finish);
         tell_the_same(&mut flows, true);
         [*over, _] = flows;
-        straight
+        fast_path
     }
 
     fn nothing() -> Flow {
@@ -536,10 +536,10 @@ mod tests {
         // The first exchange tells what the connection speaks, and the third prepared statement is not known.
         for observers in [1, 2, 3, 4] {
             let mut over = nothing();
-            for (speech, straight) in [(http(), 9), (mysql(false), 6), (mysql(true), 6), (http(), 9)] {
+            for (speech, fast_path) in [(http(), 9), (mysql(false), 6), (mysql(true), 6), (http(), 9)] {
                 assert_eq!(
                     compare(&events, observers, &speech, &mut over),
-                    straight,
+                    fast_path,
                     "observers {observers:b}"
                 );
             }

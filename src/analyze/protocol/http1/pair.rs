@@ -9,9 +9,9 @@
 //! where a client does pipeline, every pair is marked until a turn went by without a hole.
 
 use super::super::turns::{Answer, Turns};
-use super::super::{Missing, Piece, Stitcher, Verdict};
-use super::again::LastResponse;
+use super::super::{Missing, Pairing, Piece, Verdict};
 use super::body::Chunked;
+use super::head_cache::LastResponse;
 use super::held::Held;
 use super::message::HttpMessage;
 use super::parse::{self, Line, Parsed};
@@ -205,7 +205,7 @@ enum Fate {
 
 /// The HTTP/1.x state of one connection.
 #[derive(Debug, Default)]
-pub struct HttpStitcher {
+pub struct HttpPairing {
     pub(super) client: Half,
     pub(super) server: Half,
     pub(super) last_response: LastResponse,
@@ -242,13 +242,13 @@ pub struct HttpStitcher {
     pub(super) skipped: u64,
 }
 
-impl HttpStitcher {
+impl HttpPairing {
     /// A connection from its first byte on; or, `joined`, from somewhere in its middle: then both directions look for
     /// the next believable start.
     pub fn new(joined: bool) -> Self {
-        let mut stitcher = Self::default();
-        stitcher.begin(joined);
-        stitcher
+        let mut pairing = Self::default();
+        pairing.begin(joined);
+        pairing
     }
 
     /// Bytes that belong to no message that was understood.
@@ -580,7 +580,7 @@ impl HttpStitcher {
     }
 }
 
-impl HttpStitcher {
+impl HttpPairing {
     /// The client asks again, so it has what it waited for: what the server sends without an end that was seen is over.
     fn end_unseen(&mut self, queue: &mut Queue) {
         let lost = match (self.server.state, self.doubt) {
@@ -597,12 +597,12 @@ impl HttpStitcher {
     }
 }
 
-impl Stitcher for HttpStitcher {
+impl Pairing for HttpPairing {
     type Message = HttpMessage;
 
     // The head that was read last may come again.
     fn begin(&mut self, joined: bool) {
-        *self = HttpStitcher {
+        *self = HttpPairing {
             last_response: std::mem::take(&mut self.last_response),
             ..Self::default()
         };

@@ -1,18 +1,18 @@
-//! The server's half of the stitcher: responses, and which request each of them answers.
+//! The server's half of the pairing: responses, and which request each of them answers.
 
 use super::super::turns::Answer;
 use super::super::{Missing, Verdict};
 use super::body::{self, Body};
-use super::parse::{self, Parsed, ResponseHead};
-use super::stitch::{
-    Declared, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpStitcher, Lost, MAX_HEAD, NOT_A_REQUEST, NOT_UNTIL_CLOSE, State,
+use super::pair::{
+    Declared, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpPairing, Lost, MAX_HEAD, NOT_A_REQUEST, NOT_UNTIL_CLOSE, State,
     Step, blank, give_up, may_grow, reason, spoil,
 };
+use super::parse::{self, Parsed, ResponseHead};
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, Side};
 use crate::analyze::protocol::set_text;
 
-impl HttpStitcher {
+impl HttpPairing {
     pub(super) fn server_step(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
         match &mut self.server.state {
             State::Start => self.response_head(here, rest, queue),

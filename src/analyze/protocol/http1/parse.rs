@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, ParserConfig, Status};
 use memchr::{memchr, memrchr};
 
-use super::stitch::MAX_HEAD;
+use super::pair::MAX_HEAD;
 
 /// One of three answers: a whole item and how many bytes it took, not enough yet, or wrong and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Pairs commands with answers: one [`MemcachedStitcher`] for each connection. Answers come in the order of the commands, and
+//! Pairs commands with answers: one [`MemcachedPairing`] for each connection. Answers come in the order of the commands, and
 //! say what they answer only by their kind and by the keys of items; commands with `noreply` have none.
 //!
 //! Holes: inside data they are stepped over, because its line told its length. When a line is lost, so is its direction, up to
@@ -17,7 +17,7 @@ use super::server::Held;
 use super::{Exchange, MemcachedMessage, Queue};
 use crate::analyze::exchange::{Incomplete, Side};
 use crate::analyze::protocol::turns::Turns;
-use crate::analyze::protocol::{Missing, Stitcher, Verdict, WholeMessages};
+use crate::analyze::protocol::{Missing, Pairing, Verdict, WholeMessages};
 
 /// Where the client's direction stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) struct Expected {
 
 /// The protocol state of one connection.
 #[derive(Debug)]
-pub struct MemcachedStitcher {
+pub struct MemcachedPairing {
     pub(super) left: Option<&'static str>,
     pub(super) client: Client,
     /// A line without its end so far, and where it begins.
@@ -94,16 +94,16 @@ pub struct MemcachedStitcher {
     pub(super) ended_unseen: bool,
 }
 
-impl Default for MemcachedStitcher {
+impl Default for MemcachedPairing {
     fn default() -> Self {
         Self::new(false)
     }
 }
 
-impl MemcachedStitcher {
+impl MemcachedPairing {
     /// A connection from its first byte on; or, `joined`, from somewhere in its middle.
     pub fn new(joined: bool) -> Self {
-        MemcachedStitcher {
+        MemcachedPairing {
             left: None,
             client: if joined { Client::Lost } else { Client::Line },
             client_line: Vec::new(),
@@ -209,13 +209,13 @@ pub(super) fn reason(why: Missing) -> Incomplete {
     }
 }
 
-impl WholeMessages for MemcachedStitcher {}
+impl WholeMessages for MemcachedPairing {}
 
-impl Stitcher for MemcachedStitcher {
+impl Pairing for MemcachedPairing {
     type Message = MemcachedMessage;
 
     fn begin(&mut self, joined: bool) {
-        *self = MemcachedStitcher::new(joined);
+        *self = MemcachedPairing::new(joined);
     }
 
     fn bytes(&mut self, from: Side, pos: u64, bytes: &[u8], queue: &mut Queue) -> Verdict {
@@ -291,7 +291,7 @@ impl Stitcher for MemcachedStitcher {
     }
 }
 
-impl MemcachedStitcher {
+impl MemcachedPairing {
     /// A line that is longer than any command, and that nobody would read to its end.
     pub(super) fn is_too_long(line: &[u8]) -> bool {
         line.len() > parse::MAX_LINE

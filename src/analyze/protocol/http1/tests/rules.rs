@@ -94,7 +94,7 @@ fn what_a_client_says_after_connect_waits_for_the_answer() {
         assert_eq!(talk.left, Some("CONNECT tunnel"));
         assert_eq!(talk.rows(), [whole("CONNECT db:80", 200, connect.len(), 19)]);
         let mut rest = [Vec::new(), Vec::new()];
-        for (from, item) in talk.stitcher.take_rest() {
+        for (from, item) in talk.pairing.take_rest() {
             if let Piece::Bytes(pos, bytes) = item {
                 let said = &mut rest[from as usize];
                 let start = [connect.len(), 19][from as usize];
@@ -851,7 +851,7 @@ fn extra_body_after_a_head_response_does_not_shift_pairs() {
         talk.rows(),
         [whole("HEAD /", 200, 19, 38), whole("GET /2", 200, 19, 40)]
     );
-    assert_eq!(talk.stitcher.skipped(), 6);
+    assert_eq!(talk.pairing.skipped(), 6);
 }
 
 /// Heads of responses that last until the connection ends, though their servers keep it.

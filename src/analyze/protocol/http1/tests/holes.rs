@@ -239,7 +239,7 @@ fn joined_inside_a_response() {
         .say(Client, get("/1"))
         .say(Server, OK2);
     assert_eq!(talk.rows(), [whole("GET /1", 200, 28, 40)]);
-    assert_eq!(talk.stitcher.skipped(), 19);
+    assert_eq!(talk.pairing.skipped(), 19);
 }
 
 #[test]
