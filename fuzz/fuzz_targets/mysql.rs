@@ -2,11 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use masdeepflow::analyze::exchange::{Exchange, Queue, Side};
+use masdeepflow::analyze::exchange::{Exchange, Halves, Queue, Side};
 use masdeepflow::analyze::protocol::mysql::{
     MysqlMessage, MysqlPairing, STATEMENT_LIMIT, digest, fingerprint, is_joined, looks_like_greeting,
 };
-use masdeepflow::analyze::protocol::{Missing, Sent, Pairing, Verdict};
+use masdeepflow::analyze::protocol::{Missing, Pairing, Sent, Verdict};
 
 // Steps of: one byte of kind (bit 0 side, bits 1-2 hole, bit 3 settle), one byte of length, so many bytes.
 fuzz_target!(|data: &[u8]| {
@@ -53,7 +53,7 @@ fuzz_target!(|data: &[u8]| {
     pairing.end(Side::Client, pos[0], true, &mut queue);
     pairing.end(Side::Server, pos[1], true, &mut queue);
     while let Some(exchange) = queue.take() {
-        assert!(exchange.is_finished() || exchange.one_way);
+        assert!(exchange.is_finished() || exchange.halves == Halves::RequestOnly);
         check(&exchange);
     }
 });

@@ -87,18 +87,39 @@ pub struct Span {
     pub begun: bool,
     /// The last byte is known.
     pub ended: bool,
+    /// How many of these bytes are of other exchanges, where a connection carries several at a time.
+    pub of_others: u64,
 }
 
 impl Span {
-    /// So many bytes from there on, all of them known.
+    /// `len` bytes from there on, all of them known and of this exchange.
     pub fn whole(start: u64, len: u64) -> Span {
         Span {
             start,
             end: start + len,
             begun: true,
             ended: true,
+            of_others: 0,
         }
     }
+
+    /// How many bytes are of this exchange; `None` while an end is not known.
+    pub fn bytes(&self) -> Option<u64> {
+        let is_whole = self.begun && self.ended;
+        is_whole.then(|| self.end.saturating_sub(self.start).saturating_sub(self.of_others))
+    }
+}
+
+/// Which of its two halves an exchange has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Halves {
+    /// A request and its response.
+    #[default]
+    Both,
+    /// No response is to be expected (MySQL COM_STMT_CLOSE): finished with its request.
+    RequestOnly,
+    /// The server sent it unasked, as its protocol allows: finished with its response.
+    ResponseOnly,
 }
 
 /// When one observer saw a span: boot clock of its host, ns. 0 when not seen.
@@ -186,8 +207,7 @@ pub type AnyExchange = Exchange<dyn Message>;
 pub struct Exchange<M: ?Sized> {
     pub request: Span,
     pub response: Span,
-    /// No response is to be expected (MySQL COM_STMT_CLOSE); finished with its request.
-    pub one_way: bool,
+    pub halves: Halves,
     /// Nothing more will be known of it, although an end of it is not (given up after a gap, cut by the end of the
     /// connection).
     pub closed: bool,
@@ -214,7 +234,7 @@ impl<M: Message + ?Sized> Exchange<M> {
     pub fn reset(&mut self) {
         self.request = Span::default();
         self.response = Span::default();
-        self.one_way = false;
+        self.halves = Halves::Both;
         self.closed = false;
         self.unsure = false;
         self.turn_unsure = false;
@@ -255,7 +275,12 @@ impl<M: Message + ?Sized> Exchange<M> {
 
     /// Nothing more is to come.
     pub fn is_finished(&self) -> bool {
-        self.closed || self.incomplete_and_closed() || (self.request.ended && (self.one_way || self.response.ended))
+        let is_whole = match self.halves {
+            Halves::Both => self.request.ended && self.response.ended,
+            Halves::RequestOnly => self.request.ended,
+            Halves::ResponseOnly => self.response.ended,
+        };
+        self.closed || self.incomplete_and_closed() || is_whole
     }
 
     fn incomplete_and_closed(&self) -> bool {
@@ -320,8 +345,11 @@ pub trait AnyQueue {
     /// before it back.
     fn refute_unsure_before(&mut self, pos: u64);
 
-    /// Takes the oldest exchange.
-    fn take(&mut self) -> Option<Box<dyn TakenExchange>>;
+    /// See [`Queue::is_any_order`].
+    fn is_any_order(&self) -> bool;
+
+    /// Takes the exchange at this place.
+    fn take_at(&mut self, at: usize) -> Option<Box<dyn TakenExchange>>;
 
     /// Says whether what the server sends now was sent before the newest request, as far as times tell.
     fn set_overtaken(&mut self, is_overtaken: bool);
@@ -353,8 +381,12 @@ impl<M: Message + Default> AnyQueue for Queue<M> {
         self.items.iter_mut().for_each(|exchange| change(&mut **exchange));
     }
 
-    fn take(&mut self) -> Option<Box<dyn TakenExchange>> {
-        let taken: Box<Exchange<M>> = self.take()?;
+    fn is_any_order(&self) -> bool {
+        self.is_any_order
+    }
+
+    fn take_at(&mut self, at: usize) -> Option<Box<dyn TakenExchange>> {
+        let taken: Box<Exchange<M>> = self.take_at(at)?;
         Some(taken)
     }
 
@@ -371,11 +403,13 @@ impl<M: Message + Default> AnyQueue for Queue<M> {
     }
 }
 
-/// The exchanges of one connection, oldest first. Responses answer requests in order (RFC 9112, 9.3.2; the MySQL
-/// protocol is in order too), so this is a queue.
+/// The exchanges of one connection, oldest first.
 ///
-/// The protocol adds at the back and fills in from the front; the connection takes finished ones from the front, once
-/// every observer has seen their last byte. Spent exchanges are handed back and reused with their buffers.
+/// Most protocols answer in the order of the requests (RFC 9112, 9.3.2; MySQL): they add at the back and fill in from the front
+/// ([`Queue::awaiting`]), and the connection takes finished exchanges from the front. Where responses come in
+/// [any order](Queue::is_any_order) (correlation ids, streams), a response finds its request by key ([`Queue::awaiting_by`]), and
+/// whatever is finished is taken. Both only once every observer has seen the last byte. Taken exchanges are handed back and reused
+/// with their buffers.
 #[derive(Debug, Default)]
 pub struct Queue<M> {
     /// Boxed: they are handed on several times, and are large.
@@ -383,6 +417,8 @@ pub struct Queue<M> {
     spare: Vec<Box<Exchange<M>>>,
     /// How many at the front have a whole response (or expect none).
     answered: usize,
+    /// Responses may come in another order than their requests: [`Pairing::ANY_ORDER`](super::protocol::Pairing::ANY_ORDER).
+    is_any_order: bool,
     /// What the server sends now was sent before the newest request, as far as times tell.
     pub is_overtaken: bool,
     /// What the server sends comes after all that it had received by then, holes too: acknowledgments tell so in packet captures.
@@ -394,6 +430,14 @@ pub struct Queue<M> {
 pub const MAX_WAITING: usize = 4096;
 
 impl<M: Message + Default> Queue<M> {
+    /// An empty queue, for responses in the order of their requests or in any order.
+    pub fn new(is_any_order: bool) -> Self {
+        Queue {
+            is_any_order,
+            ..Queue::default()
+        }
+    }
+
     /// Adds an exchange of which nothing is known, and gives it to be filled. When it was used before, its message
     /// holds old content: the protocol overwrites every field.
     pub fn open(&mut self) -> &mut Exchange<M> {
@@ -424,11 +468,19 @@ impl<M: Message + Default> Queue<M> {
         while self
             .items
             .get(self.answered)
-            .is_some_and(|e| e.one_way && e.request.ended)
+            .is_some_and(|e| e.halves == Halves::RequestOnly && e.request.ended)
         {
             self.answered += 1;
         }
         self.items.get_mut(self.answered).map(|exchange| &mut **exchange)
+    }
+
+    /// Where responses come in any order: the newest exchange that is not finished and that this says is the one. A key that is used
+    /// again means its newest request.
+    pub fn awaiting_by(&mut self, is_it: impl Fn(&M) -> bool) -> Option<&mut Exchange<M>> {
+        self.iter_mut()
+            .rev()
+            .find(|exchange| !exchange.is_finished() && is_it(&exchange.message))
     }
 
     /// The oldest awaiting exchange has its whole response now.
@@ -440,7 +492,10 @@ impl<M: Message + Default> Queue<M> {
 
     /// How many wait for a response.
     pub fn waiting(&self) -> usize {
-        self.items.len() - self.answered.min(self.items.len())
+        match self.is_any_order {
+            true => self.items.iter().filter(|exchange| !exchange.is_finished()).count(),
+            false => self.items.len() - self.answered.min(self.items.len()),
+        }
     }
 
     /// Those that wait for a response, or for the rest of it, oldest first.
@@ -452,7 +507,7 @@ impl<M: Message + Default> Queue<M> {
     }
 
     /// As [`Queue::iter`], to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Exchange<M>> {
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Exchange<M>> {
         self.items.iter_mut().map(|exchange| &mut **exchange)
     }
 
@@ -484,8 +539,13 @@ impl<M: Message + Default> Queue<M> {
 
     /// Takes the oldest exchange.
     pub fn take(&mut self) -> Option<Box<Exchange<M>>> {
-        let taken = self.items.pop_front()?;
-        self.answered = self.answered.saturating_sub(1);
+        self.take_at(0)
+    }
+
+    /// Takes the exchange at this place, from the oldest on.
+    fn take_at(&mut self, at: usize) -> Option<Box<Exchange<M>>> {
+        let taken = self.items.remove(at)?;
+        self.answered -= usize::from(at < self.answered);
         Some(taken)
     }
 

@@ -15,7 +15,7 @@ use fast_path::FastPath;
 use preface::Preface;
 use reorder::{Next, Reorder};
 
-use super::exchange::{AnyExchange, AnyQueue, Incomplete, Seen, Side, Span, TakenExchange, View};
+use super::exchange::{AnyExchange, AnyQueue, Halves, Incomplete, Seen, Side, Span, TakenExchange, View};
 use super::protocol::conversation::Conversation;
 use super::protocol::{Missing, Verdict, detect};
 use super::stream::{Held, Segment, Stream};
@@ -470,11 +470,6 @@ impl Flow {
         self.queues().map(AnyQueue::len).sum()
     }
 
-    /// The oldest exchange that is not taken yet.
-    fn oldest_exchange(&self) -> Option<&AnyExchange> {
-        self.queues().find_map(AnyQueue::oldest)
-    }
-
     /// Nothing more is read of this protocol.
     fn leave(&mut self) {
         let left = std::mem::replace(&mut self.protocol_state, ProtocolState::Other);
@@ -621,14 +616,23 @@ impl Flow {
         placed
     }
 
-    /// Whether the oldest exchange is finished; whether it can be taken is another question.
+    /// Whether the next exchange to be taken is finished; whether it can be taken is another question.
     pub fn has_finished(&self) -> bool {
-        // While the short way is open, nothing else is under way.
-        let is_oldest = || self.oldest_exchange().is_some_and(AnyExchange::is_finished);
-        self.fast_path.is_whole() || (!self.fast_path.is_open() && is_oldest())
+        // While the fast path is open, nothing else is under way.
+        let is_next = || {
+            self.next_queue()
+                .is_some_and(|queue| places(queue).any(|at| is_finished(queue, at)))
+        };
+        self.fast_path.is_whole() || (!self.fast_path.is_open() && is_next())
     }
 
-    /// Takes the oldest exchange if it is finished and every observer has shown all of it. `flush` takes it anyway.
+    /// The queue from which exchanges are taken: a conversation that is over goes first.
+    fn next_queue(&self) -> Option<&dyn AnyQueue> {
+        self.queues().find(|queue| !queue.is_empty())
+    }
+
+    /// Takes the oldest exchange if it is finished and every observer has shown all of it; where responses come in any order, the
+    /// oldest of which that holds. `flush` takes the oldest anyway.
     pub fn take(&mut self, flush: bool) -> Option<Box<dyn TakenExchange>> {
         if let Some(whole) = self.fast_path.take() {
             self.exchanges += 1;
@@ -637,22 +641,12 @@ impl Flow {
         if self.fast_path.is_open() {
             return None;
         }
-        let oldest = self.oldest_exchange()?;
-        if !oldest.is_finished() && !flush {
-            return None;
-        }
-        if !flush && self.held() < MAX_UNSEEN && !self.is_shown(oldest) {
-            return None;
-        }
-        if !flush && self.is_half_closed() && oldest.is_unanswered() {
-            return None;
-        }
-        let (unsure, end_unsure) = self.is_unsure(oldest);
-        if (unsure || end_unsure || oldest.turn_unsure) && !flush && self.held() < MAX_UNSEEN {
-            return None;
-        }
+        let queue = self.next_queue()?;
+        let at =
+            places(queue).find(|at| flush || queue.get(*at).is_some_and(|exchange| self.may_be_taken(exchange)))?;
+        let (unsure, end_unsure) = self.is_unsure(queue.get(at)?);
         self.exchanges += 1;
-        let mut boxed = self.queues_mut().find_map(AnyQueue::take)?;
+        let mut boxed = self.queues_mut().find(|queue| !queue.is_empty())?.take_at(at)?;
         self.past.retain(|past| !past.queue().is_empty());
         let taken = boxed.exchange_mut();
         if self.is_beginning_lost && taken.incomplete == Some(Incomplete::StartedBefore) {
@@ -663,7 +657,7 @@ impl Flow {
         } else if end_unsure {
             taken.refute_end();
         }
-        if !taken.one_way && (0..OBSERVERS).all(|observer| whole_view(taken, observer).is_none()) {
+        if taken.halves == Halves::Both && (0..OBSERVERS).all(|observer| whole_view(taken, observer).is_none()) {
             // Bytes within its body are lost, or nobody was there to see it whole: it has no times.
             taken.mark(Incomplete::Gap);
         }
@@ -680,6 +674,16 @@ impl Flow {
         }
         self.open_straight();
         Some(boxed)
+    }
+
+    /// Whether all of an exchange is known that will be.
+    fn may_be_taken(&self, exchange: &AnyExchange) -> bool {
+        if !exchange.is_finished() || (self.is_half_closed() && exchange.is_unanswered()) {
+            return false;
+        }
+        let (unsure, end_unsure) = self.is_unsure(exchange);
+        let is_certain = !(unsure || end_unsure || exchange.turn_unsure);
+        self.held() >= MAX_UNSEEN || (is_certain && self.is_shown(exchange))
     }
 
     /// Whether it is not known yet that no request is lost between the one of this exchange and the next; and that nothing is
@@ -890,6 +894,18 @@ impl Flow {
             }
         });
     }
+}
+
+/// The places of a queue from which an exchange may be taken: the oldest, or any.
+fn places(queue: &dyn AnyQueue) -> std::ops::Range<usize> {
+    match queue.is_any_order() {
+        true => 0..queue.len(),
+        false => 0..queue.len().min(1),
+    }
+}
+
+fn is_finished(queue: &dyn AnyQueue, at: usize) -> bool {
+    queue.get(at).is_some_and(AnyExchange::is_finished)
 }
 
 /// Notes when an observer saw a segment, if it belongs to this exchange. Whether nothing of it belongs to a later one.

@@ -1404,7 +1404,6 @@ fn emit_exchange<S: Sink>(
     let seen = at_client.or(at_server).or_else(|| sees(WIRE));
     let start = seen.and_then(|(host, time)| utc(hosts, host, time));
     let start = start.unwrap_or_else(|| start_unseen(slot, sockets, hosts));
-    let size = |span: &super::exchange::Span| (span.begun && span.ended).then(|| span.end.saturating_sub(span.start));
     let frame = Frame {
         start,
         client: slot.flow.ends[client],
@@ -1416,8 +1415,8 @@ fn emit_exchange<S: Sink>(
             Some(_) => observed(at_client.is_some(), at_server.is_some()),
             None => observed(slot.sockets[client].is_some(), slot.sockets[server].is_some()),
         },
-        request_bytes: size(&exchange.request),
-        response_bytes: size(&exchange.response),
+        request_bytes: exchange.request.bytes(),
+        response_bytes: exchange.response.bytes(),
         latency: best,
         client_latency,
         server_latency,

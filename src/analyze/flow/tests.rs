@@ -1,6 +1,7 @@
 //! A connection means the same however its ends cut it into calls, and whoever tells of a call first.
 
 mod holes;
+mod streams;
 
 use proptest::prelude::*;
 

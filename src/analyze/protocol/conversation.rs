@@ -82,7 +82,7 @@ impl<S: Pairing> Paired<S> {
         Paired {
             protocol,
             pairing,
-            queue: Queue::default(),
+            queue: Queue::new(S::ANY_ORDER),
             at_hand: None,
         }
     }

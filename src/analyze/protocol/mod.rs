@@ -279,6 +279,10 @@ pub enum Piece {
 pub trait Pairing: Debug + Default + Send + 'static {
     type Message: Message + Default;
 
+    /// Responses may come in another order than their requests, or several at a time: exchanges are taken as they finish, not
+    /// from the oldest on.
+    const ANY_ORDER: bool = false;
+
     /// Starts over, keeping its buffers: on a connection from its first byte on; or, `joined`, from somewhere in its middle.
     fn begin(&mut self, joined: bool);
 

@@ -116,6 +116,7 @@ impl HttpPairing {
             end,
             begun: true,
             ended: false,
+            ..Span::default()
         };
         let message = &mut exchange.message;
         message.clear_response();
@@ -179,6 +180,7 @@ impl HttpPairing {
             end: here + bytes.len() as u64,
             begun: true,
             ended: false,
+            ..Span::default()
         };
         let message = &mut exchange.message;
         message.clear_response();

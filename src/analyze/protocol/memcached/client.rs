@@ -4,7 +4,7 @@ use super::message::cut;
 use super::pair::{Client, Expected, MemcachedPairing, Server, reason};
 use super::parse::{self, Answer, Command, Said};
 use super::{Exchange, Queue};
-use crate::analyze::exchange::{Incomplete, MAX_WAITING, Span};
+use crate::analyze::exchange::{Halves, Incomplete, MAX_WAITING, Span};
 use crate::analyze::protocol::Missing;
 use crate::analyze::protocol::set_text;
 
@@ -120,8 +120,11 @@ impl MemcachedPairing {
             end,
             begun: true,
             ended: command.data.is_none(),
+            ..Span::default()
         };
-        exchange.one_way = !is_answered;
+        if !is_answered {
+            exchange.halves = Halves::RequestOnly;
+        }
         fill(exchange, &command);
         if let Some(data) = command.data {
             self.client = Client::Data(data + 2);
@@ -189,8 +192,9 @@ impl MemcachedPairing {
                 end: pos,
                 begun: true,
                 ended: false,
+                ..Span::default()
             };
-            exchange.one_way = true;
+            exchange.halves = Halves::RequestOnly;
             exchange.message.clear();
             let name = line.split(|byte| *byte == b' ').next().unwrap_or_default();
             set_text(&mut exchange.message.command, cut(name, MAX_NAME));
@@ -202,7 +206,7 @@ impl MemcachedPairing {
         {
             exchange.request.end = exchange.request.end.max(pos);
             exchange.mark(why);
-            exchange.closed |= exchange.one_way;
+            exchange.closed |= exchange.halves == Halves::RequestOnly;
         }
     }
 

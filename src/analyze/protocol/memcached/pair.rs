@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use super::parse::{self, Answer};
 use super::server::Held;
 use super::{Exchange, MemcachedMessage, Queue};
-use crate::analyze::exchange::{Incomplete, Side};
+use crate::analyze::exchange::{Halves, Incomplete, Side};
 use crate::analyze::protocol::turns::Turns;
 use crate::analyze::protocol::{Missing, Pairing, Verdict, WholeMessages};
 
@@ -195,7 +195,10 @@ impl MemcachedPairing {
 
 /// The oldest command that waits for its answer, or for the rest of it: none that has none, also where it was cut off.
 pub(super) fn awaiting(queue: &mut Queue) -> Option<&mut Exchange> {
-    while queue.awaiting().is_some_and(|exchange| exchange.one_way) {
+    while queue
+        .awaiting()
+        .is_some_and(|exchange| exchange.halves == Halves::RequestOnly)
+    {
         queue.answer_ended();
     }
     queue.awaiting()

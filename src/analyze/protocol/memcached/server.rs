@@ -4,7 +4,7 @@ use super::message::cut;
 use super::pair::{Expected, MemcachedPairing, Server, awaiting, reason};
 use super::parse::{self, Answer, Found, Reply};
 use super::{Queue, Status};
-use crate::analyze::exchange::{Incomplete, Span};
+use crate::analyze::exchange::{Halves, Incomplete, Span};
 use crate::analyze::protocol::Missing;
 use crate::analyze::protocol::set_text;
 
@@ -129,7 +129,7 @@ impl MemcachedPairing {
             let exchange = queue.open();
             exchange.request = Span::default();
             // It waits for nothing.
-            exchange.one_way = true;
+            exchange.halves = Halves::RequestOnly;
             exchange.response = Span::whole(from + at as u64, answer.used as u64);
             exchange.message.clear();
             exchange.message.status = status;
@@ -204,6 +204,7 @@ impl MemcachedPairing {
                 end: here,
                 begun: true,
                 ended: false,
+                ..Span::default()
             };
         }
     }
@@ -369,7 +370,9 @@ impl MemcachedPairing {
         let Some(Reply::Value(key, _)) = parse::line(bytes).map(|line| parse::reply(line.text)) else {
             return false;
         };
-        let waiting = queue.waiting_mut().filter(|exchange| !exchange.one_way);
+        let waiting = queue
+            .waiting_mut()
+            .filter(|exchange| exchange.halves != Halves::RequestOnly);
         let mut found = None;
         for (place, (exchange, expected)) in waiting.zip(&self.expected).enumerate() {
             let message = &exchange.message;

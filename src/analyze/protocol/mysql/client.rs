@@ -11,7 +11,7 @@ use super::pair::{ClientState, MysqlPairing, STATEMENT_LIMIT, ServerState, Step}
 use super::probe::Framed;
 use super::session::Session;
 use super::{Exchange, Queue};
-use crate::analyze::exchange::{Incomplete, MAX_WAITING, Side, Span};
+use crate::analyze::exchange::{Halves, Incomplete, MAX_WAITING, Side, Span};
 use crate::analyze::protocol::{Missing, turns};
 
 /// Bytes kept of a client's packet: query attributes, then text.
@@ -203,6 +203,7 @@ impl MysqlPairing {
             end: packet.end,
             begun: true,
             ended: true,
+            ..Span::default()
         });
         if let Some(login) = handshake::response(packet.payload).filter(|_| packet.is_whole()) {
             self.session.client_capabilities = Some(login.capabilities);
@@ -252,7 +253,7 @@ impl MysqlPairing {
         match is_answered {
             true => self.pending += 1,
             false => {
-                exchange.one_way = true;
+                exchange.halves = Halves::RequestOnly;
                 exchange.message.rows = Some(0);
             }
         }
@@ -415,7 +416,7 @@ impl MysqlPairing {
             if let Some(exchange) = queue.newest().filter(|e| e.request.start == start) {
                 exchange.mark(why.unwrap_or(Incomplete::Truncated));
                 // A one-way exchange has no other end than this.
-                exchange.request.ended = exchange.one_way;
+                exchange.request.ended = exchange.halves == Halves::RequestOnly;
             }
         }
         let is_open = self.begun.take().is_some();

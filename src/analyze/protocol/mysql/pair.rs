@@ -16,7 +16,7 @@ use super::probe::Probe;
 use super::server::{Held, close};
 use super::session::Session;
 use super::{MysqlMessage, Queue};
-use crate::analyze::exchange::{Incomplete, Side, Span};
+use crate::analyze::exchange::{Halves, Incomplete, Side, Span};
 use crate::analyze::protocol::turns::{Answer, Turns};
 use crate::analyze::protocol::{Missing, Pairing, Verdict};
 
@@ -385,7 +385,7 @@ impl Pairing for MysqlPairing {
                 {
                     exchange.request.end = pos;
                     exchange.mark(Incomplete::NoResponse);
-                    exchange.closed |= exchange.one_way;
+                    exchange.closed |= exchange.halves == Halves::RequestOnly;
                 }
             }
             Side::Server => {

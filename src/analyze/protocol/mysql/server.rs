@@ -239,6 +239,7 @@ impl MysqlPairing {
             end: place.end(bytes.len()),
             begun: true,
             ended: true,
+            ..Span::default()
         };
         self.push_error(None, response, payload, queue);
         true
@@ -316,6 +317,7 @@ impl MysqlPairing {
             end: packet.end,
             begun: true,
             ended: true,
+            ..Span::default()
         };
         self.push_error((!is_joined).then_some(COM_CONNECT), response, payload, queue);
     }

@@ -3,6 +3,7 @@
 use super::super::message::*;
 use super::super::{handshake, is_greeting, is_joined, looks_like_greeting};
 use super::*;
+use crate::analyze::exchange::Halves;
 
 fn packet(seq: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -250,7 +251,7 @@ fn replication_is_not_paired() {
     ] {
         let run = Talk::login(P41).client(0, command).server(1, b"\0event").run();
         assert_eq!(run.verdict, Verdict::Leave("MySQL replication"));
-        assert!(run.exchanges.iter().all(|e| e.one_way));
+        assert!(run.exchanges.iter().all(|e| e.halves == Halves::RequestOnly));
     }
 }
 
