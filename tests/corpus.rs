@@ -45,6 +45,7 @@ targets! {
     http: "../fuzz/fuzz_targets/http.rs",
     mysql: "../fuzz/fuzz_targets/mysql.rs",
     memcached: "../fuzz/fuzz_targets/memcached.rs",
+    protocols: "../fuzz/fuzz_targets/protocols.rs",
     import: "../fuzz/fuzz_targets/import.rs",
     reader: "../fuzz/fuzz_targets/reader.rs",
     pipeline: "../fuzz/fuzz_targets/pipeline.rs"
@@ -100,6 +101,11 @@ fn mysql_damaged() {
 #[test]
 fn memcached_damaged() {
     damage("memcached", memcached::target);
+}
+
+#[test]
+fn protocols_damaged() {
+    damage("protocols", protocols::target);
 }
 
 #[test]

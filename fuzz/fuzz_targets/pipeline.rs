@@ -10,9 +10,9 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use masdeepflow::analyze::engine::{Block, Engine, Source};
+use masdeepflow::analyze::exchange::Message;
 use masdeepflow::analyze::import::{Import, is_packet_capture};
 use masdeepflow::analyze::live::Live;
-use masdeepflow::analyze::exchange::Message;
 use masdeepflow::analyze::row::{ConnectionRow, Frame, LossRow, ProcessRow, Sink};
 use masdeepflow::format::Reader;
 use masdeepflow::format::block::{BlockBuilder, Class, RawBlock};
@@ -79,7 +79,9 @@ fn rows(header: &Header, sources: &[Source<'_>], names_first: bool, at_once: usi
 }
 
 fn imported(file: &[u8]) -> Vec<RawBlock> {
-    let Ok(import) = Import::open(file) else { return Vec::new() };
+    let Ok(import) = Import::open(file) else {
+        return Vec::new();
+    };
     let mut blocks = Vec::new();
     let mut state = BlockBuilder::new(Class::State);
     let mut events = BlockBuilder::new(Class::Events);

@@ -1,7 +1,7 @@
 //! Two streams, in any pieces and with any holes, through the pairing of a protocol.
 
 use masdeepflow::analyze::exchange::{Exchange, Queue, Side};
-use masdeepflow::analyze::protocol::{Missing, Sent, Pairing, Verdict, detect};
+use masdeepflow::analyze::protocol::{Missing, Pairing, Sent, Verdict, detect};
 
 /// Feeds what the input says: each piece is what to do, how many bytes, the bytes. `check` sees each exchange that is
 /// finished. After both ends nothing is left open.

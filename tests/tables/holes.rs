@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use masdeepflow::analyze::protocol::PROTOCOLS;
 use masdeepflow::format::record::Record;
 use serde_json::{Map, Value};
 
 use super::support::captures::{Place, edit};
 use super::support::each_row;
 use super::synth;
-
-const PROTOCOLS: [&str; 2] = ["http", "mysql"];
 
 /// Times of the exchange as the ends saw it that are left; they are those of the whole where the same ends saw it.
 const OF_THE_ENDS_LEFT: [&str; 5] = ["start", "ttfb_ns", "total_ns", "network_ns", "side"];
@@ -92,7 +91,7 @@ impl Outcome {
     fn compare(&mut self, whole: &Path, with_holes: &Path, lost: u64) {
         self.captures += 1;
         self.lost += lost;
-        for protocol in PROTOCOLS {
+        for protocol in PROTOCOLS.iter().map(|protocol| protocol.name()) {
             let truth = complete_rows(whole, protocol);
             let found = complete_rows(with_holes, protocol);
             self.whole += truth.len();
@@ -191,7 +190,7 @@ fn holes_in_recorded_captures_cost_the_exchanges_that_they_touch() {
 fn holes_in_synthetic_captures_cost_the_exchanges_that_they_touch() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (file, with_holes) = (folder.path().join("whole.mdf"), folder.path().join("holes.mdf"));
-    for protocol in PROTOCOLS {
+    for protocol in ["http", "mysql"] {
         for ends in ["client", "server", "both"] {
             let mut outcome = Outcome::default();
             let _ = fs::remove_file(&file);
