@@ -18,7 +18,7 @@ use crate::outcome::Usage;
 
 /// What becomes of the rows.
 #[derive(Debug, Clone)]
-pub enum StatementTemplate {
+pub enum Shape {
     /// The report, for people or as one JSON object.
     Report { json: bool },
     /// One table.
@@ -66,7 +66,7 @@ pub struct RowFilters {
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    pub shape: StatementTemplate,
+    pub shape: Shape,
     pub filters: RowFilters,
     /// `--where` has a test of connections, or of the numbers of exchanges in them.
     tests_connections: bool,
@@ -109,7 +109,7 @@ impl Plan {
                     filters = RowFilters::only(table, expression);
                 }
                 let plan = table_plan(table, &by.specs(&specs), &options.columns, true, options)?;
-                StatementTemplate::Groups { table, by, plan }
+                Shape::Groups { table, by, plan }
             }
             (Some(table), false) => {
                 let all = format != Format::Table;
@@ -132,7 +132,7 @@ impl Plan {
                         Err(error) => return Err(where_error(error)),
                     }
                 }
-                StatementTemplate::One(plan)
+                Shape::One(plan)
             }
             (None, false) => {
                 if !options.columns.is_empty() || !options.sort.is_empty() || options.limit.is_some() {
@@ -144,8 +144,8 @@ impl Plan {
                     filters = RowFilters::parse(text).map_err(where_error)?;
                 }
                 match (format, &options.output) {
-                    (Format::Table, _) => StatementTemplate::Report { json: false },
-                    (Format::Json, _) => StatementTemplate::Report { json: true },
+                    (Format::Table, _) => Shape::Report { json: false },
+                    (Format::Json, _) => Shape::Report { json: true },
                     (format, Some(path)) if Format::of_name(path).is_some() && !is_folder(path) => {
                         return Err(Usage(format!(
                             "{} holds one table: name it with --table, or give a folder for all tables with -o {}/ --format {}",
@@ -154,7 +154,7 @@ impl Plan {
                             format.extension()
                         )));
                     }
-                    (_, Some(folder)) => StatementTemplate::All(folder.clone()),
+                    (_, Some(folder)) => Shape::All(folder.clone()),
                     (format, None) => {
                         return Err(Usage(format!(
                             "{} holds one table: name it with --table, or give a folder for all tables with -o",
@@ -187,7 +187,7 @@ impl Plan {
     /// The files that are to be written.
     pub fn outputs(&self) -> Vec<PathBuf> {
         match &self.shape {
-            StatementTemplate::All(_) => TableName::all()
+            Shape::All(_) => TableName::all()
                 .into_iter()
                 .filter_map(|table| self.output_of(table))
                 .collect(),
@@ -198,9 +198,7 @@ impl Plan {
     /// The file that this table is written to; nothing for standard output.
     pub fn output_of(&self, table: TableName) -> Option<PathBuf> {
         match &self.shape {
-            StatementTemplate::All(folder) => {
-                Some(folder.join(format!("{}.{}", table.name(), self.format.extension())))
-            }
+            Shape::All(folder) => Some(folder.join(format!("{}.{}", table.name(), self.format.extension()))),
             _ => self.output.clone(),
         }
     }
@@ -214,7 +212,7 @@ impl Plan {
     /// Whether rows go to a terminal while captures are read.
     pub fn writes_to_terminal(&self) -> bool {
         use std::io::IsTerminal;
-        let streams = matches!(&self.shape, StatementTemplate::One(plan) if !plan.table.is_aggregate());
+        let streams = matches!(&self.shape, Shape::One(plan) if !plan.table.is_aggregate());
         streams && self.output.is_none() && std::io::stdout().is_terminal()
     }
 
@@ -266,14 +264,14 @@ impl Plan {
             TableName::Capture => Rows { damage: true, ..whole },
         };
         match &self.shape {
-            StatementTemplate::Report { .. } => Rows {
+            Shape::Report { .. } => Rows {
                 connections: counted,
                 processes: takes(TableName::Processes),
                 ..whole
             },
-            StatementTemplate::One(plan) => of_table(plan.table, &plan.columns),
-            StatementTemplate::Groups { table, by, .. } => of_table(*table, &by.columns),
-            StatementTemplate::All(_) => Rows { damage: true, ..whole },
+            Shape::One(plan) => of_table(plan.table, &plan.columns),
+            Shape::Groups { table, by, .. } => of_table(*table, &by.columns),
+            Shape::All(_) => Rows { damage: true, ..whole },
         }
     }
 
@@ -544,21 +542,15 @@ mod tests {
 
     #[test]
     fn the_report_is_the_default() {
-        assert!(matches!(
-            plan(|_| {}).unwrap().shape,
-            StatementTemplate::Report { json: false }
-        ));
+        assert!(matches!(plan(|_| {}).unwrap().shape, Shape::Report { json: false }));
         let json = plan(|o| o.format = Some(Format::Json)).unwrap();
-        assert!(matches!(json.shape, StatementTemplate::Report { json: true }));
+        assert!(matches!(json.shape, Shape::Report { json: true }));
     }
 
     #[test]
     fn a_folder_takes_all_tables_and_a_file_one() {
         let all = plan(|o| o.output = Some("out".into())).unwrap();
-        assert!(matches!(
-            (&all.shape, all.format),
-            (StatementTemplate::All(_), Format::Parquet)
-        ));
+        assert!(matches!((&all.shape, all.format), (Shape::All(_), Format::Parquet)));
         let one = plan(|o| {
             o.output = Some("x.csv".into());
             o.table = Some(TableName::of::<Http>());
@@ -628,7 +620,7 @@ mod tests {
             })
         };
         let shape = |plan: Result<Plan, String>| match plan.unwrap().shape {
-            StatementTemplate::One(one) => format!("{one:?}"),
+            Shape::One(one) => format!("{one:?}"),
             _ => panic!("one table"),
         };
         assert_eq!(shape(plan("p95")), shape(plan("p95_ns")));
@@ -668,7 +660,7 @@ mod tests {
                     of_exchanges,
                     "{text}"
                 );
-                let StatementTemplate::One(one) = plan.shape else {
+                let Shape::One(one) = plan.shape else {
                     panic!("one table")
                 };
                 assert_eq!(one.filter.is_some(), !of_exchanges, "{text}");
@@ -763,7 +755,7 @@ mod tests {
             o.columns = vec!["path".into(), "status".into()];
             o.sort = vec!["-total_ns".parse().unwrap()];
         });
-        let StatementTemplate::One(plan) = plan.unwrap().shape else {
+        let Shape::One(plan) = plan.unwrap().shape else {
             panic!()
         };
         assert_eq!((plan.columns.len(), plan.arrangement.visible), (3, 2));
@@ -773,9 +765,7 @@ mod tests {
     #[test]
     fn groups_take_the_server_when_the_side_is_left_open() {
         let plan = plan(|o| o.group_by = vec!["pod".into()]).unwrap();
-        let StatementTemplate::Groups { by, .. } = plan.shape else {
-            panic!()
-        };
+        let Shape::Groups { by, .. } = plan.shape else { panic!() };
         assert_eq!(TableName::of::<Http>().specs()[by.columns[0]].name, "server_pod");
     }
 }

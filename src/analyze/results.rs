@@ -10,7 +10,7 @@ use super::output::report as report_text;
 use super::output::row_buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::output::target::{self, Target};
 use super::output::{Facts, human};
-use super::plan::{Plan, RowFilter, StatementTemplate, TablePlan};
+use super::plan::{Plan, RowFilter, Shape, TablePlan};
 use super::protocol::{Protocol, Visitor, visit_each};
 use super::query::expression::Expression;
 use super::query::group::{AnyGroups, GroupBy, Groups, Measured};
@@ -185,14 +185,14 @@ impl ShardSink {
             impossible_times: 0,
         };
         match &plan.shape {
-            StatementTemplate::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(&plan.patterns))),
-            StatementTemplate::One(table) => sink.take_table(table, plan),
-            StatementTemplate::All(_) => {
+            Shape::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(&plan.patterns))),
+            Shape::One(table) => sink.take_table(table, plan),
+            Shape::All(_) => {
                 for table in TableName::all() {
                     sink.take_table(&TablePlan::whole(table), plan);
                 }
             }
-            StatementTemplate::Groups { table, by, .. } => {
+            Shape::Groups { table, by, .. } => {
                 if let Some(rows) = sink.wanted(*table) {
                     rows.count_by(by);
                 }
@@ -346,10 +346,10 @@ impl Results {
             facts: captures.to_vec(),
         };
         match results.plan.shape.clone() {
-            StatementTemplate::One(plan) if !plan.table.is_aggregate() && plan.table != TableName::Capture => {
+            Shape::One(plan) if !plan.table.is_aggregate() && plan.table != TableName::Capture => {
                 results.open_stream(&plan)?;
             }
-            StatementTemplate::All(folder) => {
+            Shape::All(folder) => {
                 target::directory(&folder)?;
                 for path in results.plan.outputs() {
                     create::check_free(&path, results.plan.force)?;
@@ -467,7 +467,7 @@ impl Results {
             }
         }
         match self.plan.shape.clone() {
-            StatementTemplate::Report { json } => {
+            Shape::Report { json } => {
                 let mut aggregate = aggregate.unwrap_or_default();
                 aggregate.totals.impossible_times = impossible_times;
                 let report = sections::report(&aggregate, &self.facts);
@@ -478,19 +478,19 @@ impl Results {
                 }
                 to.flush()?;
             }
-            StatementTemplate::One(plan) => {
+            Shape::One(plan) => {
                 if let Some(columns) = whole_table(plan.table, aggregate.as_deref(), &self.facts) {
                     self.write_whole(&columns, &plan)?;
                 }
             }
-            StatementTemplate::All(_) => {
+            Shape::All(_) => {
                 for table in TableName::all() {
                     if let Some(columns) = whole_table(table, aggregate.as_deref(), &self.facts) {
                         self.write_whole(&columns, &TablePlan::whole(table))?;
                     }
                 }
             }
-            StatementTemplate::Groups { plan, .. } => {
+            Shape::Groups { plan, .. } => {
                 let columns = groups.as_ref().map(|groups| groups.columns()).unwrap_or_default();
                 self.write_whole(&columns, &plan)?;
             }

@@ -43,7 +43,7 @@ impl Random {
 
 /// What is shown of a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StatementTemplate {
+enum Shape {
     Report,
     /// All columns of a table.
     Table(TableName),
@@ -52,21 +52,21 @@ enum StatementTemplate {
     Grouped(TableName),
 }
 
-const SHAPES: [StatementTemplate; 14] = [
-    StatementTemplate::Report,
-    StatementTemplate::Table(TableName::of::<Http>()),
-    StatementTemplate::Table(TableName::of::<Mysql>()),
-    StatementTemplate::Table(TableName::Connections),
-    StatementTemplate::Table(TableName::Processes),
-    StatementTemplate::Table(TableName::summary_of::<Http>()),
-    StatementTemplate::Table(TableName::summary_of::<Mysql>()),
-    StatementTemplate::Table(TableName::Services),
-    StatementTemplate::Table(TableName::Losses),
-    StatementTemplate::Table(TableName::Capture),
-    StatementTemplate::Unnumbered(TableName::of::<Http>()),
-    StatementTemplate::Unnumbered(TableName::of::<Mysql>()),
-    StatementTemplate::Grouped(TableName::of::<Http>()),
-    StatementTemplate::Grouped(TableName::Connections),
+const SHAPES: [Shape; 14] = [
+    Shape::Report,
+    Shape::Table(TableName::of::<Http>()),
+    Shape::Table(TableName::of::<Mysql>()),
+    Shape::Table(TableName::Connections),
+    Shape::Table(TableName::Processes),
+    Shape::Table(TableName::summary_of::<Http>()),
+    Shape::Table(TableName::summary_of::<Mysql>()),
+    Shape::Table(TableName::Services),
+    Shape::Table(TableName::Losses),
+    Shape::Table(TableName::Capture),
+    Shape::Unnumbered(TableName::of::<Http>()),
+    Shape::Unnumbered(TableName::of::<Mysql>()),
+    Shape::Grouped(TableName::of::<Http>()),
+    Shape::Grouped(TableName::Connections),
 ];
 
 struct Lab {
@@ -83,7 +83,7 @@ impl Lab {
         &self,
         captures: &[PathBuf],
         (selection, filter): (&Selection, Option<&str>),
-        shape: StatementTemplate,
+        shape: Shape,
         read_all: bool,
     ) -> Result<String, String> {
         let output = self.path("out");
@@ -96,14 +96,14 @@ impl Lab {
             ..ResultOptions::default()
         };
         match shape {
-            StatementTemplate::Report => result.format = Some(Format::Json),
-            StatementTemplate::Table(table) => (result.table, result.columns) = (Some(table), vec![text("*")]),
-            StatementTemplate::Unnumbered(table) => {
+            Shape::Report => result.format = Some(Format::Json),
+            Shape::Table(table) => (result.table, result.columns) = (Some(table), vec![text("*")]),
+            Shape::Unnumbered(table) => {
                 result.table = Some(table);
                 let all = table.specs().into_iter().map(|spec| spec.name);
                 result.columns = all.filter(|name| *name != "sequence").map(text).collect();
             }
-            StatementTemplate::Grouped(table) => {
+            Shape::Grouped(table) => {
                 result.table = Some(table);
                 result.group_by = vec![text("server_port"), text("client_comm")];
             }
@@ -134,9 +134,7 @@ impl Lab {
 
     fn table(&self, captures: &[PathBuf], table: TableName) -> Vec<BTreeMap<String, String>> {
         let whole = (&Selection::default(), None);
-        let csv = self
-            .written(captures, whole, StatementTemplate::Table(table), true)
-            .expect("rows");
+        let csv = self.written(captures, whole, Shape::Table(table), true).expect("rows");
         parsed(&csv)
     }
 }
@@ -326,7 +324,7 @@ fn obeys(lab: &Lab, name: &str, captures: &[PathBuf], random: &mut Random) {
                 ..Selection::default()
             };
             let plain = selection == spans_only && filter.is_none();
-            if let (StatementTemplate::Table(table), true) = (shape, plain)
+            if let (Shape::Table(table), true) = (shape, plain)
                 && !table.is_aggregate()
                 && table != TableName::Capture
             {
@@ -358,12 +356,10 @@ fn assert_same(pruned: &str, from_all: &str, what: &str) {
 
 /// The report counts the rows that the tables have.
 fn adds_up(lab: &Lab, captures: &[PathBuf], asked: (&Selection, Option<&str>), what: &str) {
-    let report = lab
-        .written(captures, asked, StatementTemplate::Report, false)
-        .expect("a report");
+    let report = lab.written(captures, asked, Shape::Report, false).expect("a report");
     let report: Value = serde_json::from_str(&report).expect("JSON");
     let rows = |table: TableName| {
-        lab.written(captures, asked, StatementTemplate::Table(table), false)
+        lab.written(captures, asked, Shape::Table(table), false)
             .map_or(0, |csv| parsed(&csv).len() as u64)
     };
     let sum = |section: &str, column: &str| -> u64 {
@@ -383,7 +379,7 @@ fn adds_up(lab: &Lab, captures: &[PathBuf], asked: (&Selection, Option<&str>), w
     if filter.is_none() && selection.pids.is_empty() {
         assert_eq!(sum("talkers", "exchanges"), exchanges, "{what}");
         let connections = lab
-            .written(captures, asked, StatementTemplate::Table(TableName::Connections), false)
+            .written(captures, asked, Shape::Table(TableName::Connections), false)
             .expect("rows");
         let connections = parsed(&connections)
             .iter()
