@@ -165,6 +165,17 @@ impl View {
     }
 }
 
+/// What the time to the first byte of a response is measured from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timing {
+    /// From the first byte of the request.
+    FirstByte,
+    /// From the last byte of the request.
+    LastByte,
+    /// Nothing can be measured: which response answers which request is not known.
+    Unknown,
+}
+
 /// What a protocol says of an exchange.
 pub trait Message: Any + Debug + Send {
     /// Empties what a response fills.
@@ -184,6 +195,11 @@ pub trait Message: Any + Debug + Send {
 
     /// Both, as a live line has them.
     fn line(&self, incomplete: Option<Incomplete>, limit: usize) -> String;
+
+    /// What its latencies are measured from.
+    fn timing(&self) -> Timing {
+        Timing::FirstByte
+    }
 
     /// Whether it names something that an earlier exchange of its connection said, and that was not seen.
     fn lacks_earlier(&self) -> bool {

@@ -10,13 +10,16 @@ mod preface;
 mod reorder;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use fast_path::FastPath;
 use preface::Preface;
 use reorder::{Next, Reorder};
+use turns::Turns;
 
-use super::exchange::{AnyExchange, AnyQueue, Halves, Incomplete, Seen, Side, Span, TakenExchange, View};
+use super::exchange::{AnyExchange, AnyQueue, Exchange, Halves, Incomplete, Seen, Side, Span, TakenExchange, View};
 use super::protocol::conversation::Conversation;
+use super::protocol::turn::TurnMessage;
 use super::protocol::{Missing, Verdict, detect};
 use super::stream::{Held, Segment, Stream};
 use crate::format::record::Endpoint;
@@ -147,6 +150,7 @@ pub struct Flow {
     /// another CPU reported later.
     unplaced: Vec<(usize, Segment<'static>)>,
     fast_path: FastPath,
+    turns: Turns,
     /// What is kept of connections that are over for the next, one for each protocol: memory that is still in the cache, and
     /// the head that was read last.
     spare: Vec<Box<dyn Conversation>>,
@@ -186,6 +190,7 @@ impl Flow {
             lost_before: [None; 2],
             unplaced: Vec::new(),
             fast_path: FastPath::default(),
+            turns: Turns::default(),
             spare: Vec::new(),
             protocol: "",
             why: "",
@@ -207,8 +212,10 @@ impl Flow {
             conversation.begin(false);
             self.spare.push(conversation);
         }
+        self.turns.reset();
         Flow {
             fast_path: self.fast_path.recycled(),
+            turns: self.turns,
             spare: self.spare,
             ..Flow::new(self.ends, None, false)
         }
@@ -222,6 +229,11 @@ impl Flow {
             joined,
             ..self
         }
+    }
+
+    /// Cuts it into turns from here on: until its protocol is known to be one that is read, or, with `of_all`, in any case.
+    pub fn cut_turns(&mut self, of_all: bool) {
+        self.turns.begin(of_all);
     }
 
     /// Which end is the client; `None` while nobody knows.
@@ -270,6 +282,7 @@ impl Flow {
 
     /// Takes bytes that an observer saw `sender` send. The position of the segment is of that sender's stream.
     pub fn segment(&mut self, sender: usize, segment: Segment<'_>) {
+        self.turns.segment(sender, &segment);
         if self.fast_path.is_open() {
             if self.go_straight(sender, &segment) {
                 return;
@@ -478,6 +491,7 @@ impl Flow {
         {
             self.past.push(conversation);
         }
+        self.turns.protocol_is_left(self.client.unwrap_or(0));
     }
 
     /// Takes bytes that are new, of the protocol that the connection speaks.
@@ -616,6 +630,39 @@ impl Flow {
         placed
     }
 
+    /// Whether a turn may be over; whether it can be taken is another question.
+    pub fn has_turn(&self) -> bool {
+        self.turns.has_finished()
+    }
+
+    /// Takes the oldest turn that is over, of a connection whose protocol is not read, or of any if that is wanted. `flush` takes what
+    /// there is.
+    pub fn take_turn(&mut self, flush: bool) -> Option<Box<Exchange<TurnMessage>>> {
+        let is_read = matches!(self.protocol_state, ProtocolState::Known(_));
+        if !flush && !is_read && !matches!(self.protocol_state, ProtocolState::Other) && !self.turns.is_full() {
+            return None;
+        }
+        let attached = [0, 1, 2].map(|observer| {
+            let coverage = &self.coverage[observer];
+            coverage.attached || coverage.expected
+        });
+        let mut turn = self.turns.take(&turns::Connection {
+            client: self.client.unwrap_or(0),
+            attached,
+            is_over: flush,
+            is_joined: self.joined,
+            is_read,
+            ends: self.totals,
+        })?;
+        turn.message.protocol = self.protocol;
+        Some(turn)
+    }
+
+    /// How many turns were taken.
+    pub fn turns(&self) -> u64 {
+        self.turns.taken
+    }
+
     /// Whether the next exchange to be taken is finished; whether it can be taken is another question.
     pub fn has_finished(&self) -> bool {
         // While the fast path is open, nothing else is under way.
@@ -740,6 +787,7 @@ impl Flow {
                 view.times().into_iter().for_each(|time| note(observer, time));
             }
         }
+        self.turns.times().for_each(|(observer, time)| note(observer, time));
         if matches!(self.protocol_state, ProtocolState::Other) {
             return oldest;
         }

@@ -7,9 +7,11 @@ use super::catalog::TableName;
 use super::options::{ResultOptions, Selection};
 use super::output::Format;
 use super::output::row_buffer::Arrangement;
+use super::protocol::PROTOCOLS;
 use super::query::expression::{Expression, QueryError};
 use super::query::group::GroupBy;
 use super::query::test::{Operator, Test};
+use super::row::WantedTurns;
 use super::selection::{BlockFilter, ConnectionRows, Rows, Span, pod_pattern};
 use super::table::Spec;
 use super::table::order::column_number;
@@ -84,6 +86,22 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Of which connections turns are wanted.
+    pub fn turns(&self) -> WantedTurns {
+        let of = |table: TableName| match table {
+            TableName::Exchanges(protocol) if PROTOCOLS[protocol].are_turns() => WantedTurns::All,
+            TableName::Summary(protocol) if PROTOCOLS[protocol].are_turns() => WantedTurns::Unread,
+            TableName::Services => WantedTurns::Unread,
+            _ => WantedTurns::None,
+        };
+        match &self.shape {
+            Shape::Report { .. } => WantedTurns::Unread,
+            Shape::One(plan) => of(plan.table),
+            Shape::All(_) => WantedTurns::All,
+            Shape::Groups { table, .. } => of(*table),
+        }
+    }
+
     /// Checks the options.
     pub fn new(options: &ResultOptions) -> Result<Plan, Usage> {
         let grouped = !options.group_by.is_empty() || options.bucket_ns.is_some();

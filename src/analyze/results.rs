@@ -15,7 +15,7 @@ use super::protocol::{Protocol, Visitor, visit_each};
 use super::query::expression::Expression;
 use super::query::group::{AnyGroups, GroupBy, Groups, Measured};
 use super::report::{Aggregate, sections};
-use super::row::{CaptureFacts, ConnectionRow, ExchangeRow, Frame, LossRow, ProcessRow, Sink, Timed};
+use super::row::{CaptureFacts, ConnectionRow, ExchangeRow, Frame, LossRow, ProcessRow, Sink, Timed, WantedTurns};
 use super::selection::Span;
 use super::table::capture::Capture;
 use super::table::connections::Connections;
@@ -169,6 +169,7 @@ pub struct ShardSink {
     reads_all: bool,
     /// Rows with times that results cannot hold.
     impossible_times: u64,
+    turns: WantedTurns,
 }
 
 impl ShardSink {
@@ -183,6 +184,7 @@ impl ShardSink {
             lost: false,
             reads_all: plan.reads_all,
             impossible_times: 0,
+            turns: plan.turns(),
         };
         match &plan.shape {
             Shape::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(&plan.patterns))),
@@ -252,6 +254,10 @@ impl ShardSink {
 }
 
 impl Sink for ShardSink {
+    fn turns(&self) -> WantedTurns {
+        self.turns
+    }
+
     fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
         let fixed = frame.with_possible_times();
         let frame = self.possible(frame, &fixed);

@@ -350,6 +350,15 @@ impl ProcessRow<'_> {
     }
 }
 
+/// Of which connections turns are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WantedTurns {
+    None,
+    /// Those whose protocol is not read.
+    Unread,
+    All,
+}
+
 /// Something was lost.
 #[derive(Debug, Clone, Copy)]
 pub struct LossRow<'a> {
@@ -449,6 +458,11 @@ impl CaptureFacts {
 /// Takes finished rows. There is one sink for each shard, used by one thread at a time; rows come in the order in which
 /// they finish, the same for any number of threads.
 pub trait Sink: Send {
+    /// Of which connections it takes turns.
+    fn turns(&self) -> WantedTurns {
+        WantedTurns::None
+    }
+
     /// An exchange of any protocol, and what it says.
     fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message);
     fn connection(&mut self, row: &ConnectionRow<'_>);

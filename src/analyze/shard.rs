@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::exchange::AnyExchange;
+use super::exchange::{AnyExchange, Timing};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties, Who};
 use super::orphans::{Lost, Orphans};
 use super::protocol::detect;
-use super::row::{ConnectionRow, Frame, Latency, Observed, Party, Sink, WithinSpan};
+use super::row::{ConnectionRow, Frame, Latency, Observed, Party, Sink, WantedTurns, WithinSpan};
 use super::selection::Span;
 use super::stream::Segment;
 use crate::format::record::{Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket};
@@ -517,7 +517,7 @@ impl<S: Sink> Shard<S> {
             slot.touched = self.block;
             self.touched.push(place);
         }
-        if slot.flow.has_finished() {
+        if slot.flow.has_finished() || slot.flow.has_turn() {
             self.emit(place, hosts, false);
         }
         if is_closed && self.sockets.get(&key).is_some_and(|known| known.has_shown_all()) {
@@ -726,6 +726,11 @@ impl<S: Sink> Shard<S> {
             Some(over) => over.again(ends, None, joined),
             None => Flow::new(ends, None, joined),
         };
+        let mut flow = flow;
+        match self.sink.turns() {
+            WantedTurns::None => {}
+            wanted => flow.cut_turns(wanted == WantedTurns::All),
+        }
         self.slots[place] = Some(Slot {
             flow,
             within: FlowWithin::default(),
@@ -767,11 +772,22 @@ impl<S: Sink> Shard<S> {
                 hosts,
                 (&mut self.parties, &mut self.pairs),
             );
-            let start = emit_exchange(slot, exchange, (&self.sockets, hosts), &mut self.sink);
+            let sequence = slot.flow.exchanges - 1;
+            let start = emit_exchange(slot, exchange, sequence, (&self.sockets, hosts), &mut self.sink);
             if self.span.is_some_and(|span| span.contains(start)) {
                 slot.within.exchanges += 1;
             }
             slot.flow.recycle(taken);
+        }
+        while let Some(turn) = slot.flow.take_turn(flush) {
+            update_parties(slot, &*turn, &self.sockets, hosts, (&mut self.parties, &mut self.pairs));
+            emit_exchange(
+                slot,
+                &*turn,
+                slot.flow.turns() - 1,
+                (&self.sockets, hosts),
+                &mut self.sink,
+            );
         }
     }
 
@@ -1381,6 +1397,7 @@ fn note_unreadable(slot: &Slot, exchange: &mut AnyExchange, hosts: &[Host]) {
 fn emit_exchange<S: Sink>(
     slot: &mut Slot,
     exchange: &AnyExchange,
+    sequence: u64,
     (sockets, hosts): (&IdMap<Key, Box<SocketState>>, &[Host]),
     sink: &mut S,
 ) -> u64 {
@@ -1427,7 +1444,7 @@ fn emit_exchange<S: Sink>(
         incomplete: exchange.incomplete,
         reset: exchange.is_unanswered() && was_reset(slot, client, sockets),
         connection: slot.number,
-        sequence: slot.flow.exchanges - 1,
+        sequence,
     };
     sink.exchange(&frame, &exchange.message);
     slot.last_start = start;
@@ -1464,11 +1481,16 @@ fn was_reset(slot: &Slot, client: usize, sockets: &IdMap<Key, Box<SocketState>>)
 
 /// The latency of an exchange as one observer saw it; nothing when it did not see all of it.
 fn latency(exchange: &AnyExchange, observer: usize) -> Latency {
-    match whole_view(exchange, observer) {
-        Some(view) => Latency {
-            ttfb_ns: view.response.first.checked_sub(view.request.first),
-            total_ns: view.response.last.checked_sub(view.request.first),
-        },
-        None => Latency::default(),
+    let Some(view) = whole_view(exchange, observer) else {
+        return Latency::default();
+    };
+    let asked = match exchange.message.timing() {
+        Timing::FirstByte => view.request.first,
+        Timing::LastByte => view.request.last,
+        Timing::Unknown => return Latency::default(),
+    };
+    Latency {
+        ttfb_ns: view.response.first.checked_sub(asked),
+        total_ns: view.response.last.checked_sub(view.request.first),
     }
 }

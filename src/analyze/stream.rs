@@ -4,7 +4,7 @@
 //! (two CPUs, a network), repeated (the other end's view, a retransmission), overlapping, or missing.
 
 /// Where positions begin, so that bytes before the first one seen still have a position.
-const ORIGIN: u64 = 1 << 40;
+pub(super) const ORIGIN: u64 = 1 << 40;
 
 /// How far before its first known position a stream may begin: what one call moves.
 const MAX_BEFORE: u64 = 64 << 20;

@@ -17,7 +17,7 @@ use super::synth;
 /// Times of the exchange as the ends saw it that are left; they are those of the whole where the same ends saw it.
 const OF_THE_ENDS_LEFT: [&str; 5] = ["start", "ttfb_ns", "total_ns", "network_ns", "side"];
 /// How many exchanges came before it, and what is said of the row.
-const NOT_OF_THE_EXCHANGE: [&str; 5] = ["sequence", "connection", "complete", "why", "inferred"];
+const NOT_OF_THE_EXCHANGE: [&str; 6] = ["sequence", "connection", "complete", "why", "inferred", "has_exchanges"];
 /// What a lost command may have changed, which is said in the column `inferred`.
 const OF_THE_SESSION: [&str; 2] = ["user", "database"];
 
@@ -179,9 +179,9 @@ fn holes_in_recorded_captures_cost_the_exchanges_that_they_touch() {
         compare_recorded(&file, &with_holes, &mut outcome);
     }
     assert!(outcome.captures > 30 && outcome.lost > 30, "{outcome:?}");
-    // An event of one end touches one exchange, and makes another unsure at most.
+    // An event of one end touches one exchange and makes another unsure, and touches the turns before, in and after which it was.
     assert!(
-        outcome.whole - outcome.found <= 2 * outcome.lost as usize,
+        outcome.whole - outcome.found <= 5 * outcome.lost as usize,
         "{outcome:?}"
     );
 }
@@ -197,7 +197,7 @@ fn holes_in_synthetic_captures_cost_the_exchanges_that_they_touch() {
             synth(&file, &[protocol, "-n", "1500", "-c", "3", "--ends", ends]);
             compare_recorded(&file, &with_holes, &mut outcome);
             assert!(
-                outcome.whole > 7000 && outcome.whole - outcome.found <= 2 * outcome.lost as usize,
+                outcome.whole > 7000 && outcome.whole - outcome.found <= 5 * outcome.lost as usize,
                 "{protocol} {ends}: {outcome:?}"
             );
         }

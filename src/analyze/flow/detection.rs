@@ -173,6 +173,7 @@ impl Flow {
             }
         }
         self.protocol_state = ProtocolState::Known(conversation);
+        self.turns.protocol_is_read();
         self.set_in_order();
         self.client = Some(client);
         self.set_protocol(protocol.name(), "");

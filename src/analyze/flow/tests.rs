@@ -2,6 +2,7 @@
 
 mod holes;
 mod streams;
+mod turns;
 
 use proptest::prelude::*;
 

@@ -11,6 +11,7 @@ pub mod mysql;
 pub mod proxy;
 mod recognise;
 pub mod summary;
+pub mod turn;
 pub mod turns;
 
 use std::fmt::Debug;
@@ -49,6 +50,7 @@ protocols! {
     http1::Http,
     mysql::Mysql,
     memcached::Memcached,
+    turn::Turn,
 }
 
 /// What has a line in the registry.
@@ -77,6 +79,21 @@ pub trait Protocol: Registered + Debug + Sync + 'static {
     const ABOUT: &'static str;
     /// The slowest exchanges in the report: their heading, and what is asked in them.
     const SLOWEST: (&'static str, &'static str);
+
+    /// Its rows are turns of connections, and no exchanges.
+    const ARE_TURNS: bool = false;
+
+    /// Whether the report and the aggregate tables count it.
+    fn is_counted(message: &Self::Message) -> bool {
+        let _ = message;
+        true
+    }
+
+    /// What the table `services` calls the protocol of this exchange.
+    fn carried_by(message: &Self::Message) -> &'static str {
+        let _ = message;
+        Self::NAME
+    }
 
     /// Whether it is what a client sent. `joined`: these are not the first bytes of the connection.
     fn of_client(sent: Sent<'_>, joined: bool) -> Detected;
@@ -108,6 +125,9 @@ pub trait AnyProtocol: Debug + Sync {
 
     /// See [`Protocol::SLOWEST`].
     fn slowest(&self) -> (&'static str, &'static str);
+
+    /// See [`Protocol::ARE_TURNS`].
+    fn are_turns(&self) -> bool;
 
     /// The table that its exchanges are counted up to.
     fn summary(&self) -> Heading;
@@ -145,6 +165,10 @@ impl<P: Protocol> AnyProtocol for P {
 
     fn slowest(&self) -> (&'static str, &'static str) {
         P::SLOWEST
+    }
+
+    fn are_turns(&self) -> bool {
+        P::ARE_TURNS
     }
 
     fn summary(&self) -> Heading {

@@ -7,6 +7,7 @@ use super::counted::{CountedExchanges, KeyCount, counted};
 use crate::analyze::column::{Columns, FastMap};
 use crate::analyze::errno;
 use crate::analyze::exchange::{Incomplete, Message};
+use crate::analyze::protocol::PROTOCOLS;
 use crate::analyze::protocol::summary::{MAX_REMEMBERED, Remembered, put};
 use crate::analyze::row::{ConnectionRow, Frame, LossRow, ProcessRow, Sink};
 use crate::analyze::stats::counters::{ConnectionStats, LossStats, ProcessStats, ServiceStats, TalkerStats, add};
@@ -285,7 +286,11 @@ impl Aggregate {
     /// All exchanges together.
     pub fn confidence(&self) -> Confidence {
         let mut all = Confidence::default();
-        for exchanges in &self.exchanges {
+        let read = PROTOCOLS
+            .iter()
+            .zip(&self.exchanges)
+            .filter(|(protocol, _)| !protocol.are_turns());
+        for (_, exchanges) in read {
             all.merge(exchanges.confidence().clone());
         }
         all
@@ -306,7 +311,8 @@ impl Calls {
     #[inline]
     pub fn link(&mut self, frame: &Frame<'_>, protocol: &'static str) -> Link {
         let place = frame.parties as usize % MAX_REMEMBERED;
-        if let Some(link) = self.links.get(place).filter(|link| link.parties == frame.parties) {
+        let is_it = |link: &&Link| link.parties == frame.parties && link.protocol == protocol;
+        if let Some(link) = self.links.get(place).filter(is_it) {
             return *link;
         }
         let link = self.new_link(frame, protocol);
@@ -349,6 +355,16 @@ impl Calls {
             service,
             callee,
             ends: self.seen_ends.place(ends, protocol),
+        }
+    }
+
+    /// Counts a turn of a pair of services whose protocol is not read.
+    pub fn count_turn(&mut self, number: u32, frame: &Frame<'_>) {
+        if let Some(stats) = self.services.0.at(number) {
+            stats.turns += 1;
+            if let Some(total) = frame.latency.total_ns {
+                stats.turn_total.record(total);
+            }
         }
     }
 

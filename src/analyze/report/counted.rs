@@ -104,8 +104,11 @@ impl<P: Protocol> CountedExchanges for Counted<P> {
         let Some(row) = ExchangeRow::<P::Message>::of(frame, message) else {
             return;
         };
+        if !P::is_counted(row.message) {
+            return;
+        }
         self.confidence.count(row.incomplete);
-        let link = calls.link(frame, P::NAME);
+        let link = calls.link(frame, P::carried_by(row.message));
         let number = self.summary.number(&row, link.callee, &mut self.keyed);
         if let Some(ends) = calls.seen_ends.new_to(number, link.ends)
             && let Some(stats) = self.keyed.at(number)
@@ -114,7 +117,10 @@ impl<P: Protocol> CountedExchanges for Counted<P> {
         }
         let one = ExchangeCount::new(&row, P::Summary::one(&row));
         self.waiting.push(&mut self.keyed, number, one);
-        calls.count(link.service, frame, one.error);
+        match P::ARE_TURNS {
+            true => calls.count_turn(link.service, frame),
+            false => calls.count(link.service, frame, one.error),
+        }
         if let Some(total) = frame.latency.total_ns
             && self.slowest.admits(total)
         {

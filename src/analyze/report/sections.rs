@@ -304,6 +304,7 @@ pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
         confidences: PROTOCOLS
             .iter()
             .zip(&aggregate.exchanges)
+            .filter(|(protocol, _)| !protocol.are_turns())
             .map(|(protocol, exchanges)| (protocol.name(), exchanges.confidence().clone()))
             .collect(),
         unparsed: aggregate.unparsed.clone(),

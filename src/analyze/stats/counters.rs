@@ -151,6 +151,9 @@ pub struct ServiceStats {
     pub bytes: u64,
     pub connections: u64,
     pub total: Histogram,
+    /// Turns of connections whose protocol is not read.
+    pub turns: u64,
+    pub turn_total: Histogram,
     pub agreed: Agreed,
 }
 
@@ -161,6 +164,8 @@ impl Merge for ServiceStats {
         add(&mut self.bytes, other.bytes);
         self.connections += other.connections;
         self.total.merge(&other.total);
+        self.turns += other.turns;
+        self.turn_total.merge(&other.turn_total);
         self.agreed.merge(other.agreed);
     }
 }

@@ -1,6 +1,6 @@
 //! The table `services`: who called whom.
 
-use super::define::{Def, Key, Table, brief, ratio};
+use super::define::{Def, Key, Table, brief, column, ratio};
 use super::ends::columns_with_ends;
 use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
 use crate::analyze::column::Value;
@@ -39,6 +39,11 @@ impl Table for Services {
             brief("max_ns", Nanos, "largest total_ns", |r, _| Value::int(r.stats.total.max())),
             brief("bytes", Bytes, "bytes of the exchanges; where there are none, payload of the connections", |r, _| Value::Int(r.stats.bytes)),
             brief("connections", Count, "connections", |r, _| Value::Int(r.stats.connections)),
+            column("turns", Count, "turns (one side sends, then the other) on connections whose protocol is not read; such connections have no requests", |r, _| Value::Int(r.stats.turns)),
+            column("turn_p50_ns", Nanos, "median of the total_ns of turns", |r, _| Value::int(r.stats.turn_total.percentile(0.5))),
+            column("turn_p95_ns", Nanos, "95th percentile of the total_ns of turns", |r, _| Value::int(r.stats.turn_total.percentile(0.95))),
+            column("turn_p99_ns", Nanos, "99th percentile of the total_ns of turns", |r, _| Value::int(r.stats.turn_total.percentile(0.99))),
+            column("turn_max_ns", Nanos, "largest total_ns of turns", |r, _| Value::int(r.stats.turn_total.max())),
         ])
     }
 
