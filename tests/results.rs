@@ -209,6 +209,7 @@ fn fill<S: Sink>(sinks: &mut [S]) {
         protocol: "http",
         exchanges: 25,
         lost_bytes: 0,
+        may_lack_end: false,
         unread_bytes: 0,
         why: "",
         connection: 0,

@@ -9,7 +9,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use masdeepflow::format::record::{Origin, Record};
+use masdeepflow::format::record::{Direction, Loss, LossReason, Origin, Record, Role};
 use serde_json::Value;
 use support::captures::{self, Place};
 use support::packets::{Packet, edit};
@@ -977,4 +977,141 @@ fn a_dropped_exec_or_cgroup_event_costs_no_attribution() {
         _ => Place::Here,
     });
     assert_eq!(later, whole);
+}
+
+/// The path of an exchange, and why it is incomplete.
+type Reason = (String, Option<String>);
+
+/// The connections, and the reasons of the exchanges, of a capture of which the last connection has lost its response and its close
+/// to a full ring; `is_told`: and the recorder says so.
+fn without_the_last_response(is_told: bool) -> (Vec<(u64, bool)>, Vec<Reason>) {
+    let whole = rows(Path::new("fixtures/nginx-curl.mdf"), "http");
+    let last = whole.last().expect("rows")["client_port"].as_u64().expect("a port") as u16;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("changed.mdf");
+    let (ids, times) = (std::cell::RefCell::new(Vec::new()), std::cell::RefCell::new(Vec::new()));
+    captures::edit(Path::new("fixtures/nginx-curl.mdf"), &file, |record| {
+        let (id, time) = match &*record {
+            Record::Socket(socket) if socket.local.port == last || socket.remote.port == last => {
+                ids.borrow_mut().push((socket.id, socket.role));
+                return Place::Here;
+            }
+            Record::Data(data) => (data.id, data.time),
+            Record::Close(close) => (close.id, close.time),
+            _ => return Place::Here,
+        };
+        let role = ids
+            .borrow()
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, role)| *role);
+        let is_request = match (&*record, role) {
+            (Record::Data(data), Some(Role::Client)) => data.direction == Direction::Sent,
+            (Record::Data(data), Some(_)) => data.direction == Direction::Received,
+            (_, Some(_)) => false,
+            (_, None) => true,
+        };
+        if is_request {
+            return Place::Here;
+        }
+        times.borrow_mut().push(time);
+        let is_first = times.borrow().len() == 1;
+        *record = Record::Loss(Loss {
+            since: time,
+            time,
+            reason: LossReason::RingFull,
+            events: 1,
+            bytes: 0,
+        });
+        if is_first && is_told {
+            Place::Here
+        } else {
+            Place::Nowhere
+        }
+    });
+    assert!(times.borrow().len() >= 4, "both ends of the response, and both closes");
+    let connections = rows(&file, "connections");
+    let complete = |row: &Value| (row["client_port"].as_u64().unwrap_or(0), row["complete"] == true);
+    let is_last = |port: u64| u64::from(port == u64::from(last));
+    let connections = connections.iter().filter(|row| row["role"] != "listener").map(complete);
+    let connections = connections.map(|(port, complete)| (is_last(port), complete)).collect();
+    let reason = |row: &Value| row["incomplete_reason"].as_str().map(str::to_owned);
+    let exchanges = rows(&file, "http");
+    let exchanges = exchanges
+        .iter()
+        .map(|row| (row["path"].to_string(), reason(row)))
+        .collect();
+    (connections, exchanges)
+}
+
+#[test]
+fn what_was_lost_at_the_end_of_a_connection_is_no_silence_of_its_server() {
+    let (connections, exchanges) = without_the_last_response(true);
+    assert!(
+        connections
+            .iter()
+            .filter(|(is_last, _)| *is_last == 0)
+            .all(|(_, complete)| *complete),
+        "{connections:?}"
+    );
+    assert!(connections.contains(&(1, false)), "{connections:?}");
+    let incomplete: Vec<_> = exchanges.iter().filter_map(|(_, reason)| reason.as_deref()).collect();
+    assert_eq!(incomplete, ["gap"], "{exchanges:?}");
+    // Where nothing was lost, the server has said nothing.
+    let (connections, exchanges) = without_the_last_response(false);
+    assert!(connections.iter().all(|(_, complete)| *complete), "{connections:?}");
+    let incomplete: Vec<_> = exchanges.iter().filter_map(|(_, reason)| reason.as_deref()).collect();
+    assert_eq!(incomplete, ["no_response"], "{exchanges:?}");
+}
+
+#[test]
+fn what_lies_behind_the_end_of_a_file_that_was_cut_off_is_no_silence_of_a_server() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let [small, cut] = ["small.mdf", "cut.mdf"].map(|name| folder.path().join(name));
+    captures::in_small_blocks(Path::new("fixtures/nginx-wrk.mdf"), &small, 40);
+    let bytes = std::fs::read(&small).expect("it was written");
+    let mut reasons = std::collections::BTreeMap::new();
+    for tenth in 3..9 {
+        std::fs::write(&cut, &bytes[..bytes.len() * tenth / 10]).expect("the folder can be written");
+        for row in rows(&cut, "http") {
+            *reasons.entry(row["incomplete_reason"].to_string()).or_insert(0) += 1;
+        }
+    }
+    assert!(reasons.contains_key("\"gap\""), "{reasons:?}");
+    assert!(
+        !reasons.contains_key("\"no_response\"") && !reasons.contains_key("\"response_cut\""),
+        "{reasons:?}"
+    );
+}
+
+#[test]
+fn an_exchange_whose_request_the_client_has_missed_starts_when_the_server_saw_it() {
+    let whole = rows(Path::new("fixtures/nginx-curl.mdf"), "http");
+    let is_sent = std::cell::Cell::new(true);
+    let missed = exchanges_without(&[], |record| match record {
+        // Each first call of a client: its request.
+        Record::Data(data) if data.direction == Direction::Sent && data.payload.starts_with(b"GET ") => {
+            is_sent.set(false);
+            Place::Nowhere
+        }
+        _ => Place::Here,
+    });
+    assert!(!is_sent.get());
+    for (row, whole) in missed.iter().zip(&whole) {
+        let (start, end) = (row["start"].as_str(), whole["start"].as_str());
+        let late = |text: Option<&str>| text.and_then(|text| text[17..29].parse::<f64>().ok()).expect("seconds");
+        let by = late(start) - late(end);
+        let total = whole["client_total_ns"].as_u64().expect("measured") as f64 / 1e9;
+        assert!((0.0..total).contains(&by), "{row}\n{whole}");
+        if row["method"] == "GET" {
+            assert!(
+                row["client_total_ns"].is_null() && !row["server_total_ns"].is_null(),
+                "{row}"
+            );
+            assert!(
+                by + row["server_total_ns"].as_u64().unwrap_or(0) as f64 / 1e9 < total,
+                "{row}\n{whole}"
+            );
+        }
+    }
 }

@@ -314,7 +314,38 @@ impl<S: Sink> Engine<S> {
             keep_loss(&mut self.losses, loss);
             if let Some(host) = self.hosts.get_mut(usize::from(host)) {
                 host.note_unreadable(since, None);
+                host.note_lost(since, until);
             }
+        }
+        self.note_losses(host, reader);
+    }
+
+    /// Notes when events of a file were lost: as its records say, and after its last event, where it was cut off.
+    fn note_losses(&mut self, host: u16, reader: &Reader<'_>) {
+        let Some(host) = self.hosts.get_mut(usize::from(host)) else {
+            return;
+        };
+        let mut last = 0;
+        let mut buffer = Vec::new();
+        for stored in reader.blocks() {
+            last = last.max(stored.last_time());
+            // One that cannot be read is counted where its turn comes.
+            if stored.count(Kind::Loss) == 0 || stored.inflate(&mut buffer).is_err() {
+                continue;
+            }
+            for frame in block::frames(&buffer)
+                .flatten()
+                .filter(|frame| frame.kind == Some(Kind::Loss))
+            {
+                if let Some(Record::Loss(loss)) = record_at(&buffer, frame.at as u32)
+                    && loss.reason.loses_any_event()
+                {
+                    host.note_lost(loss.since, loss.time);
+                }
+            }
+        }
+        if !reader.clean_end() {
+            host.note_lost(last, u64::MAX);
         }
     }
 
@@ -496,6 +527,7 @@ impl<S: Sink> Engine<S> {
                         keep_loss(&mut self.losses, loss);
                         let host = &mut self.hosts[usize::from(block.host)];
                         host.note_unreadable(stored.first_time(), Some(stored.sockets()));
+                        host.note_lost(stored.first_time(), stored.last_time());
                     }
                 }
             }

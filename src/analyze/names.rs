@@ -253,10 +253,14 @@ pub struct Host {
     /// What cannot be read of its captures: from when on (boot clock, ns), and of which connections; of any where that is not
     /// known.
     unreadable: Vec<(u64, Option<Box<SocketSet>>)>,
+    /// When events of it were lost, whichever they were: from, until (boot clock, ns), in no order.
+    lost: Vec<(u64, u64)>,
 }
 
 /// Damaged blocks whose connections are kept apart.
 const MAX_UNREADABLE: usize = 4096;
+/// Times of losses that are kept apart.
+const MAX_LOST: usize = 4096;
 
 /// Whether a host learns from a record, beside the ends of processes.
 fn is_name(record: &Record<'_>) -> bool {
@@ -301,6 +305,20 @@ impl Host {
             MAX_UNREADABLE => self.unreadable.push((since, None)),
             _ => {}
         }
+    }
+
+    /// Events of it were lost between these times (boot clock, ns), and nobody knows which.
+    pub fn note_lost(&mut self, since: u64, until: u64) {
+        if self.lost.len() < MAX_LOST {
+            self.lost.push((since, until));
+        } else if let Some(last) = self.lost.last_mut() {
+            *last = (last.0.min(since), last.1.max(until));
+        }
+    }
+
+    /// Whether events may have been lost between these times (boot clock, ns).
+    pub fn may_have_lost(&self, since: u64, until: u64) -> bool {
+        self.lost.iter().any(|(from, to)| *from <= until && *to >= since)
     }
 
     /// Whether something that cannot be read may be about this connection, by the upper half of its sockets' ids, and have

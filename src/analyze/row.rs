@@ -270,6 +270,8 @@ pub struct ConnectionRow<'a> {
     pub exchanges: u64,
     /// Bytes that were lost, in both directions together.
     pub lost_bytes: u64,
+    /// Events were lost after the last that is known of it, and nothing shows whether some of them were its own.
+    pub may_lack_end: bool,
     /// Bytes whose length is known and content is not (snaplen, kernel pages), in both directions together.
     pub unread_bytes: u64,
     /// Why there are no exchanges although there was data; empty otherwise.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::exchange::{AnyExchange, Timing};
+use super::exchange::{AnyExchange, Incomplete, Timing};
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties, Who};
@@ -120,6 +120,16 @@ impl SocketState {
                 && self.sent >= close.bytes_sent
                 && self.received >= close.bytes_received
         })
+    }
+
+    /// Whether events were lost after the last that is known of it, and its kernel's totals do not show whether they were its own.
+    fn may_lack_end(&self, host: &Host) -> bool {
+        let has_bytes = !matches!(self.socket.role, Role::Wire | Role::Listener) && !self.has_failed();
+        if !has_bytes || (self.close.is_some() && self.is_given_whole()) {
+            return false;
+        }
+        let end = self.close.map_or(u64::MAX, |close| close.time);
+        host.may_have_lost(self.last_data.max(self.socket.time), end)
     }
 
     /// Whether its kernel counted bytes that it has not shown.
@@ -764,6 +774,9 @@ impl<S: Sink> Shard<S> {
             if slot.flow.is_joined() {
                 note_unreadable(slot, taken.exchange_mut(), hosts);
             }
+            if taken.exchange().is_unanswered() && may_lack_end(slot, &self.sockets, hosts) {
+                taken.exchange_mut().incomplete = Some(Incomplete::Gap);
+            }
             let exchange = taken.exchange();
             update_parties(
                 slot,
@@ -1008,6 +1021,7 @@ impl<S: Sink> Shard<S> {
                 .map(|state| state.socket.local);
             usize::from(local.is_some_and(|local| local != slot.flow.ends[0]))
         });
+        let may_lack_end = may_lack_end(slot, &self.sockets, hosts);
         let order = [client, 1 - client, WIRE];
         let states: [Option<(Key, Box<SocketState>)>; OBSERVERS] =
             order.map(|observer| slot.sockets[observer].and_then(|key| Some((key, self.sockets.remove(&key)?))));
@@ -1051,6 +1065,7 @@ impl<S: Sink> Shard<S> {
             row.bytes_sent = row.bytes_sent.max(other_received);
             row.bytes_received = row.bytes_received.max(other_sent);
         }
+        row.may_lack_end = may_lack_end;
         row.within = self.span.map(|_| within(&state, slot));
         if row.ending == Some(Ending::Closed) && other_ending.is_some_and(|ending| ending != Ending::Closed) {
             row.ending = other_ending;
@@ -1272,6 +1287,7 @@ fn connection_row<'a>(
         protocol: flow.protocol,
         exchanges: flow.exchanges,
         lost_bytes: flow.lost_bytes,
+        may_lack_end: false,
         unread_bytes: flow.unread_bytes,
         why,
         connection: ends.number,
@@ -1419,7 +1435,10 @@ fn emit_exchange<S: Sink>(
         best = latency_at(sees(WIRE), WIRE);
     }
     let seen = at_client.or(at_server).or_else(|| sees(WIRE));
-    let start = seen.and_then(|(host, time)| utc(hosts, host, time));
+    // Who has missed the request saw no more than the response to it.
+    let asked = |observer: usize| sees(observer).filter(|_| exchange.views[observer].request.first != 0);
+    let begun = asked(client).or_else(|| asked(server)).or_else(|| asked(WIRE)).or(seen);
+    let start = begun.and_then(|(host, time)| utc(hosts, host, time));
     let start = start.unwrap_or_else(|| start_unseen(slot, sockets, hosts));
     let frame = Frame {
         start,
@@ -1449,6 +1468,19 @@ fn emit_exchange<S: Sink>(
     sink.exchange(&frame, &exchange.message);
     slot.last_start = start;
     start
+}
+
+/// Whether events were lost after the last that is known of a connection, at each of its ends that was recorded, and no end has
+/// counted what it should have shown.
+fn may_lack_end(slot: &Slot, sockets: &IdMap<Key, Box<SocketState>>, hosts: &[Host]) -> bool {
+    let mut ends = slot.sockets[..WIRE].iter().flatten();
+    let may_lack = |key: &Key| {
+        let Some((known, host)) = sockets.get(key).zip(hosts.get(usize::from(key.0))) else {
+            return true;
+        };
+        known.may_lack_end(host)
+    };
+    slot.sockets[..WIRE].iter().any(Option::is_some) && ends.all(may_lack)
 }
 
 /// The start of an exchange of which nobody saw a byte at a time: no later than it was, as far as its connection tells.

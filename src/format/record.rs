@@ -191,6 +191,15 @@ byte_enum! {
 }
 
 impl LossReason {
+    /// Whether whole events are gone with it, and nobody knows of which connections.
+    pub fn loses_any_event(self) -> bool {
+        use LossReason::*;
+        matches!(
+            self,
+            RingFull | MapFull | Missed | QueueFull | DiskError | Overwritten | Damaged
+        )
+    }
+
     /// Whether the user wanted it so: payload beyond the snaplen, events beyond a limit. Nothing else may be missing
     /// from a recording that counts as whole.
     pub fn is_on_purpose(self) -> bool {

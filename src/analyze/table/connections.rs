@@ -91,7 +91,7 @@ impl Table for Connections {
             column("server_workload", Text, "what owns the pod, or the systemd unit", |r, _| Value::text(&r.server_party.workload)),
             column("server_name", Text, "what the server's address is called", |r, _| Value::text(&r.server_party.address_name)),
             column("server_host", Text, "host on which the server's socket was captured", |r, _| Value::text(&r.server_party.hostname)),
-            column("complete", Flag, "no byte of it was lost", |r, _| Value::Flag(r.lost_bytes == 0)),
+            column("complete", Flag, "no byte of the connection was lost: false also where events were lost after the last that is known of it, and its end does not show that none of them were its own", |r, _| Value::Flag(r.lost_bytes == 0 && !r.may_lack_end)),
             column("connection", Count, "number of the connection; as in the tables of exchanges (http, mysql, …)", |r, _| Value::Int(r.connection)),
         ];
         DEFS

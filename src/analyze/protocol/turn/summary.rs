@@ -80,7 +80,7 @@ impl Table for TurnServices {
 
     #[rustfmt::skip]
     fn defs() -> &'static [Def<TurnServices>] {
-        columns_with_ends!(TurnServices, "turns of the row", "--table turns --group-by client_service,server_service,protocol", [
+        columns_with_ends!(TurnServices, "turns of the row", "--table turns --group-by client_comm,server_comm,protocol", [
             brief("client", Text, "what the clients are called, as in the table services", |r, _| Value::text(r.field(0))),
             brief("server", Text, "what the servers are called, as in the table services", |r, _| Value::text(r.field(1))),
             brief("protocol", Text, "what the connections were recognised as (tls, redis, …); null where nothing is known", |r, _| Value::text(r.field(2))),
