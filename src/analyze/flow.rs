@@ -142,6 +142,8 @@ pub struct Flow {
     /// of another protocol.
     past: Vec<Box<dyn Conversation>>,
     undetected: Vec<(usize, Held)>,
+    /// By sender: up to where what was kept of it says nothing of the protocol.
+    not_guessed: [u64; 2],
     /// By observer: when it saw the first of a response that came before any request for it, and is held; 0 where none is.
     held_since: [u64; OBSERVERS],
     /// By sender: the bytes that are lost right before what is kept of it in `undetected`, and how much was kept of both by then.
@@ -186,6 +188,7 @@ impl Flow {
             protocol_state: ProtocolState::Undetected,
             past: Vec::new(),
             undetected: Vec::new(),
+            not_guessed: [0; 2],
             held_since: [0; OBSERVERS],
             lost_before: [None; 2],
             unplaced: Vec::new(),

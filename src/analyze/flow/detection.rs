@@ -91,8 +91,16 @@ impl Flow {
     /// After the other has spoken, what comes next knows better.
     fn forget_before_turn(&mut self, sender: usize, segment: &Segment<'_>) {
         let is_turn = self.undetected.last().is_some_and(|(end, _)| *end != sender);
-        if self.joined && is_turn && self.guess(sender, segment, true).1.is_sure() {
-            self.undetected.retain(|(end, _)| *end != sender);
+        if !self.joined || !is_turn || !self.guess(sender, segment, true).1.is_sure() {
+            return;
+        }
+        // What it sent before the other did may be of what was sent before the capture.
+        let first = self.undetected.iter().take_while(|(end, _)| *end == sender).count();
+        self.undetected.drain(..first);
+        // The rest says nothing of what this is, and the protocol is given it all the same.
+        let last = self.undetected.iter().rfind(|(end, _)| *end == sender);
+        if let Some((_, held)) = last {
+            self.not_guessed[sender] = held.segment().end();
         }
     }
 
@@ -113,7 +121,7 @@ impl Flow {
             });
         } else {
             let kept = self.undetected.iter().map(|(end, held)| (*end, held.segment()));
-            let kept = kept.filter(|(end, _)| !anew || *end != sender);
+            let kept = kept.filter(|(end, piece)| (!anew || *end != sender) && piece.end() > self.not_guessed[*end]);
             for (end, piece) in kept.chain([(sender, *segment)]) {
                 // Nothing is known of what stands behind a byte that was not captured.
                 if bytes[end].len() as u64 == lens[end] {
