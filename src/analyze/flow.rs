@@ -6,12 +6,14 @@
 
 mod detection;
 mod fast_path;
+mod negotiation;
 mod preface;
 mod reorder;
 #[cfg(test)]
 mod tests;
 
 use fast_path::FastPath;
+use negotiation::Socks;
 use preface::Preface;
 use reorder::{Next, Reorder};
 
@@ -134,6 +136,7 @@ pub struct Flow {
     tunnels: u8,
     /// By sender.
     preface: [Preface; 2],
+    socks: Socks,
     protocol_state: ProtocolState,
     /// Conversations that are over, oldest first, as long as exchanges of them are not taken: what is said in a tunnel may be
     /// of another protocol.
@@ -179,6 +182,7 @@ impl Flow {
             totals: [None; 2],
             tunnels: 0,
             preface: Default::default(),
+            socks: Socks::default(),
             protocol_state: ProtocolState::Undetected,
             past: Vec::new(),
             undetected: Vec::new(),
@@ -517,6 +521,7 @@ impl Flow {
             return;
         }
         (pos, len) = (pos + (len - behind), behind);
+        self.missing_in_negotiation();
         let side = self.side(sender);
         let verdict = match &mut self.protocol_state {
             ProtocolState::Known(conversation) => conversation.missing(side, pos, len, why),
@@ -749,6 +754,7 @@ impl Flow {
         kept.for_each(|(_, held)| segment(held.segment()));
         let kept = self.preface.iter().flat_map(Preface::kept);
         kept.for_each(|held| segment(held.segment()));
+        self.socks.kept().iter().for_each(|(_, held)| segment(held.segment()));
         if !matches!(self.protocol_state, ProtocolState::Foreign(_)) {
             self.unplaced.iter().for_each(|(_, early)| segment(*early));
         }
@@ -858,6 +864,13 @@ impl Flow {
             return;
         }
         self.end_preface(sender);
+        if !self.socks.kept().is_empty() {
+            // The other end may still answer.
+            if self.ended == [true; 2] {
+                self.end_negotiation();
+            }
+            return;
+        }
         let side = self.side(sender);
         let pos = self.streams[sender].next();
         let is_all = self.totals[sender].is_none_or(|total| pos >= total);
@@ -874,6 +887,9 @@ impl Flow {
     pub fn finish(&mut self) {
         self.settle();
         (0..2).for_each(|sender| self.end_preface(sender));
+        if !self.socks.kept().is_empty() {
+            self.end_negotiation();
+        }
         self.stay_undetected();
         if let Some(conversation) = self.protocol_state.conversation_mut() {
             conversation.finish();

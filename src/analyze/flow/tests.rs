@@ -1,6 +1,7 @@
 //! A connection means the same however its ends cut it into calls, and whoever tells of a call first.
 
 mod holes;
+mod socks;
 
 use proptest::prelude::*;
 
@@ -444,7 +445,8 @@ proptest! {
             (in_tunnels(http()), 5),
             (behind_proxy(in_tunnels(mysql())), 5),
         ];
-        for (turns, exchanges) in all {
+        let socks = socks::behind_socks(http()).into_iter().chain(socks::behind_socks(mysql())).map(|turns| (turns, 3));
+        for (turns, exchanges) in all.into_iter().chain(socks) {
             let ends: Vec<_> = lens.iter().map(|lens| calls(&turns, lens)).collect();
             let whole = told(&[calls(&turns, &[1000])], &[0], client);
             prop_assert_eq!(whole.len(), exchanges);
