@@ -6,6 +6,7 @@
 
 mod detection;
 mod fast_path;
+mod negotiation;
 mod preface;
 mod reorder;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 mod turns;
 
 use fast_path::FastPath;
+use negotiation::Socks;
 use preface::Preface;
 use reorder::{Next, Reorder};
 use turns::Turns;
@@ -137,6 +139,7 @@ pub struct Flow {
     tunnels: u8,
     /// By sender.
     preface: [Preface; 2],
+    socks: Socks,
     protocol_state: ProtocolState,
     /// Conversations that are over, oldest first, as long as exchanges of them are not taken: what is said in a tunnel may be
     /// of another protocol.
@@ -185,6 +188,7 @@ impl Flow {
             totals: [None; 2],
             tunnels: 0,
             preface: Default::default(),
+            socks: Socks::default(),
             protocol_state: ProtocolState::Undetected,
             past: Vec::new(),
             undetected: Vec::new(),
@@ -529,6 +533,7 @@ impl Flow {
             return;
         }
         (pos, len) = (pos + (len - behind), behind);
+        self.missing_in_negotiation();
         let side = self.side(sender);
         let verdict = match &mut self.protocol_state {
             ProtocolState::Known(conversation) => conversation.missing(side, pos, len, why),
@@ -804,6 +809,7 @@ impl Flow {
         kept.for_each(|(_, held)| segment(held.segment()));
         let kept = self.preface.iter().flat_map(Preface::kept);
         kept.for_each(|held| segment(held.segment()));
+        self.socks.kept().iter().for_each(|(_, held)| segment(held.segment()));
         if !matches!(self.protocol_state, ProtocolState::Foreign(_)) {
             self.unplaced.iter().for_each(|(_, early)| segment(*early));
         }
@@ -913,6 +919,13 @@ impl Flow {
             return;
         }
         self.end_preface(sender);
+        if !self.socks.kept().is_empty() {
+            // The other end may still answer.
+            if self.ended == [true; 2] {
+                self.end_negotiation();
+            }
+            return;
+        }
         let side = self.side(sender);
         let pos = self.streams[sender].next();
         let is_all = self.totals[sender].is_none_or(|total| pos >= total);
@@ -929,6 +942,9 @@ impl Flow {
     pub fn finish(&mut self) {
         self.settle();
         (0..2).for_each(|sender| self.end_preface(sender));
+        if !self.socks.kept().is_empty() {
+            self.end_negotiation();
+        }
         self.stay_undetected();
         if let Some(conversation) = self.protocol_state.conversation_mut() {
             conversation.finish();

@@ -1,5 +1,6 @@
 //! Finds out which protocol a connection speaks, and hands on what was kept until then.
 
+use super::negotiation::Socks;
 use super::{Flow, ProtocolState};
 use crate::analyze::exchange::Side;
 use crate::analyze::protocol::detect::{self, Guess};
@@ -213,7 +214,7 @@ impl Flow {
     }
 
     /// What is in a tunnel gives its name to nothing but its rows.
-    fn set_protocol(&mut self, protocol: &'static str, why: &'static str) {
+    pub(super) fn set_protocol(&mut self, protocol: &'static str, why: &'static str) {
         if self.tunnels == 0 {
             self.protocol = protocol;
             self.why = why;
@@ -238,6 +239,7 @@ impl Flow {
         }
         self.tunnels += 1;
         self.protocol_state = ProtocolState::Undetected;
+        self.socks = Socks::default();
         self.joined = false;
         let client = self.client.unwrap_or(0);
         for (from, piece) in rest {
@@ -246,7 +248,7 @@ impl Flow {
                 Side::Server => 1 - client,
             };
             match piece {
-                Piece::Bytes(pos, bytes) if !bytes.is_empty() => self.fresh(sender, &unseen(pos, &bytes)),
+                Piece::Bytes(pos, bytes) if !bytes.is_empty() => self.after_negotiation(sender, &unseen(pos, &bytes)),
                 Piece::Bytes(..) => {}
                 Piece::Missing(pos, len, why) => self.missing(sender, pos, len, why),
                 Piece::End(..) => {

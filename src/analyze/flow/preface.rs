@@ -52,10 +52,10 @@ impl Flow {
     /// Takes the new bytes of a segment, but for those of a header.
     pub(super) fn after_preface(&mut self, sender: usize, segment: &Segment<'_>) {
         match &mut self.preface[sender] {
-            Preface::Past => self.fresh(sender, segment),
+            Preface::Past => self.after_negotiation(sender, segment),
             Preface::May(kept, _) if kept.is_empty() && begins_otherwise(segment) => {
                 self.preface[sender] = Preface::Past;
-                self.fresh(sender, segment);
+                self.after_negotiation(sender, segment);
             }
             Preface::May(kept, _) => {
                 let is_captured = segment.payload.len() as u64 == segment.len;
@@ -91,7 +91,8 @@ impl Flow {
     /// Nothing more comes of what was kept: it is no header.
     pub(super) fn end_preface(&mut self, sender: usize) {
         if let Preface::May(kept, _) = std::mem::replace(&mut self.preface[sender], Preface::Past) {
-            kept.iter().for_each(|held| self.fresh(sender, &held.segment()));
+            kept.iter()
+                .for_each(|held| self.after_negotiation(sender, &held.segment()));
         }
     }
 

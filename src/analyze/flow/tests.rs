@@ -3,6 +3,7 @@
 mod holes;
 mod streams;
 mod turns;
+mod socks;
 
 use proptest::prelude::*;
 
@@ -446,7 +447,8 @@ proptest! {
             (in_tunnels(http()), 5),
             (behind_proxy(in_tunnels(mysql())), 5),
         ];
-        for (turns, exchanges) in all {
+        let socks = socks::behind_socks(http()).into_iter().chain(socks::behind_socks(mysql())).map(|turns| (turns, 3));
+        for (turns, exchanges) in all.into_iter().chain(socks) {
             let ends: Vec<_> = lens.iter().map(|lens| calls(&turns, lens)).collect();
             let whole = told(&[calls(&turns, &[1000])], &[0], client);
             prop_assert_eq!(whole.len(), exchanges);

@@ -10,6 +10,7 @@ pub mod memcached;
 pub mod mysql;
 pub mod proxy;
 mod recognise;
+pub mod socks;
 pub mod summary;
 pub mod turn;
 pub mod turns;

@@ -64,7 +64,7 @@ impl Table for Connections {
             column("lifetime_received", Bytes, "payload received by that end from opening to close, in the same way", |r, _| Value::int(r.lifetime_received)),
             column("retransmits", Count, "segments sent again", |r, _| Value::int(r.retransmits.map(u64::from))),
             column("srtt_us", Micros, "smoothed round-trip time at the close", |r, _| Value::int(r.srtt_us.map(u64::from))),
-            brief("protocol", Text, "the table of its exchanges (http, mysql, …), or what else its first bytes say: tls, http2, ssh, redis, postgresql, mongodb, amqp, mqtt, nats, smtp; null when unknown", |r, _| Value::text(r.protocol)),
+            brief("protocol", Text, "the table of its exchanges (http, mysql, …), or what else its first bytes say: tls, http2, ssh, redis, postgresql, mongodb, amqp, mqtt, nats, smtp, socks; null when unknown", |r, _| Value::text(r.protocol)),
             brief("exchanges", Count, "requests with or without response", |r, _| Value::Int(r.exchanges)),
             brief("why", Text, "why there are no exchanges although there was data", |r, _| Value::text(r.why)),
             column("first_data", Time, "first payload byte", |r, _| Value::nonzero(r.first_data)),

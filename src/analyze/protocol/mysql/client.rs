@@ -430,14 +430,21 @@ impl MysqlPairing {
         let why = why.unwrap_or(Incomplete::Truncated);
         self.doubt.get_or_insert(why);
         self.turns.client_missing();
-        if !self.turns.is_pipelined && !goes_on {
+        // Where a response ends that has no command is seen from its packets alone.
+        let has_end = self.orphan.is_some() && self.server != ServerState::Lost;
+        if !self.turns.is_pipelined && !goes_on && !has_end {
             // It asks again only when it has the answer: that is lost.
             let over = self.pending.saturating_sub(usize::from(is_open));
             self.close_oldest(over, Some(why), queue);
         }
         if !self.held.is_empty() {
             // What came before its command answers one that is lost.
-            self.lose_server(None, queue);
+            match self.has_client {
+                true => self.lose_server(None, queue),
+                false => {
+                    self.release_orphans(queue);
+                }
+            }
         }
     }
 }

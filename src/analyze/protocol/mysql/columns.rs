@@ -15,7 +15,7 @@ impl Columns for MysqlMessage {
             column("user", Text, "user of the session", |r, _| Value::text(&r.message.user)),
             brief("database", Text, "default database of the session", |r, _| Value::text(&r.message.database)),
             column("server_version", Text, "version that the server greets with", |r, _| Value::text(&r.message.server_version)),
-            column("command", Text, "COM_QUERY, COM_STMT_EXECUTE, …; null when only its header was captured, or there was none", |r, s| command(r.message.command, s)),
+            column("command", Text, "COM_QUERY, COM_STMT_EXECUTE, …; null when it was not captured, or only its header was, or there was none", |r, s| command(r.message.command, s)),
             brief("statement", Text, "SQL text; of the prepared statement for COM_STMT_EXECUTE", |r, _| Value::text(&r.message.statement)),
             column("statement_cut", Flag, "the statement is only a prefix", |r, _| Value::Flag(r.message.statement_cut)),
             column("statement_id", Number, "the server's id of the prepared statement", |r, _| Value::int(r.message.statement_id.map(u64::from))),
@@ -37,7 +37,7 @@ impl Columns for MysqlMessage {
             column("warnings", Number, "of the OK or EOF packet", |r, _| Value::int(r.message.warnings.map(u64::from))),
             column("no_index_used", Flag, "the server says that no index, or no good one, was used", |r, _| Value::Flag(r.message.no_index_used)),
             column("inferred", Flag, "the session was joined in the middle, or a hole may have hidden a change of its user or database: something about it was inferred", |r, _| Value::Flag(r.message.inferred)),
-            column("why", Text, "why there is no statement, or no command: prepared before the capture, or (where bytes of the connection or of the capture were lost before) in what was lost, its PREPARE was not seen, only its header was captured, an error without a command", |r, _| Value::text(r.message.why())),
+            column("why", Text, "why there is no statement, or no command: prepared before the capture, or (where bytes of the connection or of the capture were lost before) in what was lost, its PREPARE was not seen, its command was not captured, or only its header was, an error without a command", |r, _| Value::text(r.message.why())),
         ])
     }
 }

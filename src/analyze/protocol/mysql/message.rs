@@ -37,6 +37,8 @@ pub struct MysqlMessage {
     pub command: u8,
     /// The server sent this error while no command was under way.
     pub is_unasked: bool,
+    /// The command was not captured, nor anything else that the client sent.
+    pub lacks_command: bool,
     /// SQL text: of `COM_QUERY` and `COM_STMT_PREPARE` as sent, of `COM_STMT_EXECUTE`, `COM_STMT_BULK_EXECUTE` and
     /// `COM_STMT_FETCH` the text that was prepared (empty when the prepare was not seen). The argument of
     /// `COM_INIT_DB` and `COM_FIELD_LIST`. Invalid UTF-8 is replaced.
@@ -97,6 +99,7 @@ impl MysqlMessage {
             (true, true) => "prepared before the capture",
             (true, false) => "its PREPARE was not seen",
             _ if self.is_unasked => "an error without a command",
+            _ if self.lacks_command => "its command was not captured",
             _ if self.command == 0 => "only its header was captured",
             _ => "",
         }
@@ -125,6 +128,7 @@ impl MysqlMessage {
         }
         self.command = 0;
         self.is_unasked = false;
+        self.lacks_command = false;
         self.statement_cut = false;
         self.statement_id = None;
         self.inferred = false;

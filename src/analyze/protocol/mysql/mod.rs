@@ -11,6 +11,7 @@ mod fingerprints;
 mod frames;
 mod handshake;
 mod message;
+mod orphan;
 mod packet;
 mod pair;
 mod probe;

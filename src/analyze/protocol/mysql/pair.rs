@@ -11,6 +11,7 @@
 
 use super::compress;
 use super::frames::Outer;
+use super::orphan::Orphan;
 use super::packet::{Framer, Place};
 use super::probe::Probe;
 use super::server::{Held, close};
@@ -111,6 +112,11 @@ pub struct MysqlPairing {
     pub(super) in_this_piece: u32,
 
     pub(super) server: ServerState,
+    /// Something that the client sent was captured.
+    pub(super) has_client: bool,
+    /// The response at hand, where its command was not captured.
+    pub(super) orphan: Option<Orphan>,
+    pub(super) last_server_seq: u8,
     pub(super) server_framer: Framer,
     pub(super) server_probe: Probe,
     pub(super) held: Vec<Held>,
@@ -156,6 +162,9 @@ impl MysqlPairing {
             unread: None,
             in_this_piece: 0,
             server: ServerState::Start,
+            has_client: false,
+            orphan: None,
+            last_server_seq: 0,
             server_framer: Framer::default(),
             server_probe: Probe::default(),
             held: Vec::new(),
@@ -304,6 +313,8 @@ impl Pairing for MysqlPairing {
         }
         match from {
             Side::Client => {
+                self.has_client = true;
+                self.orphan = None;
                 let is_only_cut = self.server == ServerState::Lost && self.open && self.lost_why.is_none();
                 if self.turns.client() && is_only_cut && !self.infile {
                     // The client has what it waited for: that was the end of it.
@@ -357,7 +368,13 @@ impl Pairing for MysqlPairing {
     fn settle(&mut self, queue: &mut Queue) -> Verdict {
         if !self.held.is_empty() && !self.held_is_unasked(queue) {
             // Its command will never be seen.
-            self.lose_server(None, queue);
+            match self.has_client {
+                true => self.lose_server(None, queue),
+                false => {
+                    let step = self.release_orphans(queue);
+                    return self.verdict(step);
+                }
+            }
         }
         match self.left {
             Some(why) => Verdict::Leave(why),

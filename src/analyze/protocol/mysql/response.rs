@@ -17,6 +17,21 @@ const STATUS_WITHIN: usize = 1 + 9 + 9 + 2;
 
 impl MysqlPairing {
     pub(super) fn server_packet(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
+        if !self.follows(packet) {
+            return Step::Lose(Some(Incomplete::Malformed));
+        }
+        if self.server == ServerState::First && self.pending == 0 && self.lacks_client() {
+            match self.begin_orphan(packet, queue) {
+                Some(Step::Go) => {}
+                Some(step) => return step,
+                None => return Step::Go,
+            }
+        }
+        self.packet_of_response(packet, queue)
+    }
+
+    /// What the packet means where the server's direction stands.
+    fn packet_of_response(&mut self, packet: &Packet<'_>, queue: &mut Queue) -> Step {
         let payload = &packet.payload[..packet.payload.len().min(KEEP_SERVER)];
         let first = payload.first().copied();
         if first.is_none() && packet.len > 0 && !matches!(self.server, ServerState::Definitions { .. }) {
@@ -78,7 +93,7 @@ impl MysqlPairing {
                 if step != Step::Go {
                     step
                 } else {
-                    self.server_packet(packet, queue)
+                    self.packet_of_response(packet, queue)
                 }
             }
             ServerState::Rows => {
@@ -163,7 +178,10 @@ impl MysqlPairing {
         if first == 0xff {
             return self.failed(packet, payload, queue);
         }
-        let answer = command::answer(message.command).unwrap_or(Answer::Results);
+        let answer = match self.orphan {
+            Some(orphan) => orphan.answer,
+            None => command::answer(message.command).unwrap_or(Answer::Results),
+        };
         match answer {
             Answer::Text => {
                 message.status = Status::Ok;
@@ -178,6 +196,7 @@ impl MysqlPairing {
                 message.warnings = Some(prepared.warnings);
                 let known = &mut self.session.prepared;
                 match exchange.incomplete {
+                    _ if message.lacks_command => {}
                     _ if exchange.unsure => self.unsure_prepared = Some(prepared.id),
                     // A part of its text is lost: rather none than half of it.
                     Some(Incomplete::Gap) => known.remove(prepared.id),
@@ -212,12 +231,12 @@ impl MysqlPairing {
             Answer::Rows => {
                 message.status = Status::Ok;
                 self.server = ServerState::Rows;
-                self.server_packet(packet, queue)
+                self.packet_of_response(packet, queue)
             }
             Answer::Fields => {
                 message.status = Status::Ok;
                 self.server = ServerState::FieldList;
-                self.server_packet(packet, queue)
+                self.packet_of_response(packet, queue)
             }
             Answer::Login => {
                 if first == 0x00 {
@@ -256,6 +275,9 @@ impl MysqlPairing {
                     }
                     0xfb => {
                         // The client may have sent its file already, as far as we were told.
+                        if let Some(orphan) = &mut self.orphan {
+                            orphan.is_dialogue = true;
+                        }
                         self.infile = !(self.last_client_empty && self.last_client_seq != 0);
                         // A request for the file says nothing about how the command ends.
                         message.status = Status::NoResponse;
@@ -331,7 +353,13 @@ impl MysqlPairing {
             self.server = ServerState::First;
             return Step::Go;
         }
-        self.finish(end, queue)
+        let is_orphan = self.orphan.is_some();
+        let step = self.finish(end, queue);
+        match is_orphan && ok.status & SERVER_STATUS_CURSOR_EXISTS != 0 {
+            // Rows without a head may come next (COM_STMT_FETCH), and look like anything.
+            true => Step::Lose(None),
+            false => step,
+        }
     }
 
     fn finish(&mut self, end: u64, queue: &mut Queue) -> Step {
@@ -346,6 +374,7 @@ impl MysqlPairing {
             queue.answer_ended();
         }
         self.pending = self.pending.saturating_sub(1);
+        self.orphan = None;
         self.open = false;
         self.rows = 0;
         self.server = ServerState::First;

@@ -133,11 +133,11 @@ impl MysqlPairing {
         let mut step = Step::Go;
         while step == Step::Go {
             if framer.at_boundary() {
-                if self.server == ServerState::First && self.pending == 0 {
+                if self.server == ServerState::First && self.pending == 0 && !self.lacks_client() {
                     self.hold(place, bytes, used, queue);
                     break;
                 }
-                if self.server == ServerState::Rows {
+                if self.server == ServerState::Rows && self.orphan.is_none() {
                     self.walk_rows(bytes, &mut used);
                 }
             }
@@ -311,7 +311,7 @@ impl MysqlPairing {
         if self.pending > 0 {
             return;
         }
-        let is_joined = self.login.is_none() && self.doubt.is_some();
+        let is_joined = self.server == ServerState::Start && self.login.is_none() && self.doubt.is_some();
         let response = Span {
             start: packet.start,
             end: packet.end,

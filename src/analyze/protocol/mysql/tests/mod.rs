@@ -1,6 +1,7 @@
 //! The rules of the protocol, each on bytes of real clients and servers (fixtures/mysql).
 
 mod fingerprints;
+mod orphan;
 mod wire;
 
 mod real;

@@ -4,7 +4,7 @@ use super::*;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/mysql");
 
-fn fixture(name: &str) -> Vec<Vec<Event>> {
+pub(super) fn fixture(name: &str) -> Vec<Vec<Event>> {
     connections(&std::fs::read(format!("{FIXTURES}/{name}.pcap")).unwrap())
 }
 
@@ -25,7 +25,7 @@ fn reading(connections: &[Vec<Event>]) -> String {
     text
 }
 
-fn names() -> Vec<String> {
+pub(super) fn names() -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(FIXTURES)
         .unwrap()
         .filter_map(|f| {
