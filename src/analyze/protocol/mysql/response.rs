@@ -381,7 +381,7 @@ pub(super) fn add_ok(message: &mut MysqlMessage, ok: &Okay<'_>) {
 
 /// The text of an EXECUTE that was read before its PREPARE was answered.
 fn resolve_late(message: &mut MysqlMessage, id: u32, prepared: &Prepared) {
-    if id == u32::MAX {
+    if id == LAST_PREPARED {
         message.statement_id = prepared.last_id.or(Some(id));
     } else if message.statement.is_empty() && message.command != COM_STMT_PREPARE {
         prepared.resolve(id, message);
