@@ -151,6 +151,9 @@ impl MysqlPairing {
             };
             step = self.server_packet(&packet, queue);
         }
+        if self.server == ServerState::First && !framer.at_boundary() {
+            self.late_eof_is_cut(queue);
+        }
         self.server_framer = framer;
         match step {
             Step::Go | Step::Leave(_) => step,
@@ -188,6 +191,17 @@ impl MysqlPairing {
         let rest = &bytes[used..];
         if rest.is_empty() {
             return;
+        }
+        if self.eof_may_follow && self.held.is_empty() {
+            match whole(rest) {
+                Some((seq, payload, after)) if self.is_late_eof(seq, payload) => {
+                    let used = bytes.len() - after.len();
+                    self.late_eof(place.end(used), queue);
+                    return self.hold(place, bytes, used, queue);
+                }
+                None if rest.len() < HEADER + 5 => self.late_eof_is_cut(queue),
+                _ => {}
+            }
         }
         if self.held.is_empty() && self.unasked(&place.from(used), rest, false, queue) {
             return;

@@ -896,3 +896,44 @@ fn what_was_prepared_last_is_unknown_where_a_prepare_may_be_lost() {
         );
     }
 }
+
+/// Whether an EOF ends the answer is known by what comes next.
+#[test]
+fn an_answer_to_a_prepare_ends_where_it_is_known_to_end() {
+    let answer = [packet(1, b"\0\x01\0\0\0\0\0\x01\0\0\0\0"), packet(2, DEF)].concat();
+    let talk = |eof: Option<bool>, more: bool| {
+        let mut talk = Talk::default();
+        talk.miss(Side::Client, 0, Missing::Before)
+            .miss(Side::Server, 0, Missing::Before)
+            .select(b"a")
+            .server(1, OK)
+            .client(0, b"\x16select ?")
+            .say(Side::Server, &answer);
+        match eof {
+            Some(true) => drop(talk.server(3, EOF)),
+            Some(false) => {}
+            None => drop(talk.miss(Side::Server, packet(3, EOF).len() as u64, Missing::Lost)),
+        }
+        if more {
+            talk.select(b"b").server(1, OK);
+        }
+        talk.run()
+    };
+    let (len, eof) = (answer.len() as u64, packet(3, EOF).len() as u64);
+    for more in [true, false] {
+        for (is_sent, expected) in [(Some(true), Some(len + eof)), (Some(false), Some(len)), (None, None)] {
+            let run = talk(is_sent, more);
+            let is_prepare = |e: &&Exchange| message(e).command == COM_STMT_PREPARE;
+            let bytes = run
+                .complete()
+                .find(is_prepare)
+                .map(|e| e.response.end - e.response.start);
+            assert_eq!(bytes, expected, "{is_sent:?} {more}: {:?}", run.lines());
+            let last = message(run.exchanges.last().unwrap());
+            assert_eq!(
+                (last.statement.as_str(), last.status),
+                (if more { "b" } else { "select ?" }, Status::Ok)
+            );
+        }
+    }
+}
