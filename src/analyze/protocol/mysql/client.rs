@@ -21,6 +21,7 @@ impl MysqlPairing {
     pub(super) fn client_bytes(&mut self, place: Place, bytes: &[u8], queue: &mut Queue) -> Step {
         let mut used = 0;
         self.in_this_piece = 0;
+        self.last_client_frame = place.frame_seq().unwrap_or(0);
         if matches!(self.client, ClientState::Start | ClientState::Lost) {
             let framed = if place.is_linear() { Framed::Perhaps } else { Framed::No };
             if self.client == ClientState::Lost
@@ -188,6 +189,7 @@ impl MysqlPairing {
         }
         self.client = ClientState::Commands;
         self.infile = false;
+        (self.command_seq, self.command_frame) = (packet.last_seq, self.last_client_frame);
         self.command(packet, queue)
     }
 
@@ -372,6 +374,10 @@ impl MysqlPairing {
                 session.prepared.last_cut = message.statement_cut;
                 // Its id is in the answer.
                 session.prepared.last_id = None;
+                if packet.hole == Some(Missing::Lost) {
+                    // A part of its text is lost: rather none than half of it.
+                    session.prepared.forget_last();
+                }
             }
             COM_INIT_DB | COM_CREATE_DB | COM_DROP_DB => set_statement(message, args, packet),
             COM_FIELD_LIST => set_statement(message, Fields(args).until_nul(), packet),
@@ -420,10 +426,14 @@ impl MysqlPairing {
             }
         }
         let is_open = self.begun.take().is_some();
+        if matches!(self.client, ClientState::Start | ClientState::Login) && self.session.compressed() {
+            self.compress(Side::Client, true);
+        }
         self.client_framer.reset();
         self.client_probe.clear();
         self.client = ClientState::Lost;
         self.session.is_in_doubt |= why != Some(Incomplete::StartedBefore);
+        self.session.prepared.forget_last();
         // A file, or a new login, is a part of the command under way.
         let changes_user = |exchange: &mut Exchange| exchange.message.command == COM_CHANGE_USER;
         let goes_on = std::mem::take(&mut self.infile) || (self.open && queue.awaiting().is_some_and(changes_user));

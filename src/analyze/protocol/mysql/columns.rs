@@ -18,7 +18,7 @@ impl Columns for MysqlMessage {
             column("command", Text, "COM_QUERY, COM_STMT_EXECUTE, …; null when it was not captured, or only its header was, or there was none", |r, s| command(r.message.command, s)),
             brief("statement", Text, "SQL text; of the prepared statement for COM_STMT_EXECUTE", |r, _| Value::text(&r.message.statement)),
             column("statement_cut", Flag, "the statement is only a prefix", |r, _| Value::Flag(r.message.statement_cut)),
-            column("statement_id", Number, "the server's id of the prepared statement", |r, _| Value::int(r.message.statement_id.map(u64::from))),
+            column("statement_id", Number, "the server's id of the prepared statement", |r, _| Value::int(r.message.server_statement_id().map(u64::from))),
             column("fingerprint", Text, "the statement without its literals", |r, s: &mut Scratch<Fingerprints>| match r.message.statement.as_str() {
                 "" => Value::Null,
                 statement => Value::text(&s.derived.of(statement).fingerprint),

@@ -83,7 +83,7 @@ impl Deframer {
                 }
                 continue;
             }
-            let place = Place::framed(self.start, self.end);
+            let place = Place::framed(self.start, self.end, self.head[3]);
             let input = &rest[..rest.len().min(self.left)];
             if self.stored || self.broken || self.raw_left == 0 {
                 if input.is_empty() && self.left > 0 {
@@ -132,7 +132,7 @@ impl Deframer {
         }
         let n = len.min(self.left as u64);
         self.left -= n as usize;
-        let place = Place::framed(self.start, self.end);
+        let place = Place::framed(self.start, self.end, self.head[3]);
         if self.stored {
             if self.left == 0 {
                 self.have = 0;

@@ -68,13 +68,13 @@ impl WholeMessages for MysqlPairing {
             Some((&COM_STMT_EXECUTE, args)) => {
                 self.session.begin(COM_STMT_EXECUTE, message);
                 execute(&self.session, message, args);
-                if message.statement.is_empty() || message.statement_id == Some(u32::MAX) {
+                if message.statement.is_empty() || message.statement_id == Some(LAST_PREPARED) {
                     return false;
                 }
             }
             _ => return false,
         }
-        (self.last_client_seq, self.last_client_empty) = (0, false);
+        (self.last_client_seq, self.last_client_empty, self.command_seq) = (0, false, 0);
         true
     }
 

@@ -45,7 +45,7 @@ pub struct MysqlMessage {
     pub statement: String,
     /// The statement is only a prefix.
     pub statement_cut: bool,
-    /// For prepared statements: the server's statement id.
+    /// For prepared statements: the server's statement id, or [`LAST_PREPARED`].
     pub statement_id: Option<u32>,
     pub user: Arc<str>,
     pub database: Arc<str>,
@@ -79,6 +79,11 @@ impl MysqlMessage {
     /// The command ran the SQL text in `statement`: what a digest counts.
     pub fn runs_sql(&self) -> bool {
         matches!(self.command, COM_QUERY | COM_STMT_EXECUTE | COM_STMT_BULK_EXECUTE)
+    }
+
+    /// The server's id of the prepared statement, where it is known.
+    pub fn server_statement_id(&self) -> Option<u32> {
+        self.statement_id.filter(|id| *id != LAST_PREPARED)
     }
 
     /// `statement` is SQL text.
@@ -195,6 +200,10 @@ impl Message for MysqlMessage {
 
 /// A recycled text buffer may keep this many bytes.
 const KEPT_CAPACITY: usize = 4096;
+
+/// What MariaDB's clients send instead of a statement id: the statement that was prepared last, whose id they do not know
+/// yet.
+pub const LAST_PREPARED: u32 = u32::MAX;
 
 pub const SERVER_STATUS_IN_TRANS: u16 = 0x0001;
 pub const SERVER_MORE_RESULTS_EXISTS: u16 = 0x0008;

@@ -17,20 +17,32 @@ pub const MAX_PAYLOAD: usize = 0xff_ffff;
 pub struct Place {
     start: u64,
     frame_end: Option<u64>,
+    /// Sequence id of the frame; 0 where there is none.
+    frame_seq: u8,
 }
 
 impl Place {
     /// Bytes that lie in the stream as they are.
     pub fn linear(start: u64) -> Self {
-        Place { start, frame_end: None }
+        Place {
+            start,
+            frame_end: None,
+            frame_seq: 0,
+        }
     }
 
     /// Bytes out of a compressed frame.
-    pub fn framed(start: u64, end: u64) -> Self {
+    pub fn framed(start: u64, end: u64, seq: u8) -> Self {
         Place {
             start,
             frame_end: Some(end),
+            frame_seq: seq,
         }
+    }
+
+    /// Sequence id of the compressed frame, if these are out of one.
+    pub fn frame_seq(&self) -> Option<u8> {
+        self.frame_end.map(|_| self.frame_seq)
     }
 
     /// Stream position at which the byte with this index begins.
@@ -56,7 +68,7 @@ impl Place {
     pub fn from(&self, index: usize) -> Self {
         Place {
             start: self.begin(index),
-            frame_end: self.frame_end,
+            ..*self
         }
     }
 }

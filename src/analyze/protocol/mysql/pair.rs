@@ -99,6 +99,12 @@ pub struct MysqlPairing {
     pub(super) infile: bool,
     pub(super) last_client_seq: u8,
     pub(super) last_client_empty: bool,
+    /// Sequence id of the compressed frame that the client sent last.
+    pub(super) last_client_frame: u8,
+    /// Sequence ids that the newest command ends with, of its packet and of its compressed frame: its answer begins with
+    /// the next ones.
+    pub(super) command_seq: u8,
+    pub(super) command_frame: u8,
     pub(super) turns: Turns,
     /// One side has ended, and its last bytes were not seen.
     pub(super) ended_unseen: bool,
@@ -155,6 +161,9 @@ impl MysqlPairing {
             infile: false,
             last_client_seq: 0,
             last_client_empty: false,
+            last_client_frame: 0,
+            command_seq: 0,
+            command_frame: 0,
             turns: Turns::new(joined),
             ended_unseen: false,
             unsure_prepared: None,

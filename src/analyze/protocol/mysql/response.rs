@@ -1,6 +1,5 @@
 //! The packets of a response: its first one, definitions, rows, its end.
 
-use super::Queue;
 use super::command::{self, Answer};
 use super::handshake::*;
 use super::message::*;
@@ -9,6 +8,7 @@ use super::pair::{After, MysqlPairing, ServerState, Step};
 use super::result::{self, Okay};
 use super::server::{KEEP_SERVER, set_failure};
 use super::session::{Prepared, share, used_database};
+use super::{Exchange, Queue};
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::protocol::{Missing, turns};
 
@@ -139,9 +139,8 @@ impl MysqlPairing {
 
     /// The first packet of a response, or of a further result.
     pub(super) fn first(&mut self, packet: &Packet<'_>, payload: &[u8], first: u8, queue: &mut Queue) -> Step {
-        if self.eof_may_follow && !self.open && first == 0xfe && packet.len < 6 && packet.seq > 2 {
-            self.eof_may_follow = false;
-            self.session.deprecate_eof.get_or_insert(false);
+        if !self.open && packet.is_whole() && self.is_late_eof(packet.seq, payload) {
+            self.late_eof(packet.end, queue);
             return Step::Go;
         }
         let is_overtaken = queue.is_overtaken;
@@ -306,12 +305,37 @@ impl MysqlPairing {
             // Whether an EOF follows is unknown, and nothing else does.
             (None, After::End | After::Columns(0)) => {
                 self.eof_may_follow = true;
+                if let Some(exchange) = queue.awaiting() {
+                    exchange.end_unsure = true;
+                }
                 self.finish(end, queue)
             }
             _ => {
                 self.server = ServerState::DefinitionsEnd { then };
                 Step::Go
             }
+        }
+    }
+
+    /// Whether this is the EOF of the response that ended last, as far as was known.
+    pub(super) fn is_late_eof(&self, seq: u8, payload: &[u8]) -> bool {
+        self.eof_may_follow && seq > 2 && payload.first() == Some(&0xfe) && payload.len() < 6
+    }
+
+    /// The EOF of the response that ended last, up to here.
+    pub(super) fn late_eof(&mut self, end: u64, queue: &mut Queue) {
+        if let Some(exchange) = unsure_prepare(queue) {
+            exchange.response.end = exchange.response.end.max(end);
+            exchange.end_unsure = false;
+        }
+        self.eof_may_follow = false;
+        self.session.deprecate_eof.get_or_insert(false);
+    }
+
+    /// A piece ends in the middle of what may be that EOF: whether it is one is known too late.
+    pub(super) fn late_eof_is_cut(&mut self, queue: &mut Queue) {
+        if let Some(exchange) = unsure_prepare(queue).filter(|_| self.eof_may_follow) {
+            exchange.mark(Incomplete::Truncated);
         }
     }
 
@@ -408,9 +432,15 @@ pub(super) fn add_ok(message: &mut MysqlMessage, ok: &Okay<'_>) {
     }
 }
 
+/// The prepared statement whose answer may go on with an EOF.
+fn unsure_prepare(queue: &mut Queue) -> Option<&mut Exchange> {
+    let is_unsure = |exchange: &&mut Exchange| exchange.end_unsure && exchange.message.command == COM_STMT_PREPARE;
+    queue.iter_mut().rev().find(is_unsure)
+}
+
 /// The text of an EXECUTE that was read before its PREPARE was answered.
 fn resolve_late(message: &mut MysqlMessage, id: u32, prepared: &Prepared) {
-    if id == u32::MAX {
+    if id == LAST_PREPARED {
         message.statement_id = prepared.last_id.or(Some(id));
     } else if message.statement.is_empty() && message.command != COM_STMT_PREPARE {
         prepared.resolve(id, message);

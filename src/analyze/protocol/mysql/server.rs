@@ -76,12 +76,7 @@ impl MysqlPairing {
                 return Step::Go;
             }
             let (probe, at) = self.server_probe.take();
-            // In the compressed protocol, sequence ids inside of frames are not dependable.
-            let framed = !at.is_linear();
-            let seq = probe.get(3).copied().unwrap_or(0).wrapping_sub(1);
-            let before = if framed { seq } else { self.last_client_seq };
-            let is_response = result::looks_like_response(&probe, before) || result::looks_like_response(&probe, 0);
-            if is_response && self.may_answer_newest(queue) {
+            if self.is_first_of_answer(&at, &probe) && self.may_answer_newest(queue) {
                 self.server = ServerState::First;
                 self.open = false;
                 let step = self.server_packets(&at, &probe, 0, queue);
@@ -99,6 +94,16 @@ impl MysqlPairing {
         }
         self.extend(place.begin(used), place.end(bytes.len()), queue);
         Step::Go
+    }
+
+    /// Whether these bytes begin an answer: what they look like, and the sequence ids, which go on from those of the command.
+    /// Packets that follow another packet of the client (a new login, a file) are behind the first one of the answer.
+    fn is_first_of_answer(&self, at: &Place, bytes: &[u8]) -> bool {
+        let frame = at.frame_seq();
+        let is_first_frame = frame.is_none_or(|seq| seq == 1 || seq == self.command_frame.wrapping_add(1));
+        // Some servers number the packets of a frame from that of the frame on.
+        let before = [0, self.command_seq, frame.map_or(0, |seq| seq.wrapping_sub(1))];
+        is_first_frame && before.iter().any(|seq| result::looks_like_response(bytes, *seq))
     }
 
     /// Whether a response that begins here, while the framing is lost, answers the newest command.
@@ -146,6 +151,9 @@ impl MysqlPairing {
             };
             step = self.server_packet(&packet, queue);
         }
+        if self.server == ServerState::First && !framer.at_boundary() {
+            self.late_eof_is_cut(queue);
+        }
         self.server_framer = framer;
         match step {
             Step::Go | Step::Leave(_) => step,
@@ -183,6 +191,17 @@ impl MysqlPairing {
         let rest = &bytes[used..];
         if rest.is_empty() {
             return;
+        }
+        if self.eof_may_follow && self.held.is_empty() {
+            match whole(rest) {
+                Some((seq, payload, after)) if self.is_late_eof(seq, payload) => {
+                    let used = bytes.len() - after.len();
+                    self.late_eof(place.end(used), queue);
+                    return self.hold(place, bytes, used, queue);
+                }
+                None if rest.len() < HEADER + 5 => self.late_eof_is_cut(queue),
+                _ => {}
+            }
         }
         if self.held.is_empty() && self.unasked(&place.from(used), rest, false, queue) {
             return;
@@ -356,6 +375,8 @@ impl MysqlPairing {
         }
         self.lost_why = self.lost_why.or(why);
         self.session.is_in_doubt |= why == Some(Incomplete::Gap);
+        // The answer that tells it may be lost.
+        self.session.prepared.last_id = None;
         if let Some(why) = why {
             self.doubt.get_or_insert(why);
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::handshake::*;
-use super::message::MysqlMessage;
+use super::message::{LAST_PREPARED, MysqlMessage};
 
 /// Prepared statements remembered per connection (the server's own default limit), and bytes of their texts.
 const PREPARED_LIMIT: usize = 16_382;
@@ -40,7 +40,7 @@ impl Prepared {
     /// Fills in the statement's text; false when its prepare was not seen.
     pub(super) fn resolve(&self, id: u32, message: &mut MysqlMessage) -> bool {
         message.statement.clear();
-        if id == u32::MAX {
+        if id == LAST_PREPARED {
             message.statement.push_str(&self.last_text);
             message.statement_cut = self.last_cut;
             return !self.last_text.is_empty();
@@ -51,6 +51,13 @@ impl Prepared {
         message.statement.push_str(text);
         message.statement_cut = *cut;
         true
+    }
+
+    /// Another statement may have been prepared since the newest one that was seen.
+    pub(super) fn forget_last(&mut self) {
+        self.last_text.clear();
+        self.last_cut = false;
+        self.last_id = None;
     }
 
     pub(super) fn clear(&mut self) {

@@ -162,10 +162,17 @@ pub fn run_open(events: &[Event], close: bool) -> Run {
                 if *from == Side::Client {
                     queue.refute_unsure(|exchange| exchange.request.end == *pos);
                 }
+                let is_cut = |exchange: &&mut Exchange| exchange.end_unsure && exchange.response.end == *pos;
+                if *from == Side::Server && *why == Missing::Lost {
+                    queue.iter_mut().filter(is_cut).for_each(Exchange::refute_end);
+                }
                 pairing.missing(*from, *pos, *len, *why, &mut queue)
             }
         };
-        let is_over = |oldest: &Exchange| oldest.is_finished() && !(oldest.unsure && ends[0] <= oldest.request.end);
+        let is_unsure = |oldest: &Exchange| {
+            (oldest.unsure && ends[0] <= oldest.request.end) || (oldest.end_unsure && ends[1] <= oldest.response.end)
+        };
+        let is_over = |oldest: &Exchange| oldest.is_finished() && !is_unsure(oldest);
         while queue.oldest().is_some_and(is_over) {
             let taken = queue.take().unwrap();
             exchanges.push((*taken).clone());

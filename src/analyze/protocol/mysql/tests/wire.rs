@@ -787,3 +787,153 @@ fn what_is_never_answered_waits_for_no_answer_and_shifts_none_however_it_is_cut(
         }
     }
 }
+
+/// A frame of the compressed protocol that holds its content as it is.
+fn stored(seq: u8, inner: &[u8]) -> Vec<u8> {
+    let len = (inner.len() as u32).to_le_bytes();
+    [&[len[0], len[1], len[2], seq, 0, 0, 0], inner].concat()
+}
+
+/// A command that the client goes on with (a new login, a file): what comes after that is the end of the answer, not the
+/// answer.
+#[test]
+fn an_answer_that_lost_its_first_packet_is_not_whole_where_the_client_speaks_in_its_middle() {
+    let switch: &[u8] = b"\xfemysql_native_password\0saltsaltsaltsaltsalt\0";
+    let change_user: &[u8] = b"\x11app\0\0db\0\x21\0mysql_native_password\0";
+    let load: &[u8] = b"\x03load data local infile 'x' into table t";
+    for (command, first, rest) in [(change_user, switch, b"secret"), (load, b"\xfbx", b"1,2,3\n")] {
+        let mut talk = Talk::login(P41);
+        talk.client(0, command)
+            .miss(Side::Server, packet(1, first).len() as u64, Missing::Lost)
+            .client(2, rest);
+        let last = match command == load {
+            true => {
+                talk.client(3, b"");
+                4
+            }
+            false => 3,
+        };
+        talk.server(last, OK).select(b"select 2").server(1, OK);
+        let run = talk.run();
+        let complete: Vec<_> = run.complete().map(|e| message(e).statement.as_str()).collect();
+        assert_eq!(complete, ["select 2"], "{:?}", run.lines());
+    }
+}
+
+#[test]
+fn a_compressed_answer_that_lost_its_first_frames_is_not_whole() {
+    let result = |seq| {
+        [
+            packet(seq, &[1]),
+            packet(seq + 1, DEF),
+            packet(seq + 2, EOF),
+            packet(seq + 3, EOF),
+        ]
+        .concat()
+    };
+    // Another result, or what ends the rows.
+    for rest in [result(5), packet(6, EOF)] {
+        let lost = stored(1, &result(1)).len() as u64;
+        let mut talk = Talk::login(P41 | 1 << 5);
+        talk.say(Side::Client, &stored(0, &packet(0, b"\x03call p()")))
+            .miss(Side::Server, lost, Missing::Lost)
+            .say(Side::Server, &stored(2, &rest))
+            .say(Side::Client, &stored(0, &packet(0, b"\x03select 2")))
+            .say(Side::Server, &stored(1, &result(1)));
+        let run = talk.run();
+        let complete: Vec<_> = run.complete().map(|e| message(e).statement.as_str()).collect();
+        assert_eq!(complete, ["select 2"], "{:?}", run.lines());
+    }
+}
+
+/// mysql2 for Node writes the header of a frame alone.
+#[test]
+fn what_is_left_of_the_first_compressed_command_is_no_command() {
+    let mut talk = Talk::login(P41 | 1 << 5);
+    talk.miss(Side::Client, 7, Missing::Lost)
+        .say(Side::Client, &packet(0, b"\x03select 1"))
+        .say(Side::Server, &stored(1, &packet(1, OK)));
+    for number in ["2", "3"] {
+        let command = stored(0, &packet(0, format!("\x03select {number}").as_bytes()));
+        talk.say(Side::Client, &command[..7])
+            .say(Side::Client, &command[7..])
+            .say(Side::Server, &stored(1, &packet(1, OK)));
+    }
+    let run = talk.run();
+    let complete: Vec<_> = run.complete().map(|e| message(e).statement.as_str()).collect();
+    assert_eq!(complete, ["select 2", "select 3"], "{:?}", run.lines());
+}
+
+/// MariaDB's clients execute what they prepared last before they know its id.
+#[test]
+fn what_was_prepared_last_is_unknown_where_a_prepare_may_be_lost() {
+    let execute = b"\x17\xff\xff\xff\xff\0\x01\0\0\0";
+    let prepared = |id| [0, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let lost = packet(0, b"\x16select b").len() as u64;
+    let mut talk = Talk::login(P41 | 1 << 24);
+    talk.client(0, b"\x16select a").server(1, &prepared(1));
+    talk.miss(Side::Client, lost, Missing::Lost).server(1, &prepared(2));
+    talk.client(0, execute).server(1, OK);
+    let run = talk.run();
+    let last = message(run.exchanges.last().unwrap());
+    assert_eq!((last.statement.as_str(), last.server_statement_id()), ("", None));
+    assert_eq!(last.why(), "its PREPARE was not seen");
+    // The answer that tells its id is lost, or says that there is none: its text is known.
+    for error in [false, true] {
+        let mut talk = Talk::login(P41 | 1 << 24);
+        talk.client(0, b"\x16select a").server(1, &prepared(1));
+        talk.client(0, b"\x16select b");
+        match error {
+            true => talk.server(1, b"\xff\x7a\x04#42S02none"),
+            false => talk.miss(Side::Server, packet(1, &prepared(2)).len() as u64, Missing::Lost),
+        };
+        talk.client(0, execute).server(1, OK);
+        let run = talk.run();
+        let last = message(run.exchanges.last().unwrap());
+        assert_eq!(
+            (last.statement.as_str(), last.server_statement_id()),
+            ("select b", None)
+        );
+    }
+}
+
+/// Whether an EOF ends the answer is known by what comes next.
+#[test]
+fn an_answer_to_a_prepare_ends_where_it_is_known_to_end() {
+    let answer = [packet(1, b"\0\x01\0\0\0\0\0\x01\0\0\0\0"), packet(2, DEF)].concat();
+    let talk = |eof: Option<bool>, more: bool| {
+        let mut talk = Talk::default();
+        talk.miss(Side::Client, 0, Missing::Before)
+            .miss(Side::Server, 0, Missing::Before)
+            .select(b"a")
+            .server(1, OK)
+            .client(0, b"\x16select ?")
+            .say(Side::Server, &answer);
+        match eof {
+            Some(true) => drop(talk.server(3, EOF)),
+            Some(false) => {}
+            None => drop(talk.miss(Side::Server, packet(3, EOF).len() as u64, Missing::Lost)),
+        }
+        if more {
+            talk.select(b"b").server(1, OK);
+        }
+        talk.run()
+    };
+    let (len, eof) = (answer.len() as u64, packet(3, EOF).len() as u64);
+    for more in [true, false] {
+        for (is_sent, expected) in [(Some(true), Some(len + eof)), (Some(false), Some(len)), (None, None)] {
+            let run = talk(is_sent, more);
+            let is_prepare = |e: &&Exchange| message(e).command == COM_STMT_PREPARE;
+            let bytes = run
+                .complete()
+                .find(is_prepare)
+                .map(|e| e.response.end - e.response.start);
+            assert_eq!(bytes, expected, "{is_sent:?} {more}: {:?}", run.lines());
+            let last = message(run.exchanges.last().unwrap());
+            assert_eq!(
+                (last.statement.as_str(), last.status),
+                (if more { "b" } else { "select ?" }, Status::Ok)
+            );
+        }
+    }
+}
