@@ -268,6 +268,9 @@ const fn spec(name: &'static str, kind: Kind, doc: &'static str) -> Spec {
     Spec { name, kind, doc }
 }
 
+/// What the marks of a difference mean.
+const MARK: &str = "** when the difference is significant at 99.9 %, * at 95 %; null when it may be chance";
+
 /// The percentiles that are compared, with the names of their columns.
 const PERCENTILES: [(f64, [&str; 4]); 3] = [
     (0.5, ["p50_before_ns", "p50_after_ns", "p50_change", "p50_mark"]),
@@ -279,24 +282,40 @@ const PERCENTILES: [(f64, [&str; 4]); 3] = [
 pub fn columns(changes: &[Change<'_>]) -> Columns {
     let mut specs = vec![
         spec("protocol", Text, "protocol of the exchanges"),
-        spec("what", Text, "what they are counted by: endpoint, digest, …"),
-        spec("count_before", Count, "exchanges"),
-        spec("count_after", Count, "exchanges"),
-        spec("count_mark", Text, "* or ** when the difference is more than chance"),
-        spec("error_rate_before", Ratio, "errors / count"),
-        spec("error_rate_after", Ratio, "errors / count"),
+        spec("what", Text, "key of the exchanges: endpoint, digest, …"),
+        spec("count_before", Count, "number of exchanges in the first capture"),
+        spec("count_after", Count, "number of exchanges in the second capture"),
+        spec("count_mark", Text, MARK),
         spec(
-            "error_rate_mark",
-            Text,
-            "* or ** when the difference is more than chance",
+            "error_rate_before",
+            Ratio,
+            "errors divided by exchanges in the first capture, from 0 to 1",
         ),
+        spec(
+            "error_rate_after",
+            Ratio,
+            "errors divided by exchanges in the second capture, from 0 to 1",
+        ),
+        spec("error_rate_mark", Text, MARK),
     ];
     for (_, [before, after, change, mark]) in PERCENTILES {
         specs.extend([
-            spec(before, Nanos, "percentile of total_ns"),
-            spec(after, Nanos, "percentile of total_ns"),
-            spec(change, Float, "after / before - 1"),
-            spec(mark, Text, "* or ** when the difference is more than chance"),
+            spec(
+                before,
+                Nanos,
+                "percentile of the total time of the exchanges in the first capture, ns",
+            ),
+            spec(
+                after,
+                Nanos,
+                "percentile of the total time of the exchanges in the second capture, ns",
+            ),
+            spec(
+                change,
+                Float,
+                "relative change of the percentile: second capture divided by first, minus 1",
+            ),
+            spec(mark, Text, MARK),
         ]);
     }
     let mut columns = Columns::new(specs);

@@ -1,4 +1,4 @@
-//! `--group-by` and `--bucket`: rows counted up by the values of some columns, or by spans of time.
+//! `--group-by` and `--bucket`: rows aggregated by the values of columns, or by time buckets.
 
 use std::any::Any;
 use std::fmt::Write;
@@ -111,23 +111,23 @@ impl GroupBy {
         }
         let mut specs = Vec::new();
         if self.bucket_ns > 0 {
-            specs.push(spec("bucket", Kind::Time, "start of the span of time"));
+            specs.push(spec("bucket", Kind::Time, "start of the time bucket"));
         }
         specs.extend(self.columns.iter().map(|column| table[*column]));
         specs.extend([
-            spec("count", Kind::Count, "rows"),
+            spec("count", Kind::Count, "number of rows in the group"),
             spec(
                 "errors",
                 Kind::Count,
-                "rows that are errors, as in the tables endpoints and digests",
+                "number of rows in the group that are errors: failed exchanges, failed connects, processes that ended by a signal or with an exit code other than 0",
             ),
-            spec("error_rate", Kind::Ratio, "errors / count"),
-            spec("bytes", Kind::Bytes, "bytes, both ways"),
-            spec("p50_ns", Kind::Nanos, "median duration"),
-            spec("p90_ns", Kind::Nanos, "90th percentile"),
-            spec("p95_ns", Kind::Nanos, "95th percentile"),
-            spec("p99_ns", Kind::Nanos, "99th percentile"),
-            spec("max_ns", Kind::Nanos, "longest duration"),
+            spec("error_rate", Kind::Ratio, "errors divided by count, from 0 to 1"),
+            spec("bytes", Kind::Bytes, "bytes of the rows in the group, both directions together"),
+            spec("p50_ns", Kind::Nanos, "median duration of the rows in the group, ns"),
+            spec("p90_ns", Kind::Nanos, "90th percentile of the duration of the rows in the group, ns"),
+            spec("p95_ns", Kind::Nanos, "95th percentile of the duration of the rows in the group, ns"),
+            spec("p99_ns", Kind::Nanos, "99th percentile of the duration of the rows in the group, ns"),
+            spec("max_ns", Kind::Nanos, "longest duration of the rows in the group, ns"),
         ]);
         specs
     }

@@ -72,9 +72,8 @@ pub fn ratio(part: u64, whole: u64) -> Value<'static> {
     }
 }
 
-/// What the column `service` of tables that are counted up means.
-pub const SERVICE: &str =
-    "the pod, container or systemd service that answered, named as in the table services; one row for each of them";
+/// What the column `service` of aggregate tables means.
+pub const SERVICE: &str = "server of the exchanges: namespace/owner of the pod, else container, or systemd service; null when it is none of these";
 
 /// Addresses whose text is kept.
 const MAX_ADDRESSES: usize = 65_536;
