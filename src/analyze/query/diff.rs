@@ -1,4 +1,4 @@
-//! `mdf diff`: what changed between two captures, by endpoint and digest, and whether it is more than chance.
+//! `mdf diff`: what changed between two captures, by endpoint, digest and the like, and whether the change is significant.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -36,14 +36,14 @@ pub struct Change<'a> {
     pub after: Side<'a>,
 }
 
-/// How sure a difference is.
+/// The significance of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
-    /// It may be chance, or there are too few exchanges to tell.
+    /// Not significant, or too few exchanges.
     None,
-    /// More than chance: 95 %.
+    /// Significant at 95 %.
     Likely,
-    /// 99.9 %.
+    /// Significant at 99.9 %.
     Sure,
 }
 
@@ -64,7 +64,7 @@ const LIMITS: [(f64, Mark); 2] = [(3.29, Mark::Sure), (1.96, Mark::Likely)];
 const ENOUGH: f64 = 5.0;
 
 /// Whether a percentile differs. Each side's percentile has an interval between order statistics; the two are apart
-/// when the intervals, each narrowed so that both together have the wanted confidence, do not meet.
+/// when the intervals, each narrowed so that both together have the required confidence, do not overlap.
 fn percentile_mark(before: &Histogram, after: &Histogram, share: f64) -> Mark {
     let few = |histogram: &Histogram| histogram.count() as f64 * share.min(1.0 - share) < ENOUGH;
     if few(before) || few(after) {
@@ -113,7 +113,7 @@ const NOTHING: Side<'static> = Side {
     total: &EMPTY,
 };
 
-/// Both sides of everything that occurs at least `min_count` times on one of them; most frequent first.
+/// Both sides of each key that occurs at least `min_count` times on one of them; most frequent first.
 pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) -> Vec<Change<'a>> {
     let mut all: BTreeMap<(&'static str, &'a str), (usize, [Side<'a>; 2])> = BTreeMap::new();
     for (side, aggregate) in [before, after].into_iter().enumerate() {
@@ -230,8 +230,7 @@ impl Condition {
         &self.text
     }
 
-    /// Whether a change violates it, and surely enough: what may be chance does not fail. What is only on one side is
-    /// no change.
+    /// Whether a significant change violates it. A key that is only on one side is no change.
     pub fn fails(&self, change: &Change<'_>) -> bool {
         let (before, after) = (&change.before, &change.after);
         if before.count == 0 || after.count == 0 {
@@ -251,7 +250,7 @@ impl Condition {
             Metric::Count => count_mark(before.count, after.count),
             Metric::ErrorRate => rate_mark(before, after),
             Metric::Percentile(share) => percentile_mark(before.total, after.total, share),
-            // The deviation of means is not kept; the medians stand for it. A maximum has none.
+            // The deviation of means is not kept; the medians are used instead. A maximum has none.
             Metric::Mean => percentile_mark(before.total, after.total, 0.5),
             Metric::Max => Mark::Likely,
         };
@@ -353,7 +352,7 @@ pub fn columns(changes: &[Change<'_>]) -> Columns {
     columns
 }
 
-/// How many of the marks a change has, the surest counted most.
+/// The sum of the marks of a change, by significance.
 fn weight(change: &Change<'_>) -> u32 {
     let (before, after) = (&change.before, &change.after);
     let percentiles = PERCENTILES.map(|(share, _)| percentile_mark(before.total, after.total, share));
@@ -367,7 +366,7 @@ fn weight(change: &Change<'_>) -> u32 {
         .sum()
 }
 
-/// The same for people: one cell for each pair; what surely changed comes first.
+/// The table for a terminal: one cell for each pair of values; the most significant changes first.
 pub fn readable(changes: &[Change<'_>]) -> Columns {
     let mut changes: Vec<&Change<'_>> = changes.iter().collect();
     changes.sort_by_key(|change| std::cmp::Reverse(weight(change)));
@@ -471,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_grow_with_certainty() {
+    fn marks_grow_with_significance() {
         assert_eq!(count_mark(100, 100), Mark::None);
         assert_eq!(count_mark(100, 130), Mark::Likely);
         assert_eq!(count_mark(100, 200), Mark::Sure);
@@ -479,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_that_say_nothing_are_refused() {
+    fn invalid_conditions_are_refused() {
         for wrong in ["", "p95", "p42>1%", "p95>", "p95>fast", "count>5", "error_rate>1ms"] {
             assert!(wrong.parse::<Condition>().is_err(), "{wrong}");
         }

@@ -1,4 +1,4 @@
-//! The table `capture`: what each file says about itself, and what reading it showed.
+//! The table `capture`: the header of each file, and what reading it showed.
 
 use super::define::{Def, Key, Table, brief, column};
 use crate::analyze::column::Kind::{Bytes, Count, Flag, Nanos, Number, Text, Time};
@@ -8,7 +8,7 @@ use crate::analyze::row::CaptureFacts;
 /// The table `capture`.
 pub struct Capture;
 
-/// What a file says, if it was read.
+/// A number from the file; null if it could not be read.
 fn read<'a>(facts: &CaptureFacts, number: u64) -> Value<'a> {
     match facts.unread {
         true => Value::Null,

@@ -10,7 +10,7 @@ use crate::analyze::row::ConnectionRow;
 /// The table `connections`.
 pub struct Connections;
 
-/// How a connection was opened and how it ended, in words.
+/// Writes how a connection was opened and how it ended.
 pub fn write_state(to: &mut String, row: &ConnectionRow<'_>) {
     to.push_str(row.opened.name());
     if row.connect_error != 0 {

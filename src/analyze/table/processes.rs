@@ -8,7 +8,7 @@ use crate::analyze::row::ProcessRow;
 /// The table `processes`.
 pub struct Processes;
 
-/// Writes arguments as one would type them: apart by spaces, quoted where a shell would need it.
+/// Writes arguments separated by spaces, quoted where a shell needs it.
 pub fn write_argv(to: &mut String, argv: &[u8]) {
     let argv = argv.strip_suffix(&[0]).unwrap_or(argv);
     if argv.is_empty() {
@@ -81,7 +81,7 @@ mod tests {
     use super::write_argv;
 
     #[test]
-    fn arguments_are_written_as_one_would_type_them() {
+    fn arguments_are_quoted_as_for_a_shell() {
         let written = |argv: &[u8]| {
             let mut text = String::new();
             write_argv(&mut text, argv);
