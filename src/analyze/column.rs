@@ -12,7 +12,7 @@ use rayon::prelude::*;
 /// A map with a fast hash, seeded at random: captures choose the keys. Nothing may depend on its order.
 pub type FastMap<K, V> = HashMap<K, V, RandomState>;
 
-/// What a column's values mean; decides how they are stored in files and shown to people.
+/// The kind of a column's values: decides how they are stored in files and shown on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// UTC, ns since 1970-01-01.
@@ -23,7 +23,7 @@ pub enum Kind {
     Micros,
     /// A size, bytes.
     Bytes,
-    /// How many.
+    /// A count.
     Count,
     /// A number that names something (port, pid, status); fits 32 bits.
     Number,
@@ -38,7 +38,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The type in words, as COLUMNS.md has it.
+    /// The type, as in COLUMNS.md.
     pub fn describe(self) -> &'static str {
         match self {
             Kind::Time => "timestamp (ns, UTC)",
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// Whether larger and smaller make sense.
+    /// Whether the values are numbers.
     pub fn is_numeric(self) -> bool {
         !matches!(self, Kind::Flag | Kind::Text)
     }
@@ -75,7 +75,7 @@ impl Spec {
         self.name.strip_suffix(unit).unwrap_or(self.name).replace('_', " ")
     }
 
-    /// The number of the column that is called so, by its name or as in headings (`p95_ns`, `p95`).
+    /// The number of a column, by its name or its heading (`p95_ns`, `p95`).
     pub fn find(name: &str, specs: &[Spec]) -> Option<usize> {
         let heading = name.replace('_', " ");
         let exact = specs.iter().position(|spec| spec.name == name);
@@ -114,21 +114,21 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Each text once.
+/// Texts with a code for each; each text is stored once.
 #[derive(Debug, Clone, Default)]
 pub struct Dictionary {
     texts: Vec<Arc<str>>,
     codes: FastMap<Arc<str>, u32>,
     last: u32,
-    /// Of all texts, with what it takes to find them.
+    /// Memory of all texts and of the index, about.
     bytes: usize,
 }
 
-/// What a text takes in a dictionary beside its own bytes, about: its head and two pointers to it.
+/// Memory of a text in a dictionary beside its own bytes, about: its header and two pointers to it.
 const TEXT_BYTES: usize = 56;
 
 impl Dictionary {
-    /// The code of this text. Mostly it is that of the text before.
+    /// The code of this text, which is mostly that of the text before.
     #[inline]
     pub fn code(&mut self, text: &str) -> u32 {
         if self.texts.get(self.last as usize).is_none_or(|last| **last != *text) {
@@ -159,7 +159,7 @@ impl Dictionary {
         self.texts.iter().map(|text| &**text)
     }
 
-    /// How many different texts there are.
+    /// Number of different texts.
     pub fn len(&self) -> usize {
         self.texts.len()
     }
@@ -186,7 +186,7 @@ enum Values {
 pub struct Column {
     pub spec: Spec,
     values: Values,
-    /// One for each value; empty while there is no null. Text has its nulls among the codes.
+    /// Whether each value is not null; empty while there is no null. Text columns have a code for null instead.
     valid: Vec<bool>,
 }
 
@@ -206,7 +206,7 @@ impl Column {
         }
     }
 
-    /// How many values there are.
+    /// Number of values.
     pub fn len(&self) -> usize {
         match &self.values {
             Values::Int(v) => v.len(),
@@ -221,7 +221,7 @@ impl Column {
         self.len() == 0
     }
 
-    /// Bytes that it takes in memory, about.
+    /// Bytes of memory, about.
     pub fn bytes(&self) -> usize {
         let values = match &self.values {
             Values::Int(v) => v.len() * size_of::<u64>(),
@@ -305,8 +305,8 @@ impl Column {
             (Values::Int(to), Values::Int(from)) => to.extend_from_slice(from),
             (Values::Float(to), Values::Float(from)) => to.extend_from_slice(from),
             (Values::Flag(to), Values::Flag(from)) => to.extend_from_slice(from),
-            (Values::Text(to, dictionary), Values::Text(from, theirs)) => {
-                let codes: Vec<u32> = theirs.texts().map(|text| dictionary.code(text)).collect();
+            (Values::Text(to, dictionary), Values::Text(from, others)) => {
+                let codes: Vec<u32> = others.texts().map(|text| dictionary.code(text)).collect();
                 to.extend(
                     from.iter()
                         .map(|code| codes.get(*code as usize).copied().unwrap_or(NO_TEXT)),
@@ -323,9 +323,9 @@ impl Column {
             (Values::Int(to), Values::Int(from)) => to.extend(rows.iter().map(|row| from[*row as usize])),
             (Values::Float(to), Values::Float(from)) => to.extend(rows.iter().map(|row| from[*row as usize])),
             (Values::Flag(to), Values::Flag(from)) => to.extend(rows.iter().map(|row| from[*row as usize])),
-            (Values::Text(to, dictionary), Values::Text(from, ours)) => {
-                // Codes are given anew, so that no text stays that no row has.
-                let mut codes = vec![NO_TEXT; ours.len()];
+            (Values::Text(to, dictionary), Values::Text(from, own)) => {
+                // New codes, so that texts of other rows are dropped.
+                let mut codes = vec![NO_TEXT; own.len()];
                 to.reserve(rows.len());
                 for row in rows {
                     let code = from[*row as usize];
@@ -333,7 +333,7 @@ impl Column {
                         None => NO_TEXT,
                         Some(new) => {
                             if *new == NO_TEXT {
-                                *new = dictionary.code(ours.get(code));
+                                *new = dictionary.code(own.get(code));
                             }
                             *new
                         }
@@ -363,12 +363,12 @@ impl Columns {
         }
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.columns.first().map_or(0, Column::len)
     }
 
-    /// Bytes that they take in memory, about.
+    /// Bytes of memory, about.
     pub fn bytes(&self) -> usize {
         self.columns.iter().map(Column::bytes).sum()
     }
@@ -405,7 +405,7 @@ impl Columns {
     }
 }
 
-/// That a table has no such column, with the ones that were probably meant.
+/// The message for an unknown column, with the most similar name.
 pub fn unknown_column(name: &str, table: &str, specs: &[Spec]) -> String {
     let distance = |other: &str| edit_distance(name, other);
     let best = specs.iter().map(|spec| (distance(spec.name), spec.name)).min();

@@ -1,16 +1,16 @@
-//! Connections of which two hosts recorded an end each.
+//! Connections recorded on two hosts, one end on each.
 //!
-//! The files of several hosts are read side by side, and still one host tells of a whole connection before the other
-//! begins: a block holds a quarter of a second, and clocks differ. Whoever has its end read first has to know that there
-//! is another to wait for. Both ends hash their endpoints alike (the upper half of a socket's id), so it is enough to know
-//! which hashes two hosts have.
+//! The files of several hosts are read in parallel, and yet the records of one host may contain a whole connection before those
+//! of the other begin: a block holds a quarter of a second, and clocks differ. The end that is read first has to wait for the
+//! other. Both ends have the same hash of their endpoints (the upper half of a socket's id), so it is enough to know which
+//! hashes two hosts have.
 
 use std::collections::{HashMap, HashSet};
 
-/// Hashes that are remembered. Ends beyond are joined where their blocks lie side by side.
+/// Hashes that are kept. Ends beyond are joined only where their blocks are read together.
 const MAX_HASHES: usize = 1 << 22;
 
-/// What was learnt of all hosts' sockets.
+/// Which hashes occur on which hosts.
 #[derive(Debug, Default)]
 pub struct CrossHost {
     first: HashMap<u32, u16>,

@@ -1,4 +1,4 @@
-//! Names of Linux errors, as errno(3) has them. Captures are read on other systems too, whose numbers mean something else.
+//! Names of Linux errors, as in errno(3). Captures are read on other systems too, whose numbers differ.
 
 use std::fmt::Write;
 

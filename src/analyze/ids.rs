@@ -1,5 +1,5 @@
-//! Maps by numbers that files choose: socket ids, positions, process ids. A file may hold millions that a known hash puts
-//! into one place, so the hash is seeded at random. Nothing may depend on the order of such a map.
+//! Maps by numbers that files choose: socket ids, positions, process ids. A hostile file may hold millions that collide under a
+//! known hash, so the hash is seeded at random. Nothing may depend on the order of such a map.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
@@ -11,8 +11,7 @@ pub type IdMap<K, V> = HashMap<K, V, RandomState>;
 /// A set of them.
 pub type IdSet<K> = HashSet<K, RandomState>;
 
-/// A hash that everybody knows, for caches with one place for each hash, where things in the same place cost a miss and no
-/// more. Never for maps.
+/// A fixed hash, for caches with one place for each hash, where a collision costs only a miss. Never for maps.
 #[derive(Default)]
 pub struct IdHasher(u64);
 
@@ -41,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_file_cannot_choose_where_its_ids_are_kept() {
-        // Ids that the hash above puts into one place of a map: it multiplies by an odd number, which can be undone.
+        // Ids that collide under the hash above: it multiplies by an odd number, which can be inverted.
         let mut undo = 1u64;
         for _ in 0..6 {
             undo = undo.wrapping_mul(2u64.wrapping_sub(undo.wrapping_mul(0x9e37_79b9_7f4a_7c15)));

@@ -16,12 +16,12 @@ use super::selection::Ask;
 use crate::format::reader::{BlockRef, Reader};
 pub use crate::mapped::Mapped;
 
-/// Stored bytes after which those that were read are released: each time pages that the next blocks lie in go with them.
+/// Stored bytes after which those that were read are released: each time, pages that the next blocks need are released too.
 const RELEASE: u64 = 8 << 20;
-/// After the span, it is asked after so many batches what is still unfinished.
+/// Batches after the span between two checks for unfinished exchanges.
 const BATCHES_OF_TAIL: usize = 4;
 
-/// What is told after each batch.
+/// Progress after each batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
     /// Bytes of the files read so far, and in all.
@@ -40,8 +40,8 @@ pub struct Capture<'a> {
 }
 
 impl Capture<'_> {
-    /// Whether the file says, without its blocks being read, that data was lost or damaged.
-    pub fn tells_losses(&self) -> bool {
+    /// Whether data is known to be lost or damaged before any block is read.
+    pub fn has_known_losses(&self) -> bool {
         let counted = self.reader.losses().unwrap_or_default();
         !self.reader.clean_end()
             || self.reader.damage().iter().any(|damage| damage.loses())
@@ -69,7 +69,7 @@ impl<'a> Capture<'a> {
     }
 }
 
-/// Feeds what is asked of these captures to the engine, in time order across files. `after` is called after each batch
+/// Feeds the requested blocks of these captures to the engine, in time order across files. `after` is called after each batch
 /// and may empty the sinks.
 pub fn feed<S: Sink>(
     captures: &[Capture<'_>],
@@ -131,7 +131,7 @@ fn is_nothing(take: Take<'_>) -> bool {
     matches!(take, Take::Nothing)
 }
 
-/// Which blocks are fed together: they are the same whatever is left out of them.
+/// Which blocks are fed together. Batches do not depend on which of their blocks are skipped.
 fn batches(places: &[Placed<'_>], batch_bytes: usize) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let (mut from, mut bytes) = (0, 0);
@@ -147,7 +147,7 @@ fn batches(places: &[Placed<'_>], batch_bytes: usize) -> Vec<Range<usize>> {
     batches
 }
 
-/// How far the feeding is.
+/// The state of feeding.
 struct Feeding<'f, 'a, A> {
     places: &'f [Placed<'a>],
     release: &'f dyn Fn(&Placed<'_>),
@@ -159,7 +159,7 @@ struct Feeding<'f, 'a, A> {
 }
 
 impl<'a, A> Feeding<'_, 'a, A> {
-    /// Feeds these batches; `take` says what is done with the block at a place.
+    /// Feeds these batches; `take` gives what is done with the block at a place.
     fn feed<'t, S: Sink>(
         &mut self,
         engine: &mut Engine<S>,
@@ -206,7 +206,7 @@ impl<'a, A> Feeding<'_, 'a, A> {
     }
 }
 
-/// No event of these blocks is before this, UTC, ns.
+/// A time before which no event of these blocks is, UTC, ns.
 fn first_of(blocks: &[Placed<'_>], hosts: &[Host]) -> u64 {
     let mut seen = vec![false; hosts.len()];
     let mut first = u64::MAX;

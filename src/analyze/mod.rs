@@ -1,4 +1,4 @@
-//! Reads captures and says what happened. Never: the kernel, bpf/, record/.
+//! The analyzer: reads captures and reports exchanges, connections and losses. Never: the kernel, bpf/, record/.
 #![forbid(unsafe_code)]
 
 pub mod catalog;

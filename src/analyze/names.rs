@@ -1,7 +1,7 @@
-//! Who is who on one recording host: processes, cgroups, workloads, addresses, and its clocks.
+//! Names on one recording host: processes, cgroups, workloads, addresses, and its clocks. Knows nothing of connections.
 //!
-//! Filled from state records between batches, read by all shards during a batch. What the recorder did not resolve is
-//! read from the paths of cgroups, with the help of a pod list where the user gives one.
+//! Filled from state records between batches, read by all shards during a batch. Names that the recorder did not resolve come
+//! from the paths of cgroups, and from a pod list where the user gives one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::format::record::{
 };
 use crate::pods::{AddressName, PodSet};
 
-/// Parties that one shard remembers, and the bytes of their texts.
+/// Parties that one shard caches, and the bytes of their texts.
 const MAX_PARTIES: usize = 4096;
 const MAX_PARTY_BYTES: usize = 4 << 20;
 /// Memory for the names of one host: about two million processes, or 130,000 with the longest arguments that the recorder
@@ -26,7 +26,7 @@ const MAX_BYTES: usize = 512 << 20;
 /// Bytes kept of a path (PATH_MAX), and of a name: no kernel and no cluster has longer ones.
 const MAX_PATH: usize = 4096;
 const MAX_NAME: usize = 1024;
-/// What an entry of a map needs besides what it holds, about.
+/// Memory of a map entry besides its content, about.
 const ENTRY: usize = 64;
 /// Readings of the clocks that are out of order are sorted in as long as there are no more of them than this.
 const MAX_UNORDERED_CLOCKS: usize = 1 << 14;
@@ -66,8 +66,7 @@ pub struct Run<'a> {
     pub status: Option<u32>,
 }
 
-/// Of a host's programs: the pid, when its process was started, when the program began. A pid's processes come one after the
-/// other, and so do the programs of a process.
+/// The pid, when the process was started, when the program began: orders the processes of a pid, and the programs of a process.
 type ProgramKey = (u32, u64, u64);
 
 /// A process, as an event or a socket refers to it.
@@ -100,7 +99,7 @@ impl From<&Owner> for Who {
     }
 }
 
-/// What is found for a process at one time, and between which times the same is found.
+/// The program of a process at one time, and the range of times with the same result.
 #[derive(Debug, Clone)]
 struct Found<'a> {
     program: Option<&'a Program>,
@@ -159,7 +158,7 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// Gets a list ready for lookups.
+    /// Prepares a list for lookups.
     pub fn new(set: PodSet) -> Pods {
         let addresses = set.addresses();
         let party =
@@ -179,7 +178,7 @@ impl Pods {
     }
 }
 
-/// Parties that were looked up before: a program has many connections, and its names are many texts.
+/// A cache of parties: a program has many connections, and a party has many texts.
 #[derive(Debug, Default)]
 pub struct Parties {
     known: IdMap<WhoRan, (u64, Arc<Party>)>,
@@ -187,7 +186,7 @@ pub struct Parties {
     bytes: usize,
 }
 
-/// Number of the host, pid, cgroup, and when the program began. The edition of the host stands with what was found.
+/// Number of the host, pid, cgroup, and when the program began. The edition of the host is kept with the party.
 type WhoRan = (u16, u32, u64, u64);
 
 impl Parties {
@@ -212,7 +211,7 @@ impl Parties {
     }
 }
 
-/// Who is behind an address that is called so.
+/// The party of an address with this name.
 fn address_party(kind: AddressKind, namespace: &str, name: &str, workload: &str) -> Party {
     Party {
         namespace: namespace.to_owned(),
@@ -227,7 +226,7 @@ fn address_party(kind: AddressKind, namespace: &str, name: &str, workload: &str)
     }
 }
 
-/// What one host's state records said.
+/// The names of one host, from its state records.
 #[derive(Debug, Default)]
 pub struct Host {
     pub hostname: String,
@@ -239,19 +238,18 @@ pub struct Host {
     /// With the time at which it was learnt: an address may be one pod's after another's.
     addresses: BTreeMap<([u8; 16], u64), Arc<Party>>,
     pods: Option<Arc<Pods>>,
-    /// Ports that somebody listens on, by network namespace.
+    /// Ports with a listener, by network namespace.
     listeners: HashSet<(u32, u16)>,
     clocks: Vec<Clock>,
-    /// Grows with each thing learnt; what was looked up under an older edition may be out of date.
+    /// Grows with each record learnt; a result of an older edition may be out of date.
     pub edition: u64,
-    /// Connections of which the beginning is not given, by the upper halves of their sockets' ids.
+    /// Connections that are read from their middle, by the upper halves of their sockets' ids.
     pub joined: Arc<KeySet>,
-    /// Bytes of memory for what is still to be learnt.
+    /// Bytes of memory left for names.
     room: usize,
     /// Records for which there was no room.
     pub not_kept: u64,
-    /// What cannot be read of its captures: from when on (boot clock, ns), and of which connections; of any where that is not
-    /// known.
+    /// Damaged blocks of its captures: from when on (boot clock, ns), and of which connections; `None` where that is not known.
     unreadable: Vec<(u64, Option<Box<SocketSet>>)>,
     /// When events of it were lost, whichever they were: from, until (boot clock, ns), in no order.
     lost: Vec<(u64, u64)>,
@@ -288,7 +286,7 @@ fn name(name: &str) -> String {
 }
 
 impl Host {
-    /// A host of which only the name and one reading of its clocks are known.
+    /// A host with a name and one reading of its clocks.
     pub fn new(hostname: &str, clock: Clock) -> Self {
         Host {
             hostname: hostname.to_owned(),
@@ -298,7 +296,7 @@ impl Host {
         }
     }
 
-    /// Something of its captures cannot be read that happened at this time (boot clock, ns) or later, about these connections.
+    /// Notes a part of its captures that cannot be read, with events of this time (boot clock, ns) or later, about these connections.
     pub fn note_unreadable(&mut self, since: u64, sockets: Option<SocketSet>) {
         match self.unreadable.len() {
             ..MAX_UNREADABLE => self.unreadable.push((since, sockets.map(Box::new))),
@@ -322,6 +320,7 @@ impl Host {
     }
 
     /// Whether something that cannot be read may be about this connection, by the upper half of its sockets' ids, and have
+    /// Whether a part that cannot be read may be about this connection, by the upper half of its sockets' ids, and have
     /// happened before this time (boot clock, ns).
     pub fn may_lack(&self, key: u32, time: u64) -> bool {
         self.unreadable
@@ -329,13 +328,13 @@ impl Host {
             .any(|(since, sockets)| *since <= time && sockets.as_ref().is_none_or(|sockets| sockets.may_contain(key)))
     }
 
-    /// Names what the capture does not name by this list.
+    /// Uses this list for names that the capture does not have.
     pub fn use_pods(&mut self, pods: Option<Arc<Pods>>) {
         self.pods = pods;
         self.edition += 1;
     }
 
-    /// Learns from a record; those that name nothing are passed over.
+    /// Learns from a record; those without names are passed over.
     pub fn learn(&mut self, record: &Record<'_>) {
         if let Record::Exit(exit) = record {
             self.edition += 1;
@@ -426,7 +425,7 @@ impl Host {
             // /proc shows what a process runs when it is read.
             return 0;
         }
-        // And what was found by then ran before only if nothing is known to have begun in between.
+        // A program found in /proc ran before only if no other is known to have begun in between.
         let found = (pid, start, start);
         if !is_snapshot
             && (self.programs.get(&found))
@@ -492,7 +491,7 @@ impl Host {
         added(bytes, replaced.map(|party| of(&party)))
     }
 
-    /// The workload of a cgroup: as recorded; what that leaves open is read from the path, then from the pod list.
+    /// The workload of a cgroup: as recorded, completed from the path, then from the pod list.
     fn workload(&self, cgroup: u64, path: &str) -> KnownWorkload {
         let mut known = self.workloads.get(&cgroup).cloned().unwrap_or_default();
         if !known.is_whole() {
@@ -538,7 +537,7 @@ impl Host {
         (boot(self.clocks.first()), boot(self.clocks.last()))
     }
 
-    /// Whether somebody listens on this port.
+    /// Whether there is a listener on this port.
     pub fn listens(&self, netns: u32, port: u16) -> bool {
         self.listeners.contains(&(netns, port))
     }
@@ -601,7 +600,7 @@ impl Host {
         let mut forked = None;
         while let Some((key, program)) = programs.next() {
             let next = programs.peek().filter(|(next, _)| (next.0, next.1) == (key.0, key.1));
-            // fork followed by execve is one program; the fork alone says nothing more.
+            // fork followed by execve is one program.
             if program.origin == Origin::Fork && next.is_some_and(|(_, next)| next.origin == Origin::Exec) {
                 forked = Some(program.began);
                 continue;
@@ -658,7 +657,7 @@ impl Host {
         }
     }
 
-    /// Everybody who had an address at some time.
+    /// All parties that had an address at some time.
     pub fn parties_at(&self, endpoint: &Endpoint) -> impl Iterator<Item = Arc<Party>> {
         let of_capture = self.addresses.range((endpoint.ip, 0)..=(endpoint.ip, u64::MAX));
         let of_list = self.pods.as_ref().and_then(|pods| pods.party_at(endpoint));
@@ -669,7 +668,7 @@ impl Host {
     pub fn party_at(&self, endpoint: &Endpoint, time: u64) -> Option<Arc<Party>> {
         let ip = endpoint.ip;
         let before = self.addresses.range((ip, 0)..=(ip, time)).next_back();
-        // The first name counts for the time before it too: it was learnt a little late.
+        // The first name also holds before its time: it was learnt a little late.
         let first = || self.addresses.range((ip, 0)..=(ip, u64::MAX)).next();
         match before.or_else(first) {
             Some((_, party)) => Some(Arc::clone(party)),

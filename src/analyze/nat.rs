@@ -1,10 +1,10 @@
-//! Connections whose two ends know each other by translated addresses: through the cluster address of a Service
-//! (kube-proxy), a published port, or a masquerading node.
+//! Network address translation: connections whose two ends have translated addresses of each other, through the cluster address
+//! of a Service (kube-proxy), a published port, or a masquerading node.
 //!
 //! Such a translation changes addresses and ports, and leaves sequence numbers alone. Both ends know from the handshake
-//! where the two streams begin: 64 bits that say which accepted socket is the other end of which connecting one. Each end
-//! then gets as its remote end what the other end calls itself, and both go to the same shard: what follows sees an
-//! ordinary connection. Not found are connections from before the capture, and those through something that ends TCP or
+//! where the two streams begin: 64 bits that identify the accepted socket and the connecting socket of one connection. Each
+//! end then gets the other's local address as its remote address, and both go to the same shard: later stages see an ordinary
+//! connection. Not found are connections from before the capture, and those through something that ends TCP or
 //! numbers its bytes itself (proxies, SYN proxies); they stay two connections with one view each.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -52,7 +52,7 @@ pub struct Nat {
 }
 
 impl Nat {
-    /// Takes a socket; says whether it is an end of a translated connection of which the other end is known.
+    /// Adds a socket; returns whether it is an end of a translated connection whose other end is known.
     pub fn learn(&mut self, host: u16, socket: &Socket) -> bool {
         let is_client = match socket.opened {
             Opened::Connect => true,
@@ -113,18 +113,18 @@ impl Nat {
         true
     }
 
-    /// The other ends that are still awaited will come too late.
+    /// Forgets ends without their other end, which would come too late.
     pub fn forget_unpaired(&mut self) {
         self.unpaired.clear();
         self.order.clear();
     }
 
-    /// Whether nothing is translated.
+    /// Whether no connection is translated.
     pub fn is_empty(&self) -> bool {
         self.translated.is_empty()
     }
 
-    /// What decides where a socket's connection is followed.
+    /// The key that decides in which shard a socket's connection is followed.
     #[inline]
     pub fn shard_key(&self, host: u16, id: u64) -> u32 {
         let upper = (id >> 32) as u32;
@@ -135,7 +135,7 @@ impl Nat {
         known.map_or(upper, |translated| translated.shard_key)
     }
 
-    /// Gives a socket the remote end that the other end knows itself by.
+    /// Sets the remote address of a socket to the local address of the other end.
     pub fn translate(&self, host: u16, record: &mut Record<'_>) {
         if let Record::Socket(socket) = record
             && let Some(translated) = self.translated.get(&(host, socket.id))
@@ -144,7 +144,7 @@ impl Nat {
         }
     }
 
-    /// The socket is closed.
+    /// Notes that a socket is closed.
     pub fn close(&mut self, host: u16, id: u64) {
         let key = (host, id);
         if !self.translated.contains_key(&key) {
@@ -165,13 +165,13 @@ impl Nat {
 
     /// Adds to upper halves of ids those of the other ends.
     pub fn complete(&self, keys: &mut BTreeSet<u32>) {
-        let wanted = |translated: &Translated, id: u64, keys: &BTreeSet<u32>| {
+        let is_of_keys = |translated: &Translated, id: u64, keys: &BTreeSet<u32>| {
             keys.contains(&translated.shard_key) || keys.contains(&((id >> 32) as u32))
         };
         let more: Vec<u32> = self
             .translated
             .iter()
-            .filter(|((_, id), translated)| wanted(translated, *id, keys))
+            .filter(|((_, id), translated)| is_of_keys(translated, *id, keys))
             .flat_map(|((_, id), translated)| [(id >> 32) as u32, translated.shard_key])
             .collect();
         keys.extend(more);
@@ -241,7 +241,7 @@ mod tests {
         assert!(!nat.learn(1, &server()));
         assert!(nat.learn(0, &client()));
         assert_eq!(remote(&nat, 1, server()), end(1, 5000));
-        assert_eq!(remote(&nat, 0, server()), end(1, 5000), "as it says, on another host");
+        assert_eq!(remote(&nat, 0, server()), end(1, 5000), "not translated: another host");
         assert_eq!(nat.shard_key(0, SERVER), 6, "another host's socket of the same id");
     }
 
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_translated_or_not_certain_is_left_alone() {
+    fn connections_without_a_certain_translation_are_unchanged() {
         let mut nat = Nat::default();
         nat.learn(0, &client());
         let same_ends = Socket {
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_what_is_closed_is_forgotten() {
+    fn unpaired_ends_are_bounded_and_closed_ones_are_forgotten() {
         let mut nat = Nat::default();
         for number in 0..MAX_UNPAIRED as u32 + 10 {
             let mut socket = client();

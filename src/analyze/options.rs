@@ -1,4 +1,4 @@
-//! What `mdf analyze` and its relatives are asked for.
+//! The options of `mdf analyze` and `mdf diff`, parsed but not yet checked together ([`plan`](super::plan) does that).
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub struct AnalyzeOptions {
     pub result: ResultOptions,
 }
 
-/// How the work is done; it does not change the answer.
+/// How the work is done; the results do not depend on it.
 #[derive(Debug, Clone, Default)]
 pub struct EngineOptions {
     /// `None` for all processors.
@@ -26,7 +26,7 @@ pub struct EngineOptions {
     pub progress: bool,
     /// A pod list (`kubectl get pods -A -o json`) that names what the capture does not.
     pub pods: Option<PathBuf>,
-    /// Further path templates of the user's, such as `/shop/{name}/cart`.
+    /// The user's path templates, such as `/shop/{name}/cart`.
     pub path_templates: Vec<String>,
     /// Read every block, also those that cannot matter. For tests: the answer must be the same.
     pub read_all: bool,
@@ -49,12 +49,12 @@ pub struct Selection {
     /// Either end of a connection; any of them.
     pub ports: Vec<u16>,
     pub pids: Vec<u32>,
-    /// `namespace/name`, or a name; `*` stands for any characters.
+    /// `namespace/name`, or a name; `*` matches any characters.
     pub pods: Vec<String>,
 }
 
 impl Selection {
-    /// The span of time that it asks for, if it does. `start` is the first event of the files, UTC, ns.
+    /// The selected time span, if there is one. `start` is the first event of the files, UTC, ns.
     pub fn span(&self, start: u64) -> Option<Span> {
         let utc = |moment: Moment| match moment {
             Moment::Utc(ns) => ns,
@@ -66,7 +66,7 @@ impl Selection {
         })
     }
 
-    /// Which events are about what it asks for.
+    /// Bounds on the events that are selected.
     pub fn filter(&self, start: u64) -> BlockFilter {
         BlockFilter {
             span: self.span(start),
@@ -92,9 +92,9 @@ pub struct ResultOptions {
     pub sort: Vec<SortBy>,
     pub limit: Option<usize>,
     pub group_by: Vec<String>,
-    /// Width of a span of time, ns.
+    /// Width of a time bucket, ns.
     pub bucket_ns: Option<u64>,
-    /// Colours: standard output is a terminal and nobody forbids them.
+    /// Colours: standard output is a terminal, and NO_COLOR and the like do not forbid them.
     pub colour: bool,
 }
 
@@ -104,7 +104,7 @@ pub struct DiffOptions {
     pub before: PathBuf,
     pub after: PathBuf,
     pub fail_if: Vec<Condition>,
-    /// What occurs less often on both sides is left out.
+    /// Keys that occur less often on both sides are left out.
     pub min_count: u64,
     pub format: Format,
     pub engine: EngineOptions,

@@ -1,17 +1,17 @@
-//! Records of sockets that are not known: their Socket record comes later, or was lost.
+//! Orphans: records of sockets that are not known, because their Socket record comes later or was lost.
 //!
 //! The recorder writes the Socket record first, but another CPU may be faster, a ring or a queue that is full may hold the
-//! record back, and a block of state may be damaged. So such records wait, within bounds. What waits in vain is counted as
-//! lost: nobody can say whose bytes those were.
+//! record back, and a block of state may be damaged. So such records wait, within bounds. Those that wait in vain are
+//! counted as lost, because their connection is not known.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::ids::IdMap;
 use crate::format::record::{Data, Record};
 
-/// What one shard may hold: captured bytes, and [`HELD_LEN`] for each record. The oldest records are given up first.
+/// Memory of one shard: captured bytes, and [`HELD_LEN`] for each record. The oldest records are given up first.
 const MAX_BYTES: usize = 1 << 20;
-/// What a held record takes beside its payload, about.
+/// Memory of a held record beside its payload, about.
 const HELD_LEN: usize = 256;
 
 /// A socket of a host: `(host, id)`.
@@ -25,7 +25,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// A copy of a record about a socket; nothing of the other kinds.
+    /// A copy of a record about a socket; `None` for other kinds.
     fn new(record: &Record<'_>) -> Option<Held> {
         let (record, payload) = match *record {
             Record::Data(data) => (Record::Data(Data { payload: &[], ..data }), data.payload),
@@ -56,7 +56,7 @@ impl Held {
     }
 }
 
-/// Events of sockets that nobody knows.
+/// Events of unknown sockets that were given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     /// The first and the last: boot clock of the host, ns.
@@ -102,7 +102,7 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    /// Keeps a record of a socket that is not known.
+    /// Holds a record of an unknown socket.
     pub fn hold(&mut self, key: Key, record: &Record<'_>) {
         let Some(held) = Held::new(record) else { return };
         self.bytes += held.len();
@@ -131,9 +131,9 @@ impl Orphans {
         taken
     }
 
-    /// Counts a record of a socket that nobody knows any more.
+    /// Counts a record of an unknown socket as lost.
     pub fn lose(&mut self, host: u16, record: &Record<'_>) {
-        // Who owned it is nothing that happened.
+        // State is no event.
         if record.is_state() {
             return;
         }
@@ -158,7 +158,7 @@ impl Orphans {
         }
     }
 
-    /// The captures are over: gives up all that waits.
+    /// Gives up all waiting records, at the end of the captures.
     pub fn give_up(&mut self) {
         while let Some(key) = self.order.pop_front() {
             self.give_up_one(key);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_comes_back_as_it_was_and_in_order() {
+    fn held_records_come_back_unchanged_and_in_order() {
         let mut orphans = Orphans::default();
         let close = Record::Close(Close {
             time: 9,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_what_is_given_up_is_counted() {
+    fn held_records_are_bounded_and_those_given_up_are_counted() {
         let mut orphans = Orphans::default();
         let payload = vec![b'x'; 5000];
         for n in 0..1000u64 {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn who_owned_a_socket_is_no_event() {
+    fn an_owner_record_is_no_lost_event() {
         let mut orphans = Orphans::default();
         let owner = Owner {
             time: 1,

@@ -1,6 +1,6 @@
 //! Packet captures among the files: imported in memory, batch by batch, while the engine reads the batch before.
 //!
-//! They come after the capture files, one after the other. Each is a host of its own, of which nothing is known.
+//! They are fed after the capture files, one after the other. Each is a separate host without names.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -29,14 +29,14 @@ pub struct Packets<'a> {
     facts: CaptureFacts,
 }
 
-/// A mapped file, read once from its beginning; what was read does not stay in memory.
+/// A mapped file, read once from its beginning; pages that were read are released.
 struct Pages<'a> {
     mapped: &'a Mapped,
     at: usize,
     read: Arc<AtomicU64>,
 }
 
-/// Bytes after which those that were read are released.
+/// Bytes after which pages that were read are released.
 const RELEASE: usize = 8 << 20;
 
 impl Read for Pages<'_> {
@@ -63,7 +63,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// These bytes, which come from what has this name.
+    /// These bytes, with the name for messages.
     pub fn new(name: String, bytes: impl Read + Send + 'static) -> Stream {
         Stream {
             name,
@@ -175,7 +175,7 @@ impl<'a> Packets<'a> {
                     }
                     Ok(())
                 })?;
-                // The engine may have given up; that is told below.
+                // The engine may have failed; its error is returned below.
                 let _ = sender.send(batch);
                 Ok::<ImportSummary, super::import::Error>(summary)
             });

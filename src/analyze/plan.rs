@@ -1,5 +1,5 @@
-//! What was asked for, checked before any file is read: which tables, which columns, which rows, in what form, and
-//! where to.
+//! The plan of an analysis, checked before any file is read: which tables, columns and rows, in which format, to which
+//! output. Owns the meaning of the options together; opens no file.
 
 use std::path::{Path, PathBuf};
 
@@ -18,16 +18,16 @@ use super::table::order::column_number;
 use super::template::Patterns;
 use crate::outcome::Usage;
 
-/// What becomes of the rows.
+/// What is made of the rows.
 #[derive(Debug, Clone)]
-pub enum Shape {
+pub enum ResultKind {
     /// The report, for people or as one JSON object.
     Report { json: bool },
     /// One table.
     One(TablePlan),
     /// All tables, one file each, in a folder.
     All(PathBuf),
-    /// One table, counted up.
+    /// One table, aggregated by groups.
     Groups {
         table: TableName,
         by: GroupBy,
@@ -42,11 +42,11 @@ pub struct TablePlan {
     /// Numbers of the columns that are taken; those after `arrangement.visible` only to sort by.
     pub columns: Vec<usize>,
     pub arrangement: Arrangement,
-    /// Applies to the rows of this table as they leave (tables that are counted up).
+    /// Applies to the finished rows of this table (aggregate tables).
     pub filter: Option<Expression>,
 }
 
-/// Which rows of a table are taken in.
+/// Which rows of a table are kept.
 #[derive(Debug, Clone, Default)]
 pub enum RowFilter {
     #[default]
@@ -65,23 +65,23 @@ pub struct RowFilters {
     pub losses: RowFilter,
 }
 
-/// What is to be done.
+/// A checked request.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    pub shape: Shape,
+    pub kind: ResultKind,
     pub filters: RowFilters,
     /// `--where` has a test of connections, or of the numbers of exchanges in them.
     tests_connections: bool,
     tests_sequences: bool,
-    /// The span of time that is asked for; set by [`Plan::select`].
+    /// The selected time span; set by [`Plan::select`].
     pub span: Option<Span>,
     pub format: Format,
     pub output: Option<PathBuf>,
     pub force: bool,
     pub colour: bool,
-    /// Path templates of the user's.
+    /// The user's path templates.
     pub patterns: Patterns,
-    /// Whether all of the captures is read.
+    /// Whether all blocks of the captures are read.
     pub reads_all: bool,
 }
 
@@ -94,11 +94,11 @@ impl Plan {
             TableName::Services => WantedTurns::Unread,
             _ => WantedTurns::None,
         };
-        match &self.shape {
-            Shape::Report { .. } => WantedTurns::Unread,
-            Shape::One(plan) => of(plan.table),
-            Shape::All(_) => WantedTurns::All,
-            Shape::Groups { table, .. } => of(*table),
+        match &self.kind {
+            ResultKind::Report { .. } => WantedTurns::Unread,
+            ResultKind::One(plan) => of(plan.table),
+            ResultKind::All(_) => WantedTurns::All,
+            ResultKind::Groups { table, .. } => of(*table),
         }
     }
 
@@ -108,13 +108,13 @@ impl Plan {
         let format = format(options, grouped)?;
         let filter = options.filter.as_deref();
         let mut filters = RowFilters::everything();
-        let shape = match (options.table, grouped) {
+        let kind = match (options.table, grouped) {
             (table, true) => {
                 let table = table.unwrap_or(TableName::Exchanges(0));
                 if !RowFilters::chosen().contains(&table) {
                     let exchanges: Vec<&str> = TableName::exchanges().map(TableName::name).collect();
                     return Err(Usage(format!(
-                        "--group-by and --bucket are for {}, connections and processes; {} is counted up already",
+                        "--group-by and --bucket are for {}, connections and processes; {} is aggregated already",
                         exchanges.join(", "),
                         table.name()
                     )));
@@ -127,7 +127,7 @@ impl Plan {
                     filters = RowFilters::only(table, expression);
                 }
                 let plan = table_plan(table, &by.specs(&specs), &options.columns, true, options)?;
-                Shape::Groups { table, by, plan }
+                ResultKind::Groups { table, by, plan }
             }
             (Some(table), false) => {
                 let all = format != Format::Table;
@@ -138,8 +138,8 @@ impl Plan {
                             plan.filter = Some(expression);
                         }
                         Ok(expression) => filters = RowFilters::only(table, expression),
-                        // `--table endpoints --where "status >= 500"` is about the exchanges that are counted. So is
-                        // `server_pod = "cart-0"`: it counts what that pod answered, also where others answer the same.
+                        // `--table endpoints --where "status >= 500"` filters the exchanges before they are aggregated. So
+                        // does `server_pod = "cart-0"`: it counts the responses of that pod, also where other pods respond too.
                         Err(error) if error.unknown_column && table.is_aggregate() => match RowFilters::parse(text) {
                             Ok(of_exchanges) => filters = of_exchanges,
                             Err(_) => {
@@ -150,7 +150,7 @@ impl Plan {
                         Err(error) => return Err(where_error(error)),
                     }
                 }
-                Shape::One(plan)
+                ResultKind::One(plan)
             }
             (None, false) => {
                 if !options.columns.is_empty() || !options.sort.is_empty() || options.limit.is_some() {
@@ -162,8 +162,8 @@ impl Plan {
                     filters = RowFilters::parse(text).map_err(where_error)?;
                 }
                 match (format, &options.output) {
-                    (Format::Table, _) => Shape::Report { json: false },
-                    (Format::Json, _) => Shape::Report { json: true },
+                    (Format::Table, _) => ResultKind::Report { json: false },
+                    (Format::Json, _) => ResultKind::Report { json: true },
                     (format, Some(path)) if Format::of_name(path).is_some() && !is_folder(path) => {
                         return Err(Usage(format!(
                             "{} holds one table: name it with --table, or give a folder for all tables with -o {}/ --format {}",
@@ -172,7 +172,7 @@ impl Plan {
                             format.extension()
                         )));
                     }
-                    (_, Some(folder)) => Shape::All(folder.clone()),
+                    (_, Some(folder)) => ResultKind::All(folder.clone()),
                     (format, None) => {
                         return Err(Usage(format!(
                             "{} holds one table: name it with --table, or give a folder for all tables with -o",
@@ -188,7 +188,7 @@ impl Plan {
         Ok(Plan {
             tests_connections: matches!(filters.connections, RowFilter::Where(_)),
             tests_sequences,
-            shape,
+            kind,
             filters,
             span: None,
             format,
@@ -204,8 +204,8 @@ impl Plan {
 impl Plan {
     /// The files that are to be written.
     pub fn outputs(&self) -> Vec<PathBuf> {
-        match &self.shape {
-            Shape::All(_) => TableName::all()
+        match &self.kind {
+            ResultKind::All(_) => TableName::all()
                 .into_iter()
                 .filter_map(|table| self.output_of(table))
                 .collect(),
@@ -213,15 +213,15 @@ impl Plan {
         }
     }
 
-    /// The file that this table is written to; nothing for standard output.
+    /// The file that this table is written to; `None` for standard output.
     pub fn output_of(&self, table: TableName) -> Option<PathBuf> {
-        match &self.shape {
-            Shape::All(folder) => Some(folder.join(format!("{}.{}", table.name(), self.format.extension()))),
+        match &self.kind {
+            ResultKind::All(folder) => Some(folder.join(format!("{}.{}", table.name(), self.format.extension()))),
             _ => self.output.clone(),
         }
     }
 
-    /// Counts endpoints by these path templates first.
+    /// Sets the user's path templates, which are tried before the rules.
     pub fn templates(&mut self, templates: &[String]) -> Result<(), Usage> {
         self.patterns = Patterns::new(templates).map_err(|error| Usage(format!("--path-template: {error}")))?;
         Ok(())
@@ -230,11 +230,11 @@ impl Plan {
     /// Whether rows go to a terminal while captures are read.
     pub fn writes_to_terminal(&self) -> bool {
         use std::io::IsTerminal;
-        let streams = matches!(&self.shape, Shape::One(plan) if !plan.table.is_aggregate());
+        let streams = matches!(&self.kind, ResultKind::One(plan) if !plan.table.is_aggregate());
         streams && self.output.is_none() && std::io::stdout().is_terminal()
     }
 
-    /// Which rows are made, and what of them is shown.
+    /// Which rows are needed, and what is shown of them.
     pub fn rows(&self) -> Rows {
         let takes = |table: TableName| match table {
             TableName::Exchanges(protocol) => !matches!(self.filters.exchanges[protocol], RowFilter::None),
@@ -242,7 +242,7 @@ impl Plan {
             _ => !matches!(self.filters.processes, RowFilter::None),
         };
         let exchanges = TableName::exchanges().any(takes);
-        // A test of the user's may be about the whole of a connection.
+        // The user's filter may test totals of a connection.
         let counted = match (takes(TableName::Connections), self.span) {
             (false, _) => ConnectionRows::None,
             (true, Some(_)) if !self.tests_connections => ConnectionRows::WithinSpan,
@@ -281,19 +281,19 @@ impl Plan {
             },
             TableName::Capture => Rows { damage: true, ..whole },
         };
-        match &self.shape {
-            Shape::Report { .. } => Rows {
+        match &self.kind {
+            ResultKind::Report { .. } => Rows {
                 connections: counted,
                 processes: takes(TableName::Processes),
                 ..whole
             },
-            Shape::One(plan) => of_table(plan.table, &plan.columns),
-            Shape::Groups { table, by, .. } => of_table(*table, &by.columns),
-            Shape::All(_) => Rows { damage: true, ..whole },
+            ResultKind::One(plan) => of_table(plan.table, &plan.columns),
+            ResultKind::Groups { table, by, .. } => of_table(*table, &by.columns),
+            ResultKind::All(_) => Rows { damage: true, ..whole },
         }
     }
 
-    /// What the rows of exchanges and connections agree with that pass `--where`.
+    /// Bounds that all rows of exchanges and connections satisfy that pass `--where`.
     pub fn bounds(&self) -> BlockFilter {
         let exchanges = TableName::exchanges().zip(&self.filters.exchanges);
         let tables = exchanges.chain([(TableName::Connections, &self.filters.connections)]);
@@ -305,7 +305,7 @@ impl Plan {
         tables.filter_map(bounds).reduce(BlockFilter::or).unwrap_or_default()
     }
 
-    /// Takes in only rows of this part of the capture, which starts at `start` (UTC, ns).
+    /// Keeps only rows of this part of the capture, which starts at `start` (UTC, ns).
     pub fn select(&mut self, selection: &Selection, start: u64) {
         self.span = selection.span(start);
         for table in RowFilters::chosen() {
@@ -328,7 +328,7 @@ fn selected(selection: &Selection, span: Option<Span>, table: TableName) -> Opti
     let specs = table.specs();
     let test = |name: &str, test: Test| match specs.iter().position(|spec| spec.name == name) {
         Some(column) => Expression::test(column, test),
-        // Without the column no row can be said to belong; a test below names all of them.
+        // Without the column no row belongs; a test below checks that all these columns exist.
         None => Expression::any([]),
     };
     let process = table == TableName::Processes;
@@ -387,12 +387,12 @@ fn where_error(error: QueryError) -> Usage {
     Usage(format!("--where: {error}"))
 }
 
-/// Whether this is the name of a folder: it says so, or it is there.
+/// Whether this is the name of a folder: it ends in `/`, or the folder exists.
 fn is_folder(path: &Path) -> bool {
     path.as_os_str().to_string_lossy().ends_with('/') || path.is_dir()
 }
 
-/// The format that was asked for, by name or by the name of the file. `grouped`: the rows are counted up.
+/// The format, from `--format` or from the name of the output file. `grouped`: the rows are grouped.
 fn format(options: &ResultOptions, grouped: bool) -> Result<Format, Usage> {
     let all_tables = options.table.is_none() && !grouped;
     let format = match (options.format, &options.output) {
@@ -409,7 +409,7 @@ fn format(options: &ResultOptions, grouped: bool) -> Result<Format, Usage> {
                     ""
                 };
                 return Err(Usage(format!(
-                    "the name {} does not say a format; give --format, or end it in {endings}{folder}",
+                    "the name {} does not give a format; use --format, or end it in {endings}{folder}",
                     path.display()
                 )));
             }
@@ -427,7 +427,7 @@ fn format(options: &ResultOptions, grouped: bool) -> Result<Format, Usage> {
     Ok(format)
 }
 
-/// Which columns, in which order; `all` says whether all are taken when none are named.
+/// Columns and order of a table. `all`: all columns when none are named, else the brief ones.
 fn table_plan(
     table: TableName,
     specs: &[Spec],
@@ -474,7 +474,7 @@ fn table_plan(
 }
 
 impl RowFilters {
-    /// The tables whose rows are chosen.
+    /// The tables whose rows are filtered.
     fn chosen() -> Vec<TableName> {
         let others = [TableName::Connections, TableName::Processes];
         TableName::exchanges().chain(others).collect()
@@ -494,7 +494,7 @@ impl RowFilters {
             exchanges: TableName::exchanges().map(|_| RowFilter::None).collect(),
             connections: RowFilter::None,
             processes: RowFilter::None,
-            // What was lost is said whatever was asked.
+            // Losses are reported for every request.
             losses: RowFilter::All,
         }
     }
@@ -560,25 +560,25 @@ mod tests {
 
     #[test]
     fn the_report_is_the_default() {
-        assert!(matches!(plan(|_| {}).unwrap().shape, Shape::Report { json: false }));
+        assert!(matches!(plan(|_| {}).unwrap().kind, ResultKind::Report { json: false }));
         let json = plan(|o| o.format = Some(Format::Json)).unwrap();
-        assert!(matches!(json.shape, Shape::Report { json: true }));
+        assert!(matches!(json.kind, ResultKind::Report { json: true }));
     }
 
     #[test]
     fn a_folder_takes_all_tables_and_a_file_one() {
         let all = plan(|o| o.output = Some("out".into())).unwrap();
-        assert!(matches!((&all.shape, all.format), (Shape::All(_), Format::Parquet)));
+        assert!(matches!((&all.kind, all.format), (ResultKind::All(_), Format::Parquet)));
         let one = plan(|o| {
             o.output = Some("x.csv".into());
             o.table = Some(TableName::of::<Http>());
         });
         assert_eq!(one.unwrap().format, Format::Csv);
-        let nameless = plan(|o| {
+        let unknown = plan(|o| {
             o.output = Some("x.dat".into());
             o.table = Some(TableName::of::<Http>());
         });
-        assert!(nameless.unwrap_err().contains("does not say a format"));
+        assert!(unknown.unwrap_err().contains("does not give a format"));
         assert!(plan(|o| o.format = Some(Format::Csv)).unwrap_err().contains("--table"));
     }
 
@@ -587,7 +587,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().join("tables.d");
         std::fs::create_dir(&there).unwrap();
-        for (output, grouped, said) in [
+        for (output, grouped, expected) in [
             (
                 "rep.html",
                 false,
@@ -598,7 +598,7 @@ mod tests {
                 true,
                 Err("end it in .txt, .json, .ndjson, .csv, .parquet, .arrow"),
             ),
-            ("rep", true, Err("does not say a format")),
+            ("rep", true, Err("does not give a format")),
             ("rep.csv", false, Err("rep.csv holds one table: name it with --table")),
             ("rep.csv", true, Ok(Format::Csv)),
             ("rep.txt", false, Ok(Format::Table)),
@@ -612,9 +612,9 @@ mod tests {
                 o.output = Some(output.into());
                 o.group_by = grouped.then(|| "method".to_string()).into_iter().collect();
             });
-            match (plan, said) {
+            match (plan, expected) {
                 (Ok(plan), Ok(format)) => assert_eq!(plan.format, format, "{output}"),
-                (Err(error), Err(said)) => assert!(error.contains(said), "{output}: {error}"),
+                (Err(error), Err(expected)) => assert!(error.contains(expected), "{output}: {error}"),
                 (plan, _) => panic!("{output}: {:?}", plan.map(|plan| plan.format)),
             }
         }
@@ -637,11 +637,11 @@ mod tests {
                 (o.columns, o.sort) = (vec![name.into()], vec![format!("-{name}").parse().unwrap()]);
             })
         };
-        let shape = |plan: Result<Plan, String>| match plan.unwrap().shape {
-            Shape::One(one) => format!("{one:?}"),
+        let kind = |plan: Result<Plan, String>| match plan.unwrap().kind {
+            ResultKind::One(one) => format!("{one:?}"),
             _ => panic!("one table"),
         };
-        assert_eq!(shape(plan("p95")), shape(plan("p95_ns")));
+        assert_eq!(kind(plan("p95")), kind(plan("p95_ns")));
         assert!(plan("p96").is_err());
     }
 
@@ -678,7 +678,7 @@ mod tests {
                     of_exchanges,
                     "{text}"
                 );
-                let Shape::One(one) = plan.shape else {
+                let ResultKind::One(one) = plan.kind else {
                     panic!("one table")
                 };
                 assert_eq!(one.filter.is_some(), !of_exchanges, "{text}");
@@ -718,7 +718,7 @@ mod tests {
     fn every_part_of_a_selection_asks_for_columns_that_are_there() {
         let is_there = |selection: &Selection, table: TableName| {
             let span = selection.span(7);
-            // A column that is missing makes it pass nothing, whatever the row is.
+            // A column that does not exist would make the filter pass no row.
             let specs = table.specs();
             let row = |column: usize| match specs[column].name {
                 "start" | "open" | "exit" | "close" => Value::Int(10),
@@ -773,7 +773,7 @@ mod tests {
             o.columns = vec!["path".into(), "status".into()];
             o.sort = vec!["-total_ns".parse().unwrap()];
         });
-        let Shape::One(plan) = plan.unwrap().shape else {
+        let ResultKind::One(plan) = plan.unwrap().kind else {
             panic!()
         };
         assert_eq!((plan.columns.len(), plan.arrangement.visible), (3, 2));
@@ -783,7 +783,9 @@ mod tests {
     #[test]
     fn groups_take_the_server_when_the_side_is_left_open() {
         let plan = plan(|o| o.group_by = vec!["pod".into()]).unwrap();
-        let Shape::Groups { by, .. } = plan.shape else { panic!() };
+        let ResultKind::Groups { by, .. } = plan.kind else {
+            panic!()
+        };
         assert_eq!(TableName::of::<Http>().specs()[by.columns[0]].name, "server_pod");
     }
 }

@@ -1,5 +1,4 @@
-//! How far an analysis is: a bar on standard error with throughput and time left. Only where that is a terminal;
-//! pipes and files stay quiet.
+//! The progress bar on standard error, with throughput and time left. Only where that is a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,16 +11,16 @@ const TEMPLATE: &str =
 /// The bar; it goes away when dropped.
 pub struct Meter {
     bar: ProgressBar,
-    /// Bytes of the files that are done, and of those whose turn has not come.
+    /// Bytes of the files that are done, and of those that come later.
     before: u64,
     later: u64,
     now: u64,
 }
 
 impl Meter {
-    /// A bar for capture files, whose size [`Meter::show`] tells, with `packets` after them.
-    pub fn new(wanted: bool, packets: &[Packets<'_>]) -> Meter {
-        let target = match wanted {
+    /// A bar for capture files, whose size [`Meter::show`] gets, with `packets` after them.
+    pub fn new(visible: bool, packets: &[Packets<'_>]) -> Meter {
+        let target = match visible {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
@@ -34,14 +33,14 @@ impl Meter {
         }
     }
 
-    /// So far it is.
+    /// Shows the progress.
     pub fn show(&mut self, progress: &Progress) {
         self.now = progress.total;
         self.bar.set_length(self.before + progress.total + self.later);
         self.bar.set_position(self.before + progress.read);
     }
 
-    /// What was shown so far is done; a packet capture of so many bytes is next.
+    /// Ends the part shown so far; a packet capture of this size is next.
     pub fn next(&mut self, bytes: u64) {
         self.before += std::mem::take(&mut self.now);
         self.later = self.later.saturating_sub(bytes);

@@ -1,5 +1,5 @@
-//! What there is to know about a packet capture besides its rows: packets left out and why, resets that were ignored, clocks
-//! that were corrected. Counted for each file, and put into words.
+//! Remarks on a packet capture besides its rows: packets left out and why, resets that were ignored, clocks that were corrected.
+//! Counted for each file, and written as text.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use etherparse::IpNumber;
 use crate::format::record::About;
 use crate::human::count;
 
-/// Different things to know of one file. Numbers come from captured bytes, so there may be any number of them.
+/// Different subjects of one file. Numbers come from captured bytes, so there may be any.
 const MAX_KINDS: usize = 4096;
 /// Protocols that are named one by one.
 const MAX_NAMED: usize = 12;
@@ -22,7 +22,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// This, with its number.
+    /// A subject with a number.
     pub fn new(about: About, number: impl Into<u32>) -> Self {
         Subject {
             about,
@@ -37,7 +37,7 @@ impl From<About> for Subject {
     }
 }
 
-/// How many packets there are remarks about, by subject.
+/// Numbers of packets with remarks, by subject.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remarks(BTreeMap<Subject, u64>);
 
@@ -61,7 +61,7 @@ impl Remarks {
         self.0.iter().map(|(subject, packets)| (*subject, *packets))
     }
 
-    /// Packets with this about them, whatever the number.
+    /// Packets with remarks of this kind, over all numbers.
     pub fn count(&self, about: About) -> u64 {
         let these = self.iter().filter(|(subject, _)| subject.about == about);
         these.fold(0, |sum, (_, packets)| sum.saturating_add(packets))
@@ -77,12 +77,12 @@ impl Remarks {
         self.sum_of(About::is_cause)
     }
 
-    fn sum_of(&self, wanted: fn(About) -> bool) -> u64 {
-        let these = self.iter().filter(|(subject, _)| wanted(subject.about));
+    fn sum_of(&self, is_counted: fn(About) -> bool) -> u64 {
+        let these = self.iter().filter(|(subject, _)| is_counted(subject.about));
         these.fold(0, |sum, (_, packets)| sum.saturating_add(packets))
     }
 
-    /// What was added since these remarks were the same.
+    /// What was added since an earlier copy of these remarks.
     pub fn since<'r>(&'r self, before: &'r Remarks) -> impl Iterator<Item = (Subject, u64)> + 'r {
         self.iter()
             .map(|(subject, packets)| {
@@ -94,10 +94,10 @@ impl Remarks {
             .filter(|(_, packets)| *packets > 0)
     }
 
-    /// A line for each thing to know.
+    /// The lines of text.
     pub fn lines(&self) -> Vec<String> {
-        let list = |wanted: fn(About) -> bool, what: &str| {
-            let these = self.iter().filter(|(subject, _)| wanted(subject.about));
+        let list = |is_counted: fn(About) -> bool, what: &str| {
+            let these = self.iter().filter(|(subject, _)| is_counted(subject.about));
             list(
                 these.map(|(subject, packets)| (detail(subject), packets)).collect(),
                 what,
@@ -149,7 +149,7 @@ fn list(mut all: Vec<(String, u64)>, what: &str) -> Option<String> {
     Some(format!("{}{what}: {}", packets(sum(&all)), named.join(", ")))
 }
 
-/// What is no list of protocols.
+/// The line of a subject that is not in a list of protocols.
 fn sentence(about: About, number: u64) -> Option<String> {
     let packets = packets(number);
     Some(match about {
@@ -170,7 +170,7 @@ fn sentence(about: About, number: u64) -> Option<String> {
     })
 }
 
-/// One thing to know, by name and number: `link type 147 (USER0)`, `UDP`, `EtherType 0x88cc (LLDP)`.
+/// A subject as text, by name and number: `link type 147 (USER0)`, `UDP`, `EtherType 0x88cc (LLDP)`.
 pub fn detail(Subject { about, number }: Subject) -> String {
     let what = match about {
         About::Frames => About::LinkType.name(),
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_to_know_is_said_and_any_number_of_things_is_bounded() {
+    fn every_subject_has_a_line_and_any_number_of_subjects_is_bounded() {
         for about in About::ALL.iter().copied().chain([About::Unknown(99)]) {
             let mut remarks = Remarks::default();
             remarks.add(about.into(), 5);

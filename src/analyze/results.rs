@@ -1,4 +1,5 @@
-//! What becomes of rows: the sinks that the engine fills, and what is made of them between batches and at the end.
+//! From rows to results: the sinks that the engine fills, and what is written from them between batches and at the end.
+//! Owns the order of writing and the publishing of files; knows no protocol, and nothing of how rows are made.
 
 use std::io::Write;
 
@@ -10,7 +11,7 @@ use super::output::report as report_text;
 use super::output::row_buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::output::target::{self, Target};
 use super::output::{Facts, human};
-use super::plan::{Plan, RowFilter, Shape, TablePlan};
+use super::plan::{Plan, ResultKind, RowFilter, TablePlan};
 use super::protocol::{Protocol, Visitor, visit_each};
 use super::query::expression::Expression;
 use super::query::group::{AnyGroups, GroupBy, Groups, Measured};
@@ -29,7 +30,7 @@ use crate::create::{self, Pending};
 use crate::message;
 use crate::stdout;
 
-/// What becomes of the rows of one table in one shard.
+/// The rows of one table in one shard: filtered, and collected if the table is written.
 struct TableRows<T: Table> {
     filter: RowFilter,
     scratch: Scratch<T::Derived>,
@@ -45,8 +46,8 @@ impl<T: Table> TableRows<T> {
         }
     }
 
-    /// Takes a row; false when it does not pass the filter.
-    fn take_in(&mut self, row: &T::Row<'_>) -> bool {
+    /// Adds a row; false when it does not pass the filter.
+    fn add(&mut self, row: &T::Row<'_>) -> bool {
         let passes = match &self.filter {
             RowFilter::All => true,
             RowFilter::None => false,
@@ -69,22 +70,22 @@ impl<T: Table> TableRows<T> {
     }
 }
 
-/// The same of a table whose rows can be counted up by some columns.
-struct CountedRows<T: Measured> {
+/// The rows of a table that can be grouped: collected, or aggregated by columns.
+struct GroupedRows<T: Measured> {
     table: TableRows<T>,
     groups: Option<Box<Groups<T>>>,
 }
 
-impl<T: Measured> CountedRows<T> {
+impl<T: Measured> GroupedRows<T> {
     fn new(filter: &RowFilter, patterns: &Patterns) -> Self {
-        CountedRows {
+        GroupedRows {
             table: TableRows::new(filter, patterns),
             groups: None,
         }
     }
 
-    fn take_in(&mut self, row: &T::Row<'_>) -> bool {
-        let passes = self.table.take_in(row);
+    fn add(&mut self, row: &T::Row<'_>) -> bool {
+        let passes = self.table.add(row);
         if passes && let Some(groups) = &mut self.groups {
             groups.push(row, &mut self.table.scratch);
         }
@@ -92,22 +93,22 @@ impl<T: Measured> CountedRows<T> {
     }
 }
 
-/// What is wanted of rows that can be counted up.
-trait Wanted: Send {
-    /// They are collected, with these columns.
+/// The rows of a table that can be grouped, whatever its type.
+trait GroupableRows: Send {
+    /// Collects rows from now on, with these columns.
     fn collect(&mut self, columns: &[usize]);
 
-    /// Takes those that were collected.
+    /// Takes the rows that were collected.
     fn take(&mut self) -> Option<Rows>;
 
-    /// They are counted up.
-    fn count_by(&mut self, by: &GroupBy);
+    /// Aggregates rows from now on.
+    fn group_by(&mut self, by: &GroupBy);
 
-    /// Takes what was counted.
+    /// Takes the groups.
     fn take_groups(&mut self) -> Option<Box<dyn AnyGroups>>;
 }
 
-impl<T: Measured> Wanted for CountedRows<T> {
+impl<T: Measured> GroupableRows for GroupedRows<T> {
     fn collect(&mut self, columns: &[usize]) {
         self.table.collect(columns);
     }
@@ -116,7 +117,7 @@ impl<T: Measured> Wanted for CountedRows<T> {
         self.table.take()
     }
 
-    fn count_by(&mut self, by: &GroupBy) {
+    fn group_by(&mut self, by: &GroupBy) {
         self.groups = Some(Box::new(Groups::new(by.clone())));
     }
 
@@ -126,25 +127,25 @@ impl<T: Measured> Wanted for CountedRows<T> {
     }
 }
 
-/// The exchanges of a protocol that the caller need not know.
-trait ExchangeRows: Wanted {
+/// The rows of the exchanges of one protocol, whatever its type.
+trait ExchangeRows: GroupableRows {
     /// Takes an exchange; false when it does not pass the filter.
     fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) -> bool;
 }
 
-impl<M: exchanges::Columns> ExchangeRows for CountedRows<Exchanges<M>> {
+impl<M: exchanges::Columns> ExchangeRows for GroupedRows<Exchanges<M>> {
     fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) -> bool {
-        ExchangeRow::of(frame, message).is_some_and(|row| self.take_in(&row))
+        ExchangeRow::of(frame, message).is_some_and(|row| self.add(&row))
     }
 }
 
-/// For the exchanges of each protocol of the registry.
+/// The rows of the exchanges of each protocol, in the order of the registry.
 fn exchange_rows(plan: &Plan) -> Vec<Box<dyn ExchangeRows>> {
     struct Each<'p>(&'p Plan, Vec<Box<dyn ExchangeRows>>);
     impl Visitor for Each<'_> {
         fn visit<P: Protocol>(&mut self) {
             let filter = &self.0.filters.exchanges[P::PLACE];
-            let rows = CountedRows::<Exchanges<P::Message>>::new(filter, &self.0.patterns);
+            let rows = GroupedRows::<Exchanges<P::Message>>::new(filter, &self.0.patterns);
             self.1.push(Box::new(rows));
         }
     }
@@ -160,12 +161,12 @@ pub struct ShardSink {
     aggregate: Option<Box<Aggregate>>,
     /// In the order of the registry.
     exchanges: Vec<Box<dyn ExchangeRows>>,
-    connections: CountedRows<Connections>,
-    processes: CountedRows<Processes>,
+    connections: GroupedRows<Connections>,
+    processes: GroupedRows<Processes>,
     losses: TableRows<Losses>,
-    /// Losses that cost data, and bytes missing from connections, whatever else is asked.
+    /// Whether data was lost: losses, and bytes missing from connections. Set also where those rows are not written.
     lost: bool,
-    /// All of the captures is read, so that what is missing of a connection was lost.
+    /// All blocks are read, so that bytes missing from a connection were lost, and not pruned.
     reads_all: bool,
     /// Rows with times that results cannot hold.
     impossible_times: u64,
@@ -178,25 +179,25 @@ impl ShardSink {
             span: plan.span,
             aggregate: None,
             exchanges: exchange_rows(plan),
-            connections: CountedRows::new(&plan.filters.connections, &plan.patterns),
-            processes: CountedRows::new(&plan.filters.processes, &plan.patterns),
+            connections: GroupedRows::new(&plan.filters.connections, &plan.patterns),
+            processes: GroupedRows::new(&plan.filters.processes, &plan.patterns),
             losses: TableRows::new(&plan.filters.losses, &plan.patterns),
             lost: false,
             reads_all: plan.reads_all,
             impossible_times: 0,
             turns: plan.turns(),
         };
-        match &plan.shape {
-            Shape::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(&plan.patterns))),
-            Shape::One(table) => sink.take_table(table, plan),
-            Shape::All(_) => {
+        match &plan.kind {
+            ResultKind::Report { .. } => sink.aggregate = Some(Box::new(Aggregate::new(&plan.patterns))),
+            ResultKind::One(table) => sink.take_table(table, plan),
+            ResultKind::All(_) => {
                 for table in TableName::all() {
                     sink.take_table(&TablePlan::whole(table), plan);
                 }
             }
-            Shape::Groups { table, by, .. } => {
-                if let Some(rows) = sink.wanted(*table) {
-                    rows.count_by(by);
+            ResultKind::Groups { table, by, .. } => {
+                if let Some(rows) = sink.groupable(*table) {
+                    rows.group_by(by);
                 }
             }
         }
@@ -209,18 +210,18 @@ impl ShardSink {
                 .get_or_insert_with(|| Box::new(Aggregate::new(&plan.patterns)));
         } else if table.table == TableName::Losses {
             self.losses.collect(&table.columns);
-        } else if let Some(rows) = self.wanted(table.table) {
+        } else if let Some(rows) = self.groupable(table.table) {
             rows.collect(&table.columns);
         }
     }
 
-    /// The rows of a table that can be counted up.
-    fn wanted(&mut self, table: TableName) -> Option<&mut dyn Wanted> {
+    /// The rows of a table that can be grouped.
+    fn groupable(&mut self, table: TableName) -> Option<&mut dyn GroupableRows> {
         match table {
             TableName::Exchanges(protocol) => self
                 .exchanges
                 .get_mut(protocol)
-                .map(|rows| &mut **rows as &mut dyn Wanted),
+                .map(|rows| &mut **rows as &mut dyn GroupableRows),
             TableName::Connections => Some(&mut self.connections),
             TableName::Processes => Some(&mut self.processes),
             TableName::Summary(_) | TableName::Services | TableName::Losses | TableName::Capture => None,
@@ -231,11 +232,11 @@ impl ShardSink {
     fn take(&mut self, table: TableName) -> Option<Rows> {
         match table {
             TableName::Losses => self.losses.take(),
-            table => self.wanted(table)?.take(),
+            table => self.groupable(table)?.take(),
         }
     }
 
-    /// What was counted up, of the one table of which that was asked.
+    /// The groups of the one table that is grouped.
     fn take_groups(&mut self) -> Option<Box<dyn AnyGroups>> {
         let mut exchanges = self.exchanges.iter_mut();
         exchanges
@@ -246,7 +247,7 @@ impl ShardSink {
 }
 
 impl ShardSink {
-    /// The row, or what is left of it without times that results cannot hold.
+    /// The row, without times that results cannot hold.
     fn possible<'r, R>(&mut self, row: &'r R, fixed: &'r Option<R>) -> &'r R {
         self.impossible_times += u64::from(fixed.is_some());
         fixed.as_ref().unwrap_or(row)
@@ -272,7 +273,7 @@ impl Sink for ShardSink {
     fn connection(&mut self, row: &ConnectionRow<'_>) {
         let fixed = row.with_possible_times();
         let row = self.possible(row, &fixed);
-        let passes = self.connections.take_in(row);
+        let passes = self.connections.add(row);
         self.lost |= row.lost_bytes > 0 && (passes || self.reads_all);
         if !passes {
             return;
@@ -285,7 +286,7 @@ impl Sink for ShardSink {
     fn process(&mut self, row: &ProcessRow<'_>) {
         let fixed = row.with_possible_times();
         let row = self.possible(row, &fixed);
-        if !self.processes.take_in(row) {
+        if !self.processes.add(row) {
             return;
         }
         if let Some(aggregate) = &mut self.aggregate {
@@ -300,7 +301,7 @@ impl Sink for ShardSink {
             return;
         }
         self.lost |= row.is_lost();
-        if !self.losses.take_in(row) {
+        if !self.losses.add(row) {
             return;
         }
         if let Some(aggregate) = &mut self.aggregate {
@@ -331,7 +332,7 @@ impl TablePlan {
     }
 }
 
-/// All of a run's results.
+/// The results of a run.
 pub struct Results {
     plan: Plan,
     /// Tables whose rows stream out.
@@ -342,8 +343,7 @@ pub struct Results {
 }
 
 impl Results {
-    /// Opens what is written. `captures` are the facts as far as they are known before reading; only what the header
-    /// says is used of them here.
+    /// Opens the outputs. `captures` are the facts as far as they are known before reading; only their headers are used here.
     pub fn new(plan: Plan, captures: &[CaptureFacts]) -> Result<Results> {
         let mut results = Results {
             plan,
@@ -351,11 +351,11 @@ impl Results {
             pending: Vec::new(),
             facts: captures.to_vec(),
         };
-        match results.plan.shape.clone() {
-            Shape::One(plan) if !plan.table.is_aggregate() && plan.table != TableName::Capture => {
+        match results.plan.kind.clone() {
+            ResultKind::One(plan) if !plan.table.is_aggregate() && plan.table != TableName::Capture => {
                 results.open_stream(&plan)?;
             }
-            Shape::All(folder) => {
+            ResultKind::All(folder) => {
                 target::directory(&folder)?;
                 for path in results.plan.outputs() {
                     create::check_free(&path, results.plan.force)?;
@@ -366,7 +366,7 @@ impl Results {
                     }
                 }
             }
-            // Better refused now than after an hour's work.
+            // Refused now, and not after an hour's work.
             _ => {
                 for path in results.plan.outputs() {
                     create::check_free(&path, results.plan.force)?;
@@ -400,7 +400,7 @@ impl Results {
         ShardSink::new(plan)
     }
 
-    /// Everything counted together, and whether data was lost.
+    /// The aggregates of all shards merged, and whether data was lost.
     pub fn aggregate(sinks: Vec<ShardSink>) -> (Aggregate, bool) {
         let lost = sinks.iter().any(|sink| sink.lost || sink.impossible_times > 0);
         let mut all = Aggregate::default();
@@ -423,22 +423,22 @@ impl Results {
         Ok(())
     }
 
-    /// Writes the row groups that can leave. `horizon` says before when (UTC, ns) no exchange is still to come; it is
-    /// asked only when there are rows enough.
+    /// Writes the row groups that are complete. `horizon` gives the time (UTC, ns) before which no exchange is still to come;
+    /// it is called only when there are enough rows.
     pub fn write_ready(&mut self, horizon: impl FnOnce() -> u64) -> Result<()> {
         if !self.streams.iter().any(|(_, stream)| stream.has_group()) {
             return Ok(());
         }
         let horizon = horizon();
         for (table, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.has_group()) {
-            // Connections and processes are known when they end: when the oldest began that is still open, nobody asks.
+            // Connections and processes become rows when they end; the start of the oldest open one is not tracked.
             let of_exchanges = matches!(table, TableName::Exchanges(_));
             stream.write_ready(if of_exchanges { horizon } else { 0 })?;
         }
         Ok(())
     }
 
-    /// Writes everything that is left. `captures` are the facts after reading. Returns whether data was lost or damaged.
+    /// Writes the rest. `captures` are the facts after reading. Returns whether data was lost or damaged.
     pub fn finish(self, sinks: Vec<ShardSink>, captures: &[CaptureFacts]) -> Result<bool> {
         let impossible_times = sinks.iter().map(|sink| sink.impossible_times).sum::<u64>();
         if impossible_times > 0 {
@@ -449,7 +449,7 @@ impl Results {
         }
         let lost =
             impossible_times > 0 || sinks.iter().any(|sink| sink.lost) || captures.iter().any(CaptureFacts::is_damaged);
-        // That is so whether or not somebody reads what is printed.
+        // The exit code does not depend on anybody reading what is printed.
         stdout::unless_unread(self.write_rest(sinks, captures, impossible_times))?;
         Ok(lost)
     }
@@ -472,8 +472,8 @@ impl Results {
                 (none, one) => *none = one.or(none.take()),
             }
         }
-        match self.plan.shape.clone() {
-            Shape::Report { json } => {
+        match self.plan.kind.clone() {
+            ResultKind::Report { json } => {
                 let mut aggregate = aggregate.unwrap_or_default();
                 aggregate.totals.impossible_times = impossible_times;
                 let report = sections::report(&aggregate, &self.facts);
@@ -484,19 +484,19 @@ impl Results {
                 }
                 to.flush()?;
             }
-            Shape::One(plan) => {
+            ResultKind::One(plan) => {
                 if let Some(columns) = whole_table(plan.table, aggregate.as_deref(), &self.facts) {
                     self.write_whole(&columns, &plan)?;
                 }
             }
-            Shape::All(_) => {
+            ResultKind::All(_) => {
                 for table in TableName::all() {
                     if let Some(columns) = whole_table(table, aggregate.as_deref(), &self.facts) {
                         self.write_whole(&columns, &TablePlan::whole(table))?;
                     }
                 }
             }
-            Shape::Groups { plan, .. } => {
+            ResultKind::Groups { plan, .. } => {
                 let columns = groups.as_ref().map(|groups| groups.columns()).unwrap_or_default();
                 self.write_whole(&columns, &plan)?;
             }
@@ -525,7 +525,7 @@ impl Results {
     }
 }
 
-/// The numbers of the rows that are wanted, in the order that is wanted. `sort` counts in `taken`.
+/// The numbers of the rows that pass, sorted and limited. `sort` has indexes into `taken`.
 fn select(
     columns: &Columns,
     filter: Option<&Expression>,
@@ -546,7 +546,7 @@ fn select(
     rows
 }
 
-/// A table that does not stream.
+/// A table that is in memory as a whole; `None` for those that stream.
 fn whole_table(table: TableName, aggregate: Option<&Aggregate>, captures: &[CaptureFacts]) -> Option<Columns> {
     match table {
         TableName::Capture => Some(sections::rows::<Capture>(captures.iter())),

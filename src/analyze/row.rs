@@ -1,8 +1,7 @@
-//! Rows: what the engine knows of one exchange, connection, process or loss when it is finished, before it becomes a
-//! table, a report or a line.
+//! Rows: a finished exchange, connection, process or loss, before it becomes a part of a table, a report or a live line.
 //!
-//! This is the seam between the engine, which fills rows, and everything that shows them. A row borrows; a sink keeps
-//! what it needs. All times are UTC, ns since 1970-01-01; all durations are ns. 0 stands for "time not known" where a
+//! This is the interface between the engine, which fills rows, and everything that shows them: neither knows the other. A row borrows; a sink keeps
+//! what it needs. All times are UTC, ns since 1970-01-01; all durations are ns. 0 means "time not known" where a
 //! time is not an `Option`.
 
 use std::any::Any;
@@ -12,8 +11,8 @@ use super::exchange::{Incomplete, Message};
 use crate::format::header::Header;
 use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Role};
 
-/// The last time that results hold: Parquet and Arrow count ns since 1970 in 63 bits. It is in 2262; what lies beyond, or
-/// before 1970 and so has wrapped, comes from a clock that is wrong or from a file that means harm.
+/// The last time that results hold: Parquet and Arrow count ns since 1970 in 63 bits. It is in 2262; later times, and
+/// times before 1970, which have wrapped, come from a wrong clock or a hostile file.
 pub const LAST_TIME: u64 = i64::MAX as u64;
 
 /// A time, or 0 (not known) for one that results cannot hold.
@@ -21,7 +20,7 @@ pub fn possible(time: u64) -> u64 {
     if time <= LAST_TIME { time } else { 0 }
 }
 
-/// Who is behind one end of a connection. Resolved once for each connection end and shared by its rows.
+/// The party at one end of a connection: process, container, pod, host. Resolved once for each end and shared by its rows.
 ///
 /// Empty strings mean "not known" or "has none"; `pid` 0 means that the process is not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -38,7 +37,7 @@ pub struct Party {
     pub namespace: String,
     /// What owns the pod (`Deployment/cart`), or a systemd unit.
     pub workload: String,
-    /// What the address is called when it is not a process of this capture: a Service, a pod of another node, a host.
+    /// Name of the address when it is not of a process of this capture: a Service, a pod of another node, a host.
     pub address_name: String,
     /// The recording host at this end; empty when this end was not recorded.
     pub hostname: String,
@@ -97,7 +96,7 @@ pub struct Latency {
     pub total_ns: Option<u64>,
 }
 
-/// What the rows of all protocols say of an exchange.
+/// The part of an exchange's row that all protocols have.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     /// When the first byte of the request was seen by the preferred observer (client, else server, else wire).
@@ -108,7 +107,7 @@ pub struct Frame<'a> {
     pub server_party: &'a Party,
     /// Rows of one sink that have the same number here have the same two parties, and the same two addresses.
     pub parties: u64,
-    /// Who saw this exchange.
+    /// The ends that were observed.
     pub side: Observed,
     /// Head and body as on the wire; `None` when its size is not known.
     pub request_bytes: Option<u64>,
@@ -124,7 +123,7 @@ pub struct Frame<'a> {
     pub incomplete: Option<Incomplete>,
     /// It has no whole response because the connection was reset, not by the client, or timed out.
     pub reset: bool,
-    /// The same for all rows of one connection, whatever the number of threads.
+    /// Number of the connection; does not depend on the number of threads.
     pub connection: u64,
     /// Position of the exchange in its connection, from 0. `(start, connection, sequence)` orders all rows.
     pub sequence: u64,
@@ -138,7 +137,7 @@ impl Frame<'_> {
     }
 }
 
-/// An exchange: what is known of all, and what its protocol says.
+/// The row of an exchange: the common part, and the message of its protocol.
 #[derive(Debug)]
 pub struct ExchangeRow<'a, M> {
     pub frame: &'a Frame<'a>,
@@ -154,7 +153,7 @@ impl<M> Clone for ExchangeRow<'_, M> {
 impl<M> Copy for ExchangeRow<'_, M> {}
 
 impl<'a, M: Message> ExchangeRow<'a, M> {
-    /// The row of an exchange that says a message of this type; nothing when it is of another protocol.
+    /// The row of an exchange with a message of this type; `None` when it is of another protocol.
     pub fn of(frame: &'a Frame<'a>, message: &'a dyn Message) -> Option<Self> {
         let message: &dyn Any = message;
         Some(ExchangeRow {
@@ -171,7 +170,7 @@ impl<'a, M: Message> ExchangeRow<'a, M> {
 
 /// Rows with times that results cannot hold.
 pub trait Timed: Copy {
-    /// The row with these times as not known; nothing when there are none.
+    /// The row with such times set to not known; `None` when it has none.
     fn with_possible_times(&self) -> Option<Self>;
 }
 
@@ -229,7 +228,7 @@ impl<'a, M> Deref for ExchangeRow<'a, M> {
 /// A connection; both of its ends are one row when both were recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionRow<'a> {
-    /// The end that opened the connection; when nobody knows, the end that was recorded.
+    /// The end that opened the connection; when that is not known, the end that was recorded.
     pub client: Endpoint,
     /// The other end. For a listener: its own address (and `client` is all zero).
     pub server: Endpoint,
@@ -254,7 +253,7 @@ pub struct ConnectionRow<'a> {
     pub connect_error: u16,
     /// From connect to its outcome.
     pub connect_ns: Option<u64>,
-    /// Payload bytes that went over it during the capture; as the kernel counted them where opening and close were seen, else
+    /// Payload bytes of the connection during the capture, as the kernel counted them where opening and close were seen, else
     /// as captured.
     pub bytes_sent: u64,
     pub bytes_received: u64,
@@ -278,11 +277,11 @@ pub struct ConnectionRow<'a> {
     pub why: &'a str,
     /// As in [`Frame::connection`]. `(open or first data, connection)` orders all rows.
     pub connection: u64,
-    /// What of it lies within the span of time that is asked for, where one is.
+    /// Counts within the selected time span, where there is one.
     pub within: Option<WithinSpan>,
 }
 
-/// What of a connection lies within a span of time: exchanges that began in it, and bytes that were recorded in it.
+/// Counts of a connection within a time span: exchanges that began in it, and bytes that were recorded in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WithinSpan {
     pub exchanges: u64,
@@ -293,7 +292,7 @@ pub struct WithinSpan {
 }
 
 impl ConnectionRow<'_> {
-    /// What the report counts of it: what lies within the span that is asked for, or all.
+    /// What the report counts of it: within the selected span, or all.
     pub fn counted(&self) -> WithinSpan {
         self.within.unwrap_or(WithinSpan {
             exchanges: self.exchanges,
@@ -362,6 +361,7 @@ pub enum WantedTurns {
 }
 
 /// Something was lost.
+/// A loss.
 #[derive(Debug, Clone, Copy)]
 pub struct LossRow<'a> {
     /// The interval in which it was lost.
@@ -374,14 +374,14 @@ pub struct LossRow<'a> {
     pub events: u64,
     pub bytes: u64,
     pub hostname: &'a str,
-    /// The file that says so, or that lacks it; empty where that is not known.
+    /// The file that reports the loss, or that is damaged; empty where that is not known.
     pub file: &'a str,
-    /// The analyzer found it; no record says so.
+    /// Found by the analyzer, and not in a record.
     pub found: bool,
 }
 
 impl LossRow<'_> {
-    /// Whether something is gone that should be there. Payload beyond the snaplen and events beyond the user's limits
+    /// Whether data is missing that should have been recorded. Payload beyond the snaplen and events beyond the user's limits
     /// were left out on purpose.
     pub fn is_lost(&self) -> bool {
         self.events > 0 && !self.reason.is_on_purpose()
@@ -407,21 +407,21 @@ pub struct CaptureFacts {
     pub first: u64,
     pub last: u64,
     pub closed_cleanly: bool,
-    /// Nothing of it could be read: only its name and `damage` are known.
+    /// The file could not be read: only its name and `damage` are known.
     pub unread: bool,
-    /// What was found damaged, in words; empty when nothing was.
+    /// Descriptions of damage; empty without any.
     pub damage: Vec<String>,
-    /// What else there is to know of it, in words: packets that were left out, clocks that were corrected.
+    /// Other remarks, as text: packets that were left out, clocks that were corrected.
     pub remarks: Vec<String>,
 }
 
 impl CaptureFacts {
-    /// From its first to its last event, ns; nothing when one of them is not known.
+    /// Time from the first to the last event, ns; `None` when one of them is not known.
     pub fn span_ns(&self) -> Option<u64> {
         (self.first != 0 && self.last != 0).then(|| self.last.saturating_sub(self.first))
     }
 
-    /// A file of which only the header is known yet.
+    /// A file with only its header read.
     pub fn new(path: String, header: Header) -> CaptureFacts {
         CaptureFacts {
             path,
@@ -441,7 +441,7 @@ impl CaptureFacts {
         }
     }
 
-    /// A file of which nothing can be read, and why.
+    /// A file that cannot be read, and why.
     pub fn unread(path: String, why: String) -> CaptureFacts {
         CaptureFacts {
             closed_cleanly: false,
@@ -466,6 +466,7 @@ pub trait Sink: Send {
     }
 
     /// An exchange of any protocol, and what it says.
+    /// An exchange of any protocol, with its message.
     fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message);
     fn connection(&mut self, row: &ConnectionRow<'_>);
     /// Processes and losses belong to no shard: the engine gives all of them to the sink of shard 0.

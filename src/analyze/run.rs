@@ -1,4 +1,4 @@
-//! `mdf analyze`, from files to results.
+//! `mdf analyze` and `mdf diff`: the steps from files to results, in order.
 
 use std::fs::File;
 use std::io::Write;
@@ -25,15 +25,14 @@ use crate::outcome::{Outcome, Usage};
 use crate::pods::{PodSet, kube};
 use crate::stdout;
 
-/// Rows of a comparison that people see.
+/// Rows of a comparison that the text output shows.
 const SHOWN: usize = 40;
 /// A list of pods has no more bytes: some hundred thousand pods.
 const MAX_PODS: u64 = 1 << 30;
-/// Threads that can be asked for, on the command line too; more count as this. Thousands would only search one another's queues
-/// for work, without end.
+/// Most threads that are started, whatever `--threads` is. Thousands would only search each other's queues for work.
 const MAX_THREADS: usize = 64;
 
-/// Reads captures and says what happened.
+/// Runs `mdf analyze`.
 pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
     let mut plan = Plan::new(&options.result)?;
     plan.templates(&options.engine.path_templates)?;
@@ -44,7 +43,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         inputs.refuse_as_outputs(&outputs)?;
         let pods = pods(&options.engine, &outputs)?;
         let mut sources = inputs.sources()?;
-        known_losses = sources.tell_losses();
+        known_losses = sources.has_known_losses();
         let start = sources.start();
         let filter = options.selection.filter(start).and(plan.bounds());
         plan.select(&options.selection, start);
@@ -71,13 +70,13 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         Ok(Outcome::from_losses(lost))
     });
     match done {
-        // Reading ends with the printing; what was lost before is known without it.
+        // The reader of standard output has gone, and reading stopped; losses known before reading still count.
         Err(error) if stdout::reader_is_gone(&error) => Ok(Outcome::from_losses(known_losses)),
         done => done,
     }
 }
 
-/// Compares two captures.
+/// Runs `mdf diff`.
 pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     if options.format.is_binary() {
         return Err(Usage("a comparison is table, json, ndjson or csv".to_string()).into());
@@ -85,7 +84,7 @@ pub fn diff(options: &DiffOptions) -> Result<Outcome> {
     let (before, lost_before) = in_pool(&options.engine, || aggregate(&options.before, &options.engine))?;
     let (after, lost_after) = in_pool(&options.engine, || aggregate(&options.after, &options.engine))?;
     let changes = diff::compare(&before, &after, options.min_count);
-    // The verdict is for whoever reads the exit code: it does not depend on anybody reading the table.
+    // The exit code does not depend on anybody reading the table.
     stdout::unless_unread(print_changes(&changes, options.format))?;
     let mut failed = false;
     for condition in &options.fail_if {
@@ -122,7 +121,7 @@ fn print_changes(changes: &[diff::Change<'_>], format: Format) -> Result<()> {
     Ok(())
 }
 
-/// Counts one capture up; also returns whether data was lost or damaged.
+/// The aggregate of one capture, and whether data was lost or damaged.
 fn aggregate(path: &Path, options: &EngineOptions) -> Result<(Aggregate, bool)> {
     let mut plan = Plan::new(&ResultOptions::default())?;
     plan.templates(&options.path_templates)?;
@@ -161,9 +160,9 @@ fn pods(options: &EngineOptions, outputs: &[PathBuf]) -> Result<Option<Pods>> {
     Ok(Some(Pods::new(set)))
 }
 
-/// Does the work with as many threads as were asked for.
+/// Runs `work` in a pool with the number of threads in the options.
 fn in_pool<R: Send>(options: &EngineOptions, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
-    // Zero is as many as there are processors.
+    // 0: as many as there are processors.
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads.unwrap_or(0).min(MAX_THREADS))
         .build()

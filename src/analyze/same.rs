@@ -1,8 +1,8 @@
-//! The same capture given twice would count everything twice: it is read once.
+//! Duplicate inputs: a capture that is given twice is read once, or everything would count twice.
 
 use super::input::Mapped;
 
-/// Files that are not the same as an earlier one, each with the names of those that are the same as it.
+/// The files without duplicates, each with the names of its duplicates.
 pub fn distinct(files: Vec<Mapped>) -> Vec<(Mapped, Vec<String>)> {
     let mut kept: Vec<(Mapped, Vec<String>)> = Vec::with_capacity(files.len());
     for file in files {
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_same_bytes_are_the_same_capture() {
+    fn only_equal_bytes_are_duplicates() {
         let folder = tempfile::tempdir().unwrap();
         let open = |(name, content): &(&str, &[u8])| {
             let path = folder.path().join(name);

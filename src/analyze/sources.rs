@@ -1,5 +1,5 @@
-//! All that one analysis reads: capture files and packet captures, whether they are files or come through pipes. What cannot
-//! be read does not keep the others from being read: it is told, counted, and left out.
+//! The inputs of an analysis: capture files and packet captures, from files or pipes. An input that cannot be read is reported,
+//! counted and left out; the others are read. Knows nothing of rows.
 
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -19,26 +19,26 @@ use crate::message;
 use crate::open::{self, Input};
 use crate::outcome::Usage;
 
-/// First bytes of a pipe that are read at most to know what comes: a block of zstd (RFC 8878, 3.1.1.2.4), before which
-/// nothing of it can be inflated, with its headers.
+/// Most bytes of a pipe that are read to find out its format: a block of zstd (RFC 8878, 3.1.1.2.4) with its headers, before
+/// which nothing can be decompressed.
 const BEGINNING: u64 = (128 << 10) + 64;
-/// How many of them are read at a time.
+/// Bytes of them that are read at a time.
 const BEGINNING_STEP: u64 = 4096;
 
 /// The files that were named, opened.
 #[derive(Default)]
 pub struct Inputs {
     files: Vec<Mapped>,
-    /// All that were named, also those that are the same as another.
+    /// Of all files that were named, also of duplicates.
     ids: Vec<FileId>,
-    /// By file: the names under which it was given again.
+    /// By file: other names under which it was given.
     same: Vec<Vec<String>>,
     /// Packet captures that come through a pipe.
     streams: Vec<Stream>,
     unread: Vec<Unread>,
 }
 
-/// A file of which nothing can be read, and why.
+/// A file that cannot be read at all, and why.
 struct Unread {
     name: String,
     why: Error,
@@ -134,7 +134,7 @@ impl Inputs {
     }
 }
 
-/// Tells what is left out. An error if that is everything.
+/// Reports the inputs that are left out. An error if none is left.
 fn left_out(mut unread: Vec<Unread>, readable: usize) -> Result<Vec<CaptureFacts>> {
     let last = match readable {
         0 => unread.pop(),
@@ -152,18 +152,18 @@ fn left_out(mut unread: Vec<Unread>, readable: usize) -> Result<Vec<CaptureFacts
     }
 }
 
-/// What is read.
+/// The inputs that can be read.
 pub struct Sources<'a> {
     files: &'a [Mapped],
     same: &'a [Vec<String>],
     captures: Vec<Capture<'a>>,
     packets: Vec<Packets<'a>>,
-    /// What is left out.
+    /// The inputs that are left out.
     unread: Vec<CaptureFacts>,
 }
 
 impl Sources<'_> {
-    /// The first event of all, UTC, ns.
+    /// Time of the first event of all inputs, UTC, ns.
     pub fn start(&self) -> u64 {
         let firsts = self
             .captures
@@ -172,9 +172,9 @@ impl Sources<'_> {
         firsts.min().unwrap_or(u64::MAX).min(first_of(&self.packets))
     }
 
-    /// Whether it is known, without the blocks being read, that data was lost or damaged.
-    pub fn tell_losses(&self) -> bool {
-        !self.unread.is_empty() || self.captures.iter().any(Capture::tells_losses)
+    /// Whether data is known to be lost or damaged before any block is read.
+    pub fn has_known_losses(&self) -> bool {
+        !self.unread.is_empty() || self.captures.iter().any(Capture::has_known_losses)
     }
 
     /// Gives the capture files and the packet captures their hosts.

@@ -4,8 +4,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 
 use rayon::Yield;
 
-/// What a task sends next; nothing when it has gone without sending. Meanwhile this thread does what is to be done, for this
-/// task or another.
+/// What a task sends next; `None` when it ended without sending. Meanwhile this thread runs other tasks of the pool.
 pub fn receive<T>(from: &Receiver<T>) -> Option<T> {
     loop {
         match from.try_recv() {

@@ -1,14 +1,14 @@
 //! Path templates: `/users/42` and `/users/77` are one endpoint, `/users/{id}`.
 //!
-//! A segment that names one thing among many becomes a placeholder: numbers `{id}`, UUIDs `{uuid}`, hex hashes
-//! `{hash}`, dates `{date}`, long random tokens `{token}`. Each of these holds a digit, so a path without digits is its
-//! own template at the cost of looking for one. Patterns of the user come first; a limit on the number of templates
+//! A segment that names one item among many becomes a placeholder: numbers `{id}`, UUIDs `{uuid}`, hex hashes
+//! `{hash}`, dates `{date}`, long random tokens `{token}`. Each of these has a digit, so a path without digits is its
+//! own template, at the cost of a search for a digit. Patterns of the user come first; a limit on the number of templates
 //! per host and method catches what no rule foresaw.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-/// What the endpoint of everything beyond the limit is called.
+/// The template of everything beyond the limit.
 pub const OTHER: &str = "{*}";
 
 /// The template of a path (no query, no authority).
@@ -26,7 +26,7 @@ pub fn of(path: &str) -> Cow<'_, str> {
         let kept = match name.bytes().filter(|byte| *byte == b'.').count() {
             0 => placeholder(name).map(Cow::Borrowed),
             1 => dotted(name),
-            // A token with dots in it (JWT) is one thing.
+            // A token with dots in it (JWT) is one item.
             _ => placeholder(name).map(Cow::Borrowed).or_else(|| dotted(name)),
         };
         let kept = kept.unwrap_or(Cow::Borrowed(name));
@@ -44,7 +44,7 @@ pub fn of(path: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The parts of `42.tar.gz` and `main.8e2f6d3c.js` on their own; nothing when none of them names one thing among many. A
+/// The parts of `42.tar.gz` and `main.8e2f6d3c.js` on their own; `None` when none of them names one item among many. A
 /// number among numbers does not: versions (`1.2.3`), addresses.
 fn dotted(name: &str) -> Option<Cow<'static, str>> {
     let mut parts: Vec<&str> = name.split('.').collect();
@@ -65,7 +65,7 @@ fn dotted(name: &str) -> Option<Cow<'static, str>> {
     changed.then(|| Cow::Owned(parts.join(".")))
 }
 
-/// What stands for this segment, if it names one thing among many.
+/// The placeholder of this segment, if it names one item among many.
 fn placeholder(segment: &str) -> Option<&'static str> {
     let bytes = segment.as_bytes();
     let (mut digits, mut hex, mut lower, mut upper, mut others) = (0, 0, 0, 0, 0);
@@ -106,7 +106,7 @@ fn placeholder(segment: &str) -> Option<&'static str> {
     token.then_some("{token}")
 }
 
-/// `2024-01`, `2024-01-31`, and with a time behind it (RFC 3339).
+/// `2024-01`, `2024-01-31`, and with a time after it (RFC 3339).
 fn is_date(bytes: &[u8]) -> bool {
     let number = |range: std::ops::Range<usize>, limits: std::ops::RangeInclusive<u32>| {
         bytes.get(range).is_some_and(|digits| {
@@ -201,17 +201,16 @@ fn matches(pattern: &str, path: &str) -> bool {
 #[derive(Debug, Clone)]
 pub struct Limit {
     limit: usize,
-    /// Bytes of hosts, methods and templates that there is room for.
+    /// Bytes left for hosts, methods and templates.
     room: usize,
     seen: HashMap<(String, String), HashSet<String>>,
 }
 
 /// Templates per host and method; more is a rule that is missing, not an interface.
 pub const DEFAULT_LIMIT: usize = 500;
-/// Pairs of host and method that are told apart. Beyond, every template counts as beyond the limit: hosts are
-/// whatever a client says.
+/// Pairs of host and method that are kept. Beyond, every template counts as beyond the limit: clients choose the Host field.
 const MAX_HOSTS: usize = 10_000;
-/// Bytes of what is told apart. Beyond, the same.
+/// Bytes of hosts, methods and templates that are kept. Beyond, every template counts as beyond the limit.
 const MAX_BYTES: usize = 4 << 20;
 
 impl Default for Limit {
@@ -230,7 +229,7 @@ impl Limit {
         }
     }
 
-    /// The template, or [`OTHER`]. To be asked once for each new key of a table, not for each row.
+    /// The template, or [`OTHER`]. To be called once for each new key of a table, not for each row.
     pub fn admit<'a>(&mut self, method: &str, host: &str, template: &'a str) -> &'a str {
         let key = (method.to_string(), host.to_string());
         let is_known = self.seen.contains_key(&key);
@@ -259,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn things_among_many_become_placeholders() {
+    fn names_of_one_item_among_many_become_placeholders() {
         for (path, template) in [
             ("/users/42", "/users/{id}"),
             ("/users/42/orders/7/", "/users/{id}/orders/{id}/"),

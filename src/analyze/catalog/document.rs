@@ -1,4 +1,4 @@
-//! Makes COLUMNS.md from the tables, so that the one place that says what a column means is the place that fills it.
+//! Generates COLUMNS.md from the tables: a column is documented once, at the code that fills it.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::TableName;
 pub fn columns_md() -> String {
     let mut text = String::from(
         "# Tables and columns\n\n\
-         Made from the code (`cargo test columns_md` checks it; `MDF_UPDATE=1` writes it anew). Names are stable: later\n\
+         Made from the code (`cargo test columns_md` checks it; `MDF_UPDATE=1` rewrites it). Names are stable: later\n\
          versions add columns, and neither rename nor drop them.\n\n\
          Times are UTC with nanoseconds; durations are whole nanoseconds (`_ns`) or microseconds (`_us`); addresses are\n\
          text. A value that is not known is null, never 0 or empty, and so is a time before 1970 or after 2262, which is\n\
@@ -29,7 +29,7 @@ pub fn columns_md() -> String {
     text
 }
 
-/// The same for a terminal.
+/// All tables with their columns, for a terminal.
 pub fn columns_text() -> String {
     let mut text = String::new();
     for table in TableName::all() {
@@ -47,9 +47,10 @@ mod tests {
     use super::*;
     use crate::analyze::protocol::http1::Http;
     use crate::analyze::protocol::mysql::Mysql;
+    use crate::analyze::table::Kind;
 
     #[test]
-    fn columns_md_says_what_the_code_does() {
+    fn columns_md_matches_the_code() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/analyze/table/COLUMNS.md");
         if std::env::var_os("MDF_UPDATE").is_some() {
             std::fs::write(path, columns_md()).unwrap();
@@ -61,7 +62,7 @@ mod tests {
         );
     }
 
-    /// The names that others rely on.
+    /// The names that users rely on.
     #[test]
     fn promised_columns_exist() {
         let promised = [
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_are_counted_up_name_the_ends_as_the_rows_do_that_they_count() {
+    fn aggregate_tables_name_the_ends_as_the_tables_that_they_aggregate() {
         let has = |table: TableName, name: &str| table.specs().iter().any(|spec| spec.name == name);
         for table in TableName::all().into_iter().filter(|table| table.is_aggregate()) {
             let ends = &table.specs()[table.own_specs().len()..];
@@ -123,6 +124,32 @@ mod tests {
                 for counted in TableName::exchanges().chain([TableName::Connections]) {
                     assert!(has(counted, end.name), "{} has no {}", counted.name(), end.name);
                 }
+            }
+        }
+    }
+
+    /// Each is copied alone into the metadata of a Parquet file.
+    #[test]
+    fn documentation_of_a_column_refers_to_no_other_line() {
+        for table in TableName::all() {
+            for spec in table.specs() {
+                let doc = spec.doc;
+                let column = format!("{}.{}: {doc}", table.name(), spec.name);
+                assert!(!doc.is_empty(), "{column}");
+                for start in ["its ", "of ", "that ", "the same "] {
+                    assert!(!doc.starts_with(start), "{column}");
+                }
+                for phrase in ["that pod", "that container", "that interval", "in the same way"] {
+                    assert!(!doc.contains(phrase), "{column}");
+                }
+                let unit = match spec.kind {
+                    Kind::Nanos => " ns",
+                    Kind::Micros => " µs",
+                    Kind::Bytes => "bytes",
+                    Kind::Ratio => "from 0 to 1",
+                    _ => "",
+                };
+                assert!(doc.contains(unit), "no unit: {column}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The tables by name: those that all captures have, and two for each protocol that is read. Knows no protocol.
+//! The tables by name: those of all captures, and two for each protocol of the registry. Knows no protocol by name.
 
 pub mod document;
 
@@ -18,7 +18,7 @@ pub enum TableName {
     Connections,
     /// The exchanges of the protocol with this place in the registry.
     Exchanges(usize),
-    /// What these are counted up to.
+    /// The aggregate table of that protocol.
     Summary(usize),
     Services,
     Losses,
@@ -31,7 +31,7 @@ impl TableName {
         TableName::Exchanges(P::PLACE)
     }
 
-    /// What they are counted up to.
+    /// The aggregate table of a protocol.
     pub const fn summary_of<P: Protocol>() -> TableName {
         TableName::Summary(P::PLACE)
     }
@@ -76,7 +76,7 @@ impl TableName {
         }
     }
 
-    /// Whether it is counted up from the rows of other tables.
+    /// Whether it is an aggregate table: made from the rows of other tables.
     pub fn is_aggregate(self) -> bool {
         matches!(self, TableName::Summary(_) | TableName::Services)
     }
@@ -86,7 +86,7 @@ impl TableName {
         self.specs_and_brief().into_iter().map(|(spec, _)| spec).collect()
     }
 
-    /// The columns without those that only say in what the rows that were counted up agree; these come last.
+    /// The columns without those of the common ends of the aggregated rows, which are last.
     pub fn own_specs(self) -> Vec<Spec> {
         let mut specs = self.specs();
         if self.is_aggregate() {
@@ -95,7 +95,7 @@ impl TableName {
         specs
     }
 
-    /// The columns, in order, each with whether a terminal shows it unasked.
+    /// The columns, in order, each with whether a terminal shows it by default.
     pub fn specs_and_brief(self) -> Vec<(Spec, bool)> {
         match self {
             TableName::Processes => specs_and_brief::<Processes>(),

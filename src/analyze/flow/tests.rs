@@ -1,9 +1,9 @@
 //! A connection means the same however its ends cut it into calls, and whoever tells of a call first.
 
 mod holes;
+mod socks;
 mod streams;
 mod turns;
-mod socks;
 
 use proptest::prelude::*;
 

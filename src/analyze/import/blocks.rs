@@ -28,7 +28,7 @@ pub fn import(
 }
 
 impl Import<'_> {
-    /// What a capture file of this import says about itself. Host and kernel are not known from packets.
+    /// The header of a capture file of this import. Host and kernel are not known from packets.
     pub fn header(&self) -> Header {
         let time = self.first_time();
         Header {

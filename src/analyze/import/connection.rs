@@ -1,7 +1,6 @@
-//! One TCP connection as it is seen on a wire: how it opens, what both ends say, how it ends.
+//! One TCP connection on a wire: its opening, its data, its end. Turns segments into records.
 //!
-//! Turns segments into records. Knows nothing of other connections; the table decides which connection a segment
-//! belongs to, with the help of `belongs`.
+//! Knows no other connections: the table decides to which connection a segment belongs, with the help of `belongs`.
 
 use super::duplex::{Out, directions, settle};
 use super::packet::Segment;
@@ -14,13 +13,13 @@ use crate::format::record::{
 
 /// errno of a connect that was answered with RST.
 const ECONNREFUSED: u16 = 111;
-/// A RST may be this far ahead of what was seen (the capture may have lost what lies between), or a little behind.
+/// A RST may be this far ahead of what was seen (the capture may have lost what is between), or a little before.
 const RESET_AHEAD: i64 = 1 << 24;
 const RESET_BEHIND: i64 = 1 << 20;
 /// After the end of a connection, data this far away belongs to another that uses the same ports.
 const REUSE_DISTANCE: i64 = 1 << 22;
 
-/// The answer to a SYN may acknowledge up to so many bytes that the capture does not have (data in the SYN, or captured late).
+/// Bytes missing from the capture that the answer to a SYN may acknowledge (data in the SYN, or captured late).
 const EARLY_BYTES: u32 = 1 << 20;
 /// Segments, and bytes of them, that may wait until it is known whether a RST was obeyed. An end that obeyed it sends no more
 /// than this.
@@ -78,7 +77,7 @@ struct Reset {
     /// Where the streams of its sender and of the other end were.
     own: u32,
     other: u32,
-    /// What the other end sent afterwards: nobody read it, if the RST was obeyed.
+    /// Data that the other end sent afterwards: it was never read, if the RST was obeyed.
     late: Vec<Kept>,
     late_bytes: usize,
 }
@@ -118,8 +117,8 @@ fn roles(segment: &Segment<'_>) -> ([Endpoint; 2], bool) {
     }
 }
 
-/// A connection of which a single segment was seen, and that one is a SYN without an answer, or an acknowledgment without
-/// data. A scan of ports leaves some hundred thousand.
+/// A connection with a single segment so far: a SYN without an answer, or an acknowledgment without data. A port scan makes
+/// some hundred thousand of them, so they are kept small.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
     id: u64,
@@ -145,7 +144,7 @@ impl Attempt {
         }
     }
 
-    /// Whether all that a segment says of its connection is in its attempt, and nothing follows from it yet.
+    /// Whether an attempt holds all information of a segment, and nothing is to be done for it yet.
     pub fn has_all_of(segment: &Segment<'_>) -> bool {
         let is_bare = segment.len == 0 && !segment.fin && !segment.rst && segment.urgent.is_none();
         is_bare && segment.syn == segment.ack.is_none()
@@ -193,7 +192,7 @@ impl Attempt {
     }
 }
 
-/// A connection. Index 0 is `local`, 1 is `remote`; the table says which of them sent a segment (`side`).
+/// A connection. Index 0 is `local`, 1 is `remote`; the table knows which of them sent a segment (`side`).
 #[derive(Debug)]
 pub struct Connection {
     id: u64,
@@ -203,7 +202,7 @@ pub struct Connection {
     taps: [Tap; 2],
     /// Initial sequence numbers that were seen.
     syn: [Option<u32>; 2],
-    /// Another one of `remote`, in a second answer to the same SYN. The acknowledgment decides which counts.
+    /// Another sequence number of `remote`, in a second answer to the same SYN. The acknowledgment decides which one counts.
     other_syn: Option<u32>,
     /// A SYN that does not fit, and who sent it.
     opening: Option<Box<(usize, Kept)>>,
@@ -225,7 +224,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that this segment begins, or in the middle of which it is.
+    /// A connection whose first captured segment this is.
     pub fn new(id: u64, segment: &Segment<'_>) -> Self {
         let (ends, opener_known) = roles(segment);
         Connection {
@@ -262,12 +261,12 @@ impl Connection {
         !self.closed && self.reset.is_none()
     }
 
-    /// Time of the RST of which it is not known yet whether it was obeyed.
+    /// Time of a RST while it is not known whether it was obeyed.
     pub fn reset_time(&self) -> Option<u64> {
         self.reset.as_ref().map(|reset| reset.time)
     }
 
-    /// Whether anything but opening segments was seen.
+    /// Whether there was anything but opening segments.
     pub fn is_established(&self) -> bool {
         self.announced || self.holds_data()
     }
@@ -286,7 +285,7 @@ impl Connection {
         self.ends
     }
 
-    /// The SYN was seen again, to another address: the end that answers is not the one that was dialled. `id` makes the new id.
+    /// The SYN was captured again, to another address: the answering end is not the dialled address. `id` makes the new id.
     pub fn is_answered_by(&mut self, segment: &Segment<'_>, id: impl Fn([Endpoint; 2]) -> u64) {
         if let Some((_, opening)) = self
             .opening
@@ -323,10 +322,10 @@ impl Connection {
         let (own, other) = (&self.streams[side], &self.streams[1 - side]);
         match (self.syn[side], segment.ack) {
             (Some(isn), _) if isn == segment.seq => true,
-            // Several answers to one SYN, of which the client takes one.
+            // Several answers to one SYN: the client accepts one.
             (_, Some(ack)) if self.syn[1 - side].is_some() => self.is_after_syn(1 - side, ack),
             (Some(_), _) => false,
-            // The capture may have put the SYN behind the first data.
+            // The capture may have the SYN after the first data.
             (None, _) if own.is_seen() => own.began_at(segment.seq.wrapping_add(1)),
             (None, Some(ack)) => !other.is_seen() || other.ahead(ack).abs() < REUSE_DISTANCE,
             // Both ends opening at once.
@@ -341,7 +340,7 @@ impl Connection {
         self.syn[side].is_some_and(|isn| ack.wrapping_sub(isn.wrapping_add(1)) <= limit)
     }
 
-    /// Whether a segment goes on from the SYN that did not fit, and not from this connection.
+    /// Whether a segment continues the SYN that did not fit, and not this connection.
     fn answers_opening(&self, side: usize, segment: &Segment<'_>) -> bool {
         let Some((opener, kept)) = self.opening.as_deref().filter(|_| !segment.rst) else {
             return false;
@@ -382,15 +381,14 @@ impl Connection {
         }
     }
 
-    /// Of the connection that this segment is part of, and that comes after this one: the SYN that opened it, if it was seen
-    /// before, and who sent it.
+    /// The SYN that opened the next connection, to which this segment belongs, and its sender; `None` if it was not captured.
     pub fn take_opening(&mut self, side: usize, segment: &Segment<'_>) -> Option<(usize, Kept)> {
         let is_this = self.answers_opening(side, segment);
         let opening = self.opening.take().map(|opening| *opening);
         opening.filter(|(_, kept)| is_this || segment.syn && kept.segment.seq == segment.seq)
     }
 
-    /// Takes in a segment that belongs to it.
+    /// Adds a segment that belongs to this connection.
     pub fn segment(
         &mut self,
         side: usize,
@@ -466,7 +464,7 @@ impl Connection {
         }
     }
 
-    /// The newest segment is of this time.
+    /// The moment of the newest segment, which has this time.
     fn now(&self, time: u64) -> Moment {
         Moment {
             time,
@@ -477,8 +475,8 @@ impl Connection {
     /// Whether an answer to `local`'s SYN answers something else.
     fn is_of_another(&self, segment: &Segment<'_>) -> bool {
         let awaits_answer = self.syn[0].is_some() && self.syn[1].is_none() && !self.streams[1].is_seen();
-        // Without payload, an acknowledgment of bytes that nobody was seen to send is more likely of another connection than of
-        // bytes that the capture lost; if it was of those, a later one says so too.
+        // Without payload, an acknowledgment of bytes that were not captured more likely belongs to another connection than to
+        // bytes that the capture lost; in that case a later one acknowledges them too.
         let is_possible = |ack: u32| self.is_after_syn(0, ack) && (segment.len > 0 || self.streams[0].ahead(ack) <= 0);
         awaits_answer && !segment.syn && !segment.rst && segment.ack.is_some_and(|ack| !is_possible(ack))
     }
@@ -519,8 +517,8 @@ impl Connection {
         true
     }
 
-    /// Where a connection is joined in its middle, what the first data answers may come after it. That is waited for, if not
-    /// `all` was seen.
+    /// Where the capture begins in the middle of a connection, the data that the first data answers may be captured after it. It
+    /// is awaited, unless the capture is over (`all`).
     fn believe_starts(&mut self, now: Moment, all: bool) {
         for side in 0..2 {
             let (own, other) = (&self.streams[side], &self.streams[1 - side]);
@@ -679,7 +677,7 @@ impl Connection {
         self.close(reset.ending, reset.time, summary, out);
     }
 
-    /// Ends it; nothing of it comes after.
+    /// Ends the connection; no record of it follows.
     fn close(&mut self, ending: Ending, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         self.announce(out);
         self.flush(time, summary, out);
@@ -695,7 +693,7 @@ impl Connection {
         }));
     }
 
-    /// Holds nothing back any more: the memory is needed.
+    /// Flushes what is held back, because the memory is needed.
     pub fn release(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         if let Some(reset) = &mut self.reset {
             reset.drop_late(summary);
@@ -719,7 +717,7 @@ impl Connection {
         });
     }
 
-    /// Its ports are used again, or its place is needed: it is over without having been seen to end.
+    /// Ends a connection whose end was not captured: its ports are used again, or its place is needed.
     pub fn give_up(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         self.end_reset(summary, out);
         if !self.closed {
@@ -727,7 +725,7 @@ impl Connection {
         }
     }
 
-    /// Its packets are copies of those of another connection: it is none of its own.
+    /// Removes a connection whose packets are copies of those of another.
     pub fn discard(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         if self.announced {
             self.give_up(summary, out);
@@ -750,7 +748,7 @@ impl Connection {
         }
     }
 
-    /// Makes the connection known, once.
+    /// Writes the `Socket` record, once.
     fn announce(&mut self, out: &mut impl FnMut(&Record<'_>)) {
         if self.announced {
             return;
@@ -777,7 +775,7 @@ impl Connection {
         }));
     }
 
-    /// Runs `work` on the streams; what they hand on becomes `Data` records.
+    /// Runs `work` on the streams; the bytes that they hand on become `Data` records.
     #[expect(clippy::cast_possible_truncation, reason = "positions in records wrap (SPEC.md)")]
     fn with_streams<T>(
         &mut self,

@@ -17,7 +17,7 @@ pub const COPY_NS: u64 = 100_000_000;
 const SAME_TAP_NS: u64 = 1_000_000;
 /// Routers between two places where one packet is seen, at most: the one that translates its addresses, and a few more.
 const MAX_HOPS: u8 = 8;
-/// Recent packets are kept in sets of a few. A newer one replaces the oldest of its set.
+/// Recent packets are kept in small sets. A newer one replaces the oldest of its set.
 const SETS: usize = 1 << 13;
 const IN_SET: usize = 4;
 
@@ -44,7 +44,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// What is the same in all copies: it does not depend on addresses and link.
+    /// A hash that is equal for all copies: independent of addresses and link.
     pub fn print(&self, segment: &Segment<'_>) -> u64 {
         let flags = [segment.syn, segment.fin, segment.rst];
         // The identification is enough; options may have been cut off in one copy and not in the other.
@@ -55,7 +55,7 @@ impl Recent {
         ))
     }
 
-    /// Remembers a packet.
+    /// Adds a packet.
     #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash")]
     pub fn put(&mut self, print: u64, segment: &Segment<'_>, slot: u32, number: u32, side: usize) {
         if self.sets.is_empty() {
@@ -94,7 +94,7 @@ impl Seen {
         self.tap != segment.tap || (1..=MAX_HOPS).contains(&self.hops.abs_diff(segment.hops))
     }
 
-    /// Whether a packet between other addresses is this one, translated: seen elsewhere, and beyond doubt the same. Sequence
+    /// Whether a packet between other addresses is this one, translated: captured at another place, and certainly equal. Sequence
     /// numbers alone are not enough for a SYN, nor where traffic was made by a program.
     pub fn may_be_translated(&self, segment: &Segment<'_>) -> bool {
         let is_certain = segment.ip_id != 0 || segment.stamps.is_some();

@@ -1,4 +1,5 @@
-//! The way through an import, from the first byte of the file to the last record.
+//! The steps of an import, from the first byte of the file to the last record: frames, packets, connections, records. Owns the
+//! reports of losses and clocks; the work of each step is in its own module.
 
 use std::io::Read;
 
@@ -10,7 +11,7 @@ use super::table::Table;
 use crate::analyze::remarks::{Remarks, Subject};
 use crate::format::record::{About, Clock, Loss, LossReason, Record, Remark};
 
-/// Losses are told at least this often, ns by packet times.
+/// Losses are reported at least this often, ns by packet times.
 const LOSS_INTERVAL: u64 = 1_000_000_000;
 /// Clock records are written this often, ns by packet times.
 const CLOCK_INTERVAL: u64 = 10_000_000_000;
@@ -35,11 +36,11 @@ struct Flow {
     table: Table,
     fragments: Fragments,
     summary: ImportSummary,
-    /// Losses up to here have been told, at this time.
-    told: Losses,
-    told_at: u64,
-    /// Remarks whose causes of losses have been reported.
-    reported: Remarks,
+    /// Losses that have been reported, and when.
+    reported_losses: Losses,
+    losses_at: u64,
+    /// Remarks that have been reported as causes of losses.
+    reported_remarks: Remarks,
     clock_at: u64,
     /// Latest packet time.
     now: u64,
@@ -83,7 +84,7 @@ impl<'r> Import<'r> {
         self.first.as_ref().map_or(0, |first| first.frame.time)
     }
 
-    /// Payload bytes kept of each frame, as far as the file has said; 0 when it does not say.
+    /// Payload bytes kept of each frame, as far as the file has stated it; 0 when it does not.
     pub fn snaplen(&self) -> u32 {
         self.file.snaplen()
     }
@@ -100,7 +101,7 @@ impl<'r> Import<'r> {
             Some(Event::Dropped { time, packets }) => {
                 self.flow.summary.dropped += packets;
                 self.flow.now = self.flow.now.max(time);
-                self.flow.tell(out);
+                self.flow.report_losses(out);
             }
             Some(Event::Remark(about)) => self.flow.summary.remark(about),
             Some(Event::Nothing) => {}
@@ -108,11 +109,11 @@ impl<'r> Import<'r> {
         Ok(true)
     }
 
-    /// Hands on what is held back, and what was lost.
+    /// Flushes what is held back, and reports what was lost.
     pub fn finish(mut self, out: &mut impl FnMut(&Record<'_>)) -> ImportSummary {
         self.flow.fragments.end();
         self.flow.table.finish(&mut self.flow.summary, out);
-        self.flow.tell(out);
+        self.flow.report_losses(out);
         self.flow.report_remarks(out);
         if self.flow.now != self.flow.clock_at {
             self.flow.clock(out);
@@ -135,7 +136,7 @@ impl Flow {
         let time = frame.time;
         if self.summary.packets == 0 {
             self.summary.first_time = time;
-            self.told_at = time;
+            self.losses_at = time;
             self.now = time;
             self.clock(out);
         }
@@ -153,8 +154,8 @@ impl Flow {
             Packet::LeftOut(subject) => summary.remark(subject),
             Packet::Partial => {}
         });
-        if self.now - self.told_at >= LOSS_INTERVAL {
-            self.tell(out);
+        if self.now - self.losses_at >= LOSS_INTERVAL {
+            self.report_losses(out);
         }
         if self.now - self.clock_at >= CLOCK_INTERVAL {
             self.clock(out);
@@ -171,8 +172,8 @@ impl Flow {
         }));
     }
 
-    /// Writes down what was lost since the last time.
-    fn tell(&mut self, out: &mut impl FnMut(&Record<'_>)) {
+    /// Reports what was lost since the last report.
+    fn report_losses(&mut self, out: &mut impl FnMut(&Record<'_>)) {
         self.summary.remarks.merge(&self.fragments.take_given_up());
         let now = Losses {
             not_understood: self.summary.remarks.not_understood(),
@@ -181,26 +182,26 @@ impl Flow {
             evicted: self.summary.evicted,
             dropped: self.summary.dropped,
         };
-        let since = std::mem::replace(&mut self.told_at, self.now);
-        let told = std::mem::replace(&mut self.told, now);
-        if now.not_understood > told.not_understood {
+        let since = std::mem::replace(&mut self.losses_at, self.now);
+        let before = std::mem::replace(&mut self.reported_losses, now);
+        if now.not_understood > before.not_understood {
             // What the loss consists of comes before it (SPEC.md).
-            for (subject, events) in self.summary.remarks.since(&self.reported) {
+            for (subject, events) in self.summary.remarks.since(&self.reported_remarks) {
                 if subject.about.is_cause() {
                     out(&remark(since, self.now, subject, events));
                 }
             }
-            self.reported = self.summary.remarks.clone();
+            self.reported_remarks = self.summary.remarks.clone();
         }
         let losses = [
-            (LossReason::NotUnderstood, now.not_understood - told.not_understood, 0),
+            (LossReason::NotUnderstood, now.not_understood - before.not_understood, 0),
             (
                 LossReason::Truncated,
-                now.truncated - told.truncated,
-                now.truncated_bytes - told.truncated_bytes,
+                now.truncated - before.truncated,
+                now.truncated_bytes - before.truncated_bytes,
             ),
-            (LossReason::MapFull, now.evicted - told.evicted, 0),
-            (LossReason::CaptureDropped, now.dropped - told.dropped, 0),
+            (LossReason::MapFull, now.evicted - before.evicted, 0),
+            (LossReason::CaptureDropped, now.dropped - before.dropped, 0),
         ];
         for (reason, events, bytes) in losses {
             if events > 0 {
@@ -215,7 +216,7 @@ impl Flow {
         }
     }
 
-    /// Reports what is no loss.
+    /// Reports remarks that are no losses.
     fn report_remarks(&mut self, out: &mut impl FnMut(&Record<'_>)) {
         for (subject, events) in self.summary.remarks.iter() {
             if !subject.about.is_cause() {

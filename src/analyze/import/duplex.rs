@@ -1,13 +1,12 @@
-//! Both directions of a connection in the order in which their ends spoke: nothing is handed on before what its sender had
-//! received when it was sent.
+//! Causal order of the two directions of a connection: no data is handed on before the data that its sender had received when
+//! sending it. Decides when missing bytes become a hole; [`stream`](super::stream) owns the order within a direction.
 //!
-//! An acknowledgment tells what its sender had received. A segment that acknowledges bytes of the other direction which
-//! the capture does not have yet is held until they come, or are given up. So each hole stands where its bytes were, and
-//! not behind requests that were sent after them: those would look as if they had been sent without waiting for a
-//! response, and would be paired with each other's.
+//! An acknowledgment shows what its sender had received. A segment that acknowledges bytes of the other direction which
+//! the capture does not have yet is held until they come, or are given up. So each hole is at the position of its bytes,
+//! and not after requests that were sent later: those would look pipelined, and would be paired with wrong responses.
 //!
 //! Bytes that are missing are given up, and become a hole:
-//! - at once where they are acknowledged and the same direction goes on behind them: one direction is captured in order;
+//! - at once where they are acknowledged and later bytes of the same direction were captured: one direction is captured in order;
 //! - after a while where a segment waits for them, or where they are acknowledged and nothing waits;
 //! - when too much is held, and at the end.
 
@@ -38,7 +37,7 @@ pub fn directions(streams: &mut [Stream; 2], side: usize) -> (&mut Stream, &mut 
     if side == 0 { (local, remote) } else { (remote, local) }
 }
 
-/// The side of which the first held segment was captured earlier.
+/// The side whose first held segment was captured earlier.
 fn earlier(streams: &[Stream; 2], now: Moment) -> usize {
     let age = |stream: &Stream| stream.first().map(|first| now.since(first.captured));
     usize::from(age(&streams[1]) > age(&streams[0]))
@@ -61,7 +60,7 @@ fn give_up(streams: &mut [Stream; 2], side: usize, now: Moment, all: bool, gaps:
     if own.is_beyond(first.pos) {
         let limit = if all { Some(first.pos) } else { own.acknowledged() };
         let Some(limit) = limit else { return false };
-        // What the other end has said after a part of the missing bytes comes before the rest of them.
+        // Data that the other end sent after a part of the missing bytes comes before the rest of them.
         let part = other.first().and_then(|first| first.after).map(|seq| own.position(seq));
         let part = part.filter(|part| own.is_beyond(*part)).unwrap_or(u64::MAX);
         let upto = first.pos.min(limit).min(part);
@@ -78,7 +77,7 @@ fn give_up(streams: &mut [Stream; 2], side: usize, now: Moment, all: bool, gaps:
             unbind_later(own, first, other, answer, now);
             return true;
         }
-        Some(behind) => behind.pos.min(needed),
+        Some(held) => held.pos.min(needed),
         None if all || other.is_late(first.captured, now) => needed,
         None => return false,
     };
@@ -87,7 +86,7 @@ fn give_up(streams: &mut [Stream; 2], side: usize, now: Moment, all: bool, gaps:
     true
 }
 
-/// Each of two segments acknowledges the other: the later one was sent again, and acknowledges more than it did at first.
+/// Each of two segments acknowledges the other: the later one is a retransmission, and acknowledges more than the original.
 fn unbind_later(own: &mut Stream, first: First, other: &mut Stream, answer: First, now: Moment) {
     match now.since(first.captured) < now.since(answer.captured) {
         true => own.unbind_first(),

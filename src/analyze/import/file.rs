@@ -13,7 +13,7 @@ use crate::format::record::About;
 
 /// Bytes asked for at once.
 const READ_SIZE: usize = 1 << 17;
-/// First bytes of a file whose times tell their unit. No more: of a pipe the rest may come much later.
+/// First bytes of a file that are read to find the unit of its times. No more: of a pipe the rest may come much later.
 const JUDGED: usize = 4096;
 /// No record or block of a real file is longer (wireshark's own limit is 256 KiB a packet, 16 MiB a block).
 const MAX_RECORD: usize = 16 << 20;
@@ -24,7 +24,7 @@ const MAX_INTERFACES: usize = 1 << 16;
 /// Length of a pcap file header.
 const PCAP_HEADER: usize = 24;
 
-/// One frame as it stood on the wire, or the beginning of it.
+/// One frame as on the wire, or a prefix of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     /// Unix time, ns.
@@ -38,7 +38,7 @@ pub struct Frame<'a> {
     pub original_len: u32,
 }
 
-/// What a file says next.
+/// The next item of a file.
 #[derive(Debug)]
 pub enum Event<'a> {
     Frame(Frame<'a>),
@@ -145,34 +145,34 @@ impl<'r> Source<'r> {
         &self.buffer[self.start..self.end]
     }
 
-    /// Makes at least `wanted` bytes visible; false when the file ends before.
-    fn fill(&mut self, wanted: usize) -> Result<bool, Error> {
-        if self.end - self.start >= wanted {
+    /// Reads until the window has at least `needed` bytes; false when the file ends before.
+    fn fill(&mut self, needed: usize) -> Result<bool, Error> {
+        if self.end - self.start >= needed {
             return Ok(true);
         }
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        if self.buffer.len() < wanted {
-            self.buffer.resize(wanted.max(READ_SIZE), 0);
+        if self.buffer.len() < needed {
+            self.buffer.resize(needed.max(READ_SIZE), 0);
         }
-        while self.end < wanted && self.broken.is_none() {
+        while self.end < needed && self.broken.is_none() {
             match self.from.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
                 Ok(read) => self.end += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Of a file of which something was read, that stays.
+                // What was read before the error is kept.
                 Err(error) if self.packing == Packing::Plain || error.raw_os_error().is_some() => {
                     if self.offset == 0 && self.end == 0 {
                         return Err(Error::Read(error));
                     }
                     self.broken = Some("the file cannot be read any further");
                 }
-                // A decoder's complaint about its input.
+                // An error of the decoder.
                 Err(_) => self.broken = Some("the compressed data is damaged"),
             }
         }
-        Ok(self.end >= wanted)
+        Ok(self.end >= needed)
     }
 
     fn advance(&mut self, by: usize) {
@@ -185,10 +185,10 @@ impl<'r> Source<'r> {
 pub struct CaptureFile<'r> {
     source: Source<'r>,
     layout: Layout,
-    /// Bytes of the window that the last answer used.
+    /// Bytes of the window that the last event used.
     used: usize,
     damage: Option<Damage>,
-    /// Damage that was found on opening and is not said yet.
+    /// Damage that was found on opening and is not reported yet.
     cut: Option<&'static str>,
     /// The next event, before anything else is read.
     pending: Option<Event<'static>>,
@@ -228,7 +228,7 @@ impl<'r> CaptureFile<'r> {
             match parse_pcap_header(window) {
                 Ok((_, header)) => {
                     source.advance(PCAP_HEADER);
-                    // The upper bits of the field tell the length of a frame check sequence.
+                    // The upper bits of the field are the length of a frame check sequence.
                     let link = (header.network.0 & 0xffff) as u16;
                     let mut unit = if header.is_nanosecond_precision() { 1 } else { 1000 };
                     source.fill(JUDGED)?;
@@ -268,7 +268,7 @@ impl<'r> CaptureFile<'r> {
         self.damage.as_ref()
     }
 
-    /// The next thing that the file says; `None` at its end, and where it cannot be read any further.
+    /// The next event of the file; `None` at its end, and where it cannot be read any further.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, Error> {
         if let Some(event) = self.pending.take() {
             return Ok(Some(event));
@@ -369,16 +369,16 @@ impl<'r> CaptureFile<'r> {
         self.used = len;
         let block = &self.source.buffer[self.source.start..self.source.start + len];
         match section.read(block, &mut self.time) {
-            Ok(Said::Nothing) => Ok(Some(Event::Nothing)),
-            Ok(Said::Frame { frame, dropped: 0 }) => Ok(Some(Event::Frame(frame))),
-            Ok(Said::Frame { frame, dropped }) => {
+            Ok(Content::Nothing) => Ok(Some(Event::Nothing)),
+            Ok(Content::Frame { frame, dropped: 0 }) => Ok(Some(Event::Frame(frame))),
+            Ok(Content::Frame { frame, dropped }) => {
                 self.pending = Some(Event::Dropped {
                     time: frame.time,
                     packets: dropped,
                 });
                 Ok(Some(Event::Frame(frame)))
             }
-            Ok(Said::Dropped { time, packets }) => Ok(Some(Event::Dropped { time, packets })),
+            Ok(Content::Dropped { time, packets }) => Ok(Some(Event::Dropped { time, packets })),
             Err(about) => Ok(Some(Event::Remark(about))),
         }
     }
@@ -414,8 +414,8 @@ fn word(bytes: &[u8], at: usize, big: bool) -> u32 {
     }
 }
 
-/// What one pcapng block says.
-enum Said<'a> {
+/// The content of one pcapng block.
+enum Content<'a> {
     Nothing,
     Frame { frame: Frame<'a>, dropped: u64 },
     Dropped { time: u64, packets: u64 },
@@ -452,7 +452,7 @@ enum Unit {
 }
 
 impl Unit {
-    /// As option if_tsresol has it.
+    /// From option if_tsresol.
     fn new(resolution: u8) -> Unit {
         match resolution {
             0..=9 => Unit::Nanos(10u64.pow(9 - u32::from(resolution))),
@@ -500,13 +500,13 @@ impl Section {
 
     /// One whole block.
     #[expect(clippy::cast_possible_truncation, reason = "link types have 16 bits")]
-    fn read<'a>(&mut self, bytes: &'a [u8], time: &mut u64) -> Result<Said<'a>, About> {
+    fn read<'a>(&mut self, bytes: &'a [u8], time: &mut u64) -> Result<Content<'a>, About> {
         match word(bytes, 0, self.big) {
             // Interface, packet, simple packet, interface statistics, enhanced packet.
             1 | 2 | 3 | 5 | 6 if bytes.len() <= MAX_PARSED => {}
             1 | 2 | 3 | 5 | 6 => return Err(About::Block),
             // Names, secrets, comments of other programs.
-            _ => return Ok(Said::Nothing),
+            _ => return Ok(Content::Nothing),
         }
         let parsed = if self.big {
             parse_block_be(bytes)
@@ -537,7 +537,7 @@ impl Section {
                     });
                     self.snaplen = self.snaplen.max(block.snaplen);
                 }
-                Ok(Said::Nothing)
+                Ok(Content::Nothing)
             }
             Block::EnhancedPacket(block) => {
                 // epb_dropcount: packets lost between this one and the one before, on the same interface.
@@ -568,7 +568,7 @@ impl Section {
                     data,
                     original_len: block.origlen,
                 };
-                Ok(Said::Frame { frame, dropped: 0 })
+                Ok(Content::Frame { frame, dropped: 0 })
             }
             Block::InterfaceStatistics(block) => {
                 let lost = [OptionCode::IsbIfDrop, OptionCode::IsbOsDrop]
@@ -583,9 +583,9 @@ impl Section {
                     stated => stated,
                 };
                 Ok(if packets == 0 {
-                    Said::Nothing
+                    Content::Nothing
                 } else {
-                    Said::Dropped { time, packets }
+                    Content::Dropped { time, packets }
                 })
             }
             // The packet block of the first drafts: like an enhanced one, with 16-bit interface and drop count.
@@ -612,7 +612,7 @@ impl Section {
                     .ok_or(About::Block)?;
                 self.frame(u32::from(half(a, b)), (at(4), at(8)), data, at(16), dropped, time)
             }
-            _ => Ok(Said::Nothing),
+            _ => Ok(Content::Nothing),
         }
     }
 
@@ -625,12 +625,12 @@ impl Section {
         original_len: u32,
         dropped: u64,
         time: &mut u64,
-    ) -> Result<Said<'a>, About> {
+    ) -> Result<Content<'a>, About> {
         let interface = self.interfaces.get_mut(number as usize).ok_or(About::Interface)?;
         interface.dropped = interface.dropped.saturating_add(dropped);
         *time = interface.time(high, low);
         let original_len = original_len.max(data.len() as u32);
-        Ok(Said::Frame {
+        Ok(Content::Frame {
             frame: Frame {
                 time: *time,
                 link: interface.link,

@@ -138,7 +138,7 @@ impl<'t> Link<'t> {
                 *self.tap = self.tap.with(part.bytes.get(12..36).ok_or(short)?);
                 self.inner_frame(link, part.skip((len as usize).max(12)))
             }
-            // Tags of switch chips, behind the two addresses or before them.
+            // Tags of switch chips, after the two addresses or before them.
             281 | 284 => self.tagged_by_switch(part, 4),
             282 => self.ethernet(part.skip(4)),
             285 => self.tagged_by_switch(part, 8),
@@ -213,7 +213,7 @@ impl<'t> Link<'t> {
                     self.ethertype(kind, part)
                 }
             },
-            // 802.1ah: a whole frame behind the service identifier.
+            // 802.1ah: a whole frame after the service identifier.
             0x88e7 => self.ethernet(part.skip(4)),
             0x6558 => self.ethernet(part),
             // FabricPath; TRILL, whose first 16 bits have the length of options in words.
@@ -312,7 +312,7 @@ impl<'t> Link<'t> {
         }
     }
 
-    /// Labels, up to the one with the bottom-of-stack bit. Nothing says what follows them.
+    /// Labels, up to the one with the bottom-of-stack bit. Their content has no type field.
     pub fn mpls<'a>(&mut self, mut part: Part<'a>) -> Found<'a> {
         loop {
             self.next_header()?;
@@ -323,7 +323,7 @@ impl<'t> Link<'t> {
                 break;
             }
         }
-        // An Ethernet frame, maybe behind a control word, whose first four bits are 0 (RFC 4385).
+        // An Ethernet frame, maybe after a control word, whose first four bits are 0 (RFC 4385).
         match part.version() {
             Some(4) if part.byte(0).is_some_and(|byte| byte & 0x0f >= 5) => Ok(Network::V4(part)),
             Some(6) => Ok(Network::V6(part)),
@@ -390,7 +390,7 @@ impl<'t> Link<'t> {
         Err(About::LinkHeader.into())
     }
 
-    /// A header of a stated length with a list of fields; one of them says whether the Wi-Fi header is padded.
+    /// A header of a stated length with a list of fields; one of them shows whether the Wi-Fi header is padded.
     fn radiotap<'a>(&mut self, part: Part<'a>) -> Found<'a> {
         const CLOCK: u32 = 1 << 0;
         const FLAGS: u32 = 1 << 1;

@@ -1,6 +1,6 @@
 //! From a frame to the TCP segments in it: IP headers, extension headers, fragments, tunnels.
 //!
-//! etherparse knows the IP and TCP headers. Nothing here remembers anything except fragments.
+//! etherparse knows the IP and TCP headers. Keeps no state except fragments.
 
 use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice};
 
@@ -52,7 +52,7 @@ pub struct Segment<'a> {
     /// How many routers it may still pass: time to live, or hop limit.
     pub hops: u8,
     /// The sequence number of a byte of urgent data, here or still to come. Receivers take the urgent pointer for the byte
-    /// after it, whatever RFC 1122 says (RFC 6093, 3.1 and 4).
+    /// after it, against RFC 1122 (RFC 6093, 3.1 and 4).
     pub urgent: Option<u32>,
     /// The receive window, not scaled.
     pub window: u16,
@@ -71,7 +71,7 @@ pub enum Packet<'a> {
     Partial,
 }
 
-/// The way from a frame to a segment.
+/// Decodes a frame to its segments.
 struct Way<'f> {
     time: u64,
     fragments: &'f mut Fragments,

@@ -1,8 +1,8 @@
-//! One direction of a connection: segments as they were captured become bytes in order, each position once.
+//! TCP reassembly of one direction: segments in the order of capture become bytes in order, each position once.
 //!
-//! Positions are sequence numbers unwrapped to 64 bits. What cannot be handed on yet is held, within bounds: it lies
-//! behind bytes that are missing, or it acknowledges bytes of the other direction that are not handed on yet. How long it
-//! is held, and which bytes are given up as holes, is decided for both directions together (`duplex`).
+//! Positions are sequence numbers unwrapped to 64 bits. A segment that cannot be handed on yet is held, within bounds: bytes
+//! before it are missing, or it acknowledges bytes of the other direction that are not handed on yet. How long it is held, and
+//! which bytes are given up as holes, is decided for both directions together ([`duplex`](super::duplex)).
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ pub const MAX_HELD_SEGMENTS: usize = 1 << 14;
 const MAX_WINDOW: u64 = 1 << 30;
 /// An acknowledgment this far ahead of what was seen needs a second one, or bytes that were captured there.
 const MAX_BELIEVED: u64 = 16 << 20;
-/// A RST further ahead of what was seen does not tell what its sender has sent: some are made by devices on the way.
+/// A RST further ahead of what was seen does not show what its sender has sent: some are made by middleboxes.
 const MAX_UNSEEN: i64 = 1 << 20;
-/// After so many segments in a row outside the window, near each other, the stream is taken up where they are.
+/// Consecutive segments outside the window, near each other, after which the stream resumes at their position.
 const MAX_STRAYS: u8 = 8;
 /// An acknowledgment may be captured before the bytes that it acknowledges (two taps, several queues): they are given up
 /// only after this time, and this many further packets of the connection.
@@ -110,7 +110,7 @@ pub struct Stream {
     next: u64,
     /// No data of this direction was seen: `next` is known from acknowledgments, or from packets without data.
     provisional: bool,
-    /// An acknowledgment said the same. Unlike packets of this direction it is never a keep-alive.
+    /// `next` is confirmed by an acknowledgment. Unlike a packet of this direction, an acknowledgment is never a keep-alive.
     acknowledged: bool,
     /// A packet of this direction was seen, or none will be: what was acknowledged first does not come any more.
     is_start_certain: bool,
@@ -169,7 +169,7 @@ impl Stream {
         self.waiting.as_ref().map_or(0, |w| w.cost)
     }
 
-    /// Starts the stream at this sequence number. What was acknowledged behind it stays acknowledged.
+    /// Starts the stream at this sequence number. Later bytes that were acknowledged stay acknowledged.
     pub fn begin(&mut self, seq: u32) {
         let acked = self
             .acknowledged
@@ -183,7 +183,7 @@ impl Stream {
         self.acknowledged = false;
     }
 
-    /// A packet of this direction says what comes next, as an acknowledgment does. What was seen first may have been a
+    /// A packet of this direction shows the next position, as an acknowledgment does. The first packet may have been a
     /// keep-alive, which has the number of the byte before (RFC 9293, 3.8.4).
     fn expect(&mut self, seq: u32) {
         let may_be_keep_alive = self.provisional && !self.acknowledged;
@@ -194,7 +194,7 @@ impl Stream {
         }
     }
 
-    /// A packet of this direction, which perhaps has no data. It may show that bytes still come which were acknowledged first.
+    /// A packet of this direction, perhaps without data. It may show that the bytes that were acknowledged first still come.
     pub fn note_packet(&mut self, seq: u32) {
         self.expect(seq);
         let is_beginning = self.is_start_uncertain() && self.next == self.start;
@@ -228,7 +228,7 @@ impl Stream {
         self.is_seen() && self.start as u32 == seq
     }
 
-    /// How far a sequence number lies ahead of what is handed on (negative: behind).
+    /// How far a sequence number is ahead of `next` (negative: before it).
     #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
     pub fn ahead(&self, seq: u32) -> i64 {
         i64::from(seq.wrapping_sub(self.next as u32) as i32)
@@ -279,10 +279,10 @@ impl Stream {
         self.expect(seq);
         let mut pos = self.unwrap(seq);
         if self.provisional {
-            // What was acknowledged first may still come by.
+            // The bytes that were acknowledged first may still come.
             let is_data = !matches!((len, payload), (1, [0] | []));
-            let behind = pos < self.next && is_data && self.next - pos < MAX_WINDOW;
-            if self.next == self.start && behind {
+            let is_earlier = pos < self.next && is_data && self.next - pos < MAX_WINDOW;
+            if self.next == self.start && is_earlier {
                 self.begin(seq);
                 pos = self.next;
             }
@@ -315,14 +315,14 @@ impl Stream {
         if repeated > 0 { Kind::Retransmit } else { Kind::New }
     }
 
-    /// What has to be handed on of `other` before a segment at `pos` that acknowledges `ack`, if that is not done yet. What
-    /// is sent again acknowledges more than it did at first, but no more than what was sent after it.
+    /// What has to be handed on of `other` before a segment at `pos` that acknowledges `ack`, if that is not done yet. A
+    /// retransmission acknowledges more than the original did, but no more than the segments that follow it.
     fn after(&self, pos: u64, ack: u32, other: &Stream) -> Option<u32> {
         let after = other.believed(ack)?;
         let waiting = self.waiting.as_ref().map(|w| w.segments.range(pos + 1..));
-        match waiting.and_then(|mut behind| behind.next()) {
+        match waiting.and_then(|mut later| later.next()) {
             None => Some(after),
-            Some((_, behind)) => behind.after.map(|seq| other.earlier(seq, after)),
+            Some((_, later)) => later.after.map(|seq| other.earlier(seq, after)),
         }
     }
 
@@ -380,7 +380,7 @@ impl Stream {
         waiting.is_some_and(|w| w.cost > MAX_HELD || w.segments.len() > MAX_HELD_SEGMENTS)
     }
 
-    /// Whether bytes that were acknowledged at `since`, and not seen, will not come any more. While bytes come behind
+    /// Whether bytes that were acknowledged at `since`, and not seen, will not come any more. While bytes come after
     /// their acknowledgments, the wait starts again with each.
     pub fn is_late(&self, since: Moment, now: Moment) -> bool {
         now.is_late(Moment {
@@ -439,7 +439,7 @@ impl Stream {
         };
         let ahead = end.wrapping_sub(self.next as u32);
         if self.strays >= MAX_STRAYS && self.waiting.is_none() && ahead < 1 << 31 {
-            // The capture missed more than a window. Positions only grow: what lies behind is not taken up.
+            // The capture missed more than a window. Positions only grow: the stream does not resume at an earlier one.
             self.give_up_to(self.next + u64::from(ahead), time, true, gaps, out);
             self.acked = self.acked.max(self.next);
             self.strays = 0;
@@ -495,7 +495,7 @@ impl Stream {
         is_any
     }
 
-    /// Gives up the bytes before `pos`; nothing of them is held. `mark`: says so at once, and not only with what follows.
+    /// Gives up the bytes before `pos`, of which none is held. `mark`: marks the hole at once, and not only by the next bytes.
     pub fn give_up_to(&mut self, pos: u64, time: u64, mark: bool, gaps: &mut Gaps, out: &mut dyn FnMut(Bytes<'_>)) {
         debug_assert!(pos > self.next, "what is given up is missing");
         gaps.count += 1;
@@ -527,7 +527,8 @@ impl Stream {
         self.acked = self.acked.max(pos);
     }
 
-    /// Its sender ended the connection here, behind bytes that were perhaps not seen. One number may be a FIN.
+    /// The sender reset the connection at this sequence number, perhaps after bytes that were not captured. One number may be
+    /// a FIN.
     pub fn reset_at(&mut self, seq: u32) {
         if (2..=MAX_UNSEEN).contains(&self.ahead(seq)) {
             self.acked = self.acked.max(self.position(seq));
@@ -540,7 +541,7 @@ impl Stream {
         since.is_some_and(|since| u64::from(since) <= MAX_BELIEVED)
     }
 
-    /// Bytes behind a FIN: it was forged, or not believed by the other end.
+    /// Bytes after a FIN: it was forged, or rejected by the other end.
     fn goes_on_to(&mut self, pos: u64) {
         self.end = self.end.filter(|end| pos <= *end);
     }

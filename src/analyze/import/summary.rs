@@ -1,4 +1,4 @@
-//! What an import found, and what it could not use.
+//! The result of an import: what was read, what was left out, where reading stopped.
 
 use std::fmt;
 use std::io;
@@ -51,7 +51,7 @@ pub struct ImportSummary {
     pub first_time: u64,
     /// Time of the latest packet.
     pub last_time: u64,
-    /// The largest number of bytes kept of one frame, as the file says; 0 when it does not say.
+    /// The largest number of bytes kept of one frame, as the file states it; 0 when it does not.
     pub snaplen: u32,
     /// Segments whose bytes had been seen before.
     pub retransmits: u64,
@@ -61,7 +61,7 @@ pub struct ImportSummary {
     /// Segments cut by the snaplen, and the bytes missing from them.
     pub truncated: u64,
     pub truncated_bytes: u64,
-    /// Packets that the capturing program says it lost.
+    /// Packets that the capturing program reports as lost.
     pub dropped: u64,
     /// Connections given up because there were too many at once.
     pub evicted: u64,
@@ -72,7 +72,7 @@ pub struct ImportSummary {
 }
 
 impl ImportSummary {
-    /// A packet or block is left out, or something is to be known of it.
+    /// Counts a packet or block that is left out or has a peculiarity.
     pub(super) fn remark(&mut self, subject: impl Into<Subject>) {
         self.remarks.add(subject.into(), 1);
     }
@@ -87,7 +87,7 @@ impl ImportSummary {
     }
 }
 
-/// For people: what was read, and a line for each kind of loss.
+/// Text: what was read, and a line for each kind of loss.
 impl fmt::Display for ImportSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

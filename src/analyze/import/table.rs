@@ -1,5 +1,5 @@
-//! All connections of a capture, within bounds: which one a segment belongs to, and which one has to go when there are
-//! too many.
+//! The table of all connections of a capture, within bounds: to which one a segment belongs, and which one is evicted when
+//! there are too many.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,7 +14,7 @@ pub const MAX_CONNECTIONS: usize = 1 << 18;
 /// Memory that all connections together may hold back for reordering.
 pub const MAX_HELD: usize = 64 << 20;
 
-/// After a RST it is watched for so long whether the connection goes on, ns by packet times.
+/// Time after a RST in which the connection may turn out to go on, ns by packet times.
 const RESET_NS: u64 = 1_000_000_000;
 /// Pairs of addresses that one connection may have, through translations.
 const MAX_ALIASES: usize = 16;
@@ -75,10 +75,10 @@ impl Place {
 #[derive(Debug)]
 struct Slot {
     key: Key,
-    /// Other addresses of the same connection: before or behind a translation.
+    /// Other addresses of the same connection: before or after a translation.
     aliases: Vec<Key>,
     followed: Followed,
-    /// Waits for its RST to be certain.
+    /// Listed in `resets`.
     in_resets: bool,
     /// Neighbours in the order of last use.
     older: u32,
@@ -87,16 +87,16 @@ struct Slot {
     held: usize,
 }
 
-/// A connection, as large as what is known of it.
+/// A connection: small while a single segment was captured.
 #[derive(Debug)]
 struct Followed {
-    /// What began it. The rest counts, where there is one.
+    /// The first segment. `whole` counts, where there is one.
     attempt: Attempt,
     whole: Option<Box<Connection>>,
 }
 
 impl Followed {
-    /// The connection that a segment begins, or in the middle of which it is. Whether that was taken in already.
+    /// The connection whose first captured segment this is, and whether the segment is processed already.
     fn begin(id: u64, segment: &Segment<'_>) -> (Self, bool) {
         let is_taken = Attempt::has_all_of(segment);
         let followed = Followed {
@@ -106,7 +106,7 @@ impl Followed {
         (followed, is_taken)
     }
 
-    /// All of it, as for whatever comes after the attempt.
+    /// The whole connection, made from the attempt where there is none yet.
     fn connection(&mut self) -> &mut Connection {
         let attempt = &self.attempt;
         self.whole.get_or_insert_with(|| Box::new(attempt.connection()))
@@ -137,11 +137,11 @@ impl Followed {
         self.whole.as_ref().and_then(|whole| whole.reset_time())
     }
 
-    /// See [`Connection::give_up`]; it is not asked for anything afterwards.
+    /// See [`Connection::give_up`]; not used afterwards.
     fn give_up(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         match &mut self.whole {
             Some(whole) => {
-                // One that never got an answer is no loss.
+                // A connection without an answer is no loss.
                 summary.evicted += u64::from(whole.is_open() && whole.is_established());
                 whole.give_up(summary, out);
             }
@@ -197,13 +197,13 @@ impl Table {
         }
     }
 
-    /// How many connections are held.
+    /// Number of connections.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Takes in one segment.
+    /// Processes one segment.
     pub fn segment(&mut self, segment: &Segment<'_>, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         self.end_resets(segment.time, summary, out);
         let (key, low_sent) = Key::new(&segment.from, &segment.to);
@@ -213,7 +213,7 @@ impl Table {
         self.forget_translations(&key, opens, seen, segment, summary, out);
         let (place, is_taken) = match self.by_key.get(&key).copied() {
             Some(place) => (place, false),
-            // A RST to nothing tells nothing.
+            // A RST without a connection has no meaning.
             None if segment.rst => return summary.remark(About::IgnoredReset),
             None => match seen.and_then(|seen| self.translated(seen, key, low_sent, segment)) {
                 Some(place) => (place, false),
@@ -297,7 +297,7 @@ impl Table {
         }
     }
 
-    /// Whether a packet that was seen elsewhere between other addresses is this one.
+    /// Whether a packet that was captured at another place between other addresses is this one.
     fn is_translated(&self, seen: Seen, segment: &Segment<'_>) -> bool {
         let Some(slot) = self.slots.get(seen.slot as usize) else {
             return false;
@@ -316,7 +316,7 @@ impl Table {
         seen.slot != slot && other.is_some_and(|other| other.followed.number() == seen.number)
     }
 
-    /// A packet between other addresses was seen elsewhere: these addresses are others of the same connection.
+    /// The connection of a copy of this packet between other addresses: adds these addresses to it.
     fn translated(&mut self, seen: Seen, key: Key, low_sent: bool, segment: &Segment<'_>) -> Option<Place> {
         if !self.is_translated(seen, segment) {
             return None;
@@ -388,7 +388,7 @@ impl Table {
         side_now(side)
     }
 
-    /// Resets that nothing has disproved are certain now.
+    /// Ends connections whose RST was not disproved in time.
     fn end_resets(&mut self, now: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         while let Some((time, slot, number)) = self.resets.front().copied()
             && (now.saturating_sub(time) > RESET_NS || self.resets.len() > MAX_CONNECTIONS)
@@ -399,7 +399,7 @@ impl Table {
                 continue;
             }
             match place.followed.reset_time() {
-                // That one was ignored, and another came.
+                // This RST was ignored, and another came.
                 Some(newer) if newer > time && now.saturating_sub(newer) <= RESET_NS => {
                     self.resets.push_back((newer, slot, number));
                 }
@@ -412,13 +412,13 @@ impl Table {
         }
     }
 
-    /// The capture is over: everything that is held back goes out, in the order of the connections' ids.
+    /// Ends the capture: flushes everything that is held back, in the order of the connections' ids.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "at most `limit` slots, which is below NONE"
     )]
     pub fn finish(&mut self, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
-        // No segment is looked for any more, and who takes the records needs memory.
+        // No segment follows, and the consumer of the records needs memory.
         (self.by_key, self.recent) = Default::default();
         let mut order: Vec<u32> = (0..self.slots.len() as u32).collect();
         order.sort_unstable_by_key(|slot| self.slots[*slot as usize].followed.number());
@@ -435,7 +435,7 @@ impl Table {
         u64::from(Key::new(&a, &b).0.hash()) << 32 | u64::from(number)
     }
 
-    /// A new connection, and whether the segment that began it is taken in.
+    /// Adds a new connection; returns whether its first segment is processed already.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "at most `limit` slots, which is below NONE"
@@ -481,7 +481,7 @@ impl Table {
         (place, is_taken)
     }
 
-    /// Makes it the most recently used.
+    /// Marks a connection as the most recently used.
     fn touch(&mut self, slot: u32) {
         if self.newest == slot {
             return;

@@ -1,7 +1,7 @@
 //! Tunnels: what IP carries besides TCP and holds packets of its own.
 //!
-//! Each is known by an IP protocol or by a UDP port. Any program may use a port, so behind one the header has to be sound;
-//! what is not is an ordinary datagram.
+//! Each is recognised by an IP protocol or by a UDP port. Any program may use a port, so the header must be valid; otherwise it
+//! is an ordinary datagram.
 
 use super::link::{Link, Network};
 use super::part::{Part, Tap};
@@ -143,7 +143,7 @@ fn gre<'a>(part: Part<'a>, tap: &mut Tap) -> Found<'a> {
             let rest = if sequence { rest.skip(8) } else { rest };
             Link::new(tap).ethernet(rest)
         }
-        // ERSPAN type III: 12 bytes, and 8 more if its last bit says so. The frame may be IP without a link header.
+        // ERSPAN type III: 12 bytes, and 8 more if its last bit is set. The frame may be IP without a link header.
         (_, 0x22eb) => {
             let header: [u8; 12] = rest.array(0).ok_or(bad)?;
             let rest = rest.skip(if header[11] & 1 != 0 { 20 } else { 12 });

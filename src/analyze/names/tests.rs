@@ -46,7 +46,7 @@ fn endpoint() -> Endpoint {
 }
 
 #[test]
-fn a_path_alone_tells_the_container() {
+fn a_path_alone_gives_the_container() {
     let party = host().party(0, 7, 0);
     assert_eq!(party.container, "3a4f9c0d1e2b", "a short form of the id");
     assert_eq!(party.container_id.len(), 64);
@@ -159,7 +159,7 @@ fn process(pid: u32, start: u64, argv: &[u8]) -> Process<'_> {
 }
 
 #[test]
-fn what_a_capture_tells_of_a_host_fills_no_more_than_the_memory_for_it() {
+fn the_names_of_a_host_have_bounded_memory() {
     let mut host = host();
     host.room = 1 << 20;
     let argv = [b'x'; 1000];
@@ -180,7 +180,7 @@ fn what_a_capture_tells_of_a_host_fills_no_more_than_the_memory_for_it() {
     let kept = host.programs.len() + host.clocks.len() - 1 + host.addresses.len();
     assert!(host.programs.len() < (1 << 20) / argv.len(), "{}", host.programs.len());
     assert!(host.not_kept >= 30_000 - kept as u64, "what is not kept is counted");
-    // What is known may be told again.
+    // A known record may be repeated.
     let before = host.not_kept;
     host.room = 1 << 20;
     for _ in 0..10_000 {
@@ -230,7 +230,7 @@ fn texts_are_as_long_as_a_host_can_have_them() {
 
 /// The dump of a rotated part has what was found out since: on v1 hosts the cgroup of a container.
 #[test]
-fn a_record_that_is_told_again_knows_more() {
+fn a_repeated_record_adds_what_it_knows() {
     let mut host = host();
     host.learn(&Record::Process(process(42, 1, b"")));
     let cgroup = CGROUP_V1 | 5;
@@ -242,9 +242,9 @@ fn a_record_that_is_told_again_knows_more() {
     assert_eq!(host.program(42, 5).map(|program| program.cgroup), Some(cgroup));
 }
 
-/// /proc tells what runs when it is read.
+/// /proc shows what runs when it is read.
 #[test]
-fn what_proc_says_of_a_process_is_not_what_it_was_before_an_execve() {
+fn proc_shows_no_program_from_before_an_execve() {
     let snapshot = |time| {
         Record::Process(Process {
             time,
@@ -276,16 +276,20 @@ fn what_is_replaced_by_something_longer_takes_memory_too() {
     let mut host = host();
     host.room = 1 << 20;
     let long = "x".repeat(1000);
-    let mut told = 0;
+    let mut learnt = 0;
     for path in [&b"/"[..], long.as_bytes()] {
         for id in 1..=3000 {
-            told += 1;
+            learnt += 1;
             host.learn(&Record::Cgroup(Cgroup { time: 0, id, path }));
         }
     }
     let kept: usize = host.cgroups.values().map(String::len).sum();
     assert!(kept <= 1 << 20, "{kept}");
-    assert!(host.not_kept > 0 && host.not_kept < told, "{} of {told}", host.not_kept);
+    assert!(
+        host.not_kept > 0 && host.not_kept < learnt,
+        "{} of {learnt}",
+        host.not_kept
+    );
 }
 
 /// A recorder that runs for long repeats its names in each part.
@@ -308,7 +312,7 @@ fn what_is_known_takes_memory_once() {
 proptest! {
     /// No order of times in a capture is impossible.
     #[test]
-    fn nothing_that_a_capture_has_of_processes_is_fatal(
+    fn any_process_records_are_accepted(
         records in prop::collection::vec(
             (0..3u8, prop::sample::select(vec![0, 1, 5, 6, u64::MAX - 1, u64::MAX]), prop::sample::select(vec![0, 1, 5, u64::MAX])),
             0..12,
@@ -330,7 +334,7 @@ proptest! {
                 let who = Who { pid: 7, cgroup: 0, seen };
                 let Found { program, valid } = host.find(who, time);
                 let program = program.map(|program| program.began);
-                // What is found holds for all times that it says.
+                // The result holds for all times of its range.
                 for other in [valid.start, valid.end.saturating_sub(1)].into_iter().filter(|other| valid.contains(other)) {
                     if valid.contains(&time) {
                         prop_assert_eq!(host.find(who, other).program.map(|program| program.began), program);

@@ -1,5 +1,4 @@
-//! Writes a batch while the next is collected: one batch is on its way at a time, in the hands of whichever thread of the
-//! pool has time.
+//! Writes a batch in the background while the next is collected: one batch at a time, on any idle thread of the pool.
 
 use std::sync::mpsc::{Receiver, channel};
 
@@ -9,27 +8,27 @@ use super::RowWriter;
 use crate::analyze::table::Columns;
 use crate::analyze::tasks::receive;
 
-/// A writer, and what became of its last batch.
+/// A writer, and the result of its last batch.
 type Written = (Box<dyn RowWriter>, anyhow::Result<()>);
 
-/// A writer that works behind.
+/// A writer that writes in the background.
 pub struct BackgroundWriter(State);
 
 enum State {
     Idle(Box<dyn RowWriter>),
     Busy(Receiver<Written>),
-    /// It has failed, and said so.
+    /// It has failed, and has returned the error.
     Failed,
 }
 
 impl BackgroundWriter {
-    /// Writes by this one.
+    /// Writes in the background with this writer.
     pub fn new(writer: Box<dyn RowWriter>) -> BackgroundWriter {
         BackgroundWriter(State::Idle(writer))
     }
 
-    /// Begins to write a batch, as soon as the one before is written; errors are those of the one before. Alone, a thread
-    /// writes at once: to keep the batch would only cost memory.
+    /// Begins to write a batch, as soon as the one before is written; errors are those of the one before. With one
+    /// thread the batch is written at once: keeping it would only cost memory.
     pub fn write(&mut self, columns: Columns) -> anyhow::Result<()> {
         self.wait()?;
         let State::Idle(mut writer) = std::mem::replace(&mut self.0, State::Failed) else {
@@ -40,18 +39,18 @@ impl BackgroundWriter {
             self.0 = State::Idle(writer);
             return Ok(());
         }
-        let (tell, written) = channel();
+        let (sender, written) = channel();
         rayon::spawn(move || {
             let result = writer.write_batch(&columns);
             drop(columns);
-            // Nobody listens where something else has failed.
-            let _ = tell.send((writer, result));
+            // The receiver is gone where something else has failed.
+            let _ = sender.send((writer, result));
         });
         self.0 = State::Busy(written);
         Ok(())
     }
 
-    /// Waits until everything that was given is written.
+    /// Waits until all batches are written.
     pub fn wait(&mut self) -> anyhow::Result<()> {
         let State::Busy(written) = &self.0 else { return Ok(()) };
         let last = receive(written);
@@ -62,12 +61,12 @@ impl BackgroundWriter {
                 self.0 = State::Idle(writer);
                 Ok(())
             }
-            // A panic, which ends the program: what was written must not count as whole meanwhile.
+            // A panic, which ends the program: the file must not be published meanwhile.
             None => bail!("the writer of results broke off"),
         }
     }
 
-    /// Ends the file, after everything that was given.
+    /// Ends the file, after all batches.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         self.wait()?;
         match &mut self.0 {
@@ -117,7 +116,7 @@ mod tests {
         columns
     }
 
-    /// With a pool of so many threads, or outside of any.
+    /// Runs `work` in a pool with `threads` threads; outside of any pool for 0.
     fn in_pool(threads: usize, work: impl FnOnce() + Send) {
         match threads {
             0 => work(),
@@ -134,9 +133,9 @@ mod tests {
         for threads in [0, 1, 2, 3] {
             let kept = Arc::default();
             in_pool(threads, || {
-                let mut behind = BackgroundWriter::new(Box::new(Kept(Arc::clone(&kept), 100)));
-                (0..50).for_each(|number| behind.write(batch(number)).unwrap());
-                behind.finish().unwrap();
+                let mut writer = BackgroundWriter::new(Box::new(Kept(Arc::clone(&kept), 100)));
+                (0..50).for_each(|number| writer.write(batch(number)).unwrap());
+                writer.finish().unwrap();
             });
             let expected: Vec<u64> = (0..50).chain([u64::MAX]).collect();
             assert_eq!(*kept.lock().unwrap(), expected, "{threads} threads");
@@ -144,17 +143,17 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_once_and_nothing_is_written_after_it() {
+    fn an_error_is_returned_once_and_nothing_is_written_after_it() {
         for threads in [0, 1, 2] {
             let kept = Arc::default();
             in_pool(threads, || {
-                let mut behind = BackgroundWriter::new(Box::new(Kept(Arc::clone(&kept), 3)));
-                let told: Vec<String> = (0..9)
-                    .filter_map(|number| behind.write(batch(number)).err())
+                let mut writer = BackgroundWriter::new(Box::new(Kept(Arc::clone(&kept), 3)));
+                let errors: Vec<String> = (0..9)
+                    .filter_map(|number| writer.write(batch(number)).err())
                     .map(|error| error.to_string())
                     .collect();
-                assert_eq!(told, ["no room for 3"]);
-                behind.finish().unwrap();
+                assert_eq!(errors, ["no room for 3"]);
+                writer.finish().unwrap();
             });
             assert_eq!(*kept.lock().unwrap(), [0, 1, 2], "{threads} threads");
         }
@@ -181,9 +180,9 @@ mod tests {
         let (output, left) = in_own_process(name, |folder| {
             let (_file, pending) = create(&folder.join("result"), false).unwrap();
             in_pool(2, || {
-                let mut behind = BackgroundWriter::new(Box::new(Panics(false)));
-                let written = (0..3).try_for_each(|number| behind.write(batch(number)));
-                written.and_then(|()| behind.finish()).unwrap();
+                let mut writer = BackgroundWriter::new(Box::new(Panics(false)));
+                let written = (0..3).try_for_each(|number| writer.write(batch(number)));
+                written.and_then(|()| writer.finish()).unwrap();
             });
             pending.publish().unwrap();
         });

@@ -1,7 +1,7 @@
-//! The only door to polars: columns become data frames, and data frames become Parquet and Arrow IPC files.
+//! The only user of polars: columns become data frames, and data frames become Parquet and Arrow IPC files.
 //!
-//! A change of polars' API ends here. Text leaves as plain string columns; the Parquet writer dictionary-encodes them
-//! page by page, which costs nothing to say and keeps the categorical types out of the binary.
+//! A change of polars' API affects only this file. Text is written as plain string columns; the Parquet writer
+//! dictionary-encodes them page by page, and the categorical types stay out of the binary.
 
 use std::io::Write;
 

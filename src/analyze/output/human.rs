@@ -1,4 +1,4 @@
-//! Values of a table for people.
+//! Values of a table as readable text.
 
 use super::time::write_readable;
 use crate::analyze::table::{Kind, Value};
@@ -21,7 +21,7 @@ pub fn shortened(text: &str, limit: usize) -> String {
     to
 }
 
-/// A value as people read it; null is empty.
+/// A value as readable text; null is empty.
 pub fn value(kind: Kind, value: Value<'_>, limit: usize) -> String {
     match (kind, value) {
         (_, Value::Null) => String::new(),

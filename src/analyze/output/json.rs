@@ -38,7 +38,7 @@ impl<W: Write> JsonWriter<W> {
     }
 }
 
-/// Writes text as a JSON string (RFC 8259, 7). What could harm on a terminal is escaped too: it is the same text.
+/// Writes text as a JSON string (RFC 8259, 7). Characters that could harm a terminal are escaped too, which does not change the value.
 pub fn write_string(to: &mut String, text: &str) {
     to.push('"');
     let mut plain = 0;

@@ -1,4 +1,4 @@
-//! How columns leave: as text for people, JSON, CSV, Parquet, Arrow.
+//! Output formats: columns and the report become text, JSON, CSV, Parquet or Arrow. Knows neither queries nor protocols.
 
 pub mod background_writer;
 pub mod csv;

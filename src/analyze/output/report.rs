@@ -1,4 +1,4 @@
-//! The report as text for people, and as one JSON object.
+//! The report as text, and as one JSON object. The content is made in [`report`](crate::analyze::report).
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::analyze::table::{Columns, Value};
 use crate::escape;
 use crate::format::record::LossReason;
 
-/// Rows of a section, and damaged places of a file, that people see.
+/// Rows of a section, and damaged places of a file, that the text shows.
 const SHOWN: usize = 20;
 /// Characters of a cell.
 const CELL: usize = 100;
@@ -26,7 +26,7 @@ fn dim(text: &str) -> String {
     format!("\x1b[2m{text}\x1b[0m")
 }
 
-/// Why exchanges were not measured, in words.
+/// A reason for incomplete exchanges, as text.
 fn in_words(reason: Incomplete) -> &'static str {
     match reason {
         Incomplete::Gap => "gap",
@@ -63,7 +63,7 @@ pub fn confidence(confidence: &Confidence) -> String {
     text
 }
 
-/// `12 connections with 3.40 MiB not parsed: 10 encrypted (TLS), 2 unknown protocol`; nothing when there are none.
+/// `12 connections with 3.40 MiB not parsed: 10 encrypted (TLS), 2 unknown protocol`; `None` when there are none.
 fn unparsed(unparsed: &UnparsedBy) -> Option<String> {
     let Unparsed {
         connections,
@@ -170,7 +170,7 @@ fn write_section(to: &mut String, section: &Section, colour: bool) {
     }
 }
 
-/// Writes the report for people.
+/// Writes the report as text.
 pub fn text(report: &Report, colour: bool, to: &mut dyn Write) -> std::io::Result<()> {
     let mut text = String::new();
     let lines: Vec<String> = report.captures.iter().flat_map(capture_lines).collect();
@@ -195,7 +195,7 @@ pub fn text(report: &Report, colour: bool, to: &mut dyn Write) -> std::io::Resul
     to.write_all(text.as_bytes())
 }
 
-/// All that is missing, by who noticed: the recorder (a table of its own follows), and the analyzer in the streams.
+/// All losses: those that the recorder reported (a table of them follows), and those that the analyzer found in streams.
 fn losses(report: &Report) -> String {
     let totals = &report.totals;
     let recorded = report
@@ -203,7 +203,7 @@ fn losses(report: &Report) -> String {
         .iter()
         .any(|section| section.name == "losses" && section.columns.rows() > 0);
     let unread = report.captures.iter().filter(|capture| capture.unread).count();
-    let said = [
+    let parts = [
         (unread > 0).then(|| format!("{unread} of {} files not read", report.captures.len())),
         recorded.then(|| "as listed below".to_string()),
         (totals.impossible_times > 0).then(|| {
@@ -215,14 +215,14 @@ fn losses(report: &Report) -> String {
         (totals.lost_bytes > 0).then(|| format!("{} of the payload lost", bytes(totals.lost_bytes))),
         (totals.unread_bytes > 0).then(|| not_kept(totals.unread_bytes, truncated_bytes(report))),
     ];
-    let said: Vec<String> = said.into_iter().flatten().collect();
-    if said.is_empty() {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
         return "none".to_string();
     }
-    said.join("; ")
+    parts.join("; ")
 }
 
-/// What the table of losses counts as truncated.
+/// Truncated bytes in the table of losses.
 fn truncated_bytes(report: &Report) -> u64 {
     let losses = report.sections.iter().find(|section| section.name == "losses");
     let columns = losses.map(|section| &section.columns);
@@ -236,8 +236,8 @@ fn truncated_bytes(report: &Report) -> u64 {
     })
 }
 
-/// Bytes of the payload that are counted and not kept. Where both ends were recorded, each has left out the same bytes: the
-/// records say more than the payload has.
+/// Bytes of the payload that are counted and not kept. Where both ends were recorded, each truncated the same bytes: the
+/// records then count more bytes than the payload has.
 fn not_kept(unread: u64, truncated: u64) -> String {
     let text = format!(
         "{} of the payload counted and not kept (beyond the snaplen)",

@@ -1,4 +1,4 @@
-//! Rows of one table on their way out: collected in each shard, then put in order and written in row groups.
+//! Rows of one table before output: collected in each shard, then sorted and written in row groups.
 
 use super::spill::Spill;
 use crate::analyze::column::{Columns, Spec};
@@ -13,9 +13,9 @@ const GROUP_BYTES: usize = 48 << 20;
 /// Row groups that wait for earlier rows, at most: one exchange that lasts for hours must not hold everything. Its row
 /// then comes after later ones.
 const MAX_WAITING: usize = 4;
-/// The same in bytes.
+/// Bytes of waiting row groups, at most.
 const MAX_WAITING_BYTES: usize = 96 << 20;
-/// Bytes of rows that are held to be put in order; more of them wait in temporary files.
+/// Bytes of rows that are held in memory for sorting; more are kept in temporary files.
 const MAX_HELD_BYTES: usize = 32 << 20;
 
 /// Finished rows of one shard.
@@ -31,7 +31,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// None yet.
+    /// No rows.
     pub fn new(specs: impl IntoIterator<Item = Spec>) -> Rows {
         Rows {
             columns: Columns::new(specs),
@@ -39,7 +39,7 @@ impl Rows {
         }
     }
 
-    /// Bytes that they take in memory, about.
+    /// Bytes of memory, about.
     pub fn bytes(&self) -> usize {
         self.columns.bytes() + self.keys.len() * size_of::<Key>()
     }
@@ -82,14 +82,14 @@ impl<T: Table> RowBuffer<T> {
         self.rows.keys.push(T::key(row));
     }
 
-    /// Takes what was collected.
+    /// Takes the collected rows.
     pub fn take(&mut self) -> Rows {
         let empty = Rows::new(self.defs.iter().map(|def| def.spec));
         std::mem::replace(&mut self.rows, empty)
     }
 }
 
-/// What is done with the rows of a table before they are written.
+/// Order, limit and visible columns of a table.
 #[derive(Debug, Clone, Default)]
 pub struct Arrangement {
     /// Column numbers and whether descending; in order of the rows' keys when empty.
@@ -99,8 +99,8 @@ pub struct Arrangement {
     pub visible: usize,
 }
 
-/// Puts rows in order and writes them. Without `sort` and `limit` they leave in row groups as soon as no earlier one
-/// can come; otherwise in the end, and what would take too much memory until then waits in temporary files.
+/// Sorts rows and writes them. Without `sort` and `limit` they are written in row groups as soon as no earlier row can come;
+/// otherwise at the end, and rows that would take too much memory until then are kept in temporary files.
 pub struct RowStream {
     waiting: Rows,
     arrangement: Arrangement,
@@ -108,7 +108,7 @@ pub struct RowStream {
     spill: Spill,
     /// Rows of a row group.
     group: usize,
-    /// Bytes that are held to be put in order.
+    /// Bytes that are held for sorting.
     held: usize,
 }
 
@@ -150,18 +150,18 @@ impl RowStream {
         Ok(())
     }
 
-    /// Whether rows leave before the end.
+    /// Whether rows are written before the end.
     fn streams(&self) -> bool {
         self.arrangement.sort.is_empty() && self.arrangement.limit.is_none()
     }
 
-    /// Whether enough rows wait for a row group, in an order that lets some leave before the end.
+    /// Whether enough rows wait for a row group, and rows can be written before the end.
     pub fn has_group(&self) -> bool {
         self.streams() && (self.waiting.keys.len() >= self.group || self.waiting.bytes() >= GROUP_BYTES)
     }
 
-    /// Writes whole row groups of what can leave: no row before `horizon` is still to come; 0 when that is not known.
-    /// When too many wait the earlier half leaves all the same.
+    /// Writes the complete row groups: no row before `horizon` is still to come; 0 when that is not known. When too many rows
+    /// wait, the earlier half is written regardless.
     pub fn write_ready(&mut self, horizon: u64) -> anyhow::Result<()> {
         let (many, bytes) = (self.waiting.keys.len(), self.waiting.bytes());
         let before = self.waiting.keys.iter().filter(|key| key.0 < horizon).count();
@@ -191,7 +191,7 @@ impl RowStream {
         self.writer.write(rows.columns)
     }
 
-    /// Writes what is left, and ends the file.
+    /// Writes the remaining rows, and ends the file.
     pub fn finish(mut self) -> anyhow::Result<()> {
         let mut left = self.arrangement.limit.unwrap_or(usize::MAX);
         let mut order = self.waiting.order(&self.arrangement.sort);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_leave_in_groups_and_in_order_when_none_before_them_can_come() {
+    fn rows_are_written_in_groups_and_in_order_when_no_earlier_row_can_come() {
         let (mut stream, kept) = stream(Arrangement::default());
         stream.push(rows(&[5, 2, 9])).unwrap();
         assert!(stream.has_group());
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_leave_in_smaller_groups() {
+    fn long_texts_are_written_in_smaller_groups() {
         const TEXT: Spec = Spec {
             name: "statement",
             kind: Kind::Text,
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_into_memory_is_sorted_all_the_same() {
+    fn rows_that_do_not_fit_into_memory_are_sorted() {
         for limit in [None, Some(5), Some(150), Some(1000)] {
             let arrangement = Arrangement {
                 sort: vec![(0, true)],

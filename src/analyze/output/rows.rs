@@ -1,4 +1,4 @@
-//! The contract of all formats: columns arrive in batches, and leave in whatever the format calls a batch.
+//! The interface of all formats: a writer gets columns in batches, and writes each as a batch of its format.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub trait RowWriter: Send {
 /// A format of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// For people.
+    /// Aligned text for a terminal.
     Table,
     /// One array of objects.
     Json,
@@ -42,7 +42,7 @@ impl Format {
         Format::Arrow,
     ];
 
-    /// How its files end.
+    /// The extension of its files.
     pub fn extension(self) -> &'static str {
         match self {
             Format::Table => "txt",
@@ -54,7 +54,7 @@ impl Format {
         }
     }
 
-    /// The format that the name of a file asks for.
+    /// The format for the extension of a file name.
     pub fn of_name(path: &Path) -> Option<Format> {
         let extension = path.extension()?.to_string_lossy();
         Some(match extension.to_ascii_lowercase().as_str() {
@@ -68,7 +68,7 @@ impl Format {
         })
     }
 
-    /// Whether it is unfit for a terminal.
+    /// Whether it is binary, and not for a terminal.
     pub fn is_binary(self) -> bool {
         matches!(self, Format::Parquet | Format::Arrow)
     }
@@ -100,7 +100,7 @@ impl Format {
     }
 }
 
-/// What a file says about where its rows come from: keys and values for its metadata.
+/// Metadata of an output file, as keys and values: which captures its rows come from, and what its columns mean.
 #[derive(Debug, Clone, Default)]
 pub struct Facts(pub Vec<(String, String)>);
 
@@ -112,7 +112,7 @@ impl Facts {
             .iter()
             .map(|capture| {
                 let header = &capture.header;
-                // Of a packet capture nothing is known before it was read.
+                // Not known of a packet capture before it was read.
                 let moment = |ns: u64| {
                     let mut text = String::new();
                     write_rfc3339(&mut text, ns);

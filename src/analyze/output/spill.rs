@@ -1,7 +1,7 @@
-//! Rows that are to be put in order and do not fit into memory: sorted runs in temporary files, merged in the end.
+//! External merge sort of rows that do not fit into memory: sorted runs in temporary files, merged at the end.
 //!
-//! The files have no names (or lose them at once), so that nothing is left behind, whatever happens. They are where the
-//! system keeps such files (`TMPDIR`). When there are many runs, some are merged into one: the number of open files and
+//! The files have no names (or are unlinked at once), so that none remains after a crash. They are in the system's folder for
+//! temporary files (`TMPDIR`). When there are many runs, some are merged into one: the number of open files and
 //! of buffers grows with the logarithm of the number of rows.
 
 use std::cmp::Ordering;
@@ -15,11 +15,11 @@ use crate::analyze::column::{Spec, Value};
 use crate::analyze::table::define::Key;
 use crate::analyze::table::order::compare_by;
 
-/// Runs that are merged into one when there are so many of about the same length.
+/// Runs of about the same length that are merged into one.
 const RUNS: usize = 16;
-/// Rows that leave together.
+/// Rows in a batch.
 const BATCH: usize = 4096;
-/// Bytes of a text that are read at once, whatever its length is said to be.
+/// Bytes that are allocated for a text at first, whatever its stated length.
 const CHUNK: u64 = 1 << 16;
 
 /// Sorted runs of rows.
@@ -27,7 +27,7 @@ pub struct Spill {
     specs: Vec<Spec>,
     /// Columns and whether descending; then by key.
     sort: Vec<(usize, bool)>,
-    /// Runs by how often their rows were merged, oldest first.
+    /// Runs by the number of merges of their rows, oldest first.
     levels: Vec<Vec<Run>>,
 }
 
@@ -63,7 +63,7 @@ impl Owned {
 }
 
 impl Spill {
-    /// No run yet, of rows with these columns in this order.
+    /// No run yet; rows have these columns and this order.
     pub fn new(specs: &[Spec], sort: &[(usize, bool)]) -> Spill {
         Spill {
             specs: specs.to_vec(),
@@ -72,12 +72,12 @@ impl Spill {
         }
     }
 
-    /// Whether no rows were put away.
+    /// Whether no rows were spilled.
     pub fn is_empty(&self) -> bool {
         self.levels.is_empty()
     }
 
-    /// Puts rows away: those of these numbers, which are in order.
+    /// Spills the rows with these numbers, which are sorted.
     pub fn add(&mut self, rows: &Rows, order: &[u32]) -> Result<()> {
         let run = write_run(|to| {
             for row in order {
@@ -109,7 +109,7 @@ impl Spill {
         self.put(level + 1, merged)
     }
 
-    /// Gives all rows in order, in batches; `each` says whether to go on.
+    /// Passes all rows in order to `each`, in batches; `each` returns whether to go on.
     pub fn finish(self, mut each: impl FnMut(Rows) -> Result<bool>) -> Result<()> {
         // The oldest runs first: they are on the highest level.
         let mut runs: Vec<Run> = self.levels.into_iter().rev().flatten().collect();
@@ -132,7 +132,7 @@ impl Spill {
     }
 }
 
-/// Merges runs; `each` is given the rows in order, and says whether to go on.
+/// Merges runs; `each` gets the rows in order, and returns whether to go on.
 fn merge(
     runs: &mut [Run],
     columns: usize,
@@ -156,7 +156,7 @@ fn merge(
             .iter()
             .enumerate()
             .filter_map(|(run, head)| Some((run, head.as_ref()?)));
-        // Of equal rows that of the older run.
+        // Of equal rows, the one of the older run.
         let Some((run, first)) = there.min_by(|(_, a), (_, b)| before(a, b)) else {
             return Ok(());
         };
@@ -203,7 +203,7 @@ fn write_row<'v>(to: &mut impl Write, values: impl Iterator<Item = Value<'v>>, k
     Ok(())
 }
 
-/// The next row of a run; nothing at its end.
+/// The next row of a run; `None` at its end.
 fn read_row(from: &mut Run, columns: usize) -> Result<Option<Row>> {
     fn bytes<const N: usize>(from: &mut Run) -> Result<[u8; N]> {
         let mut bytes = [0; N];

@@ -1,4 +1,4 @@
-//! Where results go: standard output, a file, or a folder of files.
+//! Output targets: standard output, a file, or a folder of files.
 
 use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -9,14 +9,14 @@ use anyhow::{Context, bail};
 use crate::create::{self, Named, Pending};
 use crate::stdout::stdout;
 
-/// Where the bytes of a result go.
+/// Where the bytes of a result are written.
 pub struct Target {
     to: Box<dyn Write + Send>,
     is_terminal: bool,
 }
 
 impl Target {
-    /// Bytes for programs.
+    /// A target that is no terminal.
     pub fn new(to: impl Write + Send + 'static) -> Target {
         Target {
             to: Box::new(to),
@@ -24,7 +24,7 @@ impl Target {
         }
     }
 
-    /// Whether people read it as it is written.
+    /// Whether it is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.is_terminal
     }

@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Tables as aligned text.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use super::human;
 use super::rows::RowWriter;
 use crate::analyze::table::{Columns, Kind};
 
-/// Rows that are laid out together; widths are found anew for the next ones.
+/// Rows that are laid out together; widths are computed again for the next ones.
 const CHUNK: usize = 2000;
 /// Characters of one cell.
 const CELL: usize = 80;

@@ -20,7 +20,7 @@ pub fn write_rfc3339(to: &mut String, ns: u64) {
     );
 }
 
-/// Writes a time for people: `2026-01-31 12:00:00.000001`, UTC.
+/// Writes a time in readable form: `2026-01-31 12:00:00.000001`, UTC.
 pub fn write_readable(to: &mut String, ns: u64) {
     let time = DateTime::from_timestamp_nanos(ns.min(i64::MAX as u64) as i64);
     let _ = write!(

@@ -71,6 +71,58 @@ impl<'r, O> SummaryRow<'r, O> {
     }
 }
 
+/// A column that aggregate tables of several protocols have, for their rows, which are [`SummaryRow`]s. `$show` is `brief` or
+/// `column`.
+#[rustfmt::skip]
+macro_rules! summary_column {
+    ($show:ident error_rate) => {
+        $show("error_rate", $crate::analyze::column::Kind::Ratio, "errors divided by count, from 0 to 1", |r, _| $crate::analyze::table::define::ratio(r.stats.errors, r.stats.count))
+    };
+    ($show:ident sum_ns) => {
+        $show("sum_ns", $crate::analyze::column::Kind::Nanos, "sum of the total time of the exchanges (first byte of the request to last byte of the response), ns", |r, _| $crate::analyze::column::Value::Int(r.stats.latency.total.sum()))
+    };
+    ($show:ident p50_ns) => {
+        $show("p50_ns", $crate::analyze::column::Kind::Nanos, "median of the total time of the exchanges (first byte of the request to last byte of the response), ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.total.percentile(0.5)))
+    };
+    ($show:ident p90_ns) => {
+        $show("p90_ns", $crate::analyze::column::Kind::Nanos, "90th percentile of the total time of the exchanges (first byte of the request to last byte of the response), ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.total.percentile(0.9)))
+    };
+    ($show:ident p95_ns) => {
+        $show("p95_ns", $crate::analyze::column::Kind::Nanos, "95th percentile of the total time of the exchanges (first byte of the request to last byte of the response), ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.total.percentile(0.95)))
+    };
+    ($show:ident p99_ns) => {
+        $show("p99_ns", $crate::analyze::column::Kind::Nanos, "99th percentile of the total time of the exchanges (first byte of the request to last byte of the response), ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.total.percentile(0.99)))
+    };
+    ($show:ident max_ns) => {
+        $show("max_ns", $crate::analyze::column::Kind::Nanos, "maximum of the total time of the exchanges (first byte of the request to last byte of the response), ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.total.max()))
+    };
+    ($show:ident mean_ns) => {
+        $show("mean_ns", $crate::analyze::column::Kind::Nanos, "mean of the total time of the exchanges (first byte of the request to last byte of the response), ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.total.mean()))
+    };
+    ($show:ident ttfb_p50_ns) => {
+        $show("ttfb_p50_ns", $crate::analyze::column::Kind::Nanos, "median of the time from the first byte of the request to the first byte of the response, ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.ttfb.percentile(0.5)))
+    };
+    ($show:ident ttfb_p95_ns) => {
+        $show("ttfb_p95_ns", $crate::analyze::column::Kind::Nanos, "95th percentile of the time from the first byte of the request to the first byte of the response, ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.ttfb.percentile(0.95)))
+    };
+    ($show:ident ttfb_p99_ns) => {
+        $show("ttfb_p99_ns", $crate::analyze::column::Kind::Nanos, "99th percentile of the time from the first byte of the request to the first byte of the response, ns", |r, _| $crate::analyze::column::Value::int(r.stats.latency.ttfb.percentile(0.99)))
+    };
+    ($show:ident measured) => {
+        $show("measured", $crate::analyze::column::Kind::Count, "number of exchanges whose total time is known", |r, _| $crate::analyze::column::Value::Int(r.stats.latency.total.count()))
+    };
+    ($show:ident incomplete) => {
+        $show("incomplete", $crate::analyze::column::Kind::Count, "number of exchanges that were not captured whole", |r, _| $crate::analyze::column::Value::Int(r.stats.incomplete))
+    };
+    ($show:ident request_bytes) => {
+        $show("request_bytes", $crate::analyze::column::Kind::Bytes, "size of all requests as on the wire, in bytes", |r, _| $crate::analyze::column::Value::Int(r.stats.request_bytes))
+    };
+    ($show:ident response_bytes) => {
+        $show("response_bytes", $crate::analyze::column::Kind::Bytes, "size of all responses as on the wire, in bytes", |r, _| $crate::analyze::column::Value::Int(r.stats.response_bytes))
+    };
+}
+pub(crate) use summary_column;
+
 /// Puts into a place, which may not be there yet.
 pub fn put<T: Default>(places: &mut Vec<T>, place: usize, value: T) {
     if places.len() <= place {

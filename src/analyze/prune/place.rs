@@ -5,7 +5,7 @@ use crate::format::block::Class;
 use crate::format::reader::{BlockRef, Reader};
 use crate::format::record::Clock;
 
-/// A block in its place among those of all files.
+/// A block with what is needed to order it among those of all files.
 #[derive(Clone, Copy)]
 pub struct Placed<'a> {
     pub block: Block<'a>,
@@ -13,12 +13,12 @@ pub struct Placed<'a> {
     /// No event of this block, or of a later one of its file, is before this (boot clock, ns); the largest number where
     /// none follows.
     pub since: u64,
-    /// As the header of its file says.
+    /// From the header of its file.
     clock: Clock,
 }
 
 impl Placed<'_> {
-    /// A calendar time on the boot clock, as the header of the file has it; the ends of the range stand for open ends.
+    /// A calendar time on the boot clock, by the reading in the header of the file; the ends of the range are open ends.
     pub(super) fn boot(&self, utc: u64) -> u64 {
         if utc == 0 || utc == u64::MAX {
             return utc;
@@ -34,7 +34,7 @@ impl Placed<'_> {
     }
 }
 
-/// Whether a block names things rather than tells events.
+/// Whether a block holds state (names) and not events.
 pub fn is_state(stored: &BlockRef<'_>) -> bool {
     stored.class() == Class::State
 }

@@ -1,5 +1,5 @@
-//! Connections that need not be read from their beginning: those whose exchanges stand alone (plain HTTP/1.1), and that last. What
-//! this takes on trust stands at the top of [`super`].
+//! Connections that need not be read from their beginning: long ones whose exchanges are independent of each other (plain
+//! HTTP/1.1). The documentation of [`super`] has what this assumes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::analyze::row::{ConnectionRow, Frame, Sink};
 use crate::analyze::selection::{Followed, KeySet};
 use crate::format::kind::Kind;
 
-/// So many blocks before the span that may hold a connection are read for it; where they do not show it at rest, more.
+/// Blocks before the span that may hold a connection and are read as a sample of it; more where the first sample is not enough.
 const LEADS: [usize; 2] = [2, 8];
 /// Blocks at its beginning that are looked at.
 const BEGINNING: usize = 2;
@@ -27,9 +27,9 @@ const TOGETHER: usize = 4;
 /// A part of some connections, as the blocks in which they are followed.
 type Parts = BTreeMap<u32, Range<usize>>;
 
-/// Where connections can be joined in their middle, of those that are followed: the place of a block before `window`,
-/// where the span begins.
-pub fn places<S: Sink>(
+/// The followed connections that can be joined in their middle, each with the place of the block where: before `window`, where
+/// the span begins.
+pub fn join_places<S: Sink>(
     places: &[Placed<'_>],
     window: usize,
     (roster, followed): (&Roster, &Followed),
@@ -68,7 +68,7 @@ pub fn places<S: Sink>(
         .collect()
 }
 
-/// Connections of which each end is one socket: where ports were used again, the key stands for several connections.
+/// Connections whose ends are one socket each: where ports were used again, the key is that of several connections.
 fn candidates<S: Sink>(roster: &Roster, followed: &Followed, engine: &Engine<S>) -> BTreeSet<u32> {
     let mut found: BTreeSet<u32> = followed.0.keys().copied().collect();
     let mut ends: HashSet<_, RandomState> = HashSet::default();
@@ -86,7 +86,7 @@ fn may_hold(placed: &Placed<'_>, key: u32) -> bool {
     placed.stored.count(Kind::Data) > 0 && placed.stored.sockets().may_contain(key)
 }
 
-/// Of these connections, those that look plain in these parts of them; `joined` when the parts are not their beginnings.
+/// The connections that are plain in these parts of them; `joined` when the parts are not their beginnings.
 fn sample<S: Sink>(
     places: &[Placed<'_>],
     parts: &Parts,
@@ -112,7 +112,7 @@ fn sample<S: Sink>(
         .collect();
     let batches: Vec<&[Taken<'_>]> = taken.chunks(TOGETHER).collect();
     let passed = engine.scout(
-        |_| Manners::default(),
+        |_| SampleSink::default(),
         |scout| {
             let fed: Result<(), std::convert::Infallible> = scout.feed_all(&batches, |_, _| Ok(()));
             let Ok(()) = fed;
@@ -133,19 +133,19 @@ fn sample<S: Sink>(
     passed
 }
 
-/// How connections behave in a sample, by key.
+/// What a sample shows of each connection, by key.
 #[derive(Default)]
-struct Manners(HashMap<u32, Seen, RandomState>);
+struct SampleSink(HashMap<u32, Sample, RandomState>);
 
 #[derive(Default)]
-struct Seen {
+struct Sample {
     /// Whole exchanges, each after the end of the one before.
     exchanges: u64,
     last_end: u64,
     is_odd: bool,
 }
 
-impl Manners {
+impl SampleSink {
     fn plain(&self) -> impl Iterator<Item = u32> {
         let plain = self
             .0
@@ -155,7 +155,7 @@ impl Manners {
     }
 }
 
-impl Sink for Manners {
+impl Sink for SampleSink {
     fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
         let seen = self.0.entry(key(frame.connection)).or_default();
         seen.is_odd |= !message.is_restart();
@@ -165,7 +165,7 @@ impl Sink for Manners {
                 seen.exchanges += 1;
                 seen.last_end = frame.start.saturating_add(total);
             }
-            // What was under way where the sample begins.
+            // An exchange that began before the sample.
             None if seen.exchanges == 0 => {}
             None => seen.is_odd = true,
         }

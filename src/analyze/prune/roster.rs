@@ -1,18 +1,18 @@
-//! All sockets that the captures name, and which connections a filter is about.
+//! The roster: all sockets in the state of the captures, and which connections match a filter.
 
 use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
 use super::place::{Placed, is_state};
-use super::schedule::look_through;
+use super::schedule::scan;
 use crate::analyze::names::Host;
 use crate::analyze::selection::BlockFilter;
 use crate::format::block;
 use crate::format::kind::Kind;
 use crate::format::record::{Endpoint, Opened, Record, Role};
 
-/// With more sockets than this, all is read: to know them all would take more memory than to follow them.
+/// With more sockets than this, all blocks are read: a roster would take more memory than following them all.
 const MAX_SOCKETS: usize = 1 << 20;
 /// With more processes than this, most blocks hold one of them.
 const MAX_PIDS: usize = 4096;
@@ -31,11 +31,11 @@ pub struct KnownSocket {
     pub local: Endpoint,
 }
 
-/// All sockets, and what is chosen of them.
+/// All sockets, and which connections are chosen.
 #[derive(Debug, Default)]
 pub struct Roster {
     pub sockets: HashMap<SocketKey, KnownSocket, RandomState>,
-    /// Connections that the filter is about, whatever the time, by the upper halves of ids; `None` for all.
+    /// Connections that match the filter apart from its span, by the upper halves of ids; `None` for all.
     pub chosen: Option<BTreeSet<u32>>,
 }
 
@@ -45,7 +45,7 @@ pub fn key(id: u64) -> u32 {
 }
 
 impl Roster {
-    /// Goes through the state of the captures, whose names the hosts know already; nothing where there is too much.
+    /// Scans the state of the captures, whose names the hosts know already; `None` where there are too many sockets.
     pub fn new(
         places: &[Placed<'_>],
         filter: &BlockFilter,
@@ -55,7 +55,7 @@ impl Roster {
         let mut roster = Roster::default();
         let mut chosen = Chosen::new(filter, hosts);
         let state = (0..places.len()).filter(|place| is_state(&places[*place].stored));
-        look_through(places, state, release, |place, bytes| {
+        scan(places, state, release, |place, bytes| {
             let host = places[place].block.host;
             for record in block::records(bytes).flatten() {
                 if let Record::Socket(socket) = &record {
@@ -74,7 +74,7 @@ impl Roster {
         if roster.sockets.len() > MAX_SOCKETS {
             return None;
         }
-        // Who uses a socket need not be who owns it.
+        // The process that uses a socket need not be its owner.
         let holds_some = |place: &usize| {
             let stored = &places[*place].stored;
             let pids = stored.pids();
@@ -85,7 +85,7 @@ impl Roster {
             true => (0..places.len()).filter(holds_some).collect(),
             false => Vec::new(),
         };
-        look_through(places, users, release, |_, bytes| {
+        scan(places, users, release, |_, bytes| {
             for data in block::frames(bytes).flatten().filter_map(|frame| frame.data()) {
                 if chosen.pids.contains(&data.pid) {
                     chosen.keys.insert(key(data.id));
@@ -98,7 +98,7 @@ impl Roster {
     }
 }
 
-/// Gathers the connections and processes that a filter is about.
+/// Collects the connections and processes that match a filter.
 struct Chosen<'f> {
     filter: &'f BlockFilter,
     hosts: &'f [Host],
@@ -124,7 +124,7 @@ impl<'f> Chosen<'f> {
         }
     }
 
-    /// Takes in a state record of a host.
+    /// Adds a state record of a host.
     fn record(&mut self, host: u16, record: &Record<'_>) {
         match record {
             Record::Socket(socket) if self.filter.ports.is_empty() => {
@@ -134,7 +134,7 @@ impl<'f> Chosen<'f> {
                     self.keys.insert(key(socket.id));
                 }
             }
-            // Of a port and a process the port decides: a connection may be used by a process that never owned it.
+            // With both ports and processes given, ports decide: a process may use a connection that it never owned.
             Record::Socket(socket) => {
                 let mut ports = [socket.local.port, socket.remote.port].into_iter();
                 if ports.any(|port| self.filter.ports.contains(&port)) {
@@ -151,8 +151,8 @@ impl<'f> Chosen<'f> {
         }
     }
 
-    /// Whether a process is one of those, or of a pod of those. If so it is known from now on: what it does is recorded with
-    /// its number.
+    /// Whether a process is chosen, or is in a chosen pod. Its pid is chosen from then on, because data records have only the
+    /// pid.
     fn is_process(&mut self, host: u16, (pid, cgroup): (u32, u64), time: u64) -> bool {
         if self.pids.contains(&pid) {
             return true;

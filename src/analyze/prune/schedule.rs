@@ -1,4 +1,4 @@
-//! What is done with each block.
+//! The schedule: which blocks are skipped, read for losses only, or followed. Decided once, before events are read.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -18,29 +18,29 @@ use crate::format::block;
 use crate::format::kind::Kind;
 use crate::format::record::{Close, Connect, Record};
 
-/// How far calendar and boot clock may drift apart in a file, ns; where it is more, somebody has set the calendar, and time
-/// spans of blocks say nothing.
+/// How far calendar and boot clock may drift apart in a file, ns; where it is more, the calendar clock was set, and time spans
+/// of blocks cannot be used.
 const MAX_DRIFT: u64 = 60_000_000_000;
-/// By so much more than twice the drift a block may be outside of a span and still matter, ns.
+/// Added to twice the drift: the distance from a span within which a block may still matter, ns.
 const SLACK: u64 = 1_000_000_000;
-/// Blocks that are looked through together.
+/// Blocks that are scanned together.
 const TOGETHER: usize = 8;
 
 /// What is done with a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Skip,
-    /// Read for what is no record about a socket.
+    /// Read for records that are not about a socket.
     General,
     Follow,
 }
 
-/// What is done with each block.
+/// The step for each block, and which connections are followed.
 #[derive(Debug, Default)]
 pub struct Schedule {
     /// `None` for all.
     followed: Option<Followed>,
-    nobody: Followed,
+    none: Followed,
     /// By place.
     steps: Vec<Step>,
     /// After the last place at which something is done.
@@ -48,20 +48,20 @@ pub struct Schedule {
     tail: Option<Tail>,
 }
 
-/// After the span.
+/// The blocks after the span, which are read only to finish exchanges that began in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Tail {
-    /// Place of the first block that is read only for what is unfinished.
+    /// Place of the first of these blocks.
     pub start: usize,
-    /// No exchange that began at or after this (UTC, ns) is wanted.
+    /// End of the span (UTC, ns): exchanges that begin at this time or later are not selected.
     pub to: u64,
-    /// It must be known of each connection what it is.
+    /// The protocol and the ends of each connection must be known.
     pub settled: bool,
 }
 
 impl Schedule {
-    /// Decides. The engine knows all names already; it learns readings of the clocks, the ends of processes, and which
-    /// connections it is going to join in their middle.
+    /// Makes the schedule. The engine knows all names already; it learns readings of the clocks, the ends of processes, and which
+    /// connections it will join in their middle.
     pub fn new<S: Sink>(
         places: &[Placed<'_>],
         ask: &Ask,
@@ -81,12 +81,12 @@ impl Schedule {
         };
         match self.steps.get(place) {
             None | Some(Step::Skip) => Take::Nothing,
-            Some(Step::General) => Take::Of(&self.nobody, place),
+            Some(Step::General) => Take::Of(&self.none, place),
             Some(Step::Follow) => Take::Of(followed, place),
         }
     }
 
-    /// What comes after the span, if not all of it is decided.
+    /// The blocks after the span, if they are read as long as exchanges are unfinished.
     pub fn tail(&self) -> Option<Tail> {
         self.tail
     }
@@ -96,9 +96,9 @@ impl Schedule {
         self.followed.is_some() && place >= self.steps_end
     }
 
-    /// Of these connections, those that are wanted, for blocks of the tail.
+    /// The followed ones of these connections, for blocks of the tail.
     pub fn still_followed(&self, unfinished: &BTreeSet<u32>) -> Followed {
-        let wanted = |key: &&u32| {
+        let is_followed = |key: &&u32| {
             self.followed
                 .as_ref()
                 .is_none_or(|followed| followed.0.contains_key(key))
@@ -107,7 +107,7 @@ impl Schedule {
         Followed(
             unfinished
                 .iter()
-                .filter(wanted)
+                .filter(is_followed)
                 .map(|key| (*key, all.clone()))
                 .collect(),
         )
@@ -122,7 +122,7 @@ impl Schedule {
     }
 }
 
-/// Decides, where something can be left out; nothing where all is to be read.
+/// The schedule; `None` where all blocks are to be read.
 fn decide<S: Sink>(
     places: &[Placed<'_>],
     ask: &Ask,
@@ -136,7 +136,9 @@ fn decide<S: Sink>(
     let ends = Ends::new(places, ask, (&window, &calendar, &roster), engine, release);
     let mut keys = match (rows.connections, rows.exchanges) {
         (ConnectionRows::None, false) => BTreeSet::new(),
-        (ConnectionRows::None, true) if !ends.known => heard_within(places, filter.span, (&window, &calendar), release),
+        (ConnectionRows::None, true) if !ends.known => {
+            with_data_within(places, filter.span, (&window, &calendar), release)
+        }
         _ => present(places, filter.span, (&calendar, &roster), &ends),
     };
     keys.retain(|key| roster.chosen.as_ref().is_none_or(|chosen| chosen.contains(key)));
@@ -146,7 +148,7 @@ fn decide<S: Sink>(
     for ((_, id), socket) in &roster.sockets {
         let key = key(*id);
         if keys.contains(&key) {
-            // All that happens to a listener is that it is closed; if that was before the span, it is not among them.
+            // The only event of a listener is its close; one that was closed before the span is not among the keys.
             let is_silent = socket.listens && rows.connections != ConnectionRows::Whole;
             let first = if is_silent {
                 window.start.max(socket.first)
@@ -159,7 +161,7 @@ fn decide<S: Sink>(
     }
     let mut joined = KeySet::default();
     if rows.exchanges && !rows.sequences && rows.connections != ConnectionRows::Whole {
-        for (key, place) in restart::places(places, window.start, (&roster, &followed), engine, release) {
+        for (key, place) in restart::join_places(places, window.start, (&roster, &followed), engine, release) {
             followed.0.insert(key, place..usize::MAX);
             joined.insert(key);
         }
@@ -176,12 +178,12 @@ fn decide<S: Sink>(
         settled: rows.connections == ConnectionRows::WithinSpan,
     });
     let step = |(place, placed): (usize, &Placed<'_>)| {
-        // Who owns a socket in the end is said by state after the span.
+        // State after the span has the last owner of a socket.
         let before_tail = tail.is_none_or(|tail| place < tail.start || (tail.settled && is_state(&placed.stored)));
-        let tells_losses = || placed.stored.count(Kind::Loss) > 0 && calendar.overlaps(placed, ask.span);
+        let has_losses = || placed.stored.count(Kind::Loss) > 0 && calendar.overlaps(placed, ask.span);
         if before_tail && may_hold_followed(&followed, placed, place) {
             Step::Follow
-        } else if tells_losses() {
+        } else if has_losses() {
             Step::General
         } else {
             Step::Skip
@@ -191,7 +193,7 @@ fn decide<S: Sink>(
     learn_clocks(places, ask, (&steps, &roster, &followed), engine, release);
     Some(Schedule {
         followed: Some(followed),
-        nobody: Followed::default(),
+        none: Followed::default(),
         steps_end: steps
             .iter()
             .rposition(|step| *step != Step::Skip)
@@ -201,15 +203,15 @@ fn decide<S: Sink>(
     })
 }
 
-/// What is known of the calendar without reading all of it: how far a block's times on the boot clock may be from
-/// what the header of its file says.
+/// What is known of the calendar clock without reading all blocks: how far a block's times on the boot clock may differ from
+/// the reading in the header of its file.
 struct Calendar {
     /// By file, ns.
     slack: HashMap<usize, u64>,
 }
 
 impl Calendar {
-    /// Looks at the last reading of each file; nothing where somebody has set the clock.
+    /// From the last reading of each file; `None` where the clock was set.
     fn new(places: &[Placed<'_>], release: &dyn Fn(&Placed<'_>)) -> Option<Calendar> {
         let mut last: HashMap<usize, usize> = HashMap::new();
         for (place, placed) in places.iter().enumerate() {
@@ -220,7 +222,7 @@ impl Calendar {
         let mut last: Vec<usize> = last.into_values().collect();
         last.sort_unstable();
         let mut slack = HashMap::new();
-        look_through(places, last, release, |place, bytes| {
+        scan(places, last, release, |place, bytes| {
             let clocks = records_of(bytes, &[Kind::Clock]).filter_map(|record| match record {
                 Record::Clock(clock) => Some(places[place].drift(&clock)),
                 _ => None,
@@ -269,17 +271,17 @@ impl Calendar {
     }
 }
 
-/// What ended before the span, by all that says so.
+/// Sockets that were closed before the span.
 #[derive(Default)]
 struct Ends {
     closed: HashSet<SocketKey, RandomState>,
-    /// The blocks that say so were looked through.
+    /// All blocks with closes before the span were scanned.
     known: bool,
 }
 
 impl Ends {
-    /// Looks through the blocks in which connections and processes end, as far as that is wanted; the hosts learn which
-    /// processes did.
+    /// Scans the blocks in which connections and processes end, as far as the requested rows need it; hosts learn the ends of
+    /// processes.
     fn new<S: Sink>(
         places: &[Placed<'_>],
         ask: &Ask,
@@ -295,7 +297,8 @@ impl Ends {
         let cost = |which: &mut dyn Iterator<Item = usize>| -> u64 {
             which.map(|place| u64::from(places[place].stored.raw_len())).sum()
         };
-        // To know who was there, or to hear who speaks: whatever is less to read.
+        // Either the closes before the span show which connections are alive, or the data within it shows which are active:
+        // the cheaper of the two.
         let is_less = || {
             roster.sockets.len() <= MAX_KEYS && cost(&mut (0..window.start).filter(closes)) <= cost(&mut window.clone())
         };
@@ -313,7 +316,7 @@ impl Ends {
         let matters = |place: &usize| (known && *place < window.start && closes(place)) || exits(place);
         let which: Vec<usize> = (0..places.len()).filter(matters).collect();
         let mut closed = HashSet::default();
-        look_through(places, which, release, |place, bytes| {
+        scan(places, which, release, |place, bytes| {
             let placed = &places[place];
             let host = placed.block.host;
             let (from, _) = calendar.on_boot_clock(placed, span);
@@ -334,7 +337,7 @@ impl Ends {
     }
 }
 
-/// Processes that did not end, as far as state says it.
+/// Processes that did not end according to state records.
 fn running(hosts: &[Host]) -> BTreeSet<u32> {
     let programs = hosts.iter().flat_map(Host::programs);
     programs
@@ -343,15 +346,15 @@ fn running(hosts: &[Host]) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Connections of which bytes are recorded within a span.
-fn heard_within(
+/// Connections with recorded data within a span.
+fn with_data_within(
     places: &[Placed<'_>],
     span: Option<Span>,
     (window, calendar): (&Range<usize>, &Calendar),
     release: &dyn Fn(&Placed<'_>),
 ) -> BTreeSet<u32> {
     let mut keys = BTreeSet::new();
-    look_through(places, window.clone(), release, |place, bytes| {
+    scan(places, window.clone(), release, |place, bytes| {
         let (from, to) = calendar.on_boot_clock(&places[place], span);
         let frames = block::frames(bytes).flatten();
         let data = frames.filter(|frame| frame.kind == Some(Kind::Data) && (from..=to).contains(&frame.time()));
@@ -380,8 +383,8 @@ fn present(
         .collect()
 }
 
-/// Has the engine learn the readings of the clocks before the times that matter: of the blocks that are read, and of what
-/// began and ended where no block is read.
+/// Gives the engine the readings of the clocks before the times that it will convert: those of the blocks that are read, and
+/// those of beginnings and ends in blocks that are not read.
 fn learn_clocks<S: Sink>(
     places: &[Placed<'_>],
     ask: &Ask,
@@ -401,31 +404,26 @@ fn learn_clocks<S: Sink>(
         }
         before = Some(steps[place]);
     }
-    // A loss may be told long after it began.
-    let tells_losses = |place: &usize| steps[*place] != Step::Skip && places[*place].stored.count(Kind::Loss) > 0;
-    look_through(
-        places,
-        (0..places.len()).filter(tells_losses),
-        release,
-        |place, bytes| {
-            for record in records_of(bytes, &[Kind::Loss]) {
-                if let Record::Loss(loss) = record {
-                    times.extend([loss.since, loss.time].map(|time| (places[place].block.host, time)));
-                }
+    // A loss may be reported long after it began.
+    let has_losses = |place: &usize| steps[*place] != Step::Skip && places[*place].stored.count(Kind::Loss) > 0;
+    scan(places, (0..places.len()).filter(has_losses), release, |place, bytes| {
+        for record in records_of(bytes, &[Kind::Loss]) {
+            if let Record::Loss(loss) = record {
+                times.extend([loss.since, loss.time].map(|time| (places[place].block.host, time)));
             }
-            true
-        },
-    );
+        }
+        true
+    });
     if ask.rows.connections != ConnectionRows::None {
-        let wanted = roster
+        let sockets = roster
             .sockets
             .iter()
             .filter(|((_, id), _)| followed.0.contains_key(&key(*id)));
-        times.extend(wanted.filter_map(|((host, _), socket)| Some((*host, socket.opened?))));
+        times.extend(sockets.filter_map(|((host, _), socket)| Some((*host, socket.opened?))));
     }
     if ask.rows.processes {
         for (number, host) in engine.hosts().iter().enumerate() {
-            let wanted = host.programs().into_iter().filter(|program| {
+            let programs = host.programs().into_iter().filter(|program| {
                 let Some(span) = ask.filter.span else { return true };
                 let slack = MAX_DRIFT + SLACK;
                 host.utc(program.began).saturating_sub(slack) < span.to
@@ -433,7 +431,7 @@ fn learn_clocks<S: Sink>(
                         .ended
                         .is_none_or(|ended| host.utc(ended).saturating_add(slack) >= span.from)
             });
-            let both = wanted.flat_map(|program| [Some(program.began), program.ended]);
+            let both = programs.flat_map(|program| [Some(program.began), program.ended]);
             times.extend(both.flatten().map(|time| (number as u16, time)));
         }
     }
@@ -454,7 +452,7 @@ fn learn_clocks<S: Sink>(
             }
         }
     }
-    look_through(places, which, release, |place, bytes| {
+    scan(places, which, release, |place, bytes| {
         for record in records_of(bytes, &[Kind::Clock]) {
             engine.learn_ahead(places[place].block.host, &record);
         }
@@ -465,13 +463,13 @@ fn learn_clocks<S: Sink>(
 /// The records of some kinds in a block.
 fn records_of<'b>(bytes: &'b [u8], kinds: &'b [Kind]) -> impl Iterator<Item = Record<'b>> {
     let frames = block::frames(bytes).flatten();
-    let wanted = frames.filter(|frame| frame.kind.is_some_and(|kind| kinds.contains(&kind)));
-    wanted.filter_map(|frame| block::records(&bytes[frame.at..]).next()?.ok())
+    let of_kinds = frames.filter(|frame| frame.kind.is_some_and(|kind| kinds.contains(&kind)));
+    of_kinds.filter_map(|frame| block::records(&bytes[frame.at..]).next()?.ok())
 }
 
-/// Reads blocks ahead of their turn; `each` is given the place and the inflated bytes, and says whether to go on. What is
-/// damaged is passed over here, and counted where its turn comes.
-pub(super) fn look_through(
+/// Scans blocks ahead of their turn; `each` gets the place and the decompressed bytes, and returns whether to go on. Damaged
+/// blocks are passed over here, and counted when they are read in turn.
+pub(super) fn scan(
     places: &[Placed<'_>],
     which: impl IntoIterator<Item = usize>,
     release: &dyn Fn(&Placed<'_>),

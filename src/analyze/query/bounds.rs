@@ -1,4 +1,4 @@
-//! What an expression says about where in a capture its rows can be, so that other blocks need not be read.
+//! Bounds of an expression: time span, ports, processes and pods that its rows must have, so that other blocks are pruned.
 
 use super::expression::{Expression, Node};
 use super::test::{Operator, Test};
@@ -6,7 +6,7 @@ use crate::analyze::selection::{BlockFilter, Span};
 use crate::analyze::table::Spec;
 
 impl Expression {
-    /// Bounds that every row which passes is within; `specs` are the columns that it was parsed for.
+    /// Bounds that every passing row satisfies; `specs` are the columns that it was parsed for.
     pub fn bounds(&self, specs: &[Spec]) -> BlockFilter {
         of_node(&self.root, specs)
     }
@@ -45,7 +45,7 @@ fn of_test(column: &str, test: &Test) -> BlockFilter {
     bounds
 }
 
-/// The times that compare so with this one.
+/// The span of times that compare like this with `time`.
 fn span(operator: Operator, time: u64) -> Option<Span> {
     let after = time.saturating_add(1);
     let (from, to) = match operator {

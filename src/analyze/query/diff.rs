@@ -1,4 +1,4 @@
-//! `mdf diff`: what changed between two captures, by endpoint and digest, and whether it is more than chance.
+//! `mdf diff`: what changed between two captures, by endpoint, digest and the like, and whether the change is significant.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -36,14 +36,14 @@ pub struct Change<'a> {
     pub after: Side<'a>,
 }
 
-/// How sure a difference is.
+/// The significance of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
-    /// It may be chance, or there are too few exchanges to tell.
+    /// Not significant, or too few exchanges.
     None,
-    /// More than chance: 95 %.
+    /// Significant at 95 %.
     Likely,
-    /// 99.9 %.
+    /// Significant at 99.9 %.
     Sure,
 }
 
@@ -64,7 +64,7 @@ const LIMITS: [(f64, Mark); 2] = [(3.29, Mark::Sure), (1.96, Mark::Likely)];
 const ENOUGH: f64 = 5.0;
 
 /// Whether a percentile differs. Each side's percentile has an interval between order statistics; the two are apart
-/// when the intervals, each narrowed so that both together have the wanted confidence, do not meet.
+/// when the intervals, each narrowed so that both together have the required confidence, do not overlap.
 fn percentile_mark(before: &Histogram, after: &Histogram, share: f64) -> Mark {
     let few = |histogram: &Histogram| histogram.count() as f64 * share.min(1.0 - share) < ENOUGH;
     if few(before) || few(after) {
@@ -113,7 +113,7 @@ const NOTHING: Side<'static> = Side {
     total: &EMPTY,
 };
 
-/// Both sides of everything that occurs at least `min_count` times on one of them; most frequent first.
+/// Both sides of each key that occurs at least `min_count` times on one of them; most frequent first.
 pub fn compare<'a>(before: &'a Aggregate, after: &'a Aggregate, min_count: u64) -> Vec<Change<'a>> {
     let mut all: BTreeMap<(&'static str, &'a str), (usize, [Side<'a>; 2])> = BTreeMap::new();
     for (side, aggregate) in [before, after].into_iter().enumerate() {
@@ -230,8 +230,7 @@ impl Condition {
         &self.text
     }
 
-    /// Whether a change violates it, and surely enough: what may be chance does not fail. What is only on one side is
-    /// no change.
+    /// Whether a significant change violates it. A key that is only on one side is no change.
     pub fn fails(&self, change: &Change<'_>) -> bool {
         let (before, after) = (&change.before, &change.after);
         if before.count == 0 || after.count == 0 {
@@ -251,7 +250,7 @@ impl Condition {
             Metric::Count => count_mark(before.count, after.count),
             Metric::ErrorRate => rate_mark(before, after),
             Metric::Percentile(share) => percentile_mark(before.total, after.total, share),
-            // The deviation of means is not kept; the medians stand for it. A maximum has none.
+            // The deviation of means is not kept; the medians are used instead. A maximum has none.
             Metric::Mean => percentile_mark(before.total, after.total, 0.5),
             Metric::Max => Mark::Likely,
         };
@@ -268,6 +267,9 @@ const fn spec(name: &'static str, kind: Kind, doc: &'static str) -> Spec {
     Spec { name, kind, doc }
 }
 
+/// What the marks of a difference mean.
+const MARK: &str = "** when the difference is significant at 99.9 %, * at 95 %; null when it may be chance";
+
 /// The percentiles that are compared, with the names of their columns.
 const PERCENTILES: [(f64, [&str; 4]); 3] = [
     (0.5, ["p50_before_ns", "p50_after_ns", "p50_change", "p50_mark"]),
@@ -279,24 +281,40 @@ const PERCENTILES: [(f64, [&str; 4]); 3] = [
 pub fn columns(changes: &[Change<'_>]) -> Columns {
     let mut specs = vec![
         spec("protocol", Text, "protocol of the exchanges"),
-        spec("what", Text, "what they are counted by: endpoint, digest, …"),
-        spec("count_before", Count, "exchanges"),
-        spec("count_after", Count, "exchanges"),
-        spec("count_mark", Text, "* or ** when the difference is more than chance"),
-        spec("error_rate_before", Ratio, "errors / count"),
-        spec("error_rate_after", Ratio, "errors / count"),
+        spec("what", Text, "key of the exchanges: endpoint, digest, …"),
+        spec("count_before", Count, "number of exchanges in the first capture"),
+        spec("count_after", Count, "number of exchanges in the second capture"),
+        spec("count_mark", Text, MARK),
         spec(
-            "error_rate_mark",
-            Text,
-            "* or ** when the difference is more than chance",
+            "error_rate_before",
+            Ratio,
+            "errors divided by exchanges in the first capture, from 0 to 1",
         ),
+        spec(
+            "error_rate_after",
+            Ratio,
+            "errors divided by exchanges in the second capture, from 0 to 1",
+        ),
+        spec("error_rate_mark", Text, MARK),
     ];
     for (_, [before, after, change, mark]) in PERCENTILES {
         specs.extend([
-            spec(before, Nanos, "percentile of total_ns"),
-            spec(after, Nanos, "percentile of total_ns"),
-            spec(change, Float, "after / before - 1"),
-            spec(mark, Text, "* or ** when the difference is more than chance"),
+            spec(
+                before,
+                Nanos,
+                "percentile of the total time of the exchanges in the first capture, ns",
+            ),
+            spec(
+                after,
+                Nanos,
+                "percentile of the total time of the exchanges in the second capture, ns",
+            ),
+            spec(
+                change,
+                Float,
+                "relative change of the percentile: second capture divided by first, minus 1",
+            ),
+            spec(mark, Text, MARK),
         ]);
     }
     let mut columns = Columns::new(specs);
@@ -334,7 +352,7 @@ pub fn columns(changes: &[Change<'_>]) -> Columns {
     columns
 }
 
-/// How many of the marks a change has, the surest counted most.
+/// The sum of the marks of a change, by significance.
 fn weight(change: &Change<'_>) -> u32 {
     let (before, after) = (&change.before, &change.after);
     let percentiles = PERCENTILES.map(|(share, _)| percentile_mark(before.total, after.total, share));
@@ -348,7 +366,7 @@ fn weight(change: &Change<'_>) -> u32 {
         .sum()
 }
 
-/// The same for people: one cell for each pair; what surely changed comes first.
+/// The table for a terminal: one cell for each pair of values; the most significant changes first.
 pub fn readable(changes: &[Change<'_>]) -> Columns {
     let mut changes: Vec<&Change<'_>> = changes.iter().collect();
     changes.sort_by_key(|change| std::cmp::Reverse(weight(change)));
@@ -452,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_grow_with_certainty() {
+    fn marks_grow_with_significance() {
         assert_eq!(count_mark(100, 100), Mark::None);
         assert_eq!(count_mark(100, 130), Mark::Likely);
         assert_eq!(count_mark(100, 200), Mark::Sure);
@@ -460,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_that_say_nothing_are_refused() {
+    fn invalid_conditions_are_refused() {
         for wrong in ["", "p95", "p42>1%", "p95>", "p95>fast", "count>5", "error_rate>1ms"] {
             assert!(wrong.parse::<Condition>().is_err(), "{wrong}");
         }

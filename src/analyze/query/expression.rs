@@ -1,12 +1,12 @@
 //! `--where`: `status >= 500 and path ~ "/api" and total_ns > 10ms`.
 //!
 //! `and`, `or`, `not`, brackets; `=`, `!=`, `<`, `<=`, `>`, `>=`; `~` and `!~` for regular expressions found anywhere in
-//! a text; `in (…)`; `is null`, `is not null`; a true-or-false column stands alone. Durations, sizes and times are
+//! a text; `in (…)`; `is null`, `is not null`; a true-or-false column may be written alone. Durations, sizes and times are
 //! written with their units.
 //!
-//! Null is what is not known, and logic has three values, as in SQL: a comparison with null is neither true nor false but
-//! unknown, `not` of unknown is unknown, `and` and `or` are unknown where the unknown side decides. A row passes where the
-//! whole is true. So `status != 200` and `not status = 200` are the same, and neither takes requests without an answer;
+//! Null is an unknown value, and logic has three values, as in SQL: a comparison with null is unknown, `not` of unknown is
+//! unknown, `and` and `or` are unknown where the unknown side decides. A row passes where the whole expression is true. So
+//! `status != 200` and `not status = 200` are equivalent, and neither selects requests without a response;
 //! `status != 200 or status is null` does.
 
 use std::fmt;
@@ -22,9 +22,9 @@ pub struct QueryError {
     pub message: String,
     /// The expression.
     pub text: String,
-    /// The part of it that is wrong, in bytes.
+    /// The range of the wrong part, in bytes.
     pub at: std::ops::Range<usize>,
-    /// A column was asked for that the table does not have.
+    /// The error is a column that the table does not have.
     pub unknown_column: bool,
 }
 
@@ -161,28 +161,28 @@ impl Expression {
         }
     }
 
-    /// One test of the column of this number.
+    /// A test of the column with this number.
     pub fn test(column: usize, test: Test) -> Expression {
         Expression {
             root: Node::Test(column, test),
         }
     }
 
-    /// What passes all of these; of none, everything.
+    /// Passes what passes all of these; everything without any.
     pub fn all(expressions: impl IntoIterator<Item = Expression>) -> Expression {
         Expression {
             root: Node::And(expressions.into_iter().map(|one| one.root).collect()),
         }
     }
 
-    /// What passes any of these; of none, nothing.
+    /// Passes what passes any of these; nothing without any.
     pub fn any(expressions: impl IntoIterator<Item = Expression>) -> Expression {
         Expression {
             root: Node::Or(expressions.into_iter().map(|one| one.root).collect()),
         }
     }
 
-    /// Whether it asks for the column of this number.
+    /// Whether it tests the column with this number.
     pub fn uses(&self, column: usize) -> bool {
         fn uses(node: &Node, column: usize) -> bool {
             match node {
@@ -194,9 +194,9 @@ impl Expression {
         uses(&self.root, column)
     }
 
-    /// Whether a row passes; `holds` applies a test to the column of a number.
+    /// Whether a row passes; `holds` applies a test to the column with a number.
     pub fn matches(&self, holds: &mut impl FnMut(usize, &Test) -> Option<bool>) -> bool {
-        /// `None` is unknown. `decides` ends an `and` (false) or an `or` (true), whatever the others are.
+        /// `None` is unknown. `decides` ends an `and` (false) or an `or` (true), regardless of the others.
         fn joined(nodes: &[Node], decides: bool, holds: &mut impl FnMut(usize, &Test) -> Option<bool>) -> Option<bool> {
             let mut all = Some(!decides);
             for node in nodes {
@@ -245,9 +245,9 @@ impl Parser<'_> {
         self.tokens.peek().map_or(end, |(_, at)| at.clone())
     }
 
-    fn word(&mut self, wanted: &str) -> bool {
+    fn word(&mut self, expected: &str) -> bool {
         self.tokens
-            .next_if(|(token, _)| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(wanted)))
+            .next_if(|(token, _)| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(expected)))
             .is_some()
     }
 
@@ -427,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_comparison_with_null_is_neither_true_nor_false() {
-        // A request without an answer.
+        // A request without a response.
         let row = &[("method", Value::Text("GET")), ("complete", Value::Flag(false))];
         for unknown in [
             "status = 200",

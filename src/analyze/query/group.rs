@@ -1,4 +1,4 @@
-//! `--group-by` and `--bucket`: rows counted up by the values of some columns, or by spans of time.
+//! `--group-by` and `--bucket`: rows aggregated by the values of columns, or by time buckets.
 
 use std::any::Any;
 use std::fmt::Write;
@@ -13,12 +13,12 @@ use crate::analyze::table::exchanges::{self, Exchanges};
 use crate::analyze::table::processes::Processes;
 use crate::analyze::table::{Columns, Def, Kind, Scratch, Spec, Table, Value};
 
-/// Groups that one shard holds; the rest is counted together.
+/// Groups in one shard; rows of further groups are counted under [`OTHER`].
 const MAX_GROUPS: usize = 100_000;
-/// Bytes of their keys.
+/// Bytes of the keys of groups in one shard.
 const MAX_KEY_BYTES: usize = 16 << 20;
 
-/// What is counted of one row.
+/// What a row adds to its group.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Measure {
     pub error: bool,
@@ -26,9 +26,9 @@ pub struct Measure {
     pub duration_ns: Option<u64>,
 }
 
-/// A table whose rows can be counted up.
+/// A table whose rows can be grouped.
 pub trait Measured: Table {
-    /// What is counted of a row.
+    /// What a row adds to its group.
     fn measure(row: &Self::Row<'_>) -> Measure;
 }
 
@@ -62,7 +62,7 @@ impl Measured for Processes {
     }
 }
 
-/// What is counted of a group.
+/// The counters of a group.
 #[derive(Debug, Clone, Default)]
 struct Group {
     count: u64,
@@ -85,12 +85,12 @@ impl Merge for Group {
 pub struct GroupBy {
     /// Numbers of columns.
     pub columns: Vec<usize>,
-    /// Width of a span of time, ns; 0 for none.
+    /// Width of a time bucket, ns; 0 for none.
     pub bucket_ns: u64,
 }
 
 impl GroupBy {
-    /// Finds the columns. A name that is only known with `server_` before it (`pod`, `namespace`) means that one.
+    /// Finds the columns. A name without a column of its own (`pod`, `namespace`) means that of the server (`server_pod`).
     pub fn new(names: &[String], bucket_ns: u64, table: &str, specs: &[Spec]) -> Result<GroupBy, String> {
         let find = |name: &String| {
             let server = || Spec::find(&format!("server_{name}"), specs);
@@ -111,29 +111,29 @@ impl GroupBy {
         }
         let mut specs = Vec::new();
         if self.bucket_ns > 0 {
-            specs.push(spec("bucket", Kind::Time, "start of the span of time"));
+            specs.push(spec("bucket", Kind::Time, "start of the time bucket"));
         }
         specs.extend(self.columns.iter().map(|column| table[*column]));
         specs.extend([
-            spec("count", Kind::Count, "rows"),
+            spec("count", Kind::Count, "number of rows in the group"),
             spec(
                 "errors",
                 Kind::Count,
-                "rows that are errors, as in the tables endpoints and digests",
+                "number of rows in the group that are errors: failed exchanges, failed connects, processes that ended by a signal or with an exit code other than 0",
             ),
-            spec("error_rate", Kind::Ratio, "errors / count"),
-            spec("bytes", Kind::Bytes, "bytes, both ways"),
-            spec("p50_ns", Kind::Nanos, "median duration"),
-            spec("p90_ns", Kind::Nanos, "90th percentile"),
-            spec("p95_ns", Kind::Nanos, "95th percentile"),
-            spec("p99_ns", Kind::Nanos, "99th percentile"),
-            spec("max_ns", Kind::Nanos, "longest duration"),
+            spec("error_rate", Kind::Ratio, "errors divided by count, from 0 to 1"),
+            spec("bytes", Kind::Bytes, "bytes of the rows in the group, both directions together"),
+            spec("p50_ns", Kind::Nanos, "median duration of the rows in the group, ns"),
+            spec("p90_ns", Kind::Nanos, "90th percentile of the duration of the rows in the group, ns"),
+            spec("p95_ns", Kind::Nanos, "95th percentile of the duration of the rows in the group, ns"),
+            spec("p99_ns", Kind::Nanos, "99th percentile of the duration of the rows in the group, ns"),
+            spec("max_ns", Kind::Nanos, "longest duration of the rows in the group, ns"),
         ]);
         specs
     }
 }
 
-/// The groups of one shard, of rows of a table that the caller need not know.
+/// The groups of one shard, whatever the type of the table.
 pub trait AnyGroups: Send {
     /// Adds the groups of another shard, of the same table.
     fn merge(&mut self, other: Box<dyn AnyGroups>);
@@ -192,7 +192,7 @@ impl<T: Measured> Groups<T> {
     /// Counts a row.
     pub fn push(&mut self, row: &T::Row<'_>, scratch: &mut Scratch<T::Derived>) {
         let time = T::key(row).0;
-        // What has no time is in no span of it.
+        // A row without a time is in no bucket.
         let bucket = match time.checked_div(self.by.bucket_ns) {
             Some(number) if time != 0 => Value::Int(number * self.by.bucket_ns),
             _ => Value::Null,

@@ -1,4 +1,5 @@
-//! Questions to tables: which rows (`--where`), which columns, in which order, and counted up by what.
+//! Queries over tables: filter (`--where`), grouping (`--group-by`, `--bucket`) and comparison (`mdf diff`). Knows no output
+//! format.
 
 pub mod bounds;
 pub mod diff;

@@ -20,7 +20,7 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// The operator that is written so.
+    /// The operator with this spelling.
     pub fn parse(text: &str) -> Option<Operator> {
         Some(match text {
             "=" | "==" => Operator::Equal,
@@ -56,14 +56,14 @@ pub enum Test {
     Flag(bool),
     Text(Operator, String),
     Regex(bool, Regex),
-    /// `*` stands for any characters.
+    /// `*` matches any characters.
     Glob(String),
     OneOf(Vec<Test>),
     IsNull(bool),
 }
 
 impl Test {
-    /// Checks the types; `Err` says in words what does not fit.
+    /// Checks the types; `Err` describes what does not fit.
     pub fn new(name: &str, kind: Kind, operator: Operator, literal: &str) -> Result<Test, String> {
         let ordered = !matches!(operator, Operator::Matches | Operator::MatchesNot);
         if !ordered {
@@ -107,18 +107,17 @@ impl Test {
         }
     }
 
-    /// Whether a value passes; `None` where that is not known, because the value is null. Only [`Test::IsNull`] knows it
-    /// of null.
+    /// Whether a value passes; `None` (unknown) for null, except in [`Test::IsNull`].
     pub fn holds(&self, value: Value<'_>) -> Option<bool> {
         match (self, value) {
-            (Test::IsNull(wanted), value) => Some((value == Value::Null) == *wanted),
+            (Test::IsNull(expected), value) => Some((value == Value::Null) == *expected),
             (_, Value::Null) => None,
             (Test::OneOf(tests), value) => Some(tests.iter().any(|test| test.holds(value) == Some(true))),
             (Test::Int(operator, literal), Value::Int(value)) => Some(operator.holds(&value, literal)),
             (Test::Float(operator, literal), Value::Float(value)) => Some(operator.holds(&value, literal)),
             (Test::Flag(literal), Value::Flag(value)) => Some(value == *literal),
             (Test::Text(operator, literal), Value::Text(value)) => Some(operator.holds(value, literal.as_str())),
-            (Test::Regex(wanted, regex), Value::Text(value)) => Some(regex.is_match(value) == *wanted),
+            (Test::Regex(expected, regex), Value::Text(value)) => Some(regex.is_match(value) == *expected),
             (Test::Glob(pattern), Value::Text(value)) => Some(glob(pattern, value)),
             // `Test::new` has checked the types.
             _ => Some(false),

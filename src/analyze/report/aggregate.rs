@@ -1,9 +1,10 @@
-//! Counts rows up: one of these for each shard, merged at the end.
+//! The aggregate of all rows: one for each shard, merged at the end. Owns totals, services, talkers, processes and losses; the
+//! exchanges of each protocol are in [`exchanges`](super::exchanges).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::counted::{CountedExchanges, KeyCount, counted};
+use super::exchanges::{KeyCount, ProtocolAggregate, for_each_protocol};
 use crate::analyze::column::{Columns, FastMap};
 use crate::analyze::errno;
 use crate::analyze::exchange::{Incomplete, Message};
@@ -17,15 +18,16 @@ use crate::analyze::stats::label::{write_named, write_party, write_service};
 use crate::analyze::template::Patterns;
 use crate::format::record::Ending;
 
-/// Keys that one shard holds of each kind.
+/// Keys of each kind in one shard.
 pub(super) const MAX_KEYS: usize = 10_000;
-/// Bytes of these keys, of each kind in each shard: paths and statements may be long.
+/// Bytes of the keys of each kind in one shard: paths and statements may be long.
 pub(super) const MAX_KEY_BYTES: usize = 4 << 20;
-/// How much of what was seen could be measured.
+
+/// How many exchanges are complete, and why the others are not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confidence {
     pub exchanges: u64,
-    /// By the order of [`Incomplete::ALL`].
+    /// In the order of [`Incomplete::ALL`].
     pub incomplete: [u64; Incomplete::ALL.len()],
 }
 
@@ -39,12 +41,12 @@ impl Confidence {
         }
     }
 
-    /// Exchanges that were seen whole.
+    /// Complete exchanges.
     pub fn measured(&self) -> u64 {
         self.exchanges - self.incomplete.iter().sum::<u64>()
     }
 
-    /// Why the others were not, most frequent first.
+    /// Reasons for incomplete exchanges, most frequent first.
     pub fn reasons(&self) -> Vec<(Incomplete, u64)> {
         let mut all: Vec<_> = Incomplete::ALL
             .into_iter()
@@ -73,7 +75,7 @@ pub struct Unparsed {
     pub bytes: u64,
 }
 
-/// The same by reason: the words of the column `why`, of which there are few.
+/// Connections with data and without exchanges, by the values of the column `why`, which are few.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnparsedBy(BTreeMap<Box<str>, Unparsed>);
 
@@ -87,7 +89,7 @@ impl UnparsedBy {
         counted.bytes += more.bytes;
     }
 
-    /// All together.
+    /// The sum over all reasons.
     pub fn total(&self) -> Unparsed {
         self.0.values().fold(Unparsed::default(), |all, one| Unparsed {
             connections: all.connections + one.connections,
@@ -125,17 +127,17 @@ pub struct Totals {
     pub impossible_times: u64,
 }
 
-/// What the exchanges of a connection share for as long as both parties stay the same.
+/// What the exchanges of a connection share while both parties stay the same: looked up once, and cached.
 #[derive(Clone, Copy)]
 pub(super) struct Link {
-    /// [`Frame::parties`]; no such number while there is none.
+    /// [`Frame::parties`]; `u64::MAX` in an empty place.
     parties: u64,
     protocol: &'static str,
     /// Number of the pair in the table `services`.
     pub service: u32,
-    /// A number for what the server is called.
+    /// The number of the server's name.
     pub callee: u32,
-    /// Place of its ends in [`SeenEnds`].
+    /// Place of the ends in [`SeenEnds`].
     pub ends: usize,
 }
 
@@ -151,13 +153,13 @@ impl Default for Link {
     }
 }
 
-/// The names at both ends of connections, and which keys (endpoints, digests) have seen them: connections come and go
-/// between the same few.
+/// Pairs of names at both ends of connections, and which keys (endpoints, digests) have recorded each pair already: there are
+/// many connections between few pairs.
 #[derive(Default)]
 pub(super) struct SeenEnds {
-    /// By protocol too: the keys of each have numbers of their own.
+    /// By protocol too: each numbers its own keys.
     places: FastMap<(Ends, &'static str), usize>,
-    /// A bit for each that has seen them, by their numbers.
+    /// For each pair a bit set, by the numbers of the keys that have recorded it.
     seen: Vec<(Ends, Vec<u64>)>,
 }
 
@@ -169,7 +171,7 @@ impl SeenEnds {
         })
     }
 
-    /// These ends, if the key of this number sees them for the first time.
+    /// The pair, if the key with this number has not recorded it yet.
     #[inline]
     pub fn new_to(&mut self, number: u32, place: usize) -> Option<Ends> {
         let (ends, seen) = &mut self.seen[place];
@@ -183,27 +185,27 @@ impl SeenEnds {
     }
 }
 
-/// Who calls whom: what the exchanges of all protocols are counted up to together.
+/// Who calls whom, over the exchanges of all protocols.
 #[derive(Default)]
 pub(super) struct Calls {
     /// Keys: caller, callee, protocol.
     pub services: Services,
-    /// What the ends in `services` and in the tables of each protocol are called.
+    /// Names of the ends in `services` and in the aggregate tables.
     pub names: Names,
     key: KeyText,
-    /// Each in the place that the number of its parties says, modulo [`MAX_REMEMBERED`].
+    /// A cache: each in the place of the number of its parties, modulo [`MAX_REMEMBERED`].
     links: Vec<Link>,
     pub seen_ends: SeenEnds,
-    /// Numbers of what servers are called.
+    /// Numbers of the names of servers.
     callees: Remembered<u32>,
-    /// The last of these numbers that was given.
+    /// The last number given.
     numbered: u32,
 }
 
-/// Everything that the report counts.
+/// Everything that the report shows, for one shard or for all.
 pub struct Aggregate {
     /// The exchanges of each protocol, in the order of the registry.
-    pub(super) exchanges: Vec<Box<dyn CountedExchanges>>,
+    pub(super) exchanges: Vec<Box<dyn ProtocolAggregate>>,
     pub(super) calls: Calls,
     pub unparsed: UnparsedBy,
     pub totals: Totals,
@@ -227,10 +229,10 @@ impl Default for Aggregate {
 }
 
 impl Aggregate {
-    /// An empty one, with path templates of the user's.
+    /// An empty aggregate, with the user's path templates.
     pub fn new(patterns: &Patterns) -> Aggregate {
         Aggregate {
-            exchanges: counted(patterns),
+            exchanges: for_each_protocol(patterns),
             calls: Calls::default(),
             unparsed: UnparsedBy::default(),
             totals: Totals::default(),
@@ -243,7 +245,7 @@ impl Aggregate {
         }
     }
 
-    /// Adds what another shard counted.
+    /// Adds the aggregate of another shard.
     pub fn merge(&mut self, other: Aggregate) {
         self.unparsed.merge(other.unparsed);
         self.totals.connections += other.totals.connections;
@@ -267,7 +269,7 @@ impl Aggregate {
         self.losses.merge(other.losses);
     }
 
-    /// What the exchanges of the protocol at this place of the registry are counted up to.
+    /// The aggregate table of the protocol at this place of the registry.
     pub fn summary(&self, protocol: usize) -> Columns {
         let exchanges = self.exchanges.get(protocol);
         exchanges
@@ -275,7 +277,7 @@ impl Aggregate {
             .unwrap_or_default()
     }
 
-    /// What was counted under each key of the protocol at this place.
+    /// The counters of each key of the protocol at this place of the registry.
     pub fn keys(&self, protocol: usize) -> impl Iterator<Item = KeyCount<'_>> {
         self.exchanges
             .get(protocol)
@@ -283,7 +285,7 @@ impl Aggregate {
             .flat_map(|exchanges| exchanges.keys())
     }
 
-    /// All exchanges together.
+    /// Over the exchanges of all protocols.
     pub fn confidence(&self) -> Confidence {
         let mut all = Confidence::default();
         let read = PROTOCOLS
@@ -307,7 +309,7 @@ impl Default for Services {
 }
 
 impl Calls {
-    /// The place of what the exchanges between these parties share.
+    /// What the exchanges between these parties share.
     #[inline]
     pub fn link(&mut self, frame: &Frame<'_>, protocol: &'static str) -> Link {
         let place = frame.parties as usize % MAX_REMEMBERED;
@@ -347,7 +349,7 @@ impl Calls {
             self.links.clear();
         }
         if let Some(stats) = self.services.0.at(service) {
-            stats.agreed.see(ends);
+            stats.agreed.add(ends);
         }
         Link {
             parties: frame.parties,
@@ -417,7 +419,7 @@ impl Sink for Aggregate {
             let stats = self.talkers.get(key.field(&server).field(row.protocol).done());
             stats.connections += 1;
             stats.exchanges += counted.exchanges;
-            // Seen from the server's socket, what was sent goes to the client.
+            // At the server's socket, bytes sent go to the client.
             let (to_server, to_client) = match row.role {
                 crate::format::record::Role::Server => (counted.bytes_received, counted.bytes_sent),
                 _ => (counted.bytes_sent, counted.bytes_received),
@@ -434,10 +436,10 @@ impl Sink for Aggregate {
             add(&mut stats.bytes, bytes);
             self.unparsed.count(row.why, Unparsed { connections: 1, bytes });
         }
-        // The dependency map: exchanges were counted one by one; here the connection, and what has no exchanges.
+        // The dependency map: exchanges were counted one by one; here connections, and the bytes of those without exchanges.
         let calls = &mut self.calls;
         let link = calls.links.get(row.parties as usize % MAX_REMEMBERED).copied();
-        // Its exchanges have said already who was at its ends.
+        // The exchanges of the connection have recorded its ends already.
         let known = link.filter(|link| (link.parties, link.protocol) == (row.parties, row.protocol));
         let number = match known {
             Some(link) => link.service,
@@ -455,7 +457,7 @@ impl Sink for Aggregate {
                 add(&mut stats.bytes, bytes);
             }
             if known.is_none() {
-                stats.agreed.see(calls.names.ends(row.client_party, row.server_party));
+                stats.agreed.add(calls.names.ends(row.client_party, row.server_party));
             }
         }
     }
@@ -494,7 +496,7 @@ impl Sink for Aggregate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::counted::Counted;
+    use super::super::exchanges::AggregateOf;
     use super::*;
     use crate::analyze::protocol::Registered;
     use crate::analyze::protocol::mysql::{Mysql, MysqlMessage, Status};
@@ -543,9 +545,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_together_has_no_digest() {
+    fn the_row_of_all_keys_beyond_the_limit_has_no_digest() {
         let mut aggregate = Aggregate::default();
-        aggregate.exchanges[Mysql::PLACE] = Box::new(Counted::<Mysql>::new(&Patterns::default(), 1));
+        aggregate.exchanges[Mysql::PLACE] = Box::new(AggregateOf::<Mysql>::new(&Patterns::default(), 1));
         for table in ["a", "b", "b", "c"] {
             count(&mut aggregate, &format!("select {table} from t"), &Party::default());
         }

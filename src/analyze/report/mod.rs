@@ -1,10 +1,10 @@
-//! What is counted up while rows pass by, and the report made of it.
+//! Aggregates of rows, and the report made from them: data, which `output` turns into text or JSON.
 //!
-//! Aggregates hold bounded memory however long a capture is, are merged in shard order, and come out the same for any
-//! number of threads.
+//! Aggregates hold bounded memory however long a capture is, are merged in shard order, and are equal for any number of
+//! threads.
 
 pub mod aggregate;
-mod counted;
+mod exchanges;
 pub mod sections;
 pub mod slowest;
 

@@ -1,4 +1,4 @@
-//! The report as data: sections with columns and rows, the same for people and for JSON.
+//! The report as data: sections with columns and rows, equal for text and JSON. Knows no output format.
 
 use std::borrow::Cow;
 
@@ -17,18 +17,18 @@ pub struct Section {
     /// Its name in JSON.
     pub name: Cow<'static, str>,
     pub title: &'static str,
-    /// What to type for all of it.
+    /// The options that show all rows.
     pub more: Cow<'static, str>,
-    /// Columns that people see first; JSON has all.
+    /// Columns that the text report shows; JSON has all.
     pub brief: Vec<usize>,
     pub columns: Columns,
 }
 
-/// All of it.
+/// The report.
 pub struct Report {
     pub captures: Vec<CaptureFacts>,
     pub confidence: Confidence,
-    /// The same by protocol, in the order of the registry.
+    /// By protocol, in the order of the registry.
     pub confidences: Vec<(&'static str, Confidence)>,
     pub unparsed: UnparsedBy,
     pub totals: Totals,
@@ -73,17 +73,17 @@ pub fn services(aggregate: &Aggregate) -> Columns {
     )
 }
 
-/// Whether a column says anything.
-fn is_told(columns: &Columns, n: usize) -> bool {
+/// Whether a column has a value in any row.
+fn has_values(columns: &Columns, n: usize) -> bool {
     let column = &columns.columns[n];
     (0..column.len()).any(|row| column.get(row) != Value::Null)
 }
 
-/// The columns of a table that people see first; who answered is one of them where that is known of anything.
+/// The columns of a table that the text report shows: the brief ones, and `service` where it has a value in any row.
 pub(super) fn brief<T: Table>(columns: &Columns) -> Vec<usize> {
-    let is_told = |n: usize| columns.columns[n].spec.name == "service" && is_told(columns, n);
+    let is_known_service = |n: usize| columns.columns[n].spec.name == "service" && has_values(columns, n);
     let defs = T::defs().iter().enumerate();
-    defs.filter(|(n, def)| def.brief || is_told(*n))
+    defs.filter(|(n, def)| def.brief || is_known_service(*n))
         .map(|(n, _)| n)
         .collect()
 }
@@ -261,7 +261,7 @@ pub fn report(aggregate: &Aggregate, captures: &[CaptureFacts]) -> Report {
     let mut services = section("services", "Services", "--table services", services(aggregate));
     services.brief = brief::<Services>(&services.columns);
     let mut losses = section("losses", "Losses", "--table losses", losses(aggregate));
-    losses.brief.retain(|n| is_told(&losses.columns, *n));
+    losses.brief.retain(|n| has_values(&losses.columns, *n));
     let mut sections = vec![
         losses,
         section("processes", "Processes", "--table processes", processes(aggregate)),

@@ -1,8 +1,8 @@
-//! The slowest exchanges.
+//! The slowest exchanges of a protocol: a short sorted list.
 
 use std::cmp::Ordering;
 
-/// One of the slowest.
+/// One of the slowest exchanges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slow {
     pub total_ns: u64,
@@ -32,7 +32,7 @@ impl Slow {
     }
 }
 
-/// The slowest few, in order. Few enough that a sorted list beats a heap.
+/// The slowest exchanges, sorted. They are so few that a sorted list is faster than a heap.
 #[derive(Debug)]
 pub struct Slowest {
     limit: usize,
@@ -48,7 +48,7 @@ impl Slowest {
         }
     }
 
-    /// Whether an exchange with this total may be one of the slowest. Called for each row; the rest only if it says so.
+    /// Whether an exchange with this total may be one of the slowest. Called for each row; [`Slow`] is made only for these.
     pub fn admits(&self, total_ns: u64) -> bool {
         match self.kept.last() {
             Some(last) if self.kept.len() >= self.limit => total_ns >= last.total_ns,
@@ -63,7 +63,7 @@ impl Slowest {
         self.kept.truncate(self.limit);
     }
 
-    /// Adds those of another.
+    /// Adds the exchanges of another list.
     pub fn merge(&mut self, other: Slowest) {
         for slow in other.kept {
             self.push(slow);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slowest_stay_whatever_the_order_of_arrival() {
+    fn the_slowest_are_kept_in_any_order_of_arrival() {
         let all = [(5, 1), (9, 2), (9, 1), (1, 1), (7, 3), (9, 3)];
         for turn in 0..all.len() {
             let mut slowest = Slowest::new(3);

@@ -1,9 +1,9 @@
-//! What a selection and an expression say about the events that their rows are made of.
+//! Bounds on the events that the selected rows are made of: time span, ports, processes, pods.
 
 use crate::analyze::row::Party;
 use crate::pods::select::glob;
 
-/// From this time on and before that: UTC, ns. 0 and the largest number stand for an open end.
+/// A time span, from `from` on and before `to`: UTC, ns. 0 and `u64::MAX` are open ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     pub from: u64,
@@ -11,7 +11,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Whether a time lies within it.
+    /// Whether a time is within the span.
     pub fn contains(self, time: u64) -> bool {
         self.from <= time && time < self.to
     }
@@ -31,19 +31,19 @@ impl Span {
     }
 }
 
-/// Which events matter. What is empty asks for nothing.
+/// Which events matter. An empty field sets no bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BlockFilter {
     pub span: Option<Span>,
     /// Either end of a connection; any of them.
     pub ports: Vec<u16>,
     pub pids: Vec<u32>,
-    /// `namespace/name`, or a name; `*` stands for any characters.
+    /// `namespace/name`, or a name; `*` matches any characters.
     pub pods: Vec<String>,
 }
 
 impl BlockFilter {
-    /// What both ask for. Of two lists the first is enough to leave blocks out.
+    /// The bounds of both. Of two lists only the first is kept, which is enough to prune by.
     pub fn and(mut self, other: BlockFilter) -> BlockFilter {
         fn first<T>(a: &mut Vec<T>, b: Vec<T>) {
             if a.is_empty() {
@@ -60,7 +60,7 @@ impl BlockFilter {
         self
     }
 
-    /// What either asks for.
+    /// Bounds that hold where either holds.
     pub fn or(mut self, other: BlockFilter) -> BlockFilter {
         fn both<T: PartialEq>(a: &mut Vec<T>, b: Vec<T>) {
             match a.is_empty() || b.is_empty() {
@@ -79,12 +79,12 @@ impl BlockFilter {
         self
     }
 
-    /// Whether it is about connections of some processes only.
+    /// Whether only connections of some processes match.
     pub fn is_of_processes(&self) -> bool {
         !self.pids.is_empty() || !self.pods.is_empty()
     }
 
-    /// Whether this process is in a pod that is asked for.
+    /// Whether this process is in a pod that matches.
     pub fn is_pod(&self, party: &Party) -> bool {
         self.pods.iter().map(|pod| pod_pattern(pod)).any(|(namespace, name)| {
             namespace.is_none_or(|namespace| glob(namespace, &party.namespace)) && glob(name, &party.pod)
@@ -92,7 +92,7 @@ impl BlockFilter {
     }
 }
 
-/// The patterns of namespace and name in what was typed for a pod.
+/// The patterns of namespace and name in an argument of `--pod`.
 pub fn pod_pattern(typed: &str) -> (Option<&str>, &str) {
     typed
         .split_once('/')
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_both_ask_for_is_narrower_and_what_either_asks_for_is_wider() {
+    fn and_narrows_and_or_widens() {
         let early = BlockFilter {
             span: Some(Span { from: 10, to: 20 }),
             ports: vec![80],

@@ -1,5 +1,5 @@
-//! What is asked of the captures: which rows, of which span, ports, processes and pods; and which connections are followed
-//! for them. Plain data: [`prune`](super::prune) finds out which blocks that needs.
+//! The selection: which rows, of which time span, ports, processes and pods, and which connections are followed for them. Plain
+//! data; [`prune`](super::prune) decides which blocks are needed.
 
 mod filter;
 
@@ -18,34 +18,34 @@ pub type KeySet = HashSet<u32, RandomState>;
 /// Which rows are made of what is read, and what of them is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rows {
-    /// What could not be read is shown: that is known of what was tried.
+    /// Damage is shown, which is known only of blocks that were read.
     pub damage: bool,
     pub exchanges: bool,
-    /// The number of an exchange in its connection is shown, or decides.
+    /// The number of an exchange in its connection is shown or tested.
     pub sequences: bool,
     pub connections: ConnectionRows,
     pub processes: bool,
 }
 
-/// What of the rows of connections is shown.
+/// What is shown of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
 pub enum ConnectionRows {
     #[default]
     None,
-    /// What a connection is, and what of it lies within the span.
+    /// Protocol and ends, and counts within the span.
     WithinSpan,
     Whole,
 }
 
-/// What is asked of the captures.
+/// A request to the captures.
 #[derive(Debug, Clone, Default)]
 pub struct Ask {
-    /// What all rows of exchanges and connections agree with.
+    /// Bounds that all selected exchanges and connections satisfy.
     pub filter: BlockFilter,
-    /// The span to which losses and lasting things belong; that of the filter may be narrower.
+    /// The span for losses, connections and processes; that of the filter may be narrower.
     pub span: Option<Span>,
     pub rows: Rows,
-    /// Nothing is left out, for tests.
+    /// No block is left out, for tests.
     pub read_all: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is counted under one key: an endpoint, a digest, a service pair, a talker.
+//! The counters of one key: of an endpoint, a digest, a pair of services, a talker.
 
 use super::ends::Agreed;
 use super::histogram::Histogram;
@@ -6,13 +6,13 @@ use super::keyed::{Count, Merge};
 use crate::analyze::exchange::Message;
 use crate::analyze::row::{ExchangeRow, Latency};
 
-/// Adds what a capture says: numbers in a file may be anything, and a total that would not fit is the largest there is.
+/// Adds a number from a capture, which may be any: the sum saturates.
 #[inline]
 pub fn add(to: &mut u64, more: u64) {
     *to = to.saturating_add(more);
 }
 
-/// Whether the first byte of the response was its last; also where nothing was measured.
+/// Whether first and last byte of the response have the same time; also where neither was measured.
 fn came_at_once(one: &Latency) -> bool {
     one.ttfb_ns == one.total_ns
 }
@@ -22,13 +22,13 @@ fn came_at_once(one: &Latency) -> bool {
 pub struct Latencies {
     pub ttfb: Histogram,
     pub total: Histogram,
-    /// Of exchanges whose response came in one piece: both are the same, and counted once. Merging adds it to both, and only
-    /// merged counters are read.
+    /// Of exchanges whose response came in one piece, where both latencies are equal: recorded once, to halve the work. Merging
+    /// adds it to both, and only merged counters are read.
     same: Histogram,
 }
 
 impl Latencies {
-    /// Fetches what counting these needs.
+    /// Prefetches the counters that these need.
     fn fetch(&self, all: impl Iterator<Item = Latency>) {
         for one in all {
             match came_at_once(&one) {
@@ -41,7 +41,7 @@ impl Latencies {
         }
     }
 
-    /// Counts all of these.
+    /// Records all of these.
     fn record_all(&mut self, all: impl Iterator<Item = Latency> + Clone) {
         let different = all.clone().filter(|one| !came_at_once(one));
         self.same
@@ -62,7 +62,7 @@ impl Merge for Latencies {
     }
 }
 
-/// What a protocol counts of its exchanges beside what is counted of all.
+/// The counters that a protocol adds to those of all exchanges.
 pub trait Own: Merge + Send + 'static {
     /// What one exchange adds.
     type One: Copy + Send;
@@ -77,7 +77,7 @@ pub struct ExchangeStats<O> {
     pub count: u64,
     /// Exchanges that were not seen whole.
     pub incomplete: u64,
-    /// As [`ExchangeRow::is_error`](crate::analyze::row::ExchangeRow::is_error) says.
+    /// Counted by [`ExchangeRow::is_error`](crate::analyze::row::ExchangeRow::is_error).
     pub errors: u64,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -98,7 +98,7 @@ pub struct ExchangeCount<T> {
 }
 
 impl<T> ExchangeCount<T> {
-    /// What is known of all, and this.
+    /// From a row, and what its protocol adds.
     pub fn new<M: Message>(row: &ExchangeRow<'_, M>, own: T) -> Self {
         ExchangeCount {
             incomplete: row.incomplete.is_some(),
@@ -170,7 +170,7 @@ impl Merge for ServiceStats {
     }
 }
 
-/// Two ends that talk.
+/// Two ends that exchange data.
 #[derive(Debug, Clone, Default)]
 pub struct TalkerStats {
     pub connections: u64,
@@ -188,7 +188,7 @@ impl Merge for TalkerStats {
     }
 }
 
-/// Connections that failed, or that gave no exchanges.
+/// Connections that failed, or that have no exchanges.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionStats {
     pub count: u64,
@@ -204,7 +204,7 @@ impl Merge for ConnectionStats {
     }
 }
 
-/// Programs of one name.
+/// Programs with one name.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessStats {
     pub count: u64,
@@ -225,7 +225,7 @@ impl Merge for ProcessStats {
     }
 }
 
-/// Losses of one reason.
+/// Losses with one reason.
 #[derive(Debug, Clone, Default)]
 pub struct LossStats {
     pub intervals: u64,

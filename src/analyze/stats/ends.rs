@@ -1,7 +1,7 @@
-//! Who is at both ends of what is counted under one key, as far as all of it agrees.
+//! The names at both ends that all rows of one key have in common.
 //!
 //! Exchanges come by the million: names are turned into codes once for each connection, and for each exchange eight codes
-//! are compared at a stroke.
+//! are compared at once.
 
 use crate::analyze::column::Dictionary;
 use crate::analyze::row::Party;
@@ -10,7 +10,7 @@ use crate::analyze::row::Party;
 const OF_END: usize = 4;
 const OF_BOTH: usize = 2 * OF_END;
 
-/// The code of a name that is not the same everywhere, and of one that is not known. No dictionary gives them.
+/// The code of a name that differs between rows, and of one that is not known. No dictionary gives them.
 const MIXED: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
 
@@ -18,7 +18,7 @@ const UNKNOWN: u32 = u32::MAX - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Ends([u32; OF_BOTH]);
 
-/// What is known of an end; what is not known, or not the same everywhere, is empty.
+/// The names of an end; empty where they are not known or differ between rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End<'n> {
     pub namespace: &'n str,
@@ -27,16 +27,16 @@ pub struct End<'n> {
     pub container: &'n str,
 }
 
-/// The names that occurred in one shard. Each kind has a dictionary of its own: the next connection mostly has the names
-/// of the one before, which a dictionary finds without a lookup.
+/// The names that occurred in one shard. Each kind has its own dictionary: the next connection mostly has the names of the
+/// one before, which a dictionary finds without a lookup.
 #[derive(Debug, Default)]
 pub struct Names([Dictionary; OF_BOTH]);
 
-/// The own code for each code of another's dictionaries.
+/// For each code of another shard's dictionaries, the code in these.
 pub struct Translation([Vec<u32>; OF_BOTH]);
 
 impl Names {
-    /// The codes of these two.
+    /// The codes of the names of client and server.
     pub fn ends(&mut self, client: &Party, server: &Party) -> Ends {
         let texts = [
             &client.namespace,
@@ -54,7 +54,7 @@ impl Names {
         }))
     }
 
-    /// Takes in the names of another.
+    /// Adds the names of another shard.
     pub fn adopt(&mut self, other: &Names) -> Translation {
         Translation(std::array::from_fn(|n| {
             let own = &mut self.0[n];
@@ -62,7 +62,7 @@ impl Names {
         }))
     }
 
-    /// Client and server, as far as all that was counted agrees.
+    /// The names of client and server that all rows have in common.
     pub fn of(&self, agreed: &Agreed) -> [End<'_>; 2] {
         let Ends(codes) = agreed.0.unwrap_or(Ends([MIXED; OF_BOTH]));
         [0, OF_END].map(|first| {
@@ -77,14 +77,14 @@ impl Names {
     }
 }
 
-/// What all ends that were seen have in common; nothing while none was seen. The order in which they are seen, and in
-/// which such values are merged, makes no difference.
+/// The names that all rows so far have in common; `None` before the first. The order of rows and of merging makes no
+/// difference.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Agreed(Option<Ends>);
 
 impl Agreed {
-    /// Sees these.
-    pub fn see(&mut self, seen: Ends) {
+    /// Adds the ends of a row.
+    pub fn add(&mut self, seen: Ends) {
         match &mut self.0 {
             None => self.0 = Some(seen),
             // Without a branch, so that it becomes a few vector instructions.
@@ -92,12 +92,12 @@ impl Agreed {
         }
     }
 
-    /// Sees what another saw; both speak of the codes of the same names.
+    /// Adds the rows of another; both have codes of the same dictionaries.
     pub fn merge(&mut self, other: Agreed) {
-        other.0.into_iter().for_each(|ends| self.see(ends));
+        other.0.into_iter().for_each(|ends| self.add(ends));
     }
 
-    /// Translates to the own codes.
+    /// Translates codes to those of other dictionaries.
     pub fn translate(&mut self, to: &Translation) {
         if let Some(Ends(codes)) = &mut self.0 {
             for (code, own) in codes.iter_mut().zip(&to.0) {
@@ -121,11 +121,11 @@ mod tests {
         }
     }
 
-    /// One shard that sees these.
+    /// A shard with these rows.
     fn shard(seen: &[(Party, Party)]) -> (Names, Agreed) {
         let (mut names, mut agreed) = (Names::default(), Agreed::default());
         for (client, server) in seen {
-            agreed.see(names.ends(client, server));
+            agreed.add(names.ends(client, server));
         }
         (names, agreed)
     }
@@ -140,10 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn what_agrees_is_told_however_it_is_spread_over_shards() {
+    fn common_names_are_found_in_any_distribution_over_shards() {
         let frontend = party("shop", "frontend-a", "Deployment/frontend");
         let another = party("shop", "frontend-b", "Deployment/frontend");
-        let elsewhere = party("staging", "frontend-a", "Deployment/frontend");
+        let staging = party("staging", "frontend-a", "Deployment/frontend");
         let [cart, host] = [party("shop", "cart-0", "StatefulSet/cart"), Party::default()];
         let pair = |client: &Party, server: &Party| (client.clone(), server.clone());
         let end = |[namespace, workload, pod, container]: [&'static str; 4]| End {
@@ -164,7 +164,7 @@ mod tests {
                 [end(["shop", "Deployment/frontend", "", "app"]), at_cart],
             ),
             (
-                vec![pair(&elsewhere, &cart), pair(&frontend, &cart), pair(&elsewhere, &cart)],
+                vec![pair(&staging, &cart), pair(&frontend, &cart), pair(&staging, &cart)],
                 [end(["", "Deployment/frontend", "frontend-a", "app"]), at_cart],
             ),
             // A client without a pod does not agree with those that have one.

@@ -1,4 +1,4 @@
-//! Percentiles of durations without keeping them.
+//! Percentiles of durations without keeping each value.
 //!
 //! Log-linear: each power of two is split into 128 equal parts, so a percentile is off by less than 0.4 % (half a
 //! part). Only the powers of two between the smallest and the largest value are held: a key whose latencies spread over
@@ -25,7 +25,7 @@ pub struct Histogram {
     max: u64,
 }
 
-/// The power of two and the part of it in which a value lies. Values below `PARTS` are exact, in power 0.
+/// The bucket of a value: power of two, and the part of it. Values below `PARTS` are exact, in power 0.
 fn place(value: u64) -> (u32, usize) {
     match value < PARTS as u64 {
         true => (0, value as usize),
@@ -36,7 +36,7 @@ fn place(value: u64) -> (u32, usize) {
     }
 }
 
-/// The middle of the values that lie in this place.
+/// The middle of a bucket.
 fn middle(power: u32, part: usize) -> u64 {
     match power {
         0 => part as u64,
@@ -100,7 +100,7 @@ impl Histogram {
         }
     }
 
-    /// Fetches what counting a value needs.
+    /// Prefetches the counter of a value.
     #[inline]
     pub fn fetch(&self, value: Option<u64>) {
         let offset = value.and_then(|value| self.offset(value));
@@ -109,21 +109,21 @@ impl Histogram {
         }
     }
 
-    /// Where a value is counted, if it is not below what is held. It may lie beyond.
+    /// Index of a value's counter; `None` below the range held. It may be beyond the end.
     #[inline]
     fn offset(&self, value: u64) -> Option<usize> {
         let (power, part) = place(value);
         Some(power.checked_sub(self.low)? as usize * PARTS + part)
     }
 
-    /// What counts a value; nothing while there is no room for it.
+    /// The counter of a value; `None` outside of the range held.
     #[inline]
     fn counter(&mut self, value: u64) -> Option<&mut u32> {
         let offset = self.offset(value)?;
         self.counts.get_mut(offset)
     }
 
-    /// Makes room for a power of two.
+    /// Widens the range held to a power of two.
     fn widen(&mut self, power: u32) {
         if self.counts.is_empty() {
             self.low = power;
@@ -139,7 +139,7 @@ impl Histogram {
         }
     }
 
-    /// Adds all values of another.
+    /// Adds all values of another histogram.
     pub fn merge(&mut self, other: &Histogram) {
         if other.count == 0 {
             return;
@@ -189,7 +189,7 @@ impl Histogram {
         (self.count > 0).then_some(self.max)
     }
 
-    /// The value below or at which this share (0 to 1) of all values lies (nearest rank), within 0.4 %.
+    /// The percentile for this share (0 to 1) of all values, by nearest rank, within 0.4 %.
     pub fn percentile(&self, share: f64) -> Option<u64> {
         if self.count == 0 {
             return None;
@@ -209,7 +209,7 @@ impl Histogram {
         Some(self.max)
     }
 
-    /// Counted values at or below `value`, by parts.
+    /// Number of values at or below `value`, to the resolution of a bucket.
     pub fn count_up_to(&self, value: u64) -> u64 {
         let (power, part) = place(value);
         if power < self.low {
@@ -244,8 +244,7 @@ mod tests {
         for some in all.chunks(7).chain([&[][..], &[0, u64::MAX, 3]]) {
             at_once.record_all(some.iter().copied());
             some.iter().for_each(|value| one_by_one.record(*value));
-            let told = |histogram: &Histogram| format!("{histogram:?}");
-            assert_eq!(told(&at_once), told(&one_by_one));
+            assert_eq!(format!("{at_once:?}"), format!("{one_by_one:?}"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Counters by key, with limits on how many keys there are, and how long they are together.
+//! Counters by key, with limits on the number of keys and on their bytes.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 use crate::analyze::column::FastMap;
 use crate::fetch::fetch;
 
-/// What is counted under one key.
+/// Counters that can be merged.
 pub trait Merge: Default {
-    /// Adds what another counted.
+    /// Adds the counts of another.
     fn merge(&mut self, other: Self);
 }
 
-/// Counters that count things of this kind.
+/// Counters of items of this type.
 pub trait Count<T> {
-    /// Fetches what counting these needs.
+    /// Prefetches what counting these needs.
     fn fetch(&self, all: &[T]);
     /// Counts all of these.
     fn count(&mut self, all: &[T]);
 }
 
-/// The key of what came when all keys were given: its fields are all this.
+/// The key of everything beyond the limits: all its fields are this.
 pub const OTHER: &str = "(other)";
 
 /// Counters by key. Keys are texts that [`KeyText`] makes of fields.
@@ -30,13 +30,13 @@ pub struct Keyed<S> {
     index: FastMap<Arc<str>, u32>,
     entries: Vec<(Arc<str>, S)>,
     limit: usize,
-    /// Bytes of keys that there is room for.
+    /// Bytes left for keys.
     room: usize,
     other: Option<u32>,
 }
 
 impl<S: Merge> Keyed<S> {
-    /// None yet; at most `limit` keys of `bytes` bytes together, the rest is counted together.
+    /// Empty; at most `limit` keys of `bytes` bytes together. What comes after is counted under [`OTHER`].
     pub fn new(limit: usize, bytes: usize) -> Keyed<S> {
         Keyed {
             index: HashMap::default(),
@@ -62,7 +62,7 @@ impl<S: Merge> Keyed<S> {
         add_key(&mut self.index, &mut self.entries, key)
     }
 
-    /// Whether what this number counts came when there was no room for keys.
+    /// Whether this is the number of [`OTHER`].
     pub fn is_other(&self, number: u32) -> bool {
         self.other == Some(number)
     }
@@ -78,13 +78,13 @@ impl<S: Merge> Keyed<S> {
         &mut self.entries[number].1
     }
 
-    /// Takes the limits away: those of one shard do not hold for the whole.
+    /// Removes the limits, which are those of one shard.
     pub fn unlimit(&mut self) {
         self.limit = usize::MAX;
         self.room = usize::MAX;
     }
 
-    /// Adds all counters of another, without a limit.
+    /// Adds all counters of another shard, without a limit.
     pub fn merge(&mut self, other: Keyed<S>) {
         self.unlimit();
         for (key, stats) in other.entries {
@@ -120,27 +120,26 @@ impl<S: Merge> Keyed<S> {
     }
 }
 
-/// Things to be counted that wait until there are many.
+/// Items that wait to be counted in batches.
 ///
-/// The counters of an endpoint, with their histograms, are larger than what the processor keeps near, and there is one
-/// set for each endpoint in each shard: things of one key are counted together, and what the next keys need is fetched
-/// meanwhile.
+/// The counters of an endpoint, with their histograms, do not fit the processor's cache, and there is one set for each
+/// endpoint in each shard. So the items of one key are counted together, while the counters of the next keys are prefetched.
 #[derive(Debug)]
 pub struct Waiting<T> {
-    /// In the order in which they came, each with the number of its key.
-    things: Vec<(u32, T)>,
-    /// How many wait, by the number of their key.
+    /// In the order of arrival, each with the number of its key.
+    items: Vec<(u32, T)>,
+    /// Number of waiting items, by the number of their key.
     waiting: Vec<u32>,
-    /// Those of one key after those of another.
+    /// The items, grouped by key.
     sorted: Vec<T>,
-    /// The keys of those, and where they stand.
+    /// The number of each key, and the range of its items in `sorted`.
     groups: Vec<(u32, Range<usize>)>,
 }
 
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
         Waiting {
-            things: Vec::new(),
+            items: Vec::new(),
             waiting: Vec::new(),
             sorted: Vec::new(),
             groups: Vec::new(),
@@ -149,10 +148,10 @@ impl<T> Default for Waiting<T> {
 }
 
 impl<T: Copy> Waiting<T> {
-    /// So many wait, of all keys.
-    const MANY: usize = 1024;
+    /// Items of all keys that are counted in one batch.
+    const BATCH: usize = 1024;
 
-    /// Counts one, now or later.
+    /// Counts an item, now or later.
     #[inline]
     pub fn push<S: Merge + Count<T>>(&mut self, keyed: &mut Keyed<S>, number: u32, one: T) {
         let place = number as usize;
@@ -160,13 +159,13 @@ impl<T: Copy> Waiting<T> {
             self.waiting.resize(place + 1, 0);
         }
         self.waiting[place] += 1;
-        self.things.push((number, one));
-        if self.things.len() >= Self::MANY {
+        self.items.push((number, one));
+        if self.items.len() >= Self::BATCH {
             self.settle(keyed);
         }
     }
 
-    /// Counts all that wait.
+    /// Counts all waiting items.
     pub fn settle<S: Merge + Count<T>>(&mut self, keyed: &mut Keyed<S>) {
         self.sort();
         for step in 0..self.groups.len() + 2 {
@@ -189,22 +188,22 @@ impl<T: Copy> Waiting<T> {
         }
     }
 
-    /// Brings those of each key together; none waits any more.
+    /// Moves all items into `sorted`, grouped by key.
     fn sort(&mut self) {
         self.groups.clear();
         let mut start = 0;
         for (number, waiting) in self.waiting.iter_mut().enumerate().filter(|(_, waiting)| **waiting > 0) {
             let end = start + *waiting as usize;
             self.groups.push((number as u32, start..end));
-            // Where the next of them goes.
+            // From here on the index of the key's next item.
             *waiting = start as u32;
             start = end;
         }
         self.sorted.clear();
-        self.sorted.extend(self.things.iter().map(|(_, thing)| *thing));
-        for (number, thing) in self.things.drain(..) {
+        self.sorted.extend(self.items.iter().map(|(_, item)| *item));
+        for (number, item) in self.items.drain(..) {
             let place = &mut self.waiting[number as usize];
-            self.sorted[*place as usize] = thing;
+            self.sorted[*place as usize] = item;
             *place += 1;
         }
         for (number, _) in &self.groups {
@@ -221,16 +220,16 @@ fn add_key<S: Default>(index: &mut FastMap<Arc<str>, u32>, entries: &mut Vec<(Ar
     number
 }
 
-/// Makes keys of fields: each followed by NUL, then how long each is, so that a field may hold NUL itself.
+/// Builds keys from fields: each followed by NUL, then the length of each, so that a field may contain NUL itself.
 #[derive(Debug, Default)]
 pub struct KeyText {
     text: String,
     lens: Vec<usize>,
 }
 
-/// Characters of a length, of 7 bits each.
+/// Characters of a length, with 7 bits each.
 const LEN_CHARS: usize = 4;
-/// No field is as long, because no record is.
+/// No record, and so no field, is longer.
 const MAX_LEN: usize = (1 << (7 * LEN_CHARS)) - 1;
 
 impl KeyText {
@@ -246,7 +245,7 @@ impl KeyText {
         self.write(|to| to.push_str(field))
     }
 
-    /// Adds a field that is written.
+    /// Adds a field that `write` writes.
     pub fn write(&mut self, write: impl FnOnce(&mut String)) -> &mut Self {
         let start = self.text.len();
         write(&mut self.text);
@@ -265,13 +264,13 @@ impl KeyText {
     }
 }
 
-/// The fields of a key; [`OTHER`] fills all.
+/// The fields of a key; those of [`OTHER`] are all [`OTHER`].
 pub fn fields<const N: usize>(key: &str) -> [&str; N] {
     let mut fields = each_field(key, N);
     std::array::from_fn(|_| fields.next().unwrap_or(""))
 }
 
-/// The same of a key with so many fields.
+/// The fields of a key that has `number` of them.
 pub fn each_field(key: &str, number: usize) -> impl Iterator<Item = &str> {
     let (mut text, lens) = key
         .split_at_checked(key.len().saturating_sub(number * LEN_CHARS))
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_beyond_the_limit_are_counted_together() {
+    fn keys_beyond_the_limit_are_counted_under_other() {
         let mut keyed = Keyed::<Count>::new(2, usize::MAX);
         for key in ["a", "b", "c", "a", "d", "c"] {
             keyed.get(key).0 += 1;
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_counted_once_under_its_key() {
+    fn a_waiting_item_is_counted_once_under_its_key() {
         #[derive(Default)]
         struct Sum(u64, u32);
         impl Merge for Sum {
@@ -348,7 +347,7 @@ mod tests {
         let mut keyed = Keyed::<Sum>::new(10, usize::MAX);
         let mut waiting = Waiting::default();
         let keys = ["a", "b", "c", "d"].map(|key| keyed.number(key));
-        let many = 2 * Waiting::<u32>::MANY as u32 + 7;
+        let many = 2 * Waiting::<u32>::BATCH as u32 + 7;
         // The third is never counted.
         (0..many).for_each(|one| waiting.push(&mut keyed, keys[[0, 1, 3, 1][one as usize % 4]], one));
         waiting.settle(&mut keyed);
@@ -388,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_may_hold_what_separates_fields() {
+    fn a_field_may_contain_nul() {
         let all = ["", "\0", "a", "a\0", "\0a", "a\0b", "\0\0"];
         let mut seen = std::collections::HashMap::new();
         for first in all {

@@ -1,13 +1,13 @@
-//! What a connection end is called in reports and in the dependency map.
+//! The name of a connection end in reports and in the dependency map.
 
 use std::fmt::Write;
 
 use crate::analyze::row::Party;
 use crate::format::record::Endpoint;
 
-/// Writes what an end is called as a member of the dependency map: the owner of its pod with its namespace, else its
-/// pod, container, systemd service, process name, the name of its address, or the address. A Kubernetes Service is called
-/// as the owner of the pods behind it, so that a call is the same whether it went to the Service or to a pod.
+/// Writes the name of an end in the dependency map: the owner of its pod with its namespace, else its pod, container,
+/// systemd service, process name, the name of its address, or the address. A Kubernetes Service has the name of the owner of
+/// its pods, so that a call has one name whether it went to the Service or to a pod.
 pub fn write_service(to: &mut String, party: &Party, endpoint: &Endpoint) {
     let name = match party.pod.is_empty() {
         true if party.pid == 0 && !party.namespace.is_empty() => &party.address_name,
@@ -35,7 +35,7 @@ pub fn write_service(to: &mut String, party: &Party, endpoint: &Endpoint) {
     }
 }
 
-/// Writes the same, if it is a pod, a container or a systemd service.
+/// As [`write_service`] for a pod, a container or a systemd service; writes nothing for others.
 pub fn write_named(to: &mut String, party: &Party, endpoint: &Endpoint) {
     if !party.pod.is_empty() || !party.container.is_empty() || party.workload.ends_with(".service") {
         write_service(to, party, endpoint);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_telling_name_is_taken() {
+    fn the_most_specific_name_is_used() {
         let endpoint = Endpoint::new([10, 0, 0, 7].into(), 80);
         let both = |party: &Party| {
             let (mut service, mut who) = (String::new(), String::new());

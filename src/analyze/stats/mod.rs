@@ -1,8 +1,8 @@
-//! What rows are counted into: histograms of latencies, counters, and the keys under which they are kept. The aggregate
-//! tables, `--group-by`, `diff` and the report count with them; which rows are counted, and under which key, is theirs.
+//! Histograms of latencies, counters, and the keys under which they are kept: used by aggregate tables, `--group-by`, `diff`
+//! and the report, which decide what rows are counted under which key.
 //!
-//! All of it holds bounded memory however long a capture is, is merged in the order of the shards, and is the same for any
-//! number of threads.
+//! Memory is bounded however long a capture is. Counters are merged in the order of the shards, and are equal for any number
+//! of threads.
 
 pub mod counters;
 pub mod ends;

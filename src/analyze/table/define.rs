@@ -4,21 +4,21 @@ use crate::analyze::column::{FastMap, Kind, Spec, Value};
 use crate::analyze::template::Patterns;
 use crate::format::record::Endpoint;
 
-/// A table: a name, a row type and its columns.
+/// A table: a row type and its columns.
 pub trait Table: Sized + 'static {
-    /// What it is made from.
+    /// The rows that it is made from.
     type Row<'r>;
-    /// Keeps what values are derived with; `()` where rows hold all values.
+    /// Caches derived values; `()` where rows hold all values.
     type Derived: Derived;
 
     /// All columns, in order.
     fn defs() -> &'static [Def<Self>];
 
-    /// What rows are sorted by.
+    /// The sort key of a row.
     fn key(row: &Self::Row<'_>) -> Key;
 }
 
-/// The sort key of a row: a time, then what tells rows of the same time apart.
+/// The sort key of a row: a time, then what distinguishes rows of the same time.
 pub type Key = (u64, u64, u64);
 
 /// Takes a value out of a row, or makes it in the scratch space.
@@ -58,12 +58,12 @@ pub const fn brief<T: Table>(name: &'static str, kind: Kind, doc: &'static str, 
     }
 }
 
-/// The columns of a table, each with whether a terminal shows it unasked.
+/// The columns of a table, each with whether a terminal shows it by default.
 pub fn specs_and_brief<T: Table>() -> Vec<(Spec, bool)> {
     T::defs().iter().map(|def| (def.spec, def.brief)).collect()
 }
 
-/// `part` of `whole`; null of nothing.
+/// `part` divided by `whole`; null when `whole` is 0.
 pub fn ratio(part: u64, whole: u64) -> Value<'static> {
     if whole == 0 {
         Value::Null
@@ -72,16 +72,15 @@ pub fn ratio(part: u64, whole: u64) -> Value<'static> {
     }
 }
 
-/// What the column `service` of tables that are counted up means.
-pub const SERVICE: &str =
-    "the pod, container or systemd service that answered, named as in the table services; one row for each of them";
+/// What the column `service` of aggregate tables means.
+pub const SERVICE: &str = "server of the exchanges: namespace/owner of the pod, else container, or systemd service; null when it is none of these";
 
 /// Addresses whose text is kept.
 const MAX_ADDRESSES: usize = 65_536;
 
-/// Values that a protocol derives from rows (path templates, fingerprints), kept because the same come again and again.
+/// A cache of values that a protocol derives from rows (path templates, fingerprints), because they repeat.
 pub trait Derived: Default + Send + 'static {
-    /// Takes path templates of the user's.
+    /// Sets the user's path templates.
     fn use_patterns(&mut self, patterns: &Patterns) {
         let _ = patterns;
     }
@@ -89,17 +88,17 @@ pub trait Derived: Default + Send + 'static {
 
 impl Derived for () {}
 
-/// Where values are made that a row does not hold as they are; one for each table in each shard.
+/// Space to build values that a row does not hold directly; one for each table in each shard.
 #[derive(Default)]
 pub struct Scratch<D = ()> {
-    /// Space for one text.
+    /// Buffer for one text.
     pub text: String,
     pub derived: D,
     addresses: FastMap<[u8; 16], Box<str>>,
 }
 
 impl<D: Derived> Scratch<D> {
-    /// An empty one, with path templates of the user's.
+    /// With the user's path templates.
     pub fn new(patterns: &Patterns) -> Scratch<D> {
         let mut scratch: Scratch<D> = Scratch::default();
         scratch.derived.use_patterns(patterns);

@@ -15,14 +15,14 @@ impl Table for Losses {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Losses>] {
         static DEFS: &[Def<Losses>] = &[
-            brief("since", Time, "start of the interval in which it was lost", |r, _| Value::nonzero(r.since)),
-            brief("until", Time, "end of that interval", |r, _| Value::nonzero(r.until)),
-            brief("reason", Text, "where it was lost: ring_full, map_full, missed, queue_full, disk_error, malformed, page_fault, truncated, capture_dropped, output_stalled, limit, overwritten, not_understood, no_socket (events of a socket that is not known: its record was lost, or it was closed long before), damaged (records of blocks of the file that are damaged or cut off)", |r, _| Value::text(r.reason.name())),
-            brief("detail", Text, "what exactly was lost, of what was not understood (a link type, a header, a tunnel) or is damaged (a block, bytes that are no block)", |r, _| Value::text(r.detail)),
-            brief("events", Count, "events lost; for truncated and page_fault, events shortened; 0 where their number is not known", |r, _| Value::Int(r.events)),
-            brief("bytes", Bytes, "payload bytes lost, where known; where both ends of a connection were recorded, each counts what it did not keep, so that a byte may count twice, unlike in unread_bytes of connections", |r, _| Value::Int(r.bytes)),
-            column("host", Text, "host that lost it", |r, _| Value::text(r.hostname)),
-            column("file", Text, "file that says so, or that lacks it; null where that is not known", |r, _| Value::text(r.file)),
+            brief("since", Time, "start of the interval in which the loss happened", |r, _| Value::nonzero(r.since)),
+            brief("until", Time, "end of the interval in which the loss happened", |r, _| Value::nonzero(r.until)),
+            brief("reason", Text, "where or why the loss happened: ring_full, map_full, missed, queue_full, disk_error, malformed, page_fault, truncated, capture_dropped, output_stalled, limit, overwritten, not_understood, no_socket (events of a socket that is not known: its record was lost, or it was closed long before), damaged (records in blocks of the file that are damaged or cut off)", |r, _| Value::text(r.reason.name())),
+            brief("detail", Text, "what exactly was lost: for not_understood a link type, a header or a tunnel, for damaged a block or bytes that are no block", |r, _| Value::text(r.detail)),
+            brief("events", Count, "number of events lost; for truncated and page_fault, of events shortened; 0 where the number is not known", |r, _| Value::Int(r.events)),
+            brief("bytes", Bytes, "payload lost, in bytes, where known; where both ends of a connection were recorded, each end counts what was not kept of it, so that a byte may count twice, unlike in unread_bytes of connections", |r, _| Value::Int(r.bytes)),
+            column("host", Text, "name of the host on which the loss happened", |r, _| Value::text(r.hostname)),
+            column("file", Text, "capture file that reports the loss, or that is damaged; null where that is not known", |r, _| Value::text(r.file)),
         ];
         DEFS
     }

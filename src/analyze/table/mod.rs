@@ -1,5 +1,5 @@
-//! Tables: rows become typed columns. Which columns there are, and what they mean, is said once, beside the code that
-//! fills them; COLUMNS.md is made from that.
+//! The tables that no protocol owns, and how a table is defined: columns with a name, a kind, documentation and the function
+//! that takes the value from a row. COLUMNS.md is generated from these. Knows no protocol and no output format.
 //!
 #![doc = include_str!("COLUMNS.md")]
 

@@ -61,7 +61,7 @@ pub fn compare_rows(columns: &Columns, by: &[(usize, bool)], a: usize, b: usize)
     compare_by(by, value(a), value(b))
 }
 
-/// The same for rows whose values these give by the numbers of columns.
+/// The order of two rows whose values `a` and `b` give by the numbers of columns; null is last in both directions.
 pub fn compare_by<'v>(
     by: &[(usize, bool)],
     a: impl Fn(usize) -> Value<'v>,

@@ -8,7 +8,7 @@ use crate::analyze::row::ProcessRow;
 /// The table `processes`.
 pub struct Processes;
 
-/// Writes arguments as one would type them: apart by spaces, quoted where a shell would need it.
+/// Writes arguments separated by spaces, quoted where a shell needs it.
 pub fn write_argv(to: &mut String, argv: &[u8]) {
     let argv = argv.strip_suffix(&[0]).unwrap_or(argv);
     if argv.is_empty() {
@@ -42,31 +42,31 @@ impl Table for Processes {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Processes>] {
         static DEFS: &[Def<Processes>] = &[
-            brief("start", Time, "when the program began: fork for the first program of a process, where that was seen; else execve; else the start of the process", |r, _| Value::nonzero(r.start)),
-            column("exit", Time, "when it exited, or ran another program; null when it was alive at the end", |r, _| Value::int(r.exit)),
+            brief("start", Time, "time at which the program began: fork for the first program of a process, where that was seen; else execve; else the start of the process", |r, _| Value::nonzero(r.start)),
+            column("exit", Time, "time at which the process exited or ran another program; null when it was alive at the end of the capture", |r, _| Value::int(r.exit)),
             brief("pid", Number, "process id on the host", |r, _| Value::Int(r.pid.into())),
-            brief("ppid", Number, "its parent", |r, _| Value::Int(r.ppid.into())),
-            brief("uid", Number, "user id", |r, _| Value::Int(r.uid.into())),
-            brief("comm", Text, "name of the process", |r, _| Value::text(r.comm)),
-            column("exe", Text, "path of the file that is run, without links, as its mount namespace names it; of a script, the interpreter; null beyond 1023 bytes or some 60 parts, and after a fork by a process that was not recorded", |r, _| Value::text(r.exe)),
-            brief("argv", Text, "arguments, apart by spaces, quoted as for a shell", |r, s| {
+            brief("ppid", Number, "process id of the parent process on the host", |r, _| Value::Int(r.ppid.into())),
+            brief("uid", Number, "user id of the process", |r, _| Value::Int(r.uid.into())),
+            brief("comm", Text, "name of the process (comm)", |r, _| Value::text(r.comm)),
+            column("exe", Text, "path of the executable file, with symbolic links resolved, in the mount namespace of the process; of a script, the interpreter; null beyond 1023 bytes or some 60 parts, and after a fork by a process that was not recorded", |r, _| Value::text(r.exe)),
+            brief("argv", Text, "arguments of the program, separated by spaces, quoted as for a shell", |r, s| {
                 s.text.clear();
                 write_argv(&mut s.text, r.argv);
                 Value::text(&s.text)
             }),
-            column("argv_cut", Flag, "the arguments are only a prefix", |r, _| Value::Flag(r.argv_len as usize > r.argv.len())),
-            brief("duration_ns", Nanos, "from start to exit", |r, _| Value::int(r.duration_ns())),
-            brief("exit_code", Number, "0 to 255; null when it was alive, or ended by a signal", |r, _| Value::int(r.exit_code.map(u64::from))),
-            brief("signal", Number, "number of the signal that ended it", |r, _| Value::int(r.signal.map(u64::from))),
-            column("origin", Text, "how it became known: exec, fork, or snapshot when it ran before the capture", |r, _| Value::text(r.origin.name())),
-            column("pid_in_ns", Number, "process id in its own pid namespace", |r, _| Value::nonzero(r.pid_in_ns.into())),
-            column("cgroup", Text, "cgroup path", |r, _| Value::text(&r.party.cgroup)),
-            column("container", Text, "container: the name, else the short id", |r, _| Value::text(&r.party.container)),
-            column("container_id", Text, "full id of that container", |r, _| Value::text(&r.party.container_id)),
-            column("pod", Text, "pod", |r, _| Value::text(&r.party.pod)),
-            column("namespace", Text, "namespace of that pod", |r, _| Value::text(&r.party.namespace)),
-            column("workload", Text, "what owns the pod, or the systemd unit", |r, _| Value::text(&r.party.workload)),
-            column("host", Text, "host on which it ran", |r, _| Value::text(&r.party.hostname)),
+            column("argv_cut", Flag, "true when the arguments are only a prefix", |r, _| Value::Flag(r.argv_len as usize > r.argv.len())),
+            brief("duration_ns", Nanos, "time from the start of the program to its exit, ns", |r, _| Value::int(r.duration_ns())),
+            brief("exit_code", Number, "exit code of the process, 0 to 255; null when it was alive at the end, or ended by a signal", |r, _| Value::int(r.exit_code.map(u64::from))),
+            brief("signal", Number, "number of the signal that ended the process; null without one", |r, _| Value::int(r.signal.map(u64::from))),
+            column("origin", Text, "how the process became known: exec, fork, or snapshot when it ran before the capture", |r, _| Value::text(r.origin.name())),
+            column("pid_in_ns", Number, "process id in the innermost pid namespace of the process", |r, _| Value::nonzero(r.pid_in_ns.into())),
+            column("cgroup", Text, "cgroup path of the process", |r, _| Value::text(&r.party.cgroup)),
+            column("container", Text, "container of the process: the name, else the short id", |r, _| Value::text(&r.party.container)),
+            column("container_id", Text, "full id of the container of the process", |r, _| Value::text(&r.party.container_id)),
+            column("pod", Text, "pod of the process", |r, _| Value::text(&r.party.pod)),
+            column("namespace", Text, "Kubernetes namespace of the pod of the process", |r, _| Value::text(&r.party.namespace)),
+            column("workload", Text, "owner of the pod of the process (such as Deployment/cart), or its systemd unit", |r, _| Value::text(&r.party.workload)),
+            column("host", Text, "name of the host on which the process ran", |r, _| Value::text(&r.party.hostname)),
         ];
         DEFS
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::write_argv;
 
     #[test]
-    fn arguments_are_written_as_one_would_type_them() {
+    fn arguments_are_quoted_as_for_a_shell() {
         let written = |argv: &[u8]| {
             let mut text = String::new();
             write_argv(&mut text, argv);

@@ -213,7 +213,7 @@ impl Pcapng {
 
 /// A conversation between CLIENT and SERVER, one packet each STEP.
 #[derive(Debug, Clone)]
-pub struct Talk {
+pub struct Dialog {
     pub frames: Vec<Captured>,
     pub time: u64,
     /// Next sequence numbers of client and server.
@@ -221,10 +221,10 @@ pub struct Talk {
     id: u16,
 }
 
-impl Talk {
-    /// Sequence numbers as if nothing had been said yet.
+impl Dialog {
+    /// Sequence numbers before any data.
     pub fn at(client: u32, server: u32) -> Self {
-        Talk {
+        Dialog {
             frames: Vec::new(),
             time: START,
             seq: [client, server],
@@ -234,17 +234,17 @@ impl Talk {
 
     /// Opened by a handshake of three packets.
     pub fn opened() -> Self {
-        Talk::opened_at(1000, 5000)
+        Dialog::opened_at(1000, 5000)
     }
 
     pub fn opened_at(client: u32, server: u32) -> Self {
-        let mut talk = Talk::at(client, server);
-        talk.packet(0, client, 0, "S", b"");
-        talk.seq[0] = client.wrapping_add(1);
-        talk.packet(1, server, talk.seq[0], "SA", b"");
-        talk.seq[1] = server.wrapping_add(1);
-        talk.packet(0, talk.seq[0], talk.seq[1], "A", b"");
-        talk
+        let mut dialog = Dialog::at(client, server);
+        dialog.packet(0, client, 0, "S", b"");
+        dialog.seq[0] = client.wrapping_add(1);
+        dialog.packet(1, server, dialog.seq[0], "SA", b"");
+        dialog.seq[1] = server.wrapping_add(1);
+        dialog.packet(0, dialog.seq[0], dialog.seq[1], "A", b"");
+        dialog
     }
 
     /// Any packet of side 0 (client) or 1 (server); sequence numbers do not move.
@@ -259,7 +259,7 @@ impl Talk {
     }
 
     /// Data in order.
-    pub fn say(&mut self, side: usize, payload: &[u8]) -> &mut Self {
+    pub fn send(&mut self, side: usize, payload: &[u8]) -> &mut Self {
         self.packet(side, self.seq[side], self.seq[1 - side], "A", payload);
         self.seq[side] = self.seq[side].wrapping_add(payload.len() as u32);
         self
@@ -304,7 +304,7 @@ impl Talk {
 
 /// A data record with its own bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct Payload {
     pub time: u64,
     pub id: u64,
     pub pos: u32,
@@ -314,16 +314,16 @@ pub struct Said {
     pub payload: Vec<u8>,
 }
 
-/// What an import gave.
+/// The result of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run {
     pub sockets: Vec<Socket>,
     pub connects: Vec<Connect>,
     pub closes: Vec<Close>,
-    pub data: Vec<Said>,
+    pub data: Vec<Payload>,
     pub losses: Vec<Loss>,
-    /// What the records say of packets that were left out.
-    pub told: Vec<(Subject, u64)>,
+    /// `Remark` records: packets that were left out, by subject.
+    pub reported: Vec<(Subject, u64)>,
     pub summary: ImportSummary,
 }
 
@@ -345,7 +345,7 @@ impl Run {
             Record::Close(r) => run.closes.push(*r),
             Record::Loss(r) => run.losses.push(*r),
             Record::Remark(r) if r.about == About::Frames => {}
-            Record::Remark(r) => run.told.push((Subject::new(r.about, r.number), r.events)),
+            Record::Remark(r) => run.reported.push((Subject::new(r.about, r.number), r.events)),
             Record::Data(r) => {
                 assert!(run.sockets.iter().any(|s| s.id == r.id), "data before its socket");
                 assert!(run.closes.iter().all(|c| c.id != r.id), "data after close");
@@ -354,7 +354,7 @@ impl Run {
                     .insert((r.id, r.direction), r.pos.wrapping_add(r.len))
                     .unwrap_or(r.pos);
                 assert!(r.pos.wrapping_sub(expected) < 1 << 31, "overlap or disorder");
-                run.data.push(Said {
+                run.data.push(Payload {
                     time: r.time,
                     id: r.id,
                     pos: r.pos,
@@ -380,20 +380,20 @@ impl Run {
     pub fn text(&self, sent: bool) -> String {
         let mut out = String::new();
         let mut next = None;
-        for said in self.data.iter().filter(|said| said.sent == sent) {
-            let hole = said.pos.wrapping_sub(next.unwrap_or(said.pos));
+        for data in self.data.iter().filter(|data| data.sent == sent) {
+            let hole = data.pos.wrapping_sub(next.unwrap_or(data.pos));
             if hole > 0 {
                 out.push_str(&format!("[{hole}]"));
             }
-            out.push_str(&String::from_utf8_lossy(&said.payload));
-            let cut = said.len as usize - said.payload.len();
+            out.push_str(&String::from_utf8_lossy(&data.payload));
+            let cut = data.len as usize - data.payload.len();
             if cut > 0 {
                 out.push_str(&format!("({cut})"));
             }
-            if said.urgent {
+            if data.urgent {
                 out.push('!');
             }
-            next = Some(said.pos.wrapping_add(said.len));
+            next = Some(data.pos.wrapping_add(data.len));
         }
         out
     }

@@ -9,7 +9,7 @@ use crate::format::record::{About, Ending, Opened, Record, Role};
 
 #[test]
 fn a_handshake_gives_the_opener_the_positions_and_the_latency() {
-    let run = Talk::opened().say(0, b"hello").run();
+    let run = Dialog::opened().send(0, b"hello").run();
     let socket = run.sockets[0];
     assert_eq!((socket.opened, socket.role), (Opened::Connect, Role::Wire));
     assert_eq!((socket.local, socket.remote), (endpoint(CLIENT), endpoint(SERVER)));
@@ -28,19 +28,19 @@ fn a_handshake_gives_the_opener_the_positions_and_the_latency() {
 
 #[test]
 fn the_first_syn_counts_for_the_latency() {
-    let mut talk = Talk::at(1000, 5000);
-    talk.packet(0, 1000, 0, "S", b"").packet(0, 1000, 0, "S", b"");
-    talk.packet(1, 5000, 1001, "SA", b"").packet(0, 1001, 5001, "A", b"");
-    let run = talk.run();
+    let mut dialog = Dialog::at(1000, 5000);
+    dialog.packet(0, 1000, 0, "S", b"").packet(0, 1000, 0, "S", b"");
+    dialog.packet(1, 5000, 1001, "SA", b"").packet(0, 1001, 5001, "A", b"");
+    let run = dialog.run();
     assert_eq!(run.connects[0].connect_ns, 3 * STEP);
     assert_eq!(run.summary.retransmits, 1);
 }
 
 #[test]
 fn a_rst_to_a_syn_is_a_refused_connect() {
-    let mut talk = Talk::at(1000, 0);
-    talk.packet(0, 1000, 0, "S", b"").packet(1, 0, 1001, "RA", b"");
-    let run = talk.run();
+    let mut dialog = Dialog::at(1000, 0);
+    dialog.packet(0, 1000, 0, "S", b"").packet(1, 0, 1001, "RA", b"");
+    let run = dialog.run();
     assert_eq!((run.connects[0].error, run.connects[0].connect_ns), (111, STEP));
     assert_eq!(run.closes[0].ending, Ending::ConnectFailed);
     assert_eq!(run.sockets[0].opened, Opened::Connect);
@@ -48,10 +48,10 @@ fn a_rst_to_a_syn_is_a_refused_connect() {
 
 #[test]
 fn a_rst_that_answers_something_else_refuses_nothing() {
-    let mut talk = Talk::at(1000, 5000);
-    talk.packet(0, 1000, 0, "S", b"").packet(1, 0, 77, "RA", b"");
-    talk.packet(1, 5000, 1001, "SA", b"").packet(0, 1001, 5001, "A", b"");
-    let run = talk.run();
+    let mut dialog = Dialog::at(1000, 5000);
+    dialog.packet(0, 1000, 0, "S", b"").packet(1, 0, 77, "RA", b"");
+    dialog.packet(1, 5000, 1001, "SA", b"").packet(0, 1001, 5001, "A", b"");
+    let run = dialog.run();
     assert_eq!(run.connects[0].error, 0);
     assert_eq!(run.closes, []);
     assert_eq!(run.remarks(), [(About::IgnoredReset.into(), 1)]);
@@ -59,11 +59,11 @@ fn a_rst_that_answers_something_else_refuses_nothing() {
 
 #[test]
 fn fin_from_both_ends_closes_with_bytes_and_retransmissions() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"12345").say(1, b"1234567");
-    talk.packet(1, 5001, 1006, "A", b"1234567");
-    talk.fin(1).ack(0).say(0, b"late").fin(0).ack(1);
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"12345").send(1, b"1234567");
+    dialog.packet(1, 5001, 1006, "A", b"1234567");
+    dialog.fin(1).ack(0).send(0, b"late").fin(0).ack(1);
+    let run = dialog.run();
     let close = run.closes[0];
     assert_eq!(close.ending, Ending::Closed);
     assert_eq!((close.bytes_sent, close.bytes_received, close.retransmits), (9, 7, 1));
@@ -72,31 +72,31 @@ fn fin_from_both_ends_closes_with_bytes_and_retransmissions() {
 }
 
 #[test]
-fn rst_is_told_by_its_sender() {
+fn the_ending_names_the_sender_of_the_rst() {
     assert_eq!(
-        Talk::opened().say(0, b"x").rst(1).run().closes[0].ending,
+        Dialog::opened().send(0, b"x").rst(1).run().closes[0].ending,
         Ending::ResetByPeer
     );
     assert_eq!(
-        Talk::opened().say(0, b"x").rst(0).run().closes[0].ending,
+        Dialog::opened().send(0, b"x").rst(0).run().closes[0].ending,
         Ending::ResetLocally
     );
 }
 
 #[test]
 fn bytes_that_were_lost_right_before_a_rst_are_a_hole() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"request").lose(1, b"answer").rst(1);
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"request").lose(1, b"answer").rst(1);
+    let run = dialog.run();
     assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 6));
     assert_eq!(run.closes[0].bytes_received, 6);
 }
 
 #[test]
 fn a_rst_far_outside_the_window_is_ignored() {
-    let mut talk = Talk::opened();
-    talk.packet(1, 0x7000_0000, 0, "R", b"").say(0, b"goes on");
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.packet(1, 0x7000_0000, 0, "R", b"").send(0, b"goes on");
+    let run = dialog.run();
     assert_eq!(run.closes, []);
     assert_eq!(run.client(), "goes on");
     assert_eq!(run.remarks(), [(About::IgnoredReset.into(), 1)]);
@@ -105,21 +105,21 @@ fn a_rst_far_outside_the_window_is_ignored() {
 #[test]
 fn the_same_ports_again_are_another_connection() {
     for end in 0..3 {
-        let mut talk = Talk::opened_at(1000, 5000);
-        talk.say(0, b"first");
+        let mut dialog = Dialog::opened_at(1000, 5000);
+        dialog.send(0, b"first");
         match end {
-            0 => drop(talk.fin(0).fin(1).ack(0)),
-            1 => drop(talk.rst(0)),
+            0 => drop(dialog.fin(0).fin(1).ack(0)),
+            1 => drop(dialog.rst(0)),
             _ => {} // the end was not captured
         }
-        let mut second = Talk::opened_at(9_000_000, 70_000_000);
-        second.say(0, b"second").fin(0).fin(1);
-        let shift = talk.time - START;
-        talk.frames.extend(second.frames.into_iter().map(|mut f| {
+        let mut second = Dialog::opened_at(9_000_000, 70_000_000);
+        second.send(0, b"second").fin(0).fin(1);
+        let shift = dialog.time - START;
+        dialog.frames.extend(second.frames.into_iter().map(|mut f| {
             f.time += shift;
             f
         }));
-        let run = talk.run();
+        let run = dialog.run();
         assert_eq!(run.sockets.len(), 2);
         assert_ne!(run.sockets[0].id, run.sockets[1].id);
         assert_eq!(run.sockets[0].id >> 32, run.sockets[1].id >> 32);
@@ -135,29 +135,29 @@ fn the_same_ports_again_are_another_connection() {
 
 #[test]
 fn new_ports_after_a_close_are_seen_without_their_syn() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"first").fin(0).fin(1).ack(0);
-    talk.seq = [0x9000_0000, 0xa000_0000];
-    talk.say(0, b"second");
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"first").fin(0).fin(1).ack(0);
+    dialog.seq = [0x9000_0000, 0xa000_0000];
+    dialog.send(0, b"second");
+    let run = dialog.run();
     assert_eq!(run.sockets.len(), 2);
     assert_eq!(run.sockets[1].opened, Opened::FirstSeen);
 }
 
 #[test]
 fn both_directions_and_all_imports_have_the_same_upper_half() {
-    let there = Talk::opened().run();
-    let mut back = Talk::at(1, 2);
-    back.say(1, b"answer first");
+    let there = Dialog::opened().run();
+    let mut back = Dialog::at(1, 2);
+    back.send(1, b"answer first");
     assert_eq!(there.sockets[0].id >> 32, back.run().sockets[0].id >> 32);
 }
 
 #[test]
 fn without_a_handshake_the_higher_port_is_taken_for_the_opener() {
     for first in [0, 1] {
-        let mut talk = Talk::at(100, 200);
-        talk.say(first, b"in the middle").say(1 - first, b"of it");
-        let run = talk.run();
+        let mut dialog = Dialog::at(100, 200);
+        dialog.send(first, b"in the middle").send(1 - first, b"of it");
+        let run = dialog.run();
         assert_eq!(run.sockets[0].opened, Opened::FirstSeen);
         assert_eq!(run.sockets[0].local, endpoint(CLIENT));
         assert!(run.sockets[0].positions);
@@ -168,11 +168,11 @@ fn without_a_handshake_the_higher_port_is_taken_for_the_opener() {
 }
 
 #[test]
-fn an_answered_syn_tells_the_opener_even_when_the_syn_is_missing() {
-    let mut talk = Talk::opened();
-    talk.say(1, b"greeting");
-    talk.frames.remove(0);
-    let run = talk.run();
+fn a_syn_ack_shows_the_opener_even_when_the_syn_is_missing() {
+    let mut dialog = Dialog::opened();
+    dialog.send(1, b"greeting");
+    dialog.frames.remove(0);
+    let run = dialog.run();
     assert_eq!(
         (run.sockets[0].opened, run.sockets[0].local),
         (Opened::Connect, endpoint(CLIENT))
@@ -183,58 +183,60 @@ fn an_answered_syn_tells_the_opener_even_when_the_syn_is_missing() {
 
 #[test]
 fn both_ends_may_open_at_once() {
-    let mut talk = Talk::at(1000, 5000);
-    talk.packet(0, 1000, 0, "S", b"").packet(1, 5000, 0, "S", b"");
-    talk.packet(0, 1000, 5001, "SA", b"").packet(1, 5000, 1001, "SA", b"");
-    talk.seq = [1001, 5001];
-    talk.say(0, b"one").say(1, b"two");
-    let run = talk.run();
+    let mut dialog = Dialog::at(1000, 5000);
+    dialog.packet(0, 1000, 0, "S", b"").packet(1, 5000, 0, "S", b"");
+    dialog.packet(0, 1000, 5001, "SA", b"").packet(1, 5000, 1001, "SA", b"");
+    dialog.seq = [1001, 5001];
+    dialog.send(0, b"one").send(1, b"two");
+    let run = dialog.run();
     assert_eq!((run.sockets.len(), run.connects.len()), (1, 1));
     assert_eq!((run.client(), run.server()), ("one".to_string(), "two".to_string()));
 }
 
 #[test]
 fn data_in_the_syn_is_data() {
-    let mut talk = Talk::at(1000, 5000);
-    talk.packet(0, 1000, 0, "S", b"fast ")
+    let mut dialog = Dialog::at(1000, 5000);
+    dialog
+        .packet(0, 1000, 0, "S", b"fast ")
         .packet(1, 5000, 1006, "SA", b"")
         .packet(0, 1006, 5001, "A", b"open");
-    assert_eq!(talk.run().client(), "fast open");
+    assert_eq!(dialog.run().client(), "fast open");
     // Not taken: it comes again.
-    let mut talk = Talk::at(1000, 5000);
-    talk.packet(0, 1000, 0, "S", b"fast ")
+    let mut dialog = Dialog::at(1000, 5000);
+    dialog
+        .packet(0, 1000, 0, "S", b"fast ")
         .packet(1, 5000, 1001, "SA", b"")
         .packet(0, 1001, 5001, "A", b"fast open");
-    assert_eq!(talk.run().client(), "fast open");
+    assert_eq!(dialog.run().client(), "fast open");
 }
 
 #[test]
 fn keep_alives_and_window_probes_are_no_data() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"abc").ack(1);
-    talk.packet(0, talk.seq[0] - 1, talk.seq[1], "A", b"\0");
-    talk.packet(0, talk.seq[0] - 1, talk.seq[1], "A", b"");
-    talk.say(0, b"def");
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"abc").ack(1);
+    dialog.packet(0, dialog.seq[0] - 1, dialog.seq[1], "A", b"\0");
+    dialog.packet(0, dialog.seq[0] - 1, dialog.seq[1], "A", b"");
+    dialog.send(0, b"def");
+    let run = dialog.run();
     assert_eq!(run.client(), "abcdef");
     assert_eq!(run.summary.retransmits, 0);
 }
 
 #[test]
 fn a_first_byte_that_was_overtaken_is_data_where_its_place_was_acknowledged() {
-    let mut talk = Talk::at(1001, 5001);
-    talk.ack(0).say(1, b"a").say(1, b"b");
-    talk.frames.swap(1, 2);
-    assert_eq!(talk.run().server(), "ab");
+    let mut dialog = Dialog::at(1001, 5001);
+    dialog.ack(0).send(1, b"a").send(1, b"b");
+    dialog.frames.swap(1, 2);
+    assert_eq!(dialog.run().server(), "ab");
 }
 
 /// Two taps, of which one is late: in the middle of a connection, the first request stands behind its response.
 #[test]
 fn the_first_data_waits_for_what_it_answers() {
-    let mut talk = Talk::at(1001, 5001);
-    talk.say(0, b"request").say(1, b"answer").say(0, b"next");
-    talk.frames.swap(0, 1);
-    let run = talk.run();
+    let mut dialog = Dialog::at(1001, 5001);
+    dialog.send(0, b"request").send(1, b"answer").send(0, b"next");
+    dialog.frames.swap(0, 1);
+    let run = dialog.run();
     let said: Vec<&[u8]> = run.data.iter().map(|said| said.payload.as_slice()).collect();
     assert_eq!(said, [&b"request"[..], b"answer", b"next"]);
     assert_eq!((run.sockets[0].send_pos, run.sockets[0].receive_pos), (1001, 5001));
@@ -243,18 +245,19 @@ fn the_first_data_waits_for_what_it_answers() {
 /// One tap is so late that an end has acknowledged everything before the first packet of the other.
 #[test]
 fn what_was_acknowledged_before_the_first_packet_stays_acknowledged() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"one ")
+    let mut dialog = Dialog::opened();
+    dialog
+        .send(0, b"one ")
         .lose(0, b"two ")
-        .say(0, b"three ")
-        .say(1, b"answer")
-        .say(0, b"four");
-    let (late, early): (Vec<_>, Vec<_>) = talk
+        .send(0, b"three ")
+        .send(1, b"answer")
+        .send(0, b"four");
+    let (late, early): (Vec<_>, Vec<_>) = dialog
         .frames
         .into_iter()
         .partition(|frame| frame.bytes[29] == CLIENT.0[3]);
-    talk.frames = [early, late].concat();
-    let run = talk.run();
+    dialog.frames = [early, late].concat();
+    let run = dialog.run();
     let said: Vec<&[u8]> = run
         .data
         .iter()
@@ -266,12 +269,12 @@ fn what_was_acknowledged_before_the_first_packet_stays_acknowledged() {
 
 #[test]
 fn sequence_numbers_wrap() {
-    let mut talk = Talk::opened_at(u32::MAX - 3, u32::MAX - 20);
+    let mut dialog = Dialog::opened_at(u32::MAX - 3, u32::MAX - 20);
     for part in ["one ", "two ", "three ", "four "] {
-        talk.say(0, part.as_bytes()).say(1, part.as_bytes());
+        dialog.send(0, part.as_bytes()).send(1, part.as_bytes());
     }
-    talk.fin(0).fin(1);
-    let run = talk.run();
+    dialog.fin(0).fin(1);
+    let run = dialog.run();
     assert_eq!(run.client(), "one two three four ");
     assert_eq!(run.server(), "one two three four ");
     assert_eq!((run.closes[0].bytes_sent, run.closes[0].bytes_received), (19, 19));
@@ -280,12 +283,12 @@ fn sequence_numbers_wrap() {
 
 #[test]
 fn a_segment_that_overtook_waits_and_gets_the_time_at_which_the_hole_closed() {
-    let mut talk = Talk::opened();
-    talk.say(1, b"one ");
-    talk.seq[1] += 4;
-    talk.say(1, b"three");
-    talk.packet(1, 5005, 1001, "A", b"two ");
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(1, b"one ");
+    dialog.seq[1] += 4;
+    dialog.send(1, b"three");
+    dialog.packet(1, 5005, 1001, "A", b"two ");
+    let run = dialog.run();
     assert_eq!(run.server(), "one two three");
     let times: Vec<u64> = run.data.iter().map(|d| (d.time - START) / STEP).collect();
     assert_eq!(times, [3, 5, 5]);
@@ -293,13 +296,13 @@ fn a_segment_that_overtook_waits_and_gets_the_time_at_which_the_hole_closed() {
 
 #[test]
 fn acknowledged_bytes_that_were_never_seen_are_a_hole() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"one").lose(0, b"lost!").say(0, b"three").ack(1);
-    let before = talk.frames.len();
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"one").lose(0, b"lost!").send(0, b"three").ack(1);
+    let before = dialog.frames.len();
     for _ in 0..12 {
-        talk.say(1, b".").ack(0);
+        dialog.send(1, b".").ack(0);
     }
-    let run = talk.run();
+    let run = dialog.run();
     assert_eq!(run.client(), "one[5]three");
     assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 5));
     // It was declared while the connection went on, and what came after keeps its time.
@@ -311,16 +314,16 @@ fn acknowledged_bytes_that_were_never_seen_are_a_hole() {
 /// A client that waits for each answer, as fast as loopback: what follows the hole must be handed on before the next
 /// request, or it answers the wrong one.
 #[test]
-fn a_hole_is_told_of_before_what_the_other_end_says_next() {
-    let mut talk = Talk::opened();
+fn a_hole_is_reported_before_the_next_data_of_the_other_end() {
+    let mut dialog = Dialog::opened();
     for n in 0..6 {
-        talk.say(0, format!("request {n}").as_bytes());
+        dialog.send(0, format!("request {n}").as_bytes());
         match n {
-            2 => talk.lose(1, b"answer 2"),
-            n => talk.say(1, format!("answer {n}").as_bytes()),
+            2 => dialog.lose(1, b"answer 2"),
+            n => dialog.send(1, format!("answer {n}").as_bytes()),
         };
     }
-    let run = talk.run();
+    let run = dialog.run();
     let place = |text: &str| run.data.iter().position(|d| d.payload == text.as_bytes());
     assert!(place("answer 3") < place("request 4"), "{:?}", run.data);
     assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 8));
@@ -328,12 +331,16 @@ fn a_hole_is_told_of_before_what_the_other_end_says_next() {
 
 /// An upload of which nothing was captured, and a client that waits for each answer.
 #[test]
-fn a_hole_of_any_size_is_told_of_before_what_answers_the_next_request() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"first").say(1, b"one");
-    talk.seq[0] = talk.seq[0].wrapping_add(100 << 20);
-    talk.say(0, b"second").say(1, b"two").say(0, b"third").say(1, b"three");
-    let run = talk.run();
+fn a_hole_of_any_size_is_reported_before_the_response_to_the_next_request() {
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"first").send(1, b"one");
+    dialog.seq[0] = dialog.seq[0].wrapping_add(100 << 20);
+    dialog
+        .send(0, b"second")
+        .send(1, b"two")
+        .send(0, b"third")
+        .send(1, b"three");
+    let run = dialog.run();
     let said: Vec<&[u8]> = run.data.iter().map(|said| said.payload.as_slice()).collect();
     let said: Vec<&[u8]> = said.into_iter().filter(|said| !said.is_empty()).collect();
     assert_eq!(said, [&b"first"[..], b"one", b"second", b"two", b"third", b"three"]);
@@ -342,56 +349,57 @@ fn a_hole_of_any_size_is_told_of_before_what_answers_the_next_request() {
 
 /// Found by a property: the stream was taken up at a position that 32 bits take for an earlier one.
 #[test]
-fn a_stream_is_not_taken_up_behind_itself() {
-    let mut talk = Talk::at(0, 0);
-    talk.packet(1, 1_073_743_172, 0, "S", b"123456789");
+fn a_stream_does_not_resume_at_an_earlier_position() {
+    let mut dialog = Dialog::at(0, 0);
+    dialog.packet(1, 1_073_743_172, 0, "S", b"123456789");
     for _ in 0..10 {
-        talk.packet(1, 0, 0, "", b"x");
+        dialog.packet(1, 0, 0, "", b"x");
     }
-    let run = talk.run();
+    let run = dialog.run();
     assert_eq!(run.client(), "123456789");
 }
 
 /// Found by a property: what was skipped was not reported, and with the next hole it was more than 32 bits can express.
 #[test]
-fn a_stream_that_is_taken_up_elsewhere_says_how_much_was_skipped() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"before");
-    talk.seq[0] = talk.seq[0].wrapping_add(1_900_000_000);
+fn a_stream_that_resumes_at_a_later_position_reports_the_skipped_bytes() {
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"before");
+    dialog.seq[0] = dialog.seq[0].wrapping_add(1_900_000_000);
     for n in 0..8 {
-        talk.say(0, &[b'0' + n]);
+        dialog.send(0, &[b'0' + n]);
     }
-    talk.lose(0, &[0; 1000]).say(0, b"after");
-    let run = talk.run();
+    dialog.lose(0, &[0; 1000]).send(0, b"after");
+    let run = dialog.run();
     assert_eq!(run.client(), "before[1900000008][1000]after");
     assert_eq!((run.summary.gaps, run.summary.gap_bytes), (2, 1_900_001_008));
     assert_eq!(run.remarks(), [(About::OutOfWindow.into(), 8)]);
     // Segments that have nothing in common take it nowhere.
-    let mut talk = Talk::opened();
-    talk.say(0, b"before");
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"before");
     for n in 0..20_u32 {
-        talk.packet(0, 1_200_000_000 + n * 40_000_000, 5001, "A", b"stray");
+        dialog.packet(0, 1_200_000_000 + n * 40_000_000, 5001, "A", b"stray");
     }
-    talk.say(0, b" after");
-    assert_eq!(talk.run().client(), "before after");
+    dialog.send(0, b" after");
+    assert_eq!(dialog.run().client(), "before after");
 }
 
 #[test]
 fn an_acknowledgment_captured_before_its_bytes_loses_nothing() {
-    let mut talk = Talk::opened();
+    let mut dialog = Dialog::opened();
     for n in 0..50 {
-        talk.say(0, format!("request {n} ").as_bytes())
+        dialog
+            .send(0, format!("request {n} ").as_bytes())
             .ack(1)
-            .say(1, b"answer ");
+            .send(1, b"answer ");
     }
     // Two taps: what the client sends arrives in the file five packets late.
-    let mut frames: Vec<_> = std::mem::take(&mut talk.frames).into_iter().enumerate().collect();
+    let mut frames: Vec<_> = std::mem::take(&mut dialog.frames).into_iter().enumerate().collect();
     frames.sort_by_key(|(n, _)| match n {
         3.. if n % 3 == 0 => 2 * (n + 5) + 1,
         _ => 2 * n,
     });
-    talk.frames = frames.into_iter().map(|(_, frame)| frame).collect();
-    let run = talk.run();
+    dialog.frames = frames.into_iter().map(|(_, frame)| frame).collect();
+    let run = dialog.run();
     assert_eq!(run.summary.gaps, 0);
     assert!(run.client().starts_with("request 0 request 1 "));
     assert_eq!(
@@ -402,9 +410,9 @@ fn an_acknowledgment_captured_before_its_bytes_loses_nothing() {
 
 #[test]
 fn a_lost_end_of_the_stream_is_marked() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"begin").lose(0, b"and the rest").fin(0).fin(1);
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"begin").lose(0, b"and the rest").fin(0).fin(1);
+    let run = dialog.run();
     let last = run.data.last().expect("mark");
     assert_eq!((last.pos, last.len), (1001 + 17, 0));
     assert_eq!(run.client(), "begin[12]");
@@ -414,101 +422,106 @@ fn a_lost_end_of_the_stream_is_marked() {
 
 #[test]
 fn a_direction_that_was_not_captured_is_one_hole() {
-    let mut talk = Talk::opened();
+    let mut dialog = Dialog::opened();
     for _ in 0..20 {
-        talk.say(0, b"request").lose(1, &[0; 100]).ack(0);
+        dialog.send(0, b"request").lose(1, &[0; 100]).ack(0);
     }
-    let run = talk.run();
+    let run = dialog.run();
     assert_eq!(run.summary.gap_bytes, 2000);
     assert_eq!(run.client().len(), 140);
 }
 
 #[test]
 fn a_fin_that_was_not_captured_is_no_lost_byte() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"bye");
-    talk.seq[0] += 1;
-    talk.time += STEP;
-    talk.ack(1).ack(1).ack(1).fin(1);
-    talk.time += 1_000_000_000;
-    talk.ack(1);
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"bye");
+    dialog.seq[0] += 1;
+    dialog.time += STEP;
+    dialog.ack(1).ack(1).ack(1).fin(1);
+    dialog.time += 1_000_000_000;
+    dialog.ack(1);
+    let run = dialog.run();
     assert_eq!(run.summary.gaps, 0);
 }
 
 #[test]
 fn the_same_packet_on_two_interfaces_is_a_duplicate() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"abc").say(1, b"def");
-    let frames = talk.frames.iter().flat_map(|f| [f.clone(), f.clone()]).collect();
-    talk.frames = frames;
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"abc").send(1, b"def");
+    let frames = dialog.frames.iter().flat_map(|f| [f.clone(), f.clone()]).collect();
+    dialog.frames = frames;
+    let run = dialog.run();
     assert_eq!((run.client(), run.server()), ("abc".to_string(), "def".to_string()));
     assert_eq!((run.summary.remarks.count(About::Copy), run.data.len()), (5, 2));
 }
 
 #[test]
 fn overlaps_are_cut_off() {
-    let mut talk = Talk::opened();
-    talk.packet(0, 1001, 5001, "A", b"abcdef");
-    talk.packet(0, 1004, 5001, "A", b"DEFghi");
-    talk.packet(0, 1013, 5001, "A", b"mno");
-    talk.packet(0, 1008, 5001, "A", b"HIjklMN");
-    assert_eq!(talk.run().client(), "abcdefghijklMNo");
+    let mut dialog = Dialog::opened();
+    dialog.packet(0, 1001, 5001, "A", b"abcdef");
+    dialog.packet(0, 1004, 5001, "A", b"DEFghi");
+    dialog.packet(0, 1013, 5001, "A", b"mno");
+    dialog.packet(0, 1008, 5001, "A", b"HIjklMN");
+    assert_eq!(dialog.run().client(), "abcdefghijklMNo");
 }
 
 #[test]
 fn a_cut_segment_counts_with_its_length() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"0123456789").say(0, b"next");
-    talk.frames[3] = talk.frames[3].clone().cut(14 + 20 + 32 + 4);
-    assert_eq!(talk.run().client(), "0123(6)next");
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"0123456789").send(0, b"next");
+    dialog.frames[3] = dialog.frames[3].clone().cut(14 + 20 + 32 + 4);
+    assert_eq!(dialog.run().client(), "0123(6)next");
 }
 
 #[test]
 fn data_after_a_rst_is_counted_and_left_out() {
-    let mut talk = Talk::opened();
-    talk.say(1, b"abc").rst(0).say(1, b"def");
-    let run = talk.run();
+    let mut dialog = Dialog::opened();
+    dialog.send(1, b"abc").rst(0).send(1, b"def");
+    let run = dialog.run();
     assert_eq!(run.server(), "abc");
     assert_eq!(run.remarks(), [(About::AfterReset.into(), 1)]);
 }
 
 #[test]
-fn urgent_data_is_marked_where_it_is_wherever_it_was_announced() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"abc");
-    talk.packet(0, 1004, 5001, "AU", b"dx")
+fn urgent_data_is_marked_at_its_position_wherever_it_was_announced() {
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"abc");
+    dialog
+        .packet(0, 1004, 5001, "AU", b"dx")
         .packet(0, 1006, 5001, "A", b"efg");
     // The same again, and together with its neighbours: nothing new.
-    talk.packet(0, 1004, 5001, "AU", b"dx")
+    dialog
+        .packet(0, 1004, 5001, "AU", b"dx")
         .packet(0, 1001, 5001, "AU", b"abcdx");
     // Out of order; and an end of the urgent data that moves on before it is reached.
-    talk.packet(0, 1011, 5001, "AU", b"iy")
+    dialog
+        .packet(0, 1011, 5001, "AU", b"iy")
         .packet(0, 1009, 5001, "A", b"h-");
-    talk.packet(0, 1014, 5001, "AU", b"kz")
+    dialog
+        .packet(0, 1014, 5001, "AU", b"kz")
         .packet(0, 1013, 5001, "AU", b"jk");
-    assert_eq!(talk.run().client(), "abcdx!efgh-iy!jkz!");
+    assert_eq!(dialog.run().client(), "abcdx!efgh-iy!jkz!");
 }
 
 #[test]
 fn urgent_data_that_was_not_captured_is_known_all_the_same() {
-    let mut talk = Talk::opened();
-    talk.packet(0, 1001, 5001, "AU", b"abcx")
+    let mut dialog = Dialog::opened();
+    dialog
+        .packet(0, 1001, 5001, "AU", b"abcx")
         .packet(0, 1005, 5001, "A", b"d");
-    talk.frames[3] = talk.frames[3].clone().cut(14 + 20 + 32 + 2);
-    assert_eq!(talk.run().client(), "ab(2)!d");
+    dialog.frames[3] = dialog.frames[3].clone().cut(14 + 20 + 32 + 2);
+    assert_eq!(dialog.run().client(), "ab(2)!d");
 }
 
 #[test]
-fn what_is_held_for_order_is_bounded() {
-    let mut talk = Talk::opened();
+fn reordering_memory_is_bounded() {
+    let mut dialog = Dialog::opened();
     let part = vec![b'x'; 60_000];
-    talk.lose(0, b"hole");
+    dialog.lose(0, b"hole");
     for _ in 0..400 {
-        talk.say(0, &part);
+        dialog.send(0, &part);
     }
-    let run = talk.run();
+    let run = dialog.run();
     assert_eq!((run.summary.gaps, run.summary.gap_bytes), (1, 4));
     let first = run.data.iter().position(|d| d.len > 0).expect("data");
     assert!(first < 2, "given up before the end");
@@ -553,7 +566,7 @@ fn a_million_half_open_connections_are_bounded() {
 }
 
 #[test]
-fn the_connection_that_was_quiet_longest_has_to_go() {
+fn the_least_recently_used_connection_is_evicted() {
     let mut table = Table::with_limit(2);
     let mut summary = ImportSummary::default();
     let mut closed = Vec::new();

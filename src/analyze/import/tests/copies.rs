@@ -28,15 +28,16 @@ pub fn translated(packet: &[u8], old: ([u8; 4], u16), new: ([u8; 4], u16)) -> Ve
 }
 
 /// Two requests and their responses.
-fn conversation() -> Talk {
-    let mut talk = Talk::opened();
-    talk.say(0, b"one?")
-        .say(1, b"one!")
+fn conversation() -> Dialog {
+    let mut dialog = Dialog::opened();
+    dialog
+        .send(0, b"one?")
+        .send(1, b"one!")
         .ack(0)
-        .say(0, b"two?")
-        .say(1, b"two!");
-    talk.fin(0).fin(1).ack(0);
-    talk
+        .send(0, b"two?")
+        .send(1, b"two!");
+    dialog.fin(0).fin(1).ack(0);
+    dialog
 }
 
 fn packet(frame: &Captured) -> &[u8] {
@@ -49,7 +50,7 @@ pub fn run(mut frames: Vec<Captured>) -> Run {
     Run::of(&pcap(COOKED, &frames, true, false))
 }
 
-/// The same rows, whatever was counted on the way.
+/// Without the counts, which differ.
 pub fn assert_same(run: &Run, expected: &Run) {
     assert_eq!(run.sockets, expected.sockets);
     assert_eq!(run.connects, expected.connects);
@@ -61,17 +62,17 @@ pub fn assert_same(run: &Run, expected: &Run) {
 
 #[test]
 fn packets_on_several_interfaces_count_once() {
-    let talk = conversation();
-    let alone = run(talk.frames.iter().map(|f| on(1, f.time, packet(f))).collect());
+    let dialog = conversation();
+    let alone = run(dialog.frames.iter().map(|f| on(1, f.time, packet(f))).collect());
     for interfaces in 2..5_u8 {
         // A copy comes at once, among other packets, or after all of them.
         for delay in [0, US, 1500 * US, 20_000 * US] {
-            let several = talk.frames.iter().flat_map(|frame| {
+            let several = dialog.frames.iter().flat_map(|frame| {
                 (1..=interfaces).map(move |n| on(n, frame.time + u64::from(n - 1) * delay, packet(frame)))
             });
             let run = run(several.collect());
             assert_same(&run, &alone);
-            let copies = talk.frames.len() as u64 * u64::from(interfaces - 1);
+            let copies = dialog.frames.len() as u64 * u64::from(interfaces - 1);
             assert_eq!(run.remarks(), [(About::Copy.into(), copies)]);
             assert!(run.summary.is_whole());
         }
@@ -86,9 +87,9 @@ fn between(from: u8, to: u8, time: u64, packet: &[u8]) -> Captured {
 
 /// What one interface sees of a conversation before its server's address is translated and after: a mirror port, a bridge,
 /// a router with one arm. The router takes `hops` from the time to live; `is_routed` changes the addresses of the link.
-fn through_one_interface(talk: &Talk, hops: u8, is_routed: bool) -> Vec<Captured> {
+fn through_one_interface(dialog: &Dialog, hops: u8, is_routed: bool) -> Vec<Captured> {
     const ROUTER: u8 = 9;
-    let both = talk.frames.iter().flat_map(|frame| {
+    let both = dialog.frames.iter().flat_map(|frame| {
         let from_client = packet(frame)[12..16] == CLIENT.0;
         let inside = translated(packet(frame), SERVER, SERVICE);
         let mut seen = [inside, packet(frame).to_vec()];
@@ -111,15 +112,15 @@ fn through_one_interface(talk: &Talk, hops: u8, is_routed: bool) -> Vec<Captured
 }
 
 /// Without identifications of IPv4 packets and without TCP timestamps.
-fn with_numbers_only(talk: &Talk) -> Talk {
+fn with_numbers_only(dialog: &Dialog) -> Dialog {
     const OPTIONS: usize = 14 + 20 + 20;
-    let mut talk = talk.clone();
-    for frame in &mut talk.frames {
+    let mut dialog = dialog.clone();
+    for frame in &mut dialog.frames {
         frame.bytes[14 + 4..14 + 6].fill(0);
         // Padding (RFC 9293, 3.1).
         frame.bytes[OPTIONS..OPTIONS + 12].fill(1);
     }
-    talk
+    dialog
 }
 
 fn on_ethernet(mut frames: Vec<Captured>) -> Run {
@@ -129,12 +130,12 @@ fn on_ethernet(mut frames: Vec<Captured>) -> Run {
 
 #[test]
 fn a_translation_that_one_interface_sees_on_both_sides_counts_once() {
-    let talk = conversation();
-    let alone = on_ethernet(talk.frames.clone());
+    let dialog = conversation();
+    let alone = on_ethernet(dialog.frames.clone());
     for (hops, is_routed) in [(1, true), (0, true), (1, false), (3, false)] {
-        let run = on_ethernet(through_one_interface(&talk, hops, is_routed));
+        let run = on_ethernet(through_one_interface(&dialog, hops, is_routed));
         assert_eq!((run.sockets.len(), run.closes.len()), (1, 1), "{hops} {is_routed}");
-        let said = |run: &Run| {
+        let streams = |run: &Run| {
             (
                 run.client(),
                 run.server(),
@@ -142,25 +143,25 @@ fn a_translation_that_one_interface_sees_on_both_sides_counts_once() {
                 run.summary.gap_bytes,
             )
         };
-        assert_eq!(said(&run), said(&alone));
-        assert_eq!(run.remarks(), [(About::Copy.into(), talk.frames.len() as u64)]);
+        assert_eq!(streams(&run), streams(&alone));
+        assert_eq!(run.remarks(), [(About::Copy.into(), dialog.frames.len() as u64)]);
         // Who answers is the server.
         assert_eq!(run.sockets[0].remote, endpoint(SERVER));
         // Joined in its middle too.
-        let joined = on_ethernet(through_one_interface(&talk, hops, is_routed).split_off(7));
+        let joined = on_ethernet(through_one_interface(&dialog, hops, is_routed).split_off(7));
         assert_eq!(joined.sockets.len(), 1, "{hops} {is_routed}");
     }
 }
 
 #[test]
-fn what_may_be_a_translation_and_cannot_be_proved_is_told_of_and_counts_twice() {
-    let talk = conversation();
+fn a_possible_translation_without_proof_is_reported_and_counts_twice() {
+    let dialog = conversation();
     // The same place, or no more than sequence numbers to know a packet by.
     for frames in [
-        through_one_interface(&talk, 0, false),
-        through_one_interface(&talk, 20, false),
-        through_one_interface(&with_numbers_only(&talk), 1, true),
-        through_one_interface(&with_numbers_only(&talk), 1, false),
+        through_one_interface(&dialog, 0, false),
+        through_one_interface(&dialog, 20, false),
+        through_one_interface(&with_numbers_only(&dialog), 1, true),
+        through_one_interface(&with_numbers_only(&dialog), 1, false),
     ] {
         let run = on_ethernet(frames);
         assert_eq!((run.sockets.len(), run.closes.len()), (2, 2));
@@ -177,12 +178,12 @@ fn what_may_be_a_translation_and_cannot_be_proved_is_told_of_and_counts_twice() 
 }
 
 /// What both sides of a translation see. `inside` is seen first on the way to the server, and last on the way back.
-fn through(talk: &Talk, inside: [([u8; 4], u16); 2], outside: [([u8; 4], u16); 2]) -> Vec<Captured> {
+fn through(dialog: &Dialog, inside: [([u8; 4], u16); 2], outside: [([u8; 4], u16); 2]) -> Vec<Captured> {
     let seen = |frame: &Captured, ends: [([u8; 4], u16); 2]| {
         let client = translated(packet(frame), CLIENT, ends[0]);
         translated(&client, SERVER, ends[1])
     };
-    let both = talk.frames.iter().flat_map(|frame| {
+    let both = dialog.frames.iter().flat_map(|frame| {
         let from_client = packet(frame)[12..16] == CLIENT.0;
         let order = if from_client { [1, 2] } else { [2, 1] };
         order.into_iter().enumerate().map(move |(n, interface)| {
@@ -195,21 +196,21 @@ fn through(talk: &Talk, inside: [([u8; 4], u16); 2], outside: [([u8; 4], u16); 2
 
 #[test]
 fn a_connection_through_a_translation_counts_once_and_names_who_answers() {
-    let talk = conversation();
+    let dialog = conversation();
     let without_ids = {
-        let mut talk = talk.clone();
-        for frame in &mut talk.frames {
+        let mut dialog = dialog.clone();
+        for frame in &mut dialog.frames {
             frame.bytes[14 + 4..14 + 6].fill(0);
         }
-        talk
+        dialog
     };
-    for talk in [talk, without_ids] {
+    for dialog in [dialog, without_ids] {
         for (inside, outside) in [
             ([CLIENT, SERVICE], [CLIENT, SERVER]),
             ([CLIENT, SERVICE], [NODE, SERVER]),
             ([CLIENT, SERVER], [NODE, SERVER]),
         ] {
-            let run = run(through(&talk, inside, outside));
+            let run = run(through(&dialog, inside, outside));
             assert_eq!(run.sockets.len(), 1, "{inside:?} {outside:?}");
             let socket = run.sockets[0];
             assert_eq!(
@@ -219,9 +220,9 @@ fn a_connection_through_a_translation_counts_once_and_names_who_answers() {
             assert_eq!((run.client(), run.server()), ("one?two?".into(), "one!two!".into()));
             assert_eq!((run.connects.len(), run.closes.len()), (1, 1));
             assert_eq!((run.closes[0].retransmits, run.summary.gaps), (0, 0));
-            assert_eq!(run.remarks(), [(About::Copy.into(), talk.frames.len() as u64)]);
+            assert_eq!(run.remarks(), [(About::Copy.into(), dialog.frames.len() as u64)]);
             // The id is what an import without the translation gives.
-            let mut direct = Talk::opened().frames;
+            let mut direct = Dialog::opened().frames;
             for frame in &mut direct {
                 let client = translated(packet(frame), CLIENT, inside[0]);
                 *frame = on(1, frame.time, &translated(&client, SERVER, outside[1]));
@@ -233,20 +234,20 @@ fn a_connection_through_a_translation_counts_once_and_names_who_answers() {
 
 #[test]
 fn a_connection_through_a_translation_that_is_joined_in_its_middle_counts_once() {
-    let mut talk = conversation();
+    let mut dialog = conversation();
     for skipped in 1..6 {
-        talk.frames.remove(0);
-        let frames = through(&talk, [CLIENT, SERVICE], [NODE, SERVER]);
+        dialog.frames.remove(0);
+        let frames = through(&dialog, [CLIENT, SERVICE], [NODE, SERVER]);
         for first in [0, 1] {
             let run = run(frames[first..].to_vec());
             assert_eq!(run.sockets.len(), 1, "without {skipped} and {first}");
-            let said = format!("{} {}", run.client(), run.server());
+            let streams = format!("{} {}", run.client(), run.server());
             let whole = match skipped {
                 ..=3 => "one?two? one!two!",
                 4 => "two? one!two!",
                 _ => "two? two!",
             };
-            assert_eq!(said, whole);
+            assert_eq!(streams, whole);
             assert_eq!(run.closes.len(), 1);
         }
     }
@@ -256,8 +257,8 @@ fn a_connection_through_a_translation_that_is_joined_in_its_middle_counts_once()
 fn each_connection_has_its_own_translation() {
     let other: ([u8; 4], u16) = ([10, 0, 0, 3], 80);
     let first = conversation();
-    let mut second = Talk::opened_at(900_000_000, 2_000_000_000);
-    second.say(0, b"three?").say(1, b"three!").fin(0).fin(1).ack(0);
+    let mut second = Dialog::opened_at(900_000_000, 2_000_000_000);
+    second.send(0, b"three?").send(1, b"three!").fin(0).fin(1).ack(0);
     let apart = first.time - START + 1_000_000_000;
     let later = |frames: Vec<Captured>| {
         frames.into_iter().map(move |mut frame| {
@@ -290,7 +291,7 @@ fn each_connection_has_its_own_translation() {
 
 #[test]
 fn a_packet_in_a_tunnel_and_outside_of_it_counts_once() {
-    let talk = conversation();
+    let dialog = conversation();
     let outer = |packet: &[u8]| {
         let inside = [&[8, 0, 0, 0, 0, 0, 42, 0][..], &ethernet(0x0800, packet)].concat();
         let head = [49152_u16, 8472, 8 + inside.len() as u16, 0]
@@ -298,7 +299,7 @@ fn a_packet_in_a_tunnel_and_outside_of_it_counts_once() {
             .concat();
         v4([172, 16, 0, 1], [172, 16, 0, 2], 17, 3, 0, &[head, inside].concat())
     };
-    let frames = talk.frames.iter().flat_map(|frame| {
+    let frames = dialog.frames.iter().flat_map(|frame| {
         let packet = packet(frame);
         [
             on(3, frame.time, packet),
@@ -306,28 +307,28 @@ fn a_packet_in_a_tunnel_and_outside_of_it_counts_once() {
             on(2, frame.time + 2 * US, &outer(packet)),
         ]
     });
-    let alone = run(talk.frames.iter().map(|f| on(3, f.time, packet(f))).collect());
+    let alone = run(dialog.frames.iter().map(|f| on(3, f.time, packet(f))).collect());
     let run = run(frames.collect());
     assert_same(&run, &alone);
-    assert_eq!(run.remarks(), [(About::Copy.into(), 2 * talk.frames.len() as u64)]);
+    assert_eq!(run.remarks(), [(About::Copy.into(), 2 * dialog.frames.len() as u64)]);
 }
 
 /// Synthetic traffic: two conversations with the same numbers at the same times.
 #[test]
 fn conversations_that_look_alike_are_not_taken_for_copies() {
-    let talk = conversation();
+    let dialog = conversation();
     for other in [(CLIENT.0, 40_001), ([10, 0, 0, 9], CLIENT.1)] {
-        let frames = talk.frames.iter().flat_map(|frame| {
+        let frames = dialog.frames.iter().flat_map(|frame| {
             let like = translated(packet(frame), CLIENT, other);
             [on(1, frame.time, packet(frame)), on(1, frame.time + US, &like)]
         });
         let run = run(frames.collect());
         assert_eq!((run.sockets.len(), run.closes.len()), (2, 2));
-        // Those with data are told of.
+        // Packets with data are reported.
         assert_eq!(run.remarks(), [(About::PossibleCopy.into(), 4)]);
     }
     // On another interface too, where only a port differs.
-    let frames = talk.frames.iter().flat_map(|frame| {
+    let frames = dialog.frames.iter().flat_map(|frame| {
         let like = translated(packet(frame), CLIENT, (CLIENT.0, 40_001));
         [on(1, frame.time, packet(frame)), on(2, frame.time + US, &like)]
     });
@@ -336,15 +337,15 @@ fn conversations_that_look_alike_are_not_taken_for_copies() {
 
 #[test]
 fn a_retransmission_is_no_copy() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"question");
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"question");
     // Soon, as another packet; and the same packet long after.
-    talk.packet(0, 1001, 5001, "A", b"question");
-    let mut again = talk.frames[3].clone();
+    dialog.packet(0, 1001, 5001, "A", b"question");
+    let mut again = dialog.frames[3].clone();
     again.time += 200_000_000;
-    talk.frames.push(again);
-    talk.wait(300_000_000).say(1, b"answer").fin(0).fin(1).ack(0);
-    let run = talk.run();
+    dialog.frames.push(again);
+    dialog.wait(300_000_000).send(1, b"answer").fin(0).fin(1).ack(0);
+    let run = dialog.run();
     assert_eq!((run.closes[0].retransmits, run.remarks()), (2, vec![]));
 }
 
@@ -377,16 +378,17 @@ fn fragments_on_several_interfaces_count_once() {
 /// Offload puts segments together before one interface and after another.
 #[test]
 fn copies_in_other_pieces_are_no_retransmissions() {
-    let mut talk = Talk::opened();
-    talk.say(0, b"question")
-        .say(1, b"one ")
-        .say(1, b"two ")
-        .say(1, b"three");
-    let mut together = Talk::opened();
-    together.say(0, b"question").say(1, b"one two three");
+    let mut dialog = Dialog::opened();
+    dialog
+        .send(0, b"question")
+        .send(1, b"one ")
+        .send(1, b"two ")
+        .send(1, b"three");
+    let mut together = Dialog::opened();
+    together.send(0, b"question").send(1, b"one two three");
     let last = together.frames.len() - 1;
     for (whole, pieces) in [(1, 2), (2, 1)] {
-        let mut frames: Vec<Captured> = talk.frames.iter().map(|f| on(pieces, f.time, packet(f))).collect();
+        let mut frames: Vec<Captured> = dialog.frames.iter().map(|f| on(pieces, f.time, packet(f))).collect();
         for time in [START + 5 * STEP / 2, START + 20 * STEP] {
             let mut frames = frames.clone();
             frames.push(on(whole, time, packet(&together.frames[last])));

@@ -7,13 +7,14 @@ use crate::analyze::import::{Error, import, is_packet_capture};
 use crate::format::Class;
 use crate::format::record::{About, LossReason};
 
-fn conversation() -> Talk {
-    let mut talk = Talk::opened();
-    talk.say(0, b"GET / HTTP/1.1\r\n\r\n")
-        .say(1, b"HTTP/1.1 204 No Content\r\n\r\n")
+fn conversation() -> Dialog {
+    let mut dialog = Dialog::opened();
+    dialog
+        .send(0, b"GET / HTTP/1.1\r\n\r\n")
+        .send(1, b"HTTP/1.1 204 No Content\r\n\r\n")
         .fin(0)
         .fin(1);
-    talk
+    dialog
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -24,12 +25,12 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn pcap_reads_the_same_in_both_byte_orders_and_both_resolutions() {
-    let talk = conversation();
-    let expected = talk.run();
+    let dialog = conversation();
+    let expected = dialog.run();
     assert_eq!(expected.client(), "GET / HTTP/1.1\r\n\r\n");
     for (nano, big) in [(false, false), (false, true), (true, true)] {
         assert_eq!(
-            Run::of(&pcap(ETHERNET, &talk.frames, nano, big)),
+            Run::of(&pcap(ETHERNET, &dialog.frames, nano, big)),
             expected,
             "nano {nano} big {big}"
         );
@@ -38,9 +39,9 @@ fn pcap_reads_the_same_in_both_byte_orders_and_both_resolutions() {
 
 #[test]
 fn nanoseconds_are_kept() {
-    let mut talk = conversation();
-    talk.frames[0].time += 7;
-    assert_eq!(talk.run().sockets[0].time, START + 7);
+    let mut dialog = conversation();
+    dialog.frames[0].time += 7;
+    assert_eq!(dialog.run().sockets[0].time, START + 7);
 }
 
 #[test]
@@ -94,13 +95,13 @@ fn something_else_is_refused_with_its_first_bytes() {
 
 #[test]
 fn pcapng_reads_in_both_byte_orders() {
-    let talk = conversation();
-    let expected = talk.run();
+    let dialog = conversation();
+    let expected = dialog.run();
     for big in [false, true] {
         let mut file = Pcapng::new(big);
         let options = file.option(9, &[9]);
         file.interface(ETHERNET, &options);
-        for frame in &talk.frames {
+        for frame in &dialog.frames {
             file.packet(0, frame.time, &frame.bytes, &[]);
         }
         let mut run = Run::of(&file.bytes);
@@ -112,7 +113,7 @@ fn pcapng_reads_in_both_byte_orders() {
 
 #[test]
 fn each_interface_has_its_own_time_unit_offset_and_link_type() {
-    let talk = conversation();
+    let dialog = conversation();
     let mut file = Pcapng::new(false);
     let seconds = START / 1_000_000_000;
     let options = [
@@ -125,7 +126,7 @@ fn each_interface_has_its_own_time_unit_offset_and_link_type() {
     for (link, options) in &options {
         file.interface(*link, options);
     }
-    let whole = |index: usize| &talk.frames[index].bytes;
+    let whole = |index: usize| &dialog.frames[index].bytes;
     file.packet(0, seconds * 1_000_000, whole(0), &[]);
     file.packet(1, seconds * 1000 + 1, whole(1), &[]);
     file.packet(2, seconds * 1024 + 512, whole(2), &[]);
@@ -143,30 +144,30 @@ fn each_interface_has_its_own_time_unit_offset_and_link_type() {
 
 #[test]
 fn a_new_section_forgets_interfaces_and_may_turn_the_byte_order() {
-    let talk = conversation();
+    let dialog = conversation();
     let mut file = Pcapng::new(false);
     file.interface(101, &[]);
-    file.packet(0, START / 1000, &talk.frames[0].bytes[14..], &[]);
+    file.packet(0, START / 1000, &dialog.frames[0].bytes[14..], &[]);
     file.section(true);
-    file.packet(0, START / 1000, &talk.frames[1].bytes, &[]);
+    file.packet(0, START / 1000, &dialog.frames[1].bytes, &[]);
     file.interface(ETHERNET, &[]);
-    for frame in &talk.frames[1..] {
+    for frame in &dialog.frames[1..] {
         file.packet(0, frame.time / 1000, &frame.bytes, &[]);
     }
     let run = Run::of(&file.bytes);
     assert_eq!(run.remarks(), [(About::Interface.into(), 1)]);
-    assert_eq!(run.client(), talk.run().client());
+    assert_eq!(run.client(), dialog.run().client());
     assert_eq!(run.connects.len(), 1);
 }
 
 #[test]
 fn drop_counts_become_losses_once() {
-    let talk = conversation();
+    let dialog = conversation();
     for big in [false, true] {
         let mut file = Pcapng::new(big);
         file.interface(ETHERNET, &[]);
         let dropped = file.option(4, &file.long(3));
-        file.packet(0, START / 1000, &talk.frames[0].bytes, &dropped);
+        file.packet(0, START / 1000, &dialog.frames[0].bytes, &dropped);
         let so_far = [
             file.option(4, &file.long(900)),
             file.option(5, &file.long(5)),
@@ -186,7 +187,7 @@ fn drop_counts_become_losses_once() {
 
 #[test]
 fn simple_and_old_packet_blocks_are_read_and_other_blocks_passed_over() {
-    let talk = conversation();
+    let dialog = conversation();
     let mut file = Pcapng::new(false);
     // An interface name that is not UTF-8, and options without an end mark.
     let options = file.option(2, b"Ethernet \xe4\xff");
@@ -194,11 +195,11 @@ fn simple_and_old_packet_blocks_are_read_and_other_blocks_passed_over() {
     file.block(0x0000_000a, b"secrets of TLS")
         .block(0x8000_0001, &[0; 8])
         .block(4, &[1, 2, 3, 4]);
-    file.packet(0, START / 1000, &talk.frames[0].bytes, &[]);
-    let mut simple = file.word(talk.frames[1].bytes.len() as u32).to_vec();
-    simple.extend(&talk.frames[1].bytes);
+    file.packet(0, START / 1000, &dialog.frames[0].bytes, &[]);
+    let mut simple = file.word(dialog.frames[1].bytes.len() as u32).to_vec();
+    simple.extend(&dialog.frames[1].bytes);
     file.block(3, &simple);
-    let frame = &talk.frames[2];
+    let frame = &dialog.frames[2];
     let mut old = [file.half(0), file.half(4)].concat();
     for value in [
         ((frame.time / 1000) >> 32) as u32,
@@ -222,11 +223,11 @@ fn simple_and_old_packet_blocks_are_read_and_other_blocks_passed_over() {
 fn a_file_cut_anywhere_gives_what_was_before_the_cut() {
     let mut ng = Pcapng::new(false);
     ng.interface(ETHERNET, &[]);
-    let talk = conversation();
-    for frame in &talk.frames {
+    let dialog = conversation();
+    for frame in &dialog.frames {
         ng.packet(0, frame.time / 1000, &frame.bytes, &[]);
     }
-    for file in [talk.file(), ng.bytes.clone(), gzip(&talk.file())] {
+    for file in [dialog.file(), ng.bytes.clone(), gzip(&dialog.file())] {
         let whole = Run::of(&file);
         for end in 0..file.len() {
             let Ok(run) = Run::checked(&file[..end]) else {
@@ -261,31 +262,31 @@ fn impossible_lengths_end_the_reading_and_allocate_nothing() {
 
 #[test]
 fn a_block_that_contradicts_itself_costs_only_itself() {
-    let talk = conversation();
+    let dialog = conversation();
     let mut file = Pcapng::new(false);
     file.interface(ETHERNET, &[]);
     file.block(6, &[0; 20].map(|_: u8| 0xff)); // a captured length beyond the block
     file.block(6, &[0; 4]);
-    for frame in &talk.frames {
+    for frame in &dialog.frames {
         file.packet(0, frame.time / 1000, &frame.bytes, &[]);
     }
     let run = Run::of(&file.bytes);
     assert_eq!(run.remarks(), [(About::Block.into(), 2)]);
-    assert_eq!(run.client(), talk.run().client());
+    assert_eq!(run.client(), dialog.run().client());
 }
 
 #[test]
 fn a_flipped_byte_never_panics() {
     let mut ng = Pcapng::new(true);
     ng.interface(ETHERNET, &[]);
-    let talk = conversation();
-    for frame in &talk.frames {
+    let dialog = conversation();
+    for frame in &dialog.frames {
         ng.packet(0, frame.time / 1000, &frame.bytes, &[]);
     }
     for file in [
-        talk.file(),
+        dialog.file(),
         ng.bytes.clone(),
-        zstd::encode_all(&talk.file()[..], 1).expect("memory"),
+        zstd::encode_all(&dialog.file()[..], 1).expect("memory"),
     ] {
         for at in 0..file.len() {
             for flip in [1, 0x10, 0x80, 0xff] {

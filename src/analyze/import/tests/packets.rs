@@ -298,7 +298,7 @@ fn data_of_wifi_is_read_and_everything_else_is_reported() {
         "AVS",
     );
     understood(127, with(&[0, 0, 8, 0, 0, 0, 0, 0], &data), "radiotap");
-    // A clock before the flags; a second word of fields; padding behind the header.
+    // A clock before the flags; a second word of fields; padding after the header.
     let padded = wifi([0x88, 1], &[0, 0, 0, 0], &snap);
     let head = [0, 0, 17, 0, 3, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x20];
     understood(127, with(&head, &padded), "radiotap, padded");
@@ -369,7 +369,7 @@ fn other_protocols_are_counted_by_name_and_number() {
         let run = one(link, frame);
         assert_eq!(run.remarks(), [(subject, 1)]);
         assert_eq!(run.losses.len(), usize::from(subject.about.is_cause()));
-        assert_eq!(run.told, [(subject, 1)], "in the records as in the summary");
+        assert_eq!(run.reported, [(subject, 1)], "in the records as in the summary");
     }
 }
 
@@ -530,7 +530,7 @@ fn fragments_in_any_order_become_the_segment() {
 }
 
 #[test]
-fn datagrams_are_told_apart_by_their_number() {
+fn datagrams_are_distinguished_by_their_number() {
     let mixed: Vec<Vec<u8>> = fragments_v4(1)
         .into_iter()
         .zip(fragments_v4(2))

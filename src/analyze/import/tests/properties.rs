@@ -37,18 +37,18 @@ fn segments() -> impl Strategy<Value = (usize, Vec<Sent>)> {
 /// The file in which these segments stand in this order.
 fn file(isn: u32, order: &[Sent], total: usize, acks: bool) -> Vec<u8> {
     let content = bytes(total);
-    let mut talk = Talk::opened_at(isn, 7);
-    let first = talk.seq[0];
+    let mut dialog = Dialog::opened_at(isn, 7);
+    let first = dialog.seq[0];
     for sent in order {
         let seq = first.wrapping_add(sent.start as u32);
-        talk.packet(0, seq, 8, "A", &content[sent.start..sent.end]);
+        dialog.packet(0, seq, 8, "A", &content[sent.start..sent.end]);
         if acks {
-            talk.packet(1, 8, first, "A", b"");
+            dialog.packet(1, 8, first, "A", b"");
         }
     }
-    talk.seq[0] = first.wrapping_add(total as u32);
-    talk.fin(0).fin(1).ack(0);
-    talk.file()
+    dialog.seq[0] = first.wrapping_add(total as u32);
+    dialog.fin(0).fin(1).ack(0);
+    dialog.file()
 }
 
 /// Every byte that came out stands at its position; returns which positions came out.
@@ -86,12 +86,12 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 }
 
 /// The conversation of these turns, from its opening or in its middle, to its end in one of several ways.
-fn conversation(turns: &[Turn], opened: bool, end: usize) -> Talk {
+fn conversation(turns: &[Turn], opened: bool, end: usize) -> Dialog {
     // A single zero may be a keep-alive.
     let content: Vec<u8> = bytes(10_000).into_iter().map(|byte| byte.max(1)).collect();
-    let mut talk = match opened {
-        true => Talk::opened(),
-        false => Talk::at(1001, 5001).ack(0).clone(),
+    let mut dialog = match opened {
+        true => Dialog::opened(),
+        false => Dialog::at(1001, 5001).ack(0).clone(),
     };
     let mut last: [&[u8]; 2] = [b""; 2];
     let mut at = 0;
@@ -100,27 +100,27 @@ fn conversation(turns: &[Turn], opened: bool, end: usize) -> Talk {
             Turn::Say(side, len) => {
                 last[side] = &content[at..at + len];
                 at += len;
-                talk.say(side, last[side]);
+                dialog.send(side, last[side]);
             }
-            Turn::Ack(side) => drop(talk.ack(side)),
+            Turn::Ack(side) => drop(dialog.ack(side)),
             // A single byte again may be a keep-alive.
             Turn::Repeat(side) if last[side].len() > 1 => {
-                let seq = talk.seq[side].wrapping_sub(last[side].len() as u32);
-                talk.packet(side, seq, talk.seq[1 - side], "A", last[side]);
+                let seq = dialog.seq[side].wrapping_sub(last[side].len() as u32);
+                dialog.packet(side, seq, dialog.seq[1 - side], "A", last[side]);
             }
             Turn::Repeat(_) => {}
             Turn::Lose(side, len) => {
                 last[side] = b"";
-                talk.lose(side, &content[..len]);
+                dialog.lose(side, &content[..len]);
             }
         }
     }
     match end {
-        0 => drop(talk.fin(0).fin(1).ack(0)),
-        1 => drop(talk.rst(0)),
+        0 => drop(dialog.fin(0).fin(1).ack(0)),
+        1 => drop(dialog.rst(0)),
         _ => {}
     }
-    talk
+    dialog
 }
 
 /// No packet vanishes: each is a segment, or is reported as what it was.
@@ -145,18 +145,18 @@ proptest! {
     fn any_frame_captured_twice_changes_nothing(
         turns in turns(), opened in any::<bool>(), end in 0usize..3, again in vec((0usize..60, 0usize..4), 0..30),
     ) {
-        let talk = conversation(&turns, opened, end);
-        let expected = talk.run();
-        let mut frames: Vec<(usize, Captured)> = talk.frames.iter().cloned().enumerate().map(|(n, f)| (n * 10, f)).collect();
+        let dialog = conversation(&turns, opened, end);
+        let expected = dialog.run();
+        let mut frames: Vec<(usize, Captured)> = dialog.frames.iter().cloned().enumerate().map(|(n, f)| (n * 10, f)).collect();
         for (which, later) in again {
-            let which = which % talk.frames.len();
-            let mut copy = talk.frames[which].clone();
+            let which = which % dialog.frames.len();
+            let mut copy = dialog.frames[which].clone();
             copy.time += later as u64 * STEP;
             frames.push(((which + later) * 10 + 1 + later, copy));
         }
         frames.sort_by_key(|(place, _)| *place);
         let frames: Vec<Captured> = frames.into_iter().map(|(_, frame)| frame).collect();
-        let copies = (frames.len() - talk.frames.len()) as u64;
+        let copies = (frames.len() - dialog.frames.len()) as u64;
         let run = Run::of(&pcap(ETHERNET, &frames, true, false));
         assert_same(&run, &expected);
         // Copies of resets are not recognised: the second changes nothing either.
@@ -170,9 +170,9 @@ proptest! {
         turns in turns(), opened in any::<bool>(), end in 0usize..3,
         delays in vec(vec(0u64..20_000_000, 0..3), 60),
     ) {
-        let talk = conversation(&turns, opened, end);
-        let expected = run_of(talk.frames.iter().map(|frame| on(1, frame.time, packet(frame))).collect());
-        let frames = talk.frames.iter().zip(&delays).flat_map(|(frame, delays)| {
+        let dialog = conversation(&turns, opened, end);
+        let expected = run_of(dialog.frames.iter().map(|frame| on(1, frame.time, packet(frame))).collect());
+        let frames = dialog.frames.iter().zip(&delays).flat_map(|(frame, delays)| {
             let copies = delays.iter().enumerate();
             let copies = copies.map(|(n, delay)| on(2 + n as u8, frame.time + delay, packet(frame)));
             std::iter::once(on(1, frame.time, packet(frame))).chain(copies)
@@ -182,7 +182,7 @@ proptest! {
 
     /// Frames that overtake each other by a few places are put in order again.
     #[test]
-    fn frames_out_of_order_say_the_same(
+    fn frames_out_of_order_give_equal_streams(
         turns in turns(), opened in any::<bool>(), places in vec(0usize..3, 60),
     ) {
         // In the middle of a connection, a packet without data and data one number further look like a keep-alive and what
@@ -193,9 +193,9 @@ proptest! {
             _ => true,
         };
         let turns: Vec<Turn> = turns.into_iter().filter(is_clear).collect();
-        let talk = conversation(&turns, opened, 0);
-        let expected = talk.run();
-        let mut frames: Vec<(usize, Captured)> = talk.frames.iter().cloned().enumerate().collect();
+        let dialog = conversation(&turns, opened, 0);
+        let expected = dialog.run();
+        let mut frames: Vec<(usize, Captured)> = dialog.frames.iter().cloned().enumerate().collect();
         frames.sort_by_key(|(n, _)| n + places[n % places.len()]);
         let frames: Vec<Captured> = frames.into_iter().map(|(_, frame)| frame).collect();
         let run = Run::of(&pcap(ETHERNET, &frames, true, false));
@@ -273,11 +273,11 @@ proptest! {
         packets in vec((any::<bool>(), prop_oneof![0u32..2000, any::<u32>()], prop_oneof![0u32..2000, any::<u32>()],
             "[SAFR]{0,3}", 0usize..50), 0..60)
     ) {
-        let mut talk = Talk::at(0, 0);
+        let mut dialog = Dialog::at(0, 0);
         for (side, seq, ack, flags, len) in &packets {
-            talk.packet(usize::from(*side), *seq, *ack, flags, &bytes(*len));
+            dialog.packet(usize::from(*side), *seq, *ack, flags, &bytes(*len));
         }
-        let run = talk.run();
+        let run = dialog.run();
         prop_assert_eq!(run.summary.packets, packets.len() as u64);
     }
 

@@ -143,12 +143,12 @@ pub fn samples() -> Vec<(u16, Vec<u8>)> {
 
 /// A conversation whose packets are in a tunnel.
 fn tunnelled(wrap: impl Fn(&[u8]) -> Vec<u8>) -> Run {
-    let mut talk = Talk::opened();
-    talk.say(0, b"question").say(1, b"answer").fin(0).fin(1).ack(0);
-    for frame in &mut talk.frames {
+    let mut dialog = Dialog::opened();
+    dialog.send(0, b"question").send(1, b"answer").fin(0).fin(1).ack(0);
+    for frame in &mut dialog.frames {
         *frame = Captured::new(frame.time, framed(&wrap(packet(frame))));
     }
-    talk.run()
+    dialog.run()
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn what_is_no_tunnel_or_holds_something_else_is_reported() {
     ] {
         let run = Run::of(&pcap(ETHERNET, &[Captured::new(START, framed(&packet))], true, false));
         assert_eq!(run.remarks(), [(subject, 1)]);
-        assert_eq!(run.told, run.remarks());
+        assert_eq!(run.reported, run.remarks());
         assert_eq!(run.summary.is_whole(), !subject.about.is_cause());
     }
 }

@@ -12,16 +12,16 @@ impl Columns for HttpMessage {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Exchanges<HttpMessage>>] {
         exchange_columns!(HttpMessage, [
-            brief("method", Text, "as sent; null when only the response was seen", |r, _| Value::text(&r.message.method)),
-            column("host", Text, "Host field, or the authority of an absolute target", |r, _| Value::text(&r.message.host)),
-            brief("path", Text, "path of the target", |r, _| Value::text(path_and_query(&r.message.target).0)),
-            column("query", Text, "query of the target, without the question mark; null when there is none, empty in /x?", |r, _| path_and_query(&r.message.target).1.map_or(Value::Null, Value::Text)),
-            column("endpoint", Text, "path template: /users/42 is /users/{id}", |r, s: &mut Scratch<Templates>| Value::text(s.derived.template(path_and_query(&r.message.target).0))),
+            brief("method", Text, "HTTP method as sent; null when only the response was captured", |r, _| Value::text(&r.message.method)),
+            column("host", Text, "Host field of the request, or the authority of an absolute target", |r, _| Value::text(&r.message.host)),
+            brief("path", Text, "path of the request target", |r, _| Value::text(path_and_query(&r.message.target).0)),
+            column("query", Text, "query of the request target, without the question mark; null when there is none, empty in /x?", |r, _| path_and_query(&r.message.target).1.map_or(Value::Null, Value::Text)),
+            column("endpoint", Text, "path template of the request: /users/42 is /users/{id}", |r, s: &mut Scratch<Templates>| Value::text(s.derived.template(path_and_query(&r.message.target).0))),
             column("version", Text, "HTTP version: 1.1, 1.0, 0.9", |r, _| version(r.message.version)),
-            brief("status", Number, "status of the final response", |r, _| Value::nonzero(r.message.status.into())),
-            column("content_type", Text, "Content-Type of the response", |r, _| Value::text(&r.message.content_type)),
-            column("upgrade", Text, "protocol that a 101 answer switched to; tunnel after CONNECT", |r, _| Value::text(&r.message.upgrade)),
-            column("why", Text, "what is wrong with it, in words: chunk size overflows, head not captured in full, answer to bytes that are no request, …", |r, _| Value::text(r.message.problem)),
+            brief("status", Number, "status code of the final response", |r, _| Value::nonzero(r.message.status.into())),
+            column("content_type", Text, "Content-Type field of the response", |r, _| Value::text(&r.message.content_type)),
+            column("upgrade", Text, "protocol that a 101 response switched to; tunnel after CONNECT", |r, _| Value::text(&r.message.upgrade)),
+            column("why", Text, "what is wrong with the exchange: chunk size overflows, head not captured in full, answer to bytes that are no request, …", |r, _| Value::text(r.message.problem)),
         ])
     }
 }

@@ -2,14 +2,16 @@
 
 use super::HttpMessage;
 use super::path::{Templates, path};
-use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
+use crate::analyze::column::Kind::{Count, Text};
 use crate::analyze::column::Value;
-use crate::analyze::protocol::summary::{Heading, MAX_REMEMBERED, Remembered, Summary, SummaryRow, put};
+use crate::analyze::protocol::summary::{
+    Heading, MAX_REMEMBERED, Remembered, Summary, SummaryRow, put, summary_column,
+};
 use crate::analyze::row::ExchangeRow;
 use crate::analyze::stats::counters::{ExchangeStats, Own};
 use crate::analyze::stats::keyed::{KeyText, Keyed, Merge};
 use crate::analyze::stats::label::write_named;
-use crate::analyze::table::define::{Def, Derived, Key, SERVICE, Table, brief, column, ratio};
+use crate::analyze::table::define::{Def, Derived, Key, SERVICE, Table, brief, column};
 use crate::analyze::table::ends::columns_with_ends;
 use crate::analyze::template::{Limit, Patterns};
 
@@ -142,31 +144,31 @@ impl Table for Endpoints {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Endpoints>] {
         columns_with_ends!(Endpoints, "exchanges of the row", "--table http --group-by endpoint", [
-            brief("method", Text, "HTTP method", |r, _| Value::text(r.field(0))),
-            brief("endpoint", Text, "path template", |r, _| Value::text(r.field(1))),
-            brief("host", Text, "Host field", |r, _| Value::text(r.field(2))),
+            brief("method", Text, "HTTP method of the requests", |r, _| Value::text(r.field(0))),
+            brief("endpoint", Text, "path template of the requests: /users/42 is /users/{id}", |r, _| Value::text(r.field(1))),
+            brief("host", Text, "Host field of the requests, or the authority of an absolute target", |r, _| Value::text(r.field(2))),
             column("service", Text, SERVICE, |r, _| Value::text(r.field(3))),
-            brief("count", Count, "exchanges, incomplete ones included", |r, _| Value::Int(r.stats.count)),
-            brief("errors", Count, "responses with a status of 500 and above, and requests without a whole response because the connection was reset (column reset of the table http)", |r, _| Value::Int(r.stats.errors)),
-            brief("error_rate", Ratio, "errors / count", |r, _| ratio(r.stats.errors, r.stats.count)),
-            brief("client_errors", Count, "responses with a status from 400 to 499", |r, _| Value::Int(r.stats.own.status[4])),
-            brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.5))),
-            brief("p90_ns", Nanos, "90th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.9))),
-            brief("p95_ns", Nanos, "95th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.95))),
-            brief("p99_ns", Nanos, "99th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.99))),
-            brief("max_ns", Nanos, "largest total_ns", |r, _| Value::int(r.stats.latency.total.max())),
-            column("mean_ns", Nanos, "mean of total_ns", |r, _| Value::int(r.stats.latency.total.mean())),
-            column("ttfb_p50_ns", Nanos, "median of ttfb_ns", |r, _| Value::int(r.stats.latency.ttfb.percentile(0.5))),
-            column("ttfb_p95_ns", Nanos, "95th percentile of ttfb_ns", |r, _| Value::int(r.stats.latency.ttfb.percentile(0.95))),
-            column("ttfb_p99_ns", Nanos, "99th percentile of ttfb_ns", |r, _| Value::int(r.stats.latency.ttfb.percentile(0.99))),
-            column("measured", Count, "exchanges with a total_ns", |r, _| Value::Int(r.stats.latency.total.count())),
-            column("incomplete", Count, "exchanges that were not seen whole", |r, _| Value::Int(r.stats.incomplete)),
-            column("informational", Count, "responses with a status from 100 to 199", |r, _| Value::Int(r.stats.own.status[1])),
-            column("successes", Count, "responses with a status from 200 to 299", |r, _| Value::Int(r.stats.own.status[2])),
-            column("redirects", Count, "responses with a status from 300 to 399", |r, _| Value::Int(r.stats.own.status[3])),
-            column("no_status", Count, "exchanges without a final response", |r, _| Value::Int(r.stats.own.status[0])),
-            column("request_bytes", Bytes, "sum of request_bytes", |r, _| Value::Int(r.stats.request_bytes)),
-            column("response_bytes", Bytes, "sum of response_bytes", |r, _| Value::Int(r.stats.response_bytes)),
+            brief("count", Count, "number of exchanges, incomplete ones included", |r, _| Value::Int(r.stats.count)),
+            brief("errors", Count, "number of responses with a status of 500 and above, and of requests without a whole response because the connection was reset (column reset of the table http)", |r, _| Value::Int(r.stats.errors)),
+            summary_column!(brief error_rate),
+            brief("client_errors", Count, "number of responses with a status from 400 to 499", |r, _| Value::Int(r.stats.own.status[4])),
+            summary_column!(brief p50_ns),
+            summary_column!(brief p90_ns),
+            summary_column!(brief p95_ns),
+            summary_column!(brief p99_ns),
+            summary_column!(brief max_ns),
+            summary_column!(column mean_ns),
+            summary_column!(column ttfb_p50_ns),
+            summary_column!(column ttfb_p95_ns),
+            summary_column!(column ttfb_p99_ns),
+            summary_column!(column measured),
+            summary_column!(column incomplete),
+            column("informational", Count, "number of responses with a status from 100 to 199", |r, _| Value::Int(r.stats.own.status[1])),
+            column("successes", Count, "number of responses with a status from 200 to 299", |r, _| Value::Int(r.stats.own.status[2])),
+            column("redirects", Count, "number of responses with a status from 300 to 399", |r, _| Value::Int(r.stats.own.status[3])),
+            column("no_status", Count, "number of exchanges without a final response", |r, _| Value::Int(r.stats.own.status[0])),
+            summary_column!(column request_bytes),
+            summary_column!(column response_bytes),
         ])
     }
 

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use super::MemcachedMessage;
 use super::message::Status;
-use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
+use crate::analyze::column::Kind::{Bytes, Count, Ratio, Text};
 use crate::analyze::column::Value;
-use crate::analyze::protocol::summary::{Heading, Remembered, Summary, SummaryRow};
+use crate::analyze::protocol::summary::{Heading, Remembered, Summary, SummaryRow, summary_column};
 use crate::analyze::row::ExchangeRow;
 use crate::analyze::stats::counters::{ExchangeStats, Own, add};
 use crate::analyze::stats::keyed::{KeyText, Keyed, Merge};
@@ -154,29 +154,29 @@ impl Table for MemcachedKeys {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<MemcachedKeys>] {
         columns_with_ends!(MemcachedKeys, "commands of the row", "--table memcached --group-by command,key_pattern", [
-            brief("command", Text, "get, set, …", |r, _| Value::text(r.field(0))),
-            brief("key_pattern", Text, "first key without what names one thing among many", |r, _| Value::text(r.field(1))),
+            brief("command", Text, "memcached command: get, set, …", |r, _| Value::text(r.field(0))),
+            brief("key_pattern", Text, "first key of the commands, with placeholders for what names one item among many: user:42 is user:{id}", |r, _| Value::text(r.field(1))),
             column("service", Text, SERVICE, |r, _| Value::text(r.field(2))),
-            brief("count", Count, "commands, incomplete ones included", |r, _| Value::Int(r.stats.count)),
-            brief("errors", Count, "commands answered by SERVER_ERROR, or without a whole answer because the connection was reset", |r, _| Value::Int(r.stats.errors)),
-            column("error_rate", Ratio, "errors / count", |r, _| ratio(r.stats.errors, r.stats.count)),
-            column("client_errors", Count, "commands answered by ERROR or CLIENT_ERROR", |r, _| Value::Int(r.stats.own.client_errors)),
-            brief("keys", Count, "keys that were named", |r, _| Value::Int(r.stats.own.keys)),
-            brief("hits", Count, "keys that were there", |r, _| Value::Int(r.stats.own.hits)),
-            brief("misses", Count, "keys that were not there", |r, _| Value::Int(r.stats.own.misses)),
-            brief("hit_rate", Ratio, "hits / (hits + misses)", |r, _| ratio(r.stats.own.hits, r.stats.own.hits.saturating_add(r.stats.own.misses))),
-            brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.5))),
-            column("p90_ns", Nanos, "90th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.9))),
-            brief("p95_ns", Nanos, "95th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.95))),
-            brief("p99_ns", Nanos, "99th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.99))),
-            brief("max_ns", Nanos, "largest total_ns", |r, _| Value::int(r.stats.latency.total.max())),
-            column("mean_ns", Nanos, "mean of total_ns", |r, _| Value::int(r.stats.latency.total.mean())),
-            column("measured", Count, "commands with a total_ns", |r, _| Value::Int(r.stats.latency.total.count())),
-            column("incomplete", Count, "commands that were not seen whole", |r, _| Value::Int(r.stats.incomplete)),
-            column("value_bytes", Bytes, "sum of value_bytes", |r, _| Value::Int(r.stats.own.value_bytes)),
-            column("found_bytes", Bytes, "sum of found_bytes", |r, _| Value::Int(r.stats.own.found_bytes)),
-            column("request_bytes", Bytes, "sum of request_bytes", |r, _| Value::Int(r.stats.request_bytes)),
-            column("response_bytes", Bytes, "sum of response_bytes", |r, _| Value::Int(r.stats.response_bytes)),
+            brief("count", Count, "number of commands, incomplete ones included", |r, _| Value::Int(r.stats.count)),
+            brief("errors", Count, "number of commands answered by SERVER_ERROR, or without a whole response because the connection was reset", |r, _| Value::Int(r.stats.errors)),
+            summary_column!(column error_rate),
+            column("client_errors", Count, "number of commands answered by ERROR or CLIENT_ERROR", |r, _| Value::Int(r.stats.own.client_errors)),
+            brief("keys", Count, "number of keys that the commands named", |r, _| Value::Int(r.stats.own.keys)),
+            brief("hits", Count, "number of keys that the server had", |r, _| Value::Int(r.stats.own.hits)),
+            brief("misses", Count, "number of keys that the server did not have", |r, _| Value::Int(r.stats.own.misses)),
+            brief("hit_rate", Ratio, "hits divided by hits and misses, from 0 to 1", |r, _| ratio(r.stats.own.hits, r.stats.own.hits.saturating_add(r.stats.own.misses))),
+            summary_column!(brief p50_ns),
+            summary_column!(column p90_ns),
+            summary_column!(brief p95_ns),
+            summary_column!(brief p99_ns),
+            summary_column!(brief max_ns),
+            summary_column!(column mean_ns),
+            summary_column!(column measured),
+            summary_column!(column incomplete),
+            column("value_bytes", Bytes, "data that the commands stored, in bytes", |r, _| Value::Int(r.stats.own.value_bytes)),
+            column("found_bytes", Bytes, "data in the responses, in bytes", |r, _| Value::Int(r.stats.own.found_bytes)),
+            summary_column!(column request_bytes),
+            summary_column!(column response_bytes),
         ])
     }
 

@@ -2,15 +2,15 @@
 
 use super::fingerprints::Fingerprints;
 use super::{MysqlMessage, command_name};
-use crate::analyze::column::Kind::{Bytes, Count, Nanos, Ratio, Text};
+use crate::analyze::column::Kind::{Count, Text};
 use crate::analyze::column::Value;
 use crate::analyze::ids::IdMap;
-use crate::analyze::protocol::summary::{Heading, MAX_REMEMBERED, Summary, SummaryRow};
+use crate::analyze::protocol::summary::{Heading, MAX_REMEMBERED, Summary, SummaryRow, summary_column};
 use crate::analyze::row::ExchangeRow;
 use crate::analyze::stats::counters::{ExchangeStats, Own, add};
 use crate::analyze::stats::keyed::{KeyText, Keyed, Merge};
 use crate::analyze::stats::label::write_named;
-use crate::analyze::table::define::{Def, Key, SERVICE, Table, brief, column, ratio};
+use crate::analyze::table::define::{Def, Key, SERVICE, Table, brief, column};
 use crate::analyze::table::ends::columns_with_ends;
 use crate::human::prefix;
 
@@ -159,30 +159,30 @@ impl Table for Digests {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Digests>] {
         columns_with_ends!(Digests, "commands of the row", "--table mysql --group-by digest", [
-            column("digest", Text, "id of the fingerprint, as pt-query-digest has it", |r, _| Value::text(&r.stats.own.digest)),
-            brief("command", Text, "COM_QUERY, COM_STMT_EXECUTE, …", |r, _| Value::text(r.field(0))),
-            brief("fingerprint", Text, "the statement without its literals; null for commands without a statement", |r, _| Value::text(r.field(1))),
+            column("digest", Text, "id of the statement's fingerprint, as pt-query-digest computes it", |r, _| Value::text(&r.stats.own.digest)),
+            brief("command", Text, "MySQL command: COM_QUERY, COM_STMT_EXECUTE, …", |r, _| Value::text(r.field(0))),
+            brief("fingerprint", Text, "SQL text of the statements without their literals; null for commands without a statement", |r, _| Value::text(r.field(1))),
             column("service", Text, SERVICE, |r, _| Value::text(r.field(2))),
-            brief("count", Count, "commands, incomplete ones included", |r, _| Value::Int(r.stats.count)),
-            brief("errors", Count, "commands answered by an ERR packet, or without a whole response because the connection was reset", |r, _| Value::Int(r.stats.errors)),
-            column("error_rate", Ratio, "errors / count", |r, _| ratio(r.stats.errors, r.stats.count)),
-            brief("sum_ns", Nanos, "sum of total_ns", |r, _| Value::Int(r.stats.latency.total.sum())),
-            brief("p50_ns", Nanos, "median of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.5))),
-            column("p90_ns", Nanos, "90th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.9))),
-            brief("p95_ns", Nanos, "95th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.95))),
-            brief("p99_ns", Nanos, "99th percentile of total_ns", |r, _| Value::int(r.stats.latency.total.percentile(0.99))),
-            brief("max_ns", Nanos, "largest total_ns", |r, _| Value::int(r.stats.latency.total.max())),
-            column("mean_ns", Nanos, "mean of total_ns", |r, _| Value::int(r.stats.latency.total.mean())),
-            column("ttfb_p50_ns", Nanos, "median of ttfb_ns", |r, _| Value::int(r.stats.latency.ttfb.percentile(0.5))),
-            column("ttfb_p99_ns", Nanos, "99th percentile of ttfb_ns", |r, _| Value::int(r.stats.latency.ttfb.percentile(0.99))),
-            column("measured", Count, "commands with a total_ns", |r, _| Value::Int(r.stats.latency.total.count())),
-            column("incomplete", Count, "commands that were not seen whole", |r, _| Value::Int(r.stats.incomplete)),
-            brief("rows", Count, "sum of rows", |r, _| Value::Int(r.stats.own.rows)),
-            column("affected_rows", Count, "sum of affected_rows", |r, _| Value::Int(r.stats.own.affected_rows)),
-            column("no_index_used", Count, "commands for which no index, or no good one, was used", |r, _| Value::Int(r.stats.own.no_index_used)),
-            column("request_bytes", Bytes, "sum of request_bytes", |r, _| Value::Int(r.stats.request_bytes)),
-            column("response_bytes", Bytes, "sum of response_bytes", |r, _| Value::Int(r.stats.response_bytes)),
-            column("sample", Text, "the slowest statement of this kind, at most 400 characters of it", |r, _| Value::text(&r.stats.own.sample)),
+            brief("count", Count, "number of commands, incomplete ones included", |r, _| Value::Int(r.stats.count)),
+            brief("errors", Count, "number of commands answered by an ERR packet, or without a whole response because the connection was reset", |r, _| Value::Int(r.stats.errors)),
+            summary_column!(column error_rate),
+            summary_column!(brief sum_ns),
+            summary_column!(brief p50_ns),
+            summary_column!(column p90_ns),
+            summary_column!(brief p95_ns),
+            summary_column!(brief p99_ns),
+            summary_column!(brief max_ns),
+            summary_column!(column mean_ns),
+            summary_column!(column ttfb_p50_ns),
+            summary_column!(column ttfb_p99_ns),
+            summary_column!(column measured),
+            summary_column!(column incomplete),
+            brief("rows", Count, "number of rows in all result sets", |r, _| Value::Int(r.stats.own.rows)),
+            column("affected_rows", Count, "number of affected rows in all OK packets", |r, _| Value::Int(r.stats.own.affected_rows)),
+            column("no_index_used", Count, "number of commands for which no index, or no good one, was used", |r, _| Value::Int(r.stats.own.no_index_used)),
+            summary_column!(column request_bytes),
+            summary_column!(column response_bytes),
+            column("sample", Text, "slowest statement with this fingerprint, cut to 400 characters", |r, _| Value::text(&r.stats.own.sample)),
         ])
     }
 

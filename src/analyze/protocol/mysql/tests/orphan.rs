@@ -2,6 +2,7 @@
 
 use super::real::{fixture, names};
 use super::*;
+use crate::analyze::exchange::Halves;
 use crate::analyze::exchange::Incomplete;
 use crate::analyze::protocol::mysql::com::COM_CONNECT;
 
@@ -32,7 +33,8 @@ fn answer(exchange: &Exchange) -> String {
 
 /// What a session says in the order of its responses: all but the login, and what is never answered.
 fn answers(run: &Run) -> Vec<String> {
-    let is_answer = |exchange: &&Exchange| !exchange.one_way && message(exchange).command != COM_CONNECT;
+    let is_answer =
+        |exchange: &&Exchange| exchange.halves != Halves::RequestOnly && message(exchange).command != COM_CONNECT;
     run.exchanges.iter().filter(is_answer).map(answer).collect()
 }
 

@@ -1,4 +1,5 @@
-//! The exchanges of one protocol, counted up: the same for each, compiled for its types.
+//! The aggregate of the exchanges of one protocol: one piece of code, compiled for the types of each protocol. Knows no
+//! protocol by name.
 
 use std::any::Any;
 
@@ -22,49 +23,49 @@ const SLOWEST: usize = 10;
 /// Characters of a statement or target that are kept to show.
 const SHOWN: usize = 400;
 
-/// The exchanges of a protocol that the caller need not know.
-pub trait CountedExchanges: Send {
+/// The aggregate of the exchanges of one protocol, whatever its type.
+pub trait ProtocolAggregate: Send {
     /// Counts an exchange.
     fn count(&mut self, frame: &Frame<'_>, message: &dyn Message, calls: &mut Calls);
 
-    /// Adds what another shard counted of the same protocol; `to` translates its names.
-    fn merge(&mut self, other: Box<dyn CountedExchanges>, to: &Translation);
+    /// Adds the aggregate of another shard for this protocol; `to` translates the codes of its names.
+    fn merge(&mut self, other: Box<dyn ProtocolAggregate>, to: &Translation);
 
-    /// How much of what was seen could be measured.
+    /// How many exchanges are complete.
     fn confidence(&self) -> &Confidence;
 
     /// The slowest exchanges.
     fn slowest(&self) -> &Slowest;
 
-    /// The table that they are counted up to.
+    /// The aggregate table of the protocol.
     fn summary(&self, names: &Names) -> Columns;
 
-    /// The columns of this table that people see in the report.
+    /// The columns of this table that the text report shows.
     fn brief(&self, summary: &Columns) -> Vec<usize>;
 
-    /// What was counted under each key.
+    /// The counters of each key.
     fn keys(&self) -> Box<dyn Iterator<Item = KeyCount<'_>> + '_>;
 
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
-/// What was counted under a key.
+/// The counters of a key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyCount<'a> {
     pub key: &'a str,
-    /// How many fields it has.
+    /// Number of fields of the key.
     pub fields: usize,
     pub count: u64,
     pub errors: u64,
     pub total: &'a Histogram,
 }
 
-/// Nothing counted yet, for each protocol of the registry.
-pub(super) fn counted(patterns: &Patterns) -> Vec<Box<dyn CountedExchanges>> {
-    struct Each<'p>(&'p Patterns, Vec<Box<dyn CountedExchanges>>);
+/// An empty aggregate for each protocol, in the order of the registry.
+pub(super) fn for_each_protocol(patterns: &Patterns) -> Vec<Box<dyn ProtocolAggregate>> {
+    struct Each<'p>(&'p Patterns, Vec<Box<dyn ProtocolAggregate>>);
     impl Visitor for Each<'_> {
         fn visit<P: Protocol>(&mut self) {
-            self.1.push(Box::new(Counted::<P>::new(self.0, MAX_KEYS)));
+            self.1.push(Box::new(AggregateOf::<P>::new(self.0, MAX_KEYS)));
         }
     }
     let mut each = Each(patterns, Vec::new());
@@ -75,8 +76,8 @@ pub(super) fn counted(patterns: &Patterns) -> Vec<Box<dyn CountedExchanges>> {
 type OwnOf<P> = <<P as Protocol>::Summary as Summary>::Own;
 type One<P> = <OwnOf<P> as Own>::One;
 
-/// The exchanges of one protocol.
-pub(super) struct Counted<P: Protocol> {
+/// The aggregate of one protocol.
+pub(super) struct AggregateOf<P: Protocol> {
     confidence: Confidence,
     slowest: Slowest,
     keyed: Keyed<ExchangeStats<OwnOf<P>>>,
@@ -84,12 +85,12 @@ pub(super) struct Counted<P: Protocol> {
     summary: P::Summary,
 }
 
-impl<P: Protocol> Counted<P> {
-    /// None yet; at most so many keys of their own.
+impl<P: Protocol> AggregateOf<P> {
+    /// An empty aggregate with at most `max_keys` keys.
     pub fn new(patterns: &Patterns, max_keys: usize) -> Self {
         let mut summary = P::Summary::default();
         summary.use_patterns(patterns);
-        Counted {
+        AggregateOf {
             confidence: Confidence::default(),
             slowest: Slowest::new(SLOWEST),
             keyed: Keyed::new(max_keys, MAX_KEY_BYTES),
@@ -99,7 +100,7 @@ impl<P: Protocol> Counted<P> {
     }
 }
 
-impl<P: Protocol> CountedExchanges for Counted<P> {
+impl<P: Protocol> ProtocolAggregate for AggregateOf<P> {
     fn count(&mut self, frame: &Frame<'_>, message: &dyn Message, calls: &mut Calls) {
         let Some(row) = ExchangeRow::<P::Message>::of(frame, message) else {
             return;
@@ -113,7 +114,7 @@ impl<P: Protocol> CountedExchanges for Counted<P> {
         if let Some(ends) = calls.seen_ends.new_to(number, link.ends)
             && let Some(stats) = self.keyed.at(number)
         {
-            stats.agreed.see(ends);
+            stats.agreed.add(ends);
         }
         let one = ExchangeCount::new(&row, P::Summary::one(&row));
         self.waiting.push(&mut self.keyed, number, one);
@@ -128,11 +129,11 @@ impl<P: Protocol> CountedExchanges for Counted<P> {
         }
     }
 
-    fn merge(&mut self, other: Box<dyn CountedExchanges>, to: &Translation) {
+    fn merge(&mut self, other: Box<dyn ProtocolAggregate>, to: &Translation) {
         let Ok(mut other) = other.into_any().downcast::<Self>() else {
             return;
         };
-        // What waits is counted before anything is read.
+        // Waiting exchanges are counted before anything is read.
         other.waiting.settle(&mut other.keyed);
         other.keyed.stats_mut().for_each(|stats| stats.agreed.translate(to));
         self.confidence.merge(other.confidence);
@@ -149,7 +150,7 @@ impl<P: Protocol> CountedExchanges for Counted<P> {
     }
 
     fn summary(&self, names: &Names) -> Columns {
-        // Ranked by key first, so that rows of the same count keep one order.
+        // Ranked by key first, so that rows with equal counts have a fixed order.
         let ranked = self.keyed.ranked(|_| 0).into_iter();
         sections::rows::<<P::Summary as Summary>::Table>(ranked.map(|(key, stats)| {
             let [client, server] = names.of(&stats.agreed);
