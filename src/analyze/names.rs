@@ -3,6 +3,8 @@
 //! Filled from state records between batches, read by all shards during a batch. Names that the recorder did not resolve come
 //! from the paths of cgroups, and from a pod list where the user gives one.
 
+mod programs;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,10 +14,12 @@ use super::row::Party;
 use super::selection::KeySet;
 use crate::format::block::SocketSet;
 use crate::format::record::{
-    Address, AddressKind, CGROUP_V1, Cgroup, Clock, Endpoint, Exit, Origin, Owner, Process, Record, Role, Socket,
-    Workload, same_start,
+    Address, AddressKind, CGROUP_V1, Cgroup, Clock, Endpoint, Owner, Record, Role, Socket, Workload,
 };
 use crate::pods::{AddressName, PodSet};
+
+use programs::{Found, Programs};
+pub use programs::{Program, Run};
 
 /// Parties that one shard caches, and the bytes of their texts.
 const MAX_PARTIES: usize = 4096;
@@ -30,44 +34,6 @@ const MAX_NAME: usize = 1024;
 const ENTRY: usize = 64;
 /// Readings of the clocks that are out of order are sorted in as long as there are no more of them than this.
 const MAX_UNORDERED_CLOCKS: usize = 1 << 14;
-
-/// A program that a process ran.
-#[derive(Debug, Clone)]
-pub struct Program {
-    pub origin: Origin,
-    /// When the record of it was made: boot clock, ns.
-    learnt: u64,
-    /// When this program began: boot clock, ns. For one that ran before the recording, when its process was started.
-    pub began: u64,
-    /// When the process exited, and its status as wait(2) encodes it. Counts for the newest program of a process.
-    exit: Option<(u64, u32)>,
-    /// When the process was started.
-    pub start: u64,
-    pub pid: u32,
-    pub ppid: u32,
-    pub pid_in_ns: u32,
-    pub uid: u32,
-    pub cgroup: u64,
-    pub comm: String,
-    pub exe: String,
-    pub argv: Vec<u8>,
-    pub argv_len: u32,
-}
-
-/// A program from its beginning to its end.
-#[derive(Debug, Clone, Copy)]
-pub struct Run<'a> {
-    pub program: &'a Program,
-    /// When it began: boot clock, ns. That of the fork, where nothing else was run in between.
-    pub began: u64,
-    /// When it ended, by exit or by execve.
-    pub ended: Option<u64>,
-    /// How the process exited, as wait(2) encodes it.
-    pub status: Option<u32>,
-}
-
-/// The pid, when the process was started, when the program began: orders the processes of a pid, and the programs of a process.
-type ProgramKey = (u32, u64, u64);
 
 /// A process, as an event or a socket refers to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,13 +63,6 @@ impl From<&Owner> for Who {
             seen: owner.time,
         }
     }
-}
-
-/// The program of a process at one time, and the range of times with the same result.
-#[derive(Debug, Clone)]
-struct Found<'a> {
-    program: Option<&'a Program>,
-    valid: Range<u64>,
 }
 
 /// A workload as it is kept.
@@ -193,7 +152,7 @@ impl Parties {
     /// As [`Host::party_of`] of the host with this number; and between which times it is the same, as long as the host learns
     /// nothing more.
     pub fn party(&mut self, number: u16, host: &Host, who: Who, time: u64) -> (Arc<Party>, Range<u64>) {
-        let Found { program, valid } = host.find(who, time);
+        let Found { program, valid } = host.programs.find(who.pid, who.seen, time);
         let key = (number, who.pid, who.cgroup, program.map_or(0, |program| program.began));
         if let Some((edition, party)) = self.known.get(&key)
             && *edition == host.edition
@@ -232,7 +191,7 @@ pub struct Host {
     pub hostname: String,
     /// The same for all recordings of one boot of one machine.
     pub machine: usize,
-    programs: BTreeMap<ProgramKey, Program>,
+    programs: Programs,
     cgroups: HashMap<u64, String>,
     workloads: HashMap<u64, KnownWorkload>,
     /// With the time at which it was learnt: an address may be one pod's after another's.
@@ -338,7 +297,7 @@ impl Host {
     pub fn learn(&mut self, record: &Record<'_>) {
         if let Record::Exit(exit) = record {
             self.edition += 1;
-            return self.learn_exit(exit);
+            return self.programs.exit(exit);
         }
         if !is_name(record) {
             return;
@@ -349,7 +308,7 @@ impl Host {
         }
         self.edition += 1;
         let bytes = match record {
-            Record::Process(process) => self.learn_process(process),
+            Record::Process(process) => self.programs.learn(process),
             Record::Cgroup(cgroup) => self.learn_cgroup(cgroup),
             Record::Workload(workload) => self.learn_workload(workload),
             Record::Address(address) => self.learn_address(address),
@@ -384,87 +343,6 @@ impl Host {
         let bytes = path.len();
         let replaced = self.cgroups.insert(cgroup.id, path);
         added(bytes, replaced.map(|path| path.len()))
-    }
-
-    fn learn_process(&mut self, process: &Process<'_>) -> usize {
-        let (pid, start) = (process.pid, process.start);
-        let is_snapshot = process.origin == Origin::Snapshot;
-        let began = if is_snapshot { start } else { process.time };
-        let key = (pid, start, began);
-        let program = Program {
-            origin: process.origin,
-            learnt: process.time,
-            began,
-            exit: None,
-            start,
-            pid,
-            ppid: process.ppid,
-            pid_in_ns: process.pid_in_ns,
-            uid: process.uid,
-            cgroup: process.cgroup,
-            comm: text(process.comm, MAX_NAME),
-            exe: text(process.exe, MAX_PATH),
-            argv: process.argv.to_vec(),
-            argv_len: process.argv_len,
-        };
-        if let Some(known) = self.programs.get_mut(&key) {
-            // The dump at the start of a rotated part repeats what is known. It may know more by then, and leaves out
-            // arguments where they are too many.
-            if known.learnt == program.learnt {
-                known.cgroup = program.cgroup;
-            }
-            return 0;
-        }
-        if is_snapshot
-            && self
-                .programs
-                .range(key..=(pid, start, process.time.max(start)))
-                .next_back()
-                .is_some()
-        {
-            // /proc shows what a process runs when it is read.
-            return 0;
-        }
-        // A program found in /proc ran before only if no other is known to have begun in between.
-        let found = (pid, start, start);
-        if !is_snapshot
-            && (self.programs.get(&found))
-                .is_some_and(|known| known.origin == Origin::Snapshot && known.learnt >= began)
-        {
-            self.programs.remove(&found);
-        }
-        let of_process = (pid, start, 0)..=(pid, start, u64::MAX);
-        let exit = self
-            .programs
-            .range(of_process)
-            .next_back()
-            .and_then(|(_, last)| last.exit);
-        let texts = program.comm.len() + program.exe.len() + program.argv.len();
-        self.programs.insert(key, Program { exit, ..program });
-        added(size_of::<Program>() + texts, None)
-    }
-
-    fn learn_exit(&mut self, exit: &Exit) {
-        let start = self.known_start(exit);
-        let of_process = (exit.pid, start, 0)..=(exit.pid, start, u64::MAX);
-        if let Some((_, last)) = self.programs.range_mut(of_process).next_back() {
-            last.exit = Some((exit.time, exit.status));
-        }
-    }
-
-    /// The start by which the process is known that ended: its own, or that of a process found in /proc which was rounded
-    /// otherwise.
-    fn known_start(&self, exit: &Exit) -> u64 {
-        let first = (exit.pid, exit.start, 0);
-        let before = self.programs.range((exit.pid, 0, 0)..first).next_back();
-        let from = self.programs.range(first..=(exit.pid, u64::MAX, u64::MAX)).next();
-        let nearest = [from, before].into_iter().flatten().map(|((_, start, _), _)| *start);
-        let is_known = |start: &u64| {
-            let found = self.programs.get(&(exit.pid, *start, *start));
-            *start == exit.start
-                || (same_start(*start, exit.start) && found.is_some_and(|found| found.origin == Origin::Snapshot))
-        };
-        nearest.into_iter().find(is_known).unwrap_or(exit.start)
     }
 
     fn learn_workload(&mut self, workload: &Workload<'_>) -> usize {
@@ -542,79 +420,14 @@ impl Host {
         self.listeners.contains(&(netns, port))
     }
 
-    /// What a process ran at this time. Nothing where that is not known: it had exited, or an execve came later and what ran
-    /// before it was not seen.
-    fn find(&self, who: Who, time: u64) -> Found<'_> {
-        let pid = who.pid;
-        let seen = self.programs.range((pid, 0, 0)..=(pid, who.seen, u64::MAX)).next_back();
-        // A connection can be older than the process that was given it.
-        let first = || self.programs.range((pid, 0, 0)..=(pid, u64::MAX, u64::MAX)).next();
-        let Some((&(_, start, _), _)) = seen.or_else(first) else {
-            return Found {
-                program: None,
-                valid: 0..u64::MAX,
-            };
-        };
-        let of_process = |from: u64, to: u64| self.programs.range((pid, start, from)..=(pid, start, to));
-        let exited = of_process(0, u64::MAX)
-            .next_back()
-            .and_then(|(_, last)| last.exit)
-            .map(|exit| exit.0);
-        let mut after = self.programs.range((pid, start, u64::MAX)..=(pid, u64::MAX, u64::MAX));
-        let next_process = after.next().map_or(u64::MAX, |(key, _)| key.1);
-        if let Some(exited) = exited.filter(|exited| *exited < who.seen) {
-            return Found {
-                program: None,
-                valid: exited.saturating_add(1)..next_process,
-            };
-        }
-        let before = of_process(0, time).next_back();
-        let after = of_process(time.saturating_add(1), u64::MAX).next();
-        let until = after.map_or(next_process, |(key, _)| key.2.min(next_process));
-        let gone = exited.filter(|exited| time <= *exited);
-        let (program, from, until) = match before {
-            Some((key, program)) => (Some(program), key.2, until),
-            None if time < start => (after.map(|(_, program)| program), 0, until.min(start)),
-            None => (None, start, until),
-        };
-        Found {
-            program,
-            valid: from..gone.map_or(until, |exited| until.min(exited.saturating_add(1))),
-        }
-    }
-
     /// The program that this pid ran at this time.
     pub fn program(&self, pid: u32, time: u64) -> Option<&Program> {
-        let who = Who {
-            pid,
-            cgroup: 0,
-            seen: time,
-        };
-        self.find(who, time).program
+        self.programs.find(pid, time, time).program
     }
 
     /// All programs, in order of beginning and pid.
     pub fn programs(&self) -> Vec<Run<'_>> {
-        let mut all: Vec<Run<'_>> = Vec::with_capacity(self.programs.len());
-        let mut programs = self.programs.iter().peekable();
-        let mut forked = None;
-        while let Some((key, program)) = programs.next() {
-            let next = programs.peek().filter(|(next, _)| (next.0, next.1) == (key.0, key.1));
-            // fork followed by execve is one program.
-            if program.origin == Origin::Fork && next.is_some_and(|(_, next)| next.origin == Origin::Exec) {
-                forked = Some(program.began);
-                continue;
-            }
-            let exit = program.exit.filter(|_| next.is_none());
-            all.push(Run {
-                program,
-                began: forked.take().unwrap_or(program.began),
-                ended: next.map(|(next, _)| next.2).or(exit.map(|exit| exit.0)),
-                status: exit.map(|exit| exit.1),
-            });
-        }
-        all.sort_by_key(|run| (run.began, run.program.pid));
-        all
+        self.programs.all()
     }
 
     /// Who a process is that was seen at this time. `cgroup` is the one seen with the event; 0 takes that of the process.
@@ -631,7 +444,7 @@ impl Host {
 
     /// Who a process was at a time, which may be another one than when it was seen.
     pub fn party_of(&self, who: Who, time: u64) -> Party {
-        self.party_with(who, self.find(who, time).program)
+        self.party_with(who, self.programs.find(who.pid, who.seen, time).program)
     }
 
     fn party_with(&self, who: Who, program: Option<&Program>) -> Party {

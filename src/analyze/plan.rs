@@ -1,6 +1,8 @@
 //! The plan of an analysis, checked before any file is read: which tables, columns and rows, in which format, to which
 //! output. Owns the meaning of the options together; opens no file.
 
+mod row_filters;
+
 use std::path::{Path, PathBuf};
 
 use super::catalog::TableName;
@@ -10,13 +12,14 @@ use super::output::row_buffer::Arrangement;
 use super::protocol::PROTOCOLS;
 use super::query::expression::{Expression, QueryError};
 use super::query::group::GroupBy;
-use super::query::test::{Operator, Test};
 use super::row::WantedTurns;
-use super::selection::{BlockFilter, ConnectionRows, Rows, Span, pod_pattern};
+use super::selection::{BlockFilter, ConnectionRows, Rows, Span};
 use super::table::Spec;
 use super::table::order::column_number;
 use super::template::Patterns;
 use crate::outcome::Usage;
+
+pub use row_filters::{RowFilter, RowFilters};
 
 /// What is made of the rows.
 #[derive(Debug, Clone)]
@@ -44,25 +47,6 @@ pub struct TablePlan {
     pub arrangement: Arrangement,
     /// Applies to the finished rows of this table (aggregate tables).
     pub filter: Option<Expression>,
-}
-
-/// Which rows of a table are kept.
-#[derive(Debug, Clone, Default)]
-pub enum RowFilter {
-    #[default]
-    All,
-    None,
-    Where(Expression),
-}
-
-/// The row filters by table.
-#[derive(Debug, Clone)]
-pub struct RowFilters {
-    /// Of the exchanges of each protocol, in the order of the registry.
-    pub exchanges: Vec<RowFilter>,
-    pub connections: RowFilter,
-    pub processes: RowFilter,
-    pub losses: RowFilter,
 }
 
 /// A checked request.
@@ -308,74 +292,8 @@ impl Plan {
     /// Keeps only rows of this part of the capture, which starts at `start` (UTC, ns).
     pub fn select(&mut self, selection: &Selection, start: u64) {
         self.span = selection.span(start);
-        for table in RowFilters::chosen() {
-            if let (Some(expression), Some(slot)) = (selected(selection, self.span, table), self.filters.slot(table)) {
-                *slot = match std::mem::take(slot) {
-                    RowFilter::None => RowFilter::None,
-                    RowFilter::All => RowFilter::Where(expression),
-                    RowFilter::Where(other) => RowFilter::Where(Expression::all([expression, other])),
-                };
-            }
-        }
+        self.filters.select(selection, self.span);
     }
-}
-
-/// The rows of a table that belong to a selection; `None` where nothing of it concerns this table.
-///
-/// An exchange belongs to the span of time in which its request begins. What lasts (a connection, a process) belongs to
-/// every span that it reaches into; null, an open end, is outside of none.
-fn selected(selection: &Selection, span: Option<Span>, table: TableName) -> Option<Expression> {
-    let specs = table.specs();
-    let test = |name: &str, test: Test| match specs.iter().position(|spec| spec.name == name) {
-        Some(column) => Expression::test(column, test),
-        // Without the column no row belongs; a test below checks that all these columns exist.
-        None => Expression::any([]),
-    };
-    let process = table == TableName::Processes;
-    let mut parts = Vec::new();
-    if let Some(Span { from, to }) = span {
-        let at_least = |name| test(name, Test::Int(Operator::AtLeast, from));
-        let before = |name| test(name, Test::Int(Operator::Less, to));
-        let or_null = |one: Expression, name| Expression::any([one, test(name, Test::IsNull(true))]);
-        match table {
-            TableName::Exchanges(_) => parts.extend([at_least("start"), before("start")]),
-            TableName::Connections => {
-                parts.extend([or_null(at_least("close"), "close"), or_null(before("open"), "open")]);
-            }
-            _ => parts.extend([or_null(at_least("exit"), "exit"), or_null(before("start"), "start")]),
-        }
-    }
-    let sides: &[&str] = if process { &[""] } else { &["client_", "server_"] };
-    let one_of = |name: &str, numbers: &mut dyn Iterator<Item = u64>| {
-        let tests: Vec<Test> = numbers.map(|number| Test::Int(Operator::Equal, number)).collect();
-        Expression::any(
-            sides
-                .iter()
-                .map(|side| test(&format!("{side}{name}"), Test::OneOf(tests.clone()))),
-        )
-    };
-    if !selection.ports.is_empty() && !process {
-        parts.push(one_of("port", &mut selection.ports.iter().copied().map(u64::from)));
-    }
-    if !selection.pids.is_empty() {
-        parts.push(one_of("pid", &mut selection.pids.iter().copied().map(u64::from)));
-    }
-    if !selection.pods.is_empty() {
-        let pairs = selection
-            .pods
-            .iter()
-            .flat_map(|pod| sides.iter().map(move |side| (pod, side)));
-        parts.push(Expression::any(pairs.map(|(pod, side)| {
-            let (namespace, name) = pod_pattern(pod);
-            let is = |what: &str, pattern: &str| test(&format!("{side}{what}"), Test::Glob(pattern.to_string()));
-            Expression::all(
-                [is("pod", name)]
-                    .into_iter()
-                    .chain(namespace.map(|namespace| is("namespace", namespace))),
-            )
-        })));
-    }
-    (!parts.is_empty()).then(|| Expression::all(parts))
 }
 
 /// The column that numbers the exchanges of a connection.
@@ -473,84 +391,12 @@ fn table_plan(
     })
 }
 
-impl RowFilters {
-    /// The tables whose rows are filtered.
-    fn chosen() -> Vec<TableName> {
-        let others = [TableName::Connections, TableName::Processes];
-        TableName::exchanges().chain(others).collect()
-    }
-
-    fn everything() -> RowFilters {
-        RowFilters {
-            exchanges: TableName::exchanges().map(|_| RowFilter::All).collect(),
-            connections: RowFilter::All,
-            processes: RowFilter::All,
-            losses: RowFilter::All,
-        }
-    }
-
-    fn nothing() -> RowFilters {
-        RowFilters {
-            exchanges: TableName::exchanges().map(|_| RowFilter::None).collect(),
-            connections: RowFilter::None,
-            processes: RowFilter::None,
-            // Losses are reported for every request.
-            losses: RowFilter::All,
-        }
-    }
-
-    fn slot(&mut self, table: TableName) -> Option<&mut RowFilter> {
-        Some(match table {
-            TableName::Exchanges(protocol) => &mut self.exchanges[protocol],
-            TableName::Connections => &mut self.connections,
-            TableName::Processes => &mut self.processes,
-            TableName::Losses => &mut self.losses,
-            _ => return None,
-        })
-    }
-
-    /// Rows of one table only.
-    fn only(table: TableName, expression: Expression) -> RowFilters {
-        let mut filters = RowFilters::nothing();
-        if let Some(slot) = filters.slot(table) {
-            *slot = RowFilter::Where(expression);
-        }
-        filters
-    }
-
-    /// One expression for all tables that have its columns; rows of the others are left out.
-    fn parse(text: &str) -> Result<RowFilters, QueryError> {
-        let mut filters = RowFilters::nothing();
-        let mut first_error = None;
-        let mut understood = false;
-        for table in RowFilters::chosen() {
-            match Expression::parse(text, table.name(), &table.specs()) {
-                Ok(expression) => {
-                    understood = true;
-                    if let Some(slot) = filters.slot(table) {
-                        *slot = RowFilter::Where(expression);
-                    }
-                }
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                }
-            }
-        }
-        match first_error {
-            Some(error) if !understood => Err(error),
-            _ => Ok(filters),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::options::Moment;
     use crate::analyze::protocol::Registered;
     use crate::analyze::protocol::http1::Http;
     use crate::analyze::protocol::mysql::Mysql;
-    use crate::analyze::table::Value;
 
     fn plan(change: impl FnOnce(&mut ResultOptions)) -> Result<Plan, String> {
         let mut options = ResultOptions::default();
@@ -711,58 +557,6 @@ mod tests {
         assert_eq!(
             bounds("duration_ns > 1s or server_port = 80", Some(TableName::Connections)),
             BlockFilter::default()
-        );
-    }
-
-    #[test]
-    fn every_part_of_a_selection_asks_for_columns_that_are_there() {
-        let is_there = |selection: &Selection, table: TableName| {
-            let span = selection.span(7);
-            // A column that does not exist would make the filter pass no row.
-            let specs = table.specs();
-            let row = |column: usize| match specs[column].name {
-                "start" | "open" | "exit" | "close" => Value::Int(10),
-                "client_port" | "client_pid" | "pid" => Value::Int(1),
-                "client_pod" | "pod" => Value::Text("cart-0"),
-                "client_namespace" | "namespace" => Value::Text("shop"),
-                _ => Value::Null,
-            };
-            selected(selection, span, table).map(|one| one.matches_values(row))
-        };
-        let selection = |change: &dyn Fn(&mut Selection)| {
-            let mut selection = Selection::default();
-            change(&mut selection);
-            selection
-        };
-        let single = [
-            selection(&|s| s.from = Some(Moment::AfterStart(3))),
-            selection(&|s| s.to = Some(Moment::Utc(11))),
-            selection(&|s| s.ports = vec![80, 1]),
-            selection(&|s| s.pids = vec![1, 2]),
-            selection(&|s| s.pods = vec!["a\"b\\.c".into(), "shop/cart-*".into()]),
-        ];
-        for (number, selection) in single.iter().enumerate() {
-            for table in RowFilters::chosen() {
-                let concerns = number != 2 || table != TableName::Processes;
-                assert_eq!(
-                    is_there(selection, table),
-                    concerns.then_some(true),
-                    "{number} {table:?}"
-                );
-            }
-        }
-        for selection in [
-            selection(&|s| s.from = Some(Moment::AfterStart(4))),
-            selection(&|s| s.to = Some(Moment::Utc(10))),
-            selection(&|s| s.pids = vec![2]),
-            selection(&|s| s.pods = vec!["other/cart-*".into()]),
-        ] {
-            assert_eq!(is_there(&selection, TableName::Processes), Some(false), "{selection:?}");
-        }
-        assert!(
-            RowFilters::chosen()
-                .iter()
-                .all(|table| selected(&Selection::default(), None, *table).is_none())
         );
     }
 

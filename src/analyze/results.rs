@@ -12,7 +12,7 @@ use super::output::row_buffer::{Arrangement, RowBuffer, RowStream, Rows};
 use super::output::target::{self, Target};
 use super::output::{Facts, human};
 use super::plan::{Plan, ResultKind, RowFilter, TablePlan};
-use super::protocol::{Protocol, Visitor, visit_each};
+use super::protocol::{ForProtocol, Protocol, for_each_protocol};
 use super::query::expression::Expression;
 use super::query::group::{AnyGroups, GroupBy, Groups, Measured};
 use super::report::{Aggregate, sections};
@@ -141,17 +141,16 @@ impl<M: exchanges::Columns> ExchangeRows for GroupedRows<Exchanges<M>> {
 
 /// The rows of the exchanges of each protocol, in the order of the registry.
 fn exchange_rows(plan: &Plan) -> Vec<Box<dyn ExchangeRows>> {
-    struct Each<'p>(&'p Plan, Vec<Box<dyn ExchangeRows>>);
-    impl Visitor for Each<'_> {
-        fn visit<P: Protocol>(&mut self) {
+    struct NewRows<'p>(&'p Plan);
+    impl ForProtocol for NewRows<'_> {
+        type Value = Box<dyn ExchangeRows>;
+
+        fn value<P: Protocol>(&self) -> Self::Value {
             let filter = &self.0.filters.exchanges[P::PLACE];
-            let rows = GroupedRows::<Exchanges<P::Message>>::new(filter, &self.0.patterns);
-            self.1.push(Box::new(rows));
+            Box::new(GroupedRows::<Exchanges<P::Message>>::new(filter, &self.0.patterns))
         }
     }
-    let mut each = Each(plan, Vec::new());
-    visit_each(&mut each);
-    each.1
+    for_each_protocol(&NewRows(plan))
 }
 
 /// Takes the rows of one shard.

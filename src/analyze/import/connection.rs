@@ -5,6 +5,7 @@
 use super::duplex::{Out, directions, settle};
 use super::packet::Segment;
 use super::part::Tap;
+use super::reset::{Kept, RESET_AHEAD, Reset};
 use super::stream::{Bytes, Gaps, Kind, Moment, Stream};
 use super::summary::ImportSummary;
 use crate::format::record::{
@@ -13,20 +14,12 @@ use crate::format::record::{
 
 /// errno of a connect that was answered with RST.
 const ECONNREFUSED: u16 = 111;
-/// A RST may be this far ahead of what was seen (the capture may have lost what is between), or a little before.
-const RESET_AHEAD: i64 = 1 << 24;
+/// A RST may be this far before what was seen.
 const RESET_BEHIND: i64 = 1 << 20;
 /// After the end of a connection, data this far away belongs to another that uses the same ports.
 const REUSE_DISTANCE: i64 = 1 << 22;
-
 /// Bytes missing from the capture that the answer to a SYN may acknowledge (data in the SYN, or captured late).
 const EARLY_BYTES: u32 = 1 << 20;
-/// Segments, and bytes of them, that may wait until it is known whether a RST was obeyed. An end that obeyed it sends no more
-/// than this.
-const MAX_LATE: usize = 64;
-const MAX_LATE_BYTES: usize = 256 << 10;
-/// What a waiting segment costs besides its payload.
-const LATE_COST: usize = 128;
 
 /// Whether a segment is part of a connection with the same endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,75 +31,8 @@ pub enum Belongs {
     Successor,
 }
 
-/// A segment with its own copy of the bytes.
-#[derive(Debug)]
-pub struct Kept {
-    segment: Segment<'static>,
-    payload: Box<[u8]>,
-}
-
-impl Kept {
-    fn new(segment: &Segment<'_>) -> Self {
-        Kept {
-            segment: Segment {
-                payload: &[],
-                ..*segment
-            },
-            payload: segment.payload.into(),
-        }
-    }
-
-    /// The segment.
-    pub fn segment(&self) -> Segment<'_> {
-        Segment {
-            payload: &self.payload,
-            ..self.segment
-        }
-    }
-}
-
-/// A RST that was seen. The packets that follow show whether the other end obeyed it, and whether its sender sent it at all.
-#[derive(Debug)]
-struct Reset {
-    time: u64,
-    /// Who sent it, by its address.
-    side: usize,
-    ending: Ending,
-    /// It answers a SYN.
-    refuses: bool,
-    /// Where the streams of its sender and of the other end were.
-    own: u32,
-    other: u32,
-    /// Data that the other end sent afterwards: it was never read, if the RST was obeyed.
-    late: Vec<Kept>,
-    late_bytes: usize,
-}
-
-impl Reset {
-    /// Whether a segment of its sender shows that the connection goes on: new data, or an acknowledgment of what came after.
-    #[expect(clippy::cast_possible_truncation, reason = "a constant that fits")]
-    fn is_disproved(&self, segment: &Segment<'_>) -> bool {
-        let is_after = |seq: u32, limit: u32| (1..RESET_AHEAD as u32).contains(&seq.wrapping_sub(limit));
-        let end = segment
-            .seq
-            .wrapping_add(segment.len)
-            .wrapping_add(u32::from(segment.fin));
-        self.refuses || is_after(end, self.own) || segment.ack.is_some_and(|ack| is_after(ack, self.other))
-    }
-
-    fn is_full(&self) -> bool {
-        self.late.len() >= MAX_LATE || self.late_bytes >= MAX_LATE_BYTES
-    }
-
-    fn drop_late(&mut self, summary: &mut ImportSummary) {
-        let with_data = self.late.drain(..).filter(|kept| kept.segment.len > 0);
-        with_data.for_each(|_| summary.remark(About::AfterReset));
-        self.late_bytes = 0;
-    }
-}
-
 /// `local` and `remote` of a connection whose first segment this is, and whether `local` is known to have opened it.
-fn roles(segment: &Segment<'_>) -> ([Endpoint; 2], bool) {
+pub fn roles(segment: &Segment<'_>) -> ([Endpoint; 2], bool) {
     let (from, to) = (segment.from, segment.to);
     match (segment.syn, segment.ack.is_some()) {
         (true, false) => ([from, to], true),
@@ -114,81 +40,6 @@ fn roles(segment: &Segment<'_>) -> ([Endpoint; 2], bool) {
         // Well-known and configured ports are mostly lower than the ones that connect picks.
         (false, _) if from.port < to.port => ([to, from], false),
         (false, _) => ([from, to], false),
-    }
-}
-
-/// A connection with a single segment so far: a SYN without an answer, or an acknowledgment without data. A port scan makes
-/// some hundred thousand of them, so they are kept small.
-#[derive(Debug, Clone, Copy)]
-pub struct Attempt {
-    id: u64,
-    time: u64,
-    from: Endpoint,
-    to: Endpoint,
-    seq: u32,
-    ack: Option<u32>,
-    syn: bool,
-}
-
-impl Attempt {
-    /// The connection that this segment begins.
-    pub fn new(id: u64, segment: &Segment<'_>) -> Self {
-        Attempt {
-            id,
-            time: segment.time,
-            from: segment.from,
-            to: segment.to,
-            seq: segment.seq,
-            ack: segment.ack,
-            syn: segment.syn,
-        }
-    }
-
-    /// Whether an attempt holds all information of a segment, and nothing is to be done for it yet.
-    pub fn has_all_of(segment: &Segment<'_>) -> bool {
-        let is_bare = segment.len == 0 && !segment.fin && !segment.rst && segment.urgent.is_none();
-        is_bare && segment.syn == segment.ack.is_none()
-    }
-
-    /// The socket id of its records.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn segment(&self) -> Segment<'static> {
-        Segment {
-            time: self.time,
-            from: self.from,
-            to: self.to,
-            seq: self.seq,
-            ack: self.ack,
-            syn: self.syn,
-            fin: false,
-            rst: false,
-            payload: &[],
-            len: 0,
-            ip_id: 0,
-            hops: 0,
-            urgent: None,
-            window: 0,
-            stamps: None,
-            tap: Tap::default(),
-        }
-    }
-
-    /// `local` and `remote`.
-    pub fn ends(&self) -> [Endpoint; 2] {
-        roles(&self.segment()).0
-    }
-
-    /// The connection that has taken in the segment.
-    pub fn connection(&self) -> Connection {
-        let segment = self.segment();
-        let mut connection = Connection::new(self.id, &segment);
-        let side = usize::from(connection.ends[0] != segment.from);
-        // Nothing is counted or handed on for such a segment.
-        connection.segment(side, &segment, &mut ImportSummary::default(), &mut |_| {});
-        connection
     }
 }
 
@@ -500,8 +351,7 @@ impl Connection {
             return false;
         }
         if side != reset.side && !reset.is_full() {
-            reset.late_bytes += LATE_COST + segment.payload.len();
-            reset.late.push(Kept::new(segment));
+            reset.keep_late(segment);
             return false;
         }
         if side == reset.side && !reset.is_disproved(segment) {

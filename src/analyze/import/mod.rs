@@ -23,6 +23,7 @@
 //! - `Remark` records give the number of packets that were left out, and why.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
+mod attempt;
 mod blocks;
 mod connection;
 mod copies;
@@ -33,6 +34,8 @@ mod fragment;
 mod link;
 mod packet;
 mod part;
+mod reset;
+mod source;
 mod stream;
 mod summary;
 mod table;
@@ -40,7 +43,7 @@ mod tunnel;
 
 pub use blocks::{import, import_file};
 pub use driver::Import;
-pub use file::is_packet_capture;
+pub use source::is_packet_capture;
 pub use summary::{Damage, Error, ImportSummary};
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::connection::{Attempt, Belongs, Connection};
+use super::attempt::Attempt;
+use super::connection::{Belongs, Connection};
 use super::copies::{Recent, Seen};
 use super::packet::Segment;
 use super::summary::ImportSummary;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::record::START_TICK_NS;
+use crate::format::record::{Exit, Origin, Process, START_TICK_NS};
 use crate::pods::kube;
 
 const PATH: &[u8] =
@@ -177,8 +177,12 @@ fn the_names_of_a_host_have_bounded_memory() {
         }));
         host.learn(&address(u64::from(pid), "cart-0"));
     }
-    let kept = host.programs.len() + host.clocks.len() - 1 + host.addresses.len();
-    assert!(host.programs.len() < (1 << 20) / argv.len(), "{}", host.programs.len());
+    let kept = host.programs.0.len() + host.clocks.len() - 1 + host.addresses.len();
+    assert!(
+        host.programs.0.len() < (1 << 20) / argv.len(),
+        "{}",
+        host.programs.0.len()
+    );
     assert!(host.not_kept >= 30_000 - kept as u64, "what is not kept is counted");
     // A known record may be repeated.
     let before = host.not_kept;
@@ -332,12 +336,12 @@ proptest! {
             let seen = if late { u64::MAX - seen } else { seen };
             for time in [time, u64::MAX - time] {
                 let who = Who { pid: 7, cgroup: 0, seen };
-                let Found { program, valid } = host.find(who, time);
+                let Found { program, valid } = host.programs.find(who.pid, who.seen, time);
                 let program = program.map(|program| program.began);
                 // The result holds for all times of its range.
                 for other in [valid.start, valid.end.saturating_sub(1)].into_iter().filter(|other| valid.contains(other)) {
                     if valid.contains(&time) {
-                        prop_assert_eq!(host.find(who, other).program.map(|program| program.began), program);
+                        prop_assert_eq!(host.programs.find(who.pid, who.seen, other).program.map(|program| program.began), program);
                     }
                 }
             }
@@ -364,7 +368,7 @@ fn an_exit_is_of_the_process_whose_start_proc_rounded_otherwise() {
             start: exit_start,
             status: 0,
         }));
-        host.programs.values().map(|program| program.exit.is_some()).collect()
+        host.programs.0.values().map(|program| program.exit.is_some()).collect()
     };
     assert!(exited(&[Snapshot], start) == [true] && exited(&[Exec], start) == [true]);
     for other in [start + START_TICK_NS - 1, start - START_TICK_NS + 1] {

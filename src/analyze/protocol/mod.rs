@@ -40,9 +40,9 @@ macro_rules! protocols {
             const PLACE: usize = Place::$name as usize;
         })+
 
-        /// Visits each protocol, in this order.
-        pub fn visit_each(visitor: &mut impl Visitor) {
-            $(visitor.visit::<$module::$name>();)+
+        /// A value for each protocol, in this order.
+        pub fn for_each_protocol<F: ForProtocol>(make: &F) -> Vec<F::Value> {
+            vec![$(make.value::<$module::$name>()),+]
         }
     };
 }
@@ -60,9 +60,11 @@ pub trait Registered {
     const PLACE: usize;
 }
 
-/// Does something for each protocol that has to be compiled for its types.
-pub trait Visitor {
-    fn visit<P: Protocol>(&mut self);
+/// Makes a value for each protocol, by code that is compiled for the types of each.
+pub trait ForProtocol {
+    type Value;
+
+    fn value<P: Protocol>(&self) -> Self::Value;
 }
 
 /// A protocol that is read: all that the rest of the analyzer asks of it.

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::exchanges::{KeyCount, ProtocolAggregate, for_each_protocol};
+use super::exchanges::{KeyCount, ProtocolAggregate, aggregates};
 use crate::analyze::column::{Columns, FastMap};
 use crate::analyze::errno;
 use crate::analyze::exchange::{Incomplete, Message};
@@ -232,7 +232,7 @@ impl Aggregate {
     /// An empty aggregate, with the user's path templates.
     pub fn new(patterns: &Patterns) -> Aggregate {
         Aggregate {
-            exchanges: for_each_protocol(patterns),
+            exchanges: aggregates(patterns),
             calls: Calls::default(),
             unparsed: UnparsedBy::default(),
             totals: Totals::default(),

@@ -9,7 +9,7 @@ use super::slowest::{Slow, Slowest};
 use crate::analyze::column::Columns;
 use crate::analyze::exchange::Message;
 use crate::analyze::protocol::summary::{Summary, SummaryRow};
-use crate::analyze::protocol::{Protocol, Visitor, visit_each};
+use crate::analyze::protocol::{ForProtocol, Protocol, for_each_protocol};
 use crate::analyze::row::{ExchangeRow, Frame};
 use crate::analyze::stats::Histogram;
 use crate::analyze::stats::counters::{ExchangeCount, ExchangeStats, Own};
@@ -61,16 +61,16 @@ pub struct KeyCount<'a> {
 }
 
 /// An empty aggregate for each protocol, in the order of the registry.
-pub(super) fn for_each_protocol(patterns: &Patterns) -> Vec<Box<dyn ProtocolAggregate>> {
-    struct Each<'p>(&'p Patterns, Vec<Box<dyn ProtocolAggregate>>);
-    impl Visitor for Each<'_> {
-        fn visit<P: Protocol>(&mut self) {
-            self.1.push(Box::new(AggregateOf::<P>::new(self.0, MAX_KEYS)));
+pub(super) fn aggregates(patterns: &Patterns) -> Vec<Box<dyn ProtocolAggregate>> {
+    struct NewAggregate<'p>(&'p Patterns);
+    impl ForProtocol for NewAggregate<'_> {
+        type Value = Box<dyn ProtocolAggregate>;
+
+        fn value<P: Protocol>(&self) -> Self::Value {
+            Box::new(AggregateOf::<P>::new(self.0, MAX_KEYS))
         }
     }
-    let mut each = Each(patterns, Vec::new());
-    visit_each(&mut each);
-    each.1
+    for_each_protocol(&NewAggregate(patterns))
 }
 
 type OwnOf<P> = <<P as Protocol>::Summary as Summary>::Own;
