@@ -1,8 +1,11 @@
 //! The kernel side against the running kernel: a child in a cgroup of its own makes known traffic, and exactly that
-//! must come out of the ring. Needs root; says so when it is not run.
+//! must come out of the ring. Needs root.
 #![cfg(feature = "record")]
 #![allow(unsafe_code, reason = "calls to the C library")]
 #![allow(clippy::expect_used, reason = "a test that panics has failed")]
+
+#[path = "support/mod.rs"]
+mod support;
 
 use std::fs;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
@@ -67,19 +70,9 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// Says that something was not tested here; `make test` lists it.
-fn not_run(what: &str) {
-    eprintln!("NOT RUN: {what}");
-    let notes = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("not-run");
-    let file = fs::OpenOptions::new().append(true).create(true).open(notes);
-    let _ = file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()));
-}
-
 /// The backends to test: those in `MDF_TEST_BACKENDS`, which must work; otherwise all that work here.
 fn backends() -> Vec<Backend> {
-    // SAFETY: no arguments, no state.
-    if unsafe { libc::geteuid() } != 0 {
-        not_run("live tests of the kernel side (not root)");
+    if !support::may_record("live tests of the kernel side") {
         return Vec::new();
     }
     if let Ok(list) = std::env::var("MDF_TEST_BACKENDS") {
@@ -95,11 +88,13 @@ fn backends() -> Vec<Backend> {
                 .refused
                 .first()
                 .map_or("", |(_, why)| why.lines().next().unwrap_or_default());
-            not_run(&format!("live tests of backend {backend} ({why})"));
+            support::left_out(&format!("live tests of backend {backend}"), why);
             false
         }
     };
-    Backend::ALL.into_iter().filter(works).collect()
+    let backends: Vec<Backend> = Backend::ALL.into_iter().filter(works).collect();
+    assert!(!backends.is_empty(), "no backend works here");
+    backends
 }
 
 /// A filter that selects nobody.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Finished, Guard, drain, installed, is_root, mdf, not_run, run_within, traffic_gen_path};
+use crate::support::{Finished, Guard, all_installed, drain, may_record, mdf, run_within, traffic_gen_path};
 
 /// What the recorder says on standard error once it hears everything.
 const READY: &str = "attached in";
@@ -26,14 +26,10 @@ pub struct Live {
 }
 
 impl Live {
-    /// Begins a live test that needs these programs; `None` (and a note) where it cannot run.
+    /// Begins a live test that needs these programs; `None` where it is `not_run`.
+    #[track_caller]
     pub fn begin(name: &str, programs: &[&str]) -> Option<Self> {
-        if !is_root() {
-            not_run(name, "recording needs root");
-            return None;
-        }
-        if let Some(missing) = programs.iter().find(|program| !installed(program)) {
-            not_run(name, &format!("{missing} is not installed"));
+        if !may_record(name) || !all_installed(name, programs) {
             return None;
         }
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::node::{Form, Node, Place, Recorder, text};
-use crate::support::{installed, not_run, run};
+use crate::support::{all_installed, run};
 
 /// One request of a place. Its path says which.
 fn ask(node: &Node, from: &Place, server: SocketAddr, path: &str) {
@@ -28,8 +28,8 @@ fn await_recording(node: &Node, recorder: &Recorder, from: &Place, server: Socke
 
 /// Records with these options, among pods of which those of the shop's cart are meant and the bank's ledger is not.
 fn check(name: &str, options: impl FnOnce(&Place) -> Vec<String>) {
-    if !installed("curl") {
-        return not_run(name, "curl is not installed");
+    if !all_installed(name, &["curl"]) {
+        return;
     }
     let Some(node) = Node::new(name) else { return };
     let cart = |number: u32, form: Form| Place::new(form, "shop", &format!("cart-{number}"), "cart-app");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{self, Guard, is_root, mdf, not_run, run, traffic_gen_path};
+use crate::support::{self, Guard, may_record, mdf, not_run, run, traffic_gen_path};
 
 /// A cgroup of our own, with all that is made below it. Dropping it ends what runs there and removes it.
 pub struct Node {
@@ -131,8 +131,7 @@ impl Place {
 
 impl Node {
     pub fn new(name: &str) -> Option<Node> {
-        if !is_root() {
-            not_run(name, "recording needs root");
+        if !may_record(name) {
             return None;
         }
         let mounts = fs::read_to_string("/proc/mounts").expect("mounts");

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::node::{Form, Node, Place, Recorder, text};
-use crate::support::{installed, mdf_path, not_run, rows, run, traffic_gen_path};
+use crate::support::{all_installed, mdf_path, not_run, rows, run, traffic_gen_path};
 
 /// The node, if there is a runtime.
 fn node(name: &str, short: &str) -> Option<Node> {
-    if let Some(missing) = ["podman", "runc"].into_iter().find(|program| !installed(program)) {
-        not_run(name, &format!("{missing} is not installed"));
+    if !all_installed(name, &["podman", "runc"]) {
         return None;
     }
     Node::new(short)

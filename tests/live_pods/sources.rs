@@ -12,7 +12,7 @@ use masdeepflow::format::reader::Reader;
 use serde_json::{Value, json};
 
 use crate::node::{Form, Node, Place, listening, named};
-use crate::support::{Guard, installed, mdf, not_run, run};
+use crate::support::{Guard, all_installed, mdf, run};
 
 const API_TOKEN: &str = "token-for-the-api";
 const KUBELET_TOKEN: &str = "token-for-the-kubelet";
@@ -123,11 +123,8 @@ fn the_doctor_says_what_each_source_gave_or_why_not_and_what_to_do() {
             ("API server (Services)", "absent", "no service account", "--kubeconfig"),
         ],
     );
-    if !installed("python3") {
-        return not_run(
-            "the doctor with a kubelet and an API server",
-            "python3 is not installed",
-        );
+    if !all_installed("the doctor with a kubelet and an API server", &["python3"]) {
+        return;
     }
     let folder = dir
         .path()
@@ -164,8 +161,8 @@ fn the_doctor_says_what_each_source_gave_or_why_not_and_what_to_do() {
 #[test]
 fn tokens_are_neither_told_nor_stored() {
     let name = "names from an API server over TLS";
-    if !installed("python3") {
-        return not_run(name, "python3 is not installed");
+    if !all_installed(name, &["python3"]) {
+        return;
     }
     let Some(node) = Node::new("tokens") else { return };
     let place = Place::new(Form::SystemdContainerd, "shop", "cart-0", "app");

@@ -2,7 +2,8 @@
 
 use std::os::unix::process::CommandExt;
 
-use super::tools::{is_root, mdf};
+use super::support::is_root;
+use super::tools::mdf;
 
 /// Runs it; the exit code and what it said.
 fn refuse(words: &[&str]) -> (i32, String) {
