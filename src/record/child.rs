@@ -248,7 +248,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // A command that was never let go ends now. Its last words go to the thread that started it, which so must not end
+        // A command that was never let go ends now. The pipe of its errors is read by the thread that started it, which must not end
         // before it.
         if self.gate.take().is_some()
             && let Some(starter) = self.starter.take()
@@ -283,14 +283,14 @@ fn find(program: &OsStr) -> Result<()> {
     bail!("cannot run {}: {why}", program.display())
 }
 
-/// The exit code that stands for how a command ended, as shells give it: its own, or 128 and the signal that killed it.
+/// The exit code for how a command ended, as shells give it: its own, or 128 and the signal that killed it.
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// How a command ended, in words.
-pub fn status_words(status: ExitStatus) -> String {
+/// How a command ended, as text.
+pub fn status_text(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
@@ -336,7 +336,7 @@ mod tests {
         let Fate::Ended(status) = end(&mut child) else {
             panic!("it ran")
         };
-        assert_eq!(status_words(status), "exited with 3");
+        assert_eq!(status_text(status), "exited with 3");
     }
 
     #[test]
@@ -396,6 +396,6 @@ mod tests {
         let Fate::Ended(status) = end(&mut child) else {
             panic!("it ran")
         };
-        assert_eq!(status_words(status), "was killed by signal 15");
+        assert_eq!(status_text(status), "was killed by signal 15");
     }
 }

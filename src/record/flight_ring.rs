@@ -71,7 +71,7 @@ pub struct FlightRing {
 }
 
 impl FlightRing {
-    /// Keeps events of this age, in at most so many bytes.
+    /// Keeps events of this age, in at most `bytes` bytes.
     pub fn new(age: Duration, max: usize) -> Self {
         FlightRing {
             blocks: VecDeque::new(),
@@ -82,7 +82,7 @@ impl FlightRing {
     }
 
     /// Keeps a block of events and lets go of what is too old. Returns what had to go although it was not: the bound on
-    /// flight_ring was reached.
+    /// memory was reached.
     pub fn push(&mut self, block: &RawBlock) -> Count {
         let mut overwritten = Count::default();
         if block.class != Class::Events || block.records == 0 {

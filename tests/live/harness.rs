@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Finished, Guard, all_installed, drain, may_record, mdf, run_within, traffic_gen_path};
 
-/// What the recorder says on standard error once it hears everything.
+/// What the recorder prints on standard error once it records everything.
 const READY: &str = "attached in";
 
 /// One live test at a time: two would take each other's processor time, and some demand that nothing is lost.
@@ -85,20 +85,20 @@ impl Live {
         recorded
     }
 
-    /// Records the traffic generator; what it says it did, and the capture.
+    /// Records the traffic generator; its own report of what it did, and the capture.
     #[track_caller]
     pub fn record_traffic(&self, words: &[&str]) -> (serde_json::Value, Recorded) {
-        let said = self.path("said.json");
+        let report = self.path("report.json");
         let script = format!(
             "{} {} >{}",
             traffic_gen_path().display(),
             words.join(" "),
-            said.display()
+            report.display()
         );
         let recorded = self.record_script(&[], &script);
         recorded.expect_clean();
-        let text = fs::read_to_string(&said).expect("the generator has said what it did");
-        (serde_json::from_str(&text).expect("it says so in JSON"), recorded)
+        let text = fs::read_to_string(&report).expect("the generator has written its report");
+        (serde_json::from_str(&text).expect("the report is JSON"), recorded)
     }
 }
 
@@ -143,7 +143,12 @@ impl Recorded {
     /// Demands that the recorder and its command ended well.
     #[track_caller]
     pub fn expect_clean(&self) {
-        assert_eq!(self.finished.code(), 0, "the recorder said: {}", self.finished.stderr);
+        assert_eq!(
+            self.finished.code(),
+            0,
+            "the recorder printed: {}",
+            self.finished.stderr
+        );
     }
 
     #[track_caller]
@@ -264,7 +269,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts `mdf record OPTIONS` and returns once it says that it records.
+    /// Starts `mdf record OPTIONS` and returns once it records.
     #[track_caller]
     pub fn start(options: &[&std::ffi::OsStr]) -> Self {
         let mut command = mdf();
@@ -311,7 +316,7 @@ impl Recorder {
         unsafe { libc::kill(self.child.0.id() as i32, signal) };
     }
 
-    /// Waits for its end; what it said.
+    /// Waits for its end; its output.
     #[track_caller]
     pub fn wait(mut self) -> Finished {
         let status = self.child.wait(Duration::from_secs(60));

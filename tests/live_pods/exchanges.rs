@@ -50,7 +50,7 @@ fn every_exchange_has_its_pod() {
     let run = |place: &Place, count: u64| {
         let mut words = requests(count);
         if place.form == Form::DockerV1 {
-            // The kernel's events do not tell v1 cgroups: the process must live until /proc is read.
+            // The kernel's events have no v1 cgroups: the process must live until /proc is read.
             words.extend(["--delay-us".to_owned(), "50000".to_owned()]);
         }
         node.traffic(place, &words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -86,8 +86,8 @@ fn every_exchange_has_its_pod() {
         node.remove(&place);
         expect(&place, count as usize);
     }
-    let (said, _) = recorder.stop();
-    assert_eq!(named(&node.rows("http", &[])), expected, "{said}");
+    let (messages, _) = recorder.stop();
+    assert_eq!(named(&node.rows("http", &[])), expected, "{messages}");
     let cart = node.rows("http", &["--where", "server_pod = 'cart-0'"]);
     let ids: BTreeSet<&str> = cart.iter().map(|row| text(row, "server_container_id")).collect();
     assert_eq!(ids.len(), 2, "two pods of one name: {ids:?}");

@@ -120,10 +120,10 @@ fn both_ends_of_a_connection_through_a_service_are_one_row() {
             "3",
         ]))
         .expect_code(&[0]);
-        let (said, _) = recorder.stop();
+        let (messages, _) = recorder.stop();
 
         let rows = node.rows("http", &[]);
-        assert_eq!(rows.len(), 12, "{said}{}", finished.stdout);
+        assert_eq!(rows.len(), 12, "{messages}{}", finished.stdout);
         for row in &rows {
             let who = ["client_pod", "server_pod", "client_ip", "server_ip", "side"].map(|column| text(row, column));
             assert_eq!(who, ["frontend-0", "cart-0", "10.77.0.1", "10.77.0.2", "both"], "{row}");

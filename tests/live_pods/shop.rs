@@ -147,7 +147,7 @@ fn the_service_map_of_a_shop_is_right_row_for_row() {
         format!("http://{at_frontend}/broken#[1-{BROKEN}]"),
     ];
     run(node.command(&load, "curl").arg("-s").args(urls)).expect_code(&[0]);
-    let (said, printed) = recorder.stop();
+    let (messages, printed) = recorder.stop();
     let queries = database.queries() - queries_before;
     assert!(queries >= 2 * CARTS + BROKEN, "{queries} in the general log");
 
@@ -168,7 +168,7 @@ fn the_service_map_of_a_shop_is_right_row_for_row() {
         json!(["shop/load", "shop/frontend", "http", PAGES + CARTS + BROKEN, BROKEN, 1]),
         json!(["shop/frontend", "shop/cart", "http", CARTS + BROKEN, BROKEN, 1]),
     ];
-    assert_eq!(map, expected, "{said}");
+    assert_eq!(map, expected, "{messages}");
 
     let workloads = [
         ("client_workload", "StatefulSet/cart"),

@@ -88,7 +88,7 @@ impl Recorder {
     pub fn start(folder: &Path, words: &[&str]) -> Recorder {
         let mut command = mdf();
         command.arg("record").args(words);
-        // Whoever runs the tests may ignore them (nohup), and the recorder would too.
+        // The caller of the tests may ignore them (nohup), and the recorder would too.
         let reset = || {
             for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
                 // SAFETY: the default action has no handler.
@@ -125,7 +125,7 @@ impl Recorder {
         self
     }
 
-    /// Waits for its end; its exit code and what it said.
+    /// Waits for its end; its exit code and messages.
     pub fn end(mut self) -> (i32, String) {
         let status = end(&mut self.child);
         let log = self.log();

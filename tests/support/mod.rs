@@ -39,7 +39,7 @@ pub fn traffic_gen_path() -> PathBuf {
     built
 }
 
-/// How a child ended and what it said.
+/// How a child ended and what it printed.
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
@@ -185,7 +185,7 @@ pub fn lost_events(file: &Path) -> u64 {
         .sum()
 }
 
-/// Whoever sets it knows that this machine cannot run all tests: those that it cannot run do not fail.
+/// Set where it is known that this machine cannot run all tests: those that it cannot run do not fail.
 const ALLOW_NOT_RUN: &str = "MDF_ALLOW_NOT_RUN";
 
 /// Ends a test that cannot be run on this machine. It fails, because its test program would count it as passed. With
