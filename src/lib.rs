@@ -18,7 +18,7 @@ pub mod escape;
 #[cfg(feature = "analyze")]
 mod fetch;
 pub mod format;
-pub mod human;
+mod human;
 pub mod info;
 pub mod mapped;
 pub mod message;

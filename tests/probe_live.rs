@@ -37,14 +37,8 @@ struct OwnCgroup {
 
 impl OwnCgroup {
     fn new(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
-        let root = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>())
-            .find(|fields| fields[2] == "cgroup2")
-            .expect("cgroup2 is mounted")[1]
-            .to_string();
-        let path = PathBuf::from(root).join(format!(
+        let root = support::cgroup_root().expect("cgroup2 is mounted");
+        let path = root.join(format!(
             "mdf-test-{name}-{}-{}",
             std::process::id(),
             MADE.fetch_add(1, Ordering::Relaxed)

@@ -102,7 +102,8 @@ impl Drop for Home {
 #[derive(Debug)]
 pub enum Fate {
     Running,
-    Ended(ExitStatus),
+    /// [`Child::status`] has how.
+    Ended,
     /// It could not be started.
     Failed(io::Error),
 }
@@ -229,7 +230,10 @@ impl Child {
         {
             self.status = process.try_wait().ok().flatten();
         }
-        self.status.map_or(Fate::Running, Fate::Ended)
+        match self.status {
+            Some(_) => Fate::Ended,
+            None => Fate::Running,
+        }
     }
 
     /// How the command itself ended, if it has.
@@ -325,7 +329,8 @@ mod tests {
         assert!(command.is_ok(), "it exists");
         assert!(!file.exists());
         child.start().unwrap();
-        assert!(matches!(end(&mut child), Fate::Ended(status) if status.success()));
+        assert!(matches!(end(&mut child), Fate::Ended));
+        assert!(child.status().unwrap().success());
         assert!(file.exists());
     }
 
@@ -333,10 +338,8 @@ mod tests {
     fn the_exit_code_is_the_commands() {
         let mut child = Child::prepare(&words(&["sh", "-c", "exit 3"]), &Setting::default(), None).unwrap();
         child.start().unwrap();
-        let Fate::Ended(status) = end(&mut child) else {
-            panic!("it ran")
-        };
-        assert_eq!(status_text(status), "exited with 3");
+        assert!(matches!(end(&mut child), Fate::Ended));
+        assert_eq!(status_text(child.status().unwrap()), "exited with 3");
     }
 
     #[test]
@@ -393,9 +396,7 @@ mod tests {
             assert!(matches!(child.look(), Fate::Running));
         }
         child.ask_to_end(|_| false);
-        let Fate::Ended(status) = end(&mut child) else {
-            panic!("it ran")
-        };
-        assert_eq!(status_text(status), "was killed by signal 15");
+        assert!(matches!(end(&mut child), Fate::Ended));
+        assert_eq!(status_text(child.status().unwrap()), "was killed by signal 15");
     }
 }

@@ -118,12 +118,8 @@ impl FlightRing {
     }
 
     /// Compressed bytes kept.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
     }
 }
 
@@ -155,7 +151,7 @@ mod tests {
         flight_ring.push(&original);
         let mut taken = flight_ring.take();
         assert_eq!(taken.pop_front().unwrap().unpack().unwrap(), original);
-        assert!(flight_ring.is_empty());
+        assert_eq!((flight_ring.bytes(), flight_ring.blocks.len()), (0, 0));
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl Sink {
             }
         }
         if let Some(flight_ring) = &self.flight_ring {
-            self.counters.part_written.set(flight_ring.len() as u64);
+            self.counters.part_written.set(flight_ring.bytes() as u64);
         }
     }
 

@@ -11,7 +11,9 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Finished, Guard, all_installed, drain, may_record, mdf, run_within, traffic_gen_path};
+use crate::support::{
+    Finished, Guard, all_installed, cgroup_root, drain, may_record, mdf, run_within, traffic_gen_path,
+};
 
 /// What the recorder prints on standard error once it records everything.
 const READY: &str = "attached in";
@@ -187,13 +189,7 @@ impl Group {
 
     /// With this path; what of it is not there yet is made.
     pub fn named(path: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
-        let mount = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ');
-            let (target, kind) = (words.nth(1)?, words.next()?);
-            (kind == "cgroup2").then_some(target)
-        });
-        let mut dir = PathBuf::from(mount.expect("cgroup2 is mounted"));
+        let mut dir = cgroup_root().expect("cgroup2 is mounted");
         let mut made = Vec::new();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             dir.push(part);

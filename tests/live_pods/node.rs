@@ -134,17 +134,11 @@ impl Node {
         if !may_record(name) {
             return None;
         }
-        let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
-        let mount = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ');
-            let (target, kind) = (words.nth(1)?, words.next()?);
-            (kind == "cgroup2").then(|| target.to_owned())
-        });
-        let Some(mount) = mount else {
+        let Some(mount) = support::cgroup_root() else {
             not_run(name, "no cgroup2 file system is mounted");
             return None;
         };
-        let group = Path::new(&mount).join(format!("mdf-test-{name}-{}", std::process::id()));
+        let group = mount.join(format!("mdf-test-{name}-{}", std::process::id()));
         fs::create_dir(&group).expect("make a cgroup");
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         Some(Node { group, dir })

@@ -181,12 +181,7 @@ impl Drop for OwnCgroup {
 }
 
 pub fn cgroup_root() -> PathBuf {
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    let line = mounts
-        .lines()
-        .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
-        .expect("a cgroup2 mount");
-    line.split(' ').nth(1).unwrap().into()
+    crate::support::cgroup_root().expect("a cgroup2 mount")
 }
 
 /// Ends what is in a cgroup that a test made, and removes it.

@@ -232,6 +232,16 @@ pub fn all_installed(test: &str, programs: &[&str]) -> bool {
     missing.is_none()
 }
 
+/// Where the cgroup v2 hierarchy is mounted, if it is.
+pub fn cgroup_root() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    mounts.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let (target, kind) = (words.nth(1)?, words.next()?);
+        (kind == "cgroup2").then(|| target.into())
+    })
+}
+
 /// Whether a program can be found.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

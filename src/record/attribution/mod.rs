@@ -7,15 +7,15 @@
 //! Sources, cheapest first: names of log files, files of Docker and Podman ([`local`]), a pod list in a file, the kubelet
 //! ([`kubelet`]), the API server ([`api`]).
 
-pub mod api;
-pub mod client;
+mod api;
+pub(super) mod client;
 mod files;
 mod input;
-pub mod kubeconfig;
-pub mod kubelet;
-pub mod local;
-pub mod options;
-pub mod report;
+mod kubeconfig;
+mod kubelet;
+mod local;
+pub(super) mod options;
+mod report;
 mod worker;
 
 pub use options::Options;

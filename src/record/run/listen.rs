@@ -188,7 +188,7 @@ pub fn record(
                     return Err(error).with_context(|| format!("cannot run {}", program.unwrap_or_default()));
                 }
                 // The rest of its tree can go on for long.
-                Fate::Ended(_) => {
+                Fate::Ended => {
                     if !std::mem::replace(&mut is_looking, true) {
                         inputs.watch.look_at_command();
                     }

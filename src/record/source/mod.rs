@@ -18,7 +18,7 @@ mod preempt;
 pub mod probe;
 mod process;
 pub mod tcp;
-pub mod wire;
+mod wire;
 
 use std::ops::RangeInclusive;
 

@@ -1,7 +1,7 @@
 //! The source `process`: forks, execve calls and exits of processes, and the cgroups that they are in. It records them at
 //! tracepoints that all supported kernels have, whatever the backend.
 
-pub mod wire;
+pub(super) mod wire;
 
 use libbpf_rs::ProgramType;
 
