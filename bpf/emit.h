@@ -30,7 +30,7 @@ static __always_inline void submit(void *record, u64 size)
 	bpf_ringbuf_submit(record, wakeup_flag(size + 8));
 }
 
-/* For records that were put together elsewhere. Gives whether there was room. */
+/* For records that were built in other memory. Returns whether there was room. */
 static __always_inline bool output(void *record, u64 size, u64 bytes, u64 wakeup)
 {
 	if (!bpf_ringbuf_output(&ring, record, size, wakeup))

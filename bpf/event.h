@@ -209,8 +209,8 @@ struct mdf_config {
 	u64 cgroups[MDF_MAX_CGROUPS];
 	u32 cgroup_levels[MDF_MAX_CGROUPS];
 	u32 port_filter; /* look into wanted_ports */
-	u32 twice; /* each change of a socket's state is told to two programs */
-	u32 all_cgroups; /* tell of each cgroup that is made, whatever is recorded */
+	u32 twice; /* two programs run at each change of a socket's state */
+	u32 all_cgroups; /* report each cgroup that is made, whatever is recorded */
 	u32 plain_loads; /* kernel memory can be read by plain loads (bpf_rdonly_cast, 6.2) */
 	u32 command; /* the recorder's child is followed, and to be in the cgroups or in followed is enough */
 	u32 pad;

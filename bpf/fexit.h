@@ -1,5 +1,5 @@
 /* Backend fexit: programs at the return of the socket functions of TCP over IPv4 and IPv6 (x86-64: 5.10 and later, where
- * the kernel allows tracing programs). Whoever moves bytes comes through them: system calls, io_uring, sendfile and
+ * the kernel allows tracing programs). All that move bytes come through them: system calls, io_uring, sendfile and
  * splice, kTLS (plaintext), MPTCP.
  *
  * Cannot see: payload that is spliced out of a socket, and payload in pages on other machines than x86-64 (lengths
@@ -31,7 +31,7 @@ static __always_inline int returned(struct socket *socket, struct msghdr *msg, i
 	return direction == MDF_SENT ? emit_sent(&head, (u64)msg, slot) : emit_message(&head, (u64)msg, slot);
 }
 
-/* What is behind a program's context as plain numbers: shared helpers take kernel addresses as such. */
+/* A program's arguments as plain numbers: shared helpers take kernel addresses as such. */
 static __always_inline u64 argument(void *ctx, u32 index)
 {
 	u64 value = 0;
@@ -129,7 +129,7 @@ int fexit_spliced(void *ctx)
 	return IF_SELECTED(spliced((struct socket *)argument(ctx, 0), argument(ctx, 5)));
 }
 
-/* Before 6.16 there is no tracepoint that tells when a send begins. (sk, msg, …) */
+/* Before 6.16 there is no tracepoint at the beginning of a send. (sk, msg, …) */
 SEC("fentry/tcp_sendmsg_locked")
 int fentry_send_began(void *ctx)
 {

@@ -33,7 +33,7 @@ static __always_inline struct cgroup *task_cgroup(struct task_struct *task)
 	return BPF_CORE_READ(task, cgroups, dfl_cgrp);
 }
 
-/* Whether a cgroup lies below one in wanted_cgroups; remembered, because the walk is long. */
+/* Whether a cgroup is below one in wanted_cgroups; remembered, because the walk is long. */
 static __noinline int wanted_cgroup(struct cgroup *cgroup)
 {
 	u64 own = cgroup_id(cgroup);
@@ -57,7 +57,7 @@ static __noinline int wanted_cgroup(struct cgroup *cgroup)
 	return verdict & 1;
 }
 
-/* Whether a cgroup lies in one of the filter's. Without any in the filter all do; a command alone takes none. */
+/* Whether a cgroup is in one of the filter's. Without any in the filter all do; a command alone takes none. */
 static __always_inline bool in_cgroups(struct cgroup *cgroup)
 {
 	if (config.cgroup_dynamic)
@@ -88,7 +88,7 @@ static __always_inline bool current_in_cgroups(struct task_struct *current)
 	return false;
 }
 
-/* What cgroups and ancestors say of a process together: both must be right; with a command either is enough. */
+/* Whether cgroups and ancestors together select a process: both must be right; with a command either is enough. */
 static __always_inline bool select_place(bool inside, u32 tgid)
 {
 	if (config.command && (inside || !strays))
@@ -98,7 +98,7 @@ static __always_inline bool select_place(bool inside, u32 tgid)
 	return !config.pid_filter || bpf_map_lookup_elem(&followed, &tgid);
 }
 
-/* The name of a process, and zeros. Before 5.17 the kernel leaves the end of a longer, earlier name behind the NUL. */
+/* The name of a process, and zeros. Before 5.17 the kernel leaves the end of a longer, earlier name after the NUL. */
 static __always_inline void read_comm(struct task_struct *task, void *comm)
 {
 	struct task_struct *leader = BPF_CORE_READ(task, group_leader);

@@ -1,4 +1,4 @@
-/* The payload behind a struct iov_iter that has been used: it stands after the last byte, so step back. */
+/* The payload of a struct iov_iter that has been used: it is positioned after the last byte, so step back. */
 #ifndef MDF_ITER_H
 #define MDF_ITER_H
 

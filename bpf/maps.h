@@ -10,7 +10,7 @@ const volatile u8 wanted_ports[65536 / 8] SEC(".rodata.ports");
 struct control {
 	u32 own_tgid; /* this recorder's own thread group: never recorded. Set by whoami */
 	u32 cgroup_generation; /* counts changes of wanted_cgroups: cached verdicts grow old. Set by user space */
-	u32 only_self; /* the self-test is going on: record own_tgid and nothing else, whatever the filter says */
+	u32 only_self; /* the self-test is going on: record own_tgid and nothing else, whatever the filter selects */
 	u32 pad;
 };
 volatile struct control control SEC(".data.control");
@@ -62,13 +62,13 @@ struct entry {
 	u64 many_base; /* sendmmsg, recvmmsg: their vector … */
 	u32 many_tid; /* … and thread … */
 	u32 many_next; /* … and the next message of it */
-	u32 counted_pos[2]; /* next position by direction, where the kernel's do not tell (COUNTED) */
+	u32 counted_pos[2]; /* next position by direction, where the kernel's positions cannot be used (COUNTED) */
 	u8 counted[2];
 	u8 opened;
 	u8 role;
 	u8 stage; /* enum stage */
 	u8 many_direction; /* … and which of the two calls it was */
-	u8 state; /* the last change of state that was told (config.twice) */
+	u8 state; /* the last change of state that was recorded (config.twice) */
 	u8 started;
 	u32 pid; /* owner; 0: not known yet */
 	u32 netns;
@@ -154,7 +154,7 @@ struct {
 	__type(value, u32);
 } wanted_cgroups SEC(".maps");
 
-/* cgroup id -> generation << 1 | whether it lies below a wanted one */
+/* cgroup id -> generation << 1 | whether it is below one in wanted_cgroups */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
@@ -202,14 +202,14 @@ struct {
  * The kernel skips a program that runs on this CPU already. Programs at raw tracepoints and at functions (fexit) may be
  * preempted: these where the kernel is preemptible, those since tracepoints are guarded by SRCU (7.0). Then whatever
  * the tasks that come between do is missed. At trace events and kprobes the kernel turns preemption off around programs:
- * those whose names end in _calm stand there for others that could be preempted. But only one of all these runs on a CPU
+ * there those whose names end in _nopreempt replace others that could be preempted. But only one of all these runs on a CPU
  * at a time, so what may happen in a packet's interrupt is not left to them alone.
  */
 enum slot {
 	SLOT_SEND,
 	SLOT_RECEIVE,
 	SLOT_STATE,
-	SLOT_STATE_CALM,
+	SLOT_STATE_NOPREEMPT,
 	SLOT_EXEC,
 	SLOT_CGROUP,
 	SLOT_SPARE,
@@ -220,7 +220,7 @@ enum slot {
 	SLOTS,
 };
 
-/* Room to gather payload from several segments. 24 KiB behind the header: a chunk may start at any place below
+/* Room to gather payload from several segments. 24 KiB after the header: a chunk may start at any place below
  * MDF_MAX_SNAPLEN, and the verifier adds the two bounds. Per-CPU values end at 32 KiB.
  */
 #define CHUNK (MDF_MAX_SNAPLEN / 2)

@@ -12,7 +12,7 @@
 /* What is received with these is no next part of the stream: looked at only, reports of the kernel, urgent data. */
 #define NOT_OF_STREAM (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)
 
-/* Under kTLS the kernel's positions count records, not plaintext, and an MPTCP socket numbers its bytes elsewhere: there
+/* Under kTLS the kernel's positions count records, not plaintext, and an MPTCP socket has its sequence numbers in another place: there
  * the bytes are counted from where the socket was first used. On both ends alike, if both are followed from the start.
  */
 static __always_inline bool counts_itself(struct sock *sk)
@@ -38,7 +38,7 @@ static __noinline int counted_pos(struct sock *sk, struct entry *entry, u32 len,
 }
 
 /* A receive call passes over the urgent byte only where it begins; it ends before one that is farther on
- * (tcp_recvmsg_locked). Nobody else tells of the byte where its sender is not recorded.
+ * (tcp_recvmsg_locked). No other program sees the byte where its sender is not recorded.
  */
 static __noinline int emit_passed_over(const struct mdf_data *next)
 {
@@ -62,9 +62,9 @@ static __always_inline void mark_urgent(struct mdf_data *head, u64 flags)
 		head->cut = MDF_CUT_URGENT;
 }
 
-/* Fills what a data record says beside its payload: head->captured is the payload that is worth reading. NULL when it
+/* Fills the fields of a data record beside its payload: head->captured is the payload that is worth reading. NULL when it
  * is not to be recorded. The caller has asked select_current(). after: bytes of the same call that follow these.
- * now: when the call returned; 0: the clock is read if nobody told when it began.
+ * now: when the call returned; 0: the clock is read if no program stored when it began.
  */
 static __always_inline struct entry *begin_data(struct mdf_data *head, struct sock *sk, u32 len, u32 after,
 						u8 direction, u64 task, u64 now, u32 slot)
@@ -155,9 +155,9 @@ int send_began(struct bpf_raw_tracepoint_args *ctx)
 	return if_send_selected(ctx->args[0], ctx->args[1]);
 }
 
-/* (sk, msg, size): instead, where tracepoints can be preempted. The trace event tells neither of the two. */
+/* (sk, msg, size): instead, where tracepoints can be preempted. The trace event has neither of the two. */
 SEC("kprobe/tcp_sendmsg_locked")
-int send_began_calm(struct pt_regs *ctx)
+int send_began_nopreempt(struct pt_regs *ctx)
 {
 	return if_send_selected(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
 }

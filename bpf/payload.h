@@ -7,7 +7,7 @@
 /* Steps of the loop that copies them: a segment longer than a chunk takes several. */
 #define MAX_STEPS (MAX_SEGMENTS + MDF_MAX_SNAPLEN / CHUNK)
 
-/* Where a vector lies, and where its segments lie. */
+/* Where a vector is, and where its segments are. */
 enum memory {
 	USER_IN_USER, /* struct iovec as the program gave it */
 	USER_IN_KERNEL, /* the kernel's copy of it */
@@ -23,7 +23,7 @@ struct segment {
 
 #define PAGE_SHIFT 12
 
-/* The kernel's address of a page; 0 when it cannot be told (not x86-64, or its addresses are hidden). */
+/* The kernel's address of a page; 0 when it is not known (not x86-64, or its addresses are hidden). */
 static __always_inline u64 page_address(u64 page)
 {
 	u64 map = pages.vmemmap, memory = pages.page_offset;
@@ -108,7 +108,7 @@ static __noinline int emit_vector(const struct mdf_data *head, const struct scra
 	u32 want = head->captured;
 	u64 size;
 
-	/* Nearly always all that is wanted lies in the first segment. */
+	/* Nearly always all that is needed is in the first segment. */
 	if (start->count && !read_segment(&first, start->vector, start->kind) && first.len >= start->skip + want) {
 		if (start->kind <= USER_IN_KERNEL)
 			return emit_user(head, (void *)(first.base + start->skip));

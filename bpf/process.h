@@ -161,7 +161,7 @@ extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym __weak;
 extern void bpf_task_release(struct task_struct *task) __ksym __weak;
 
 SEC("tp/sched/sched_process_fork")
-int process_forked_calm(struct trace_event_raw_sched_process_fork *ctx)
+int process_forked_nopreempt(struct trace_event_raw_sched_process_fork *ctx)
 {
 	struct task_struct *child = bpf_task_from_pid(ctx->child_pid);
 
@@ -243,7 +243,7 @@ int process_executed(struct bpf_raw_tracepoint_args *ctx)
 }
 
 SEC("tp/sched/sched_process_exec")
-int process_executed_calm(void *ctx)
+int process_executed_nopreempt(void *ctx)
 {
 	return executed();
 }
@@ -279,7 +279,7 @@ static __always_inline int exited_one(void)
 	record->pid = tgid;
 	record->time = bpf_ktime_get_boot_ns();
 	record->start = key.start;
-	/* exit_group and fatal signals are the group's; otherwise wait(2) tells what the first thread left. */
+	/* exit_group and fatal signals are the group's; otherwise wait(2) returns what the first thread left. */
 	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
 		record->status = BPF_CORE_READ(task, signal, group_exit_code);
 	else
@@ -296,7 +296,7 @@ int process_exited(struct bpf_raw_tracepoint_args *ctx)
 }
 
 SEC("tp/sched/sched_process_exit")
-int process_exited_calm(void *ctx)
+int process_exited_nopreempt(void *ctx)
 {
 	return exited_one();
 }

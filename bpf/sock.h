@@ -85,7 +85,7 @@ static __always_inline struct cgroup *sock_cgroup(struct sock *sk)
 	if (!bpf_core_field_exists(old->sk_cgrp_data.val))
 		return BPF_CORE_READ(sk, sk_cgrp_data.cgroup);
 	value = BPF_CORE_READ(old, sk_cgrp_data.val);
-	/* The lowest bit says that net_cls or net_prio took the place. */
+	/* The lowest bit means that net_cls or net_prio took the place. */
 	return value & 1 ? NULL : (struct cgroup *)value;
 }
 
@@ -104,7 +104,7 @@ static __always_inline void forget_socket(struct sock *sk)
 }
 
 /* The position after the last byte that was moved, as the kernel numbers it. A FIN takes a sequence number: the receive
- * call that meets it behind its data passes it too (SOCK_DONE: tcp_fin() has seen it).
+ * call that finds it after its data passes it too (SOCK_DONE: tcp_fin() has seen it).
  */
 static __always_inline u32 kernel_pos(struct sock *sk, u8 direction)
 {

@@ -1,5 +1,5 @@
 /* Backend socktp: the tracepoints that the socket layer fires at the end of each sendmsg and recvmsg (6.3 and later).
- * They tell socket and length. Where sent bytes are, tcp_sendmsg_locked has told (6.16 and later); otherwise it is in the
+ * They have socket and length. Where sent bytes are is known from tcp_sendmsg_locked (6.16 and later); otherwise it is in the
  * saved registers of the system call, if it is one.
  *
  * Cannot see: payload that io_uring and 32-bit programs receive, and before 6.16 payload that they, splice and sendfile
@@ -122,13 +122,13 @@ int socktp_received(struct bpf_raw_tracepoint_args *ctx)
 }
 
 SEC("tp/sock/sock_send_length")
-int socktp_sent_calm(struct trace_event_raw_sock_msg_length *ctx)
+int socktp_sent_nopreempt(struct trace_event_raw_sock_msg_length *ctx)
 {
 	return if_selected((u64)ctx->sk, ctx->ret, ctx->flags, MDF_SENT, SLOT_SEND);
 }
 
 SEC("tp/sock/sock_recv_length")
-int socktp_received_calm(struct trace_event_raw_sock_msg_length *ctx)
+int socktp_received_nopreempt(struct trace_event_raw_sock_msg_length *ctx)
 {
 	return if_selected((u64)ctx->sk, ctx->ret, ctx->flags, MDF_RECEIVED, SLOT_RECEIVE);
 }

@@ -61,7 +61,7 @@ static __always_inline void emit_close(struct sock *sk, struct entry *entry, u64
 	} else {
 		record->retransmits = BPF_CORE_READ(tcp, total_retrans);
 		record->bytes_sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
-		/* The kernel counts the peer's FIN as a received byte; SOCK_DONE says that it came. */
+		/* The kernel counts the peer's FIN as a received byte; SOCK_DONE shows that it came. */
 		received = BPF_CORE_READ(tcp, bytes_received);
 		flags = BPF_CORE_READ(sk, __sk_common.skc_flags);
 		done = bpf_core_enum_value(enum sock_flags, SOCK_DONE);
@@ -120,7 +120,7 @@ static __noinline int connect_done(struct sock *sk, u16 error, u32 slot)
 	return 0;
 }
 
-/* The handshake of an incoming connection is completed. Who will accept it is told by its first traffic; until then
+/* The handshake of an incoming connection is completed. Who accepts it is known with its first traffic; until then
  * only filters that need no process can select it.
  */
 static __noinline int accepted(struct sock *sk, u32 slot)
@@ -203,7 +203,7 @@ static __noinline int closed(struct sock *sk, u32 old, u32 slot)
 	u8 ending = MDF_ENDING_CLOSED;
 	struct entry fresh;
 
-	/* Told already (tcp_abort of a socket that is not open any more). */
+	/* Recorded already (tcp_abort of a socket that is not open any more). */
 	if (old == TCP_CLOSE)
 		return 0;
 	if (!entry) {
@@ -232,7 +232,7 @@ static __noinline int closed(struct sock *sk, u32 old, u32 slot)
 	if (entry->stage >= STAGE_ANNOUNCED)
 		emit_close(sk, entry, now, ending);
 	/* The entry stays until the socket is destroyed: what has come can be read after a RST or the last FIN, and a send in
-	 * whose middle the RST comes is told when it returns.
+	 * whose middle the RST comes is recorded when it returns.
 	 */
 	return 0;
 }
@@ -269,7 +269,7 @@ static __always_inline int change(struct sock *sk, u32 old, u32 new, u32 slot)
 	return 0;
 }
 
-/* Told by one program or, where it may be skipped, by two. The socket's lock is held: another change does not come between.
+/* Recorded by one program or, where it may be skipped, by two. The socket's lock is held: another change does not come between.
  */
 static __always_inline int changed(struct sock *sk, u32 old, u32 new, u32 slot)
 {
@@ -298,9 +298,9 @@ int state_changed(struct bpf_raw_tracepoint_args *ctx)
  * comes in the middle of any program at a trace event or kprobe.
  */
 SEC("tp/sock/inet_sock_set_state")
-int state_changed_calm(struct trace_event_raw_inet_sock_set_state *ctx)
+int state_changed_nopreempt(struct trace_event_raw_inet_sock_set_state *ctx)
 {
-	return changed((struct sock *)ctx->skaddr, ctx->oldstate, ctx->newstate, SLOT_STATE_CALM);
+	return changed((struct sock *)ctx->skaddr, ctx->oldstate, ctx->newstate, SLOT_STATE_NOPREEMPT);
 }
 
 /* The last word on a socket: no program has it any more. */

@@ -18,7 +18,7 @@
 /* Messages of one sendmmsg or recvmmsg that are looked at. */
 #define MAX_MANY 64
 
-/* The TCP socket behind a file descriptor; NULL when it is something else. */
+/* The TCP socket of a file descriptor; NULL when it is something else. */
 static __noinline struct sock *fd_sock(u64 fd)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
@@ -204,7 +204,7 @@ int systp_returned(struct bpf_raw_tracepoint_args *ctx)
 }
 
 SEC("tp/raw_syscalls/sys_exit")
-int systp_returned_calm(struct trace_event_raw_sys_exit *ctx)
+int systp_returned_nopreempt(struct trace_event_raw_sys_exit *ctx)
 {
 	if (ctx->ret <= 0 || !select_current(bpf_get_current_pid_tgid() >> 32))
 		return 0;

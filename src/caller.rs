@@ -30,10 +30,10 @@ impl Caller {
         Caller::of((real_user(), user()), |variable| std::env::var(variable).ok())
     }
 
-    /// sudo says it in the environment. Where only the effective user is root (a set-user-ID program), the environment is
-    /// that of somebody else and says nothing.
+    /// sudo puts it into the environment. Where only the effective user is root (a set-user-ID program), the environment is
+    /// that of another user and is not believed.
     fn of(user: (u32, u32), variable: impl Fn(&str) -> Option<String>) -> Option<Caller> {
-        // -1 stands for no user in all calls that take one.
+        // -1 means no user in all calls that take one.
         let id = |name| variable(name)?.parse().ok().filter(|id| *id != u32::MAX);
         let caller = Caller {
             uid: id("SUDO_UID")?,

@@ -23,7 +23,7 @@ Examples:
 
 Exit codes: 0 clean, 1 failed, 2 wrong usage, 3 finished but data was lost or damaged.";
 
-/// Record what programs say over TCP with eBPF; replay and analyse it later, anywhere.
+/// Record what programs send over TCP with eBPF; replay and analyse it later, anywhere.
 #[derive(Debug, Parser)]
 #[command(name = "mdf", version = VERSION, after_help = EXAMPLES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
@@ -36,14 +36,14 @@ pub struct Cli {
 pub enum Command {
     /// Record this host's processes, connections and their data
     Record(Box<RecordArgs>),
-    /// Say what happened: a report, or tables
+    /// Analyse captures: a report, or tables
     #[command(alias = "analyse")]
     Analyze(Box<AnalyzeArgs>),
     /// Compare two captures: endpoints and digests that became slower, faster, or fail more
     Diff(DiffArgs),
     /// Print the live lines of a capture again
     Replay(ReplayArgs),
-    /// Print what a capture file says about itself
+    /// Print what a capture file contains: header, blocks, losses
     Info(InfoArgs),
     /// Turn a packet capture (pcap, pcapng) into a capture file
     Import(ImportArgs),
@@ -71,7 +71,7 @@ Examples:
 
 Without any filter the whole host is recorded. Filters of different kinds must all match; of one kind, any.
 A command is recorded beside what --pid, --cgroup, --container, --pod, --namespace and --label choose.
-Captures hold what programs said: files are made with mode 0600, and never overwritten without --force. Under sudo they \
+Captures hold what programs sent: files are made with mode 0600, and never overwritten without --force. Under sudo they \
 belong to the user who called it. -o - writes to standard output; COMMAND's output then goes to standard error.
 
 COMMAND runs as the user who called sudo, otherwise as mdf does; --user overrides this. It gets mdf's environment; as \
@@ -164,7 +164,7 @@ pub struct RecordArgs {
     #[command(flatten)]
     pub names: NamesArgs,
 
-    /// Use this way of hearing the kernel: fexit, socktp, kprobe, systp (chosen by itself otherwise)
+    /// Use this backend: fexit, socktp, kprobe, systp (by default the best one that works)
     #[arg(long, value_name = "BACKEND", value_parser = ["fexit", "socktp", "kprobe", "systp"])]
     pub backend: Option<String>,
 
@@ -208,7 +208,7 @@ pub struct NamesArgs {
     /// Ask for the pods of all nodes: remote ends are named too
     #[arg(long, help_heading = "Names of containers and pods")]
     pub all_pods: bool,
-    /// Ask nobody; cgroup paths alone tell
+    /// Ask no source of names; use cgroup paths alone
     #[arg(long, help_heading = "Names of containers and pods")]
     pub no_names: bool,
 }
@@ -587,7 +587,7 @@ mod analyze {
     }
 
     impl AnalyzeArgs {
-        /// What is asked for; `colour` says whether standard output takes colours.
+        /// What is asked for; `colour`: whether standard output takes colours.
         pub fn options(self, colour: bool) -> Result<AnalyzeOptions, Usage> {
             let table = self.table.as_deref().map(str::parse).transpose().map_err(Usage)?;
             let sort = self

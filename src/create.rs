@@ -3,13 +3,13 @@
 //!
 //! - A file is a new one of mode 0600, whatever the mode of one that it replaces, and belongs to who called sudo.
 //! - What has the name already is replaced, and only when asked for. Nothing is written to or truncated: where the name is a
-//!   link, what it leads to stays as it is; so do other names of the same file, and whoever has it open keeps it.
+//!   link, what it leads to stays as it is; so do other names of the same file, and a process that has it open keeps it.
 //! - A result has a temporary name in its folder (`mdf-XXXXXX.tmp`) until it is whole ([`create`]): nobody takes a part for
 //!   the whole, and a run that fails leaves nothing. Only a run that is killed leaves the temporary file. A capture that is
 //!   recorded has its name from the beginning ([`new_file`]): it can be read at any time, also after a crash.
 //! - What exists already and is written to as it is: a descriptor that this process was given ([`crate::descriptor`]), a
 //!   device, and a named pipe. None of them is reached through another link. A pipe could have been put there by anybody, so
-//!   it must be made by this user, by root or by who called sudo; who may read from it is for its owner to say, by its mode.
+//!   it must be made by this user, by root or by who called sudo; who may read from it is decided by its owner, by its mode.
 //!   For a result it counts as a file that exists.
 
 use std::collections::BTreeSet;
@@ -61,7 +61,7 @@ pub fn look(path: &Path) -> io::Result<There> {
     let own = match fs::symlink_metadata(path) {
         Ok(own) => own,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A folder that is missing is told now.
+            // A missing folder is reported now.
             fs::metadata(folder(path))?;
             return Ok(There::Nothing);
         }
@@ -266,7 +266,7 @@ pub fn create(path: &Path, force: bool) -> Result<(File, Pending)> {
     ))
 }
 
-/// A file that is written, with its name in every error: `No space left on device` alone does not say where.
+/// A file that is written, with its name in every error: `No space left on device` alone does not name the file.
 #[derive(Debug)]
 pub struct Named {
     file: File,
@@ -281,7 +281,7 @@ impl Named {
     }
 
     fn name(&self, error: &io::Error) -> io::Error {
-        // The kind stays: it says whether a write is to be tried again, and whether nobody reads from a pipe.
+        // The kind stays: it shows whether a write is to be tried again, and whether a pipe has no reader.
         io::Error::new(error.kind(), format!("cannot write {}: {error}", self.path.display()))
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::Path;
 
-/// The descriptor that an output of this name stands for, if so.
+/// The descriptor that an output of this name means, if it means one.
 pub fn named(path: &Path) -> Option<i32> {
     let text = path.to_str()?;
     match text {

@@ -7,7 +7,7 @@
 /// Bytes that are fetched together.
 pub const CACHE_LINE: usize = 64;
 
-/// Fetches the memory of this, without what it points to. Elsewhere than on x86-64 it does nothing.
+/// Fetches the memory of this, without what it points to. On other machines than x86-64 it does nothing.
 #[inline]
 pub fn fetch<T>(thing: &T) {
     #[cfg(target_arch = "x86_64")]

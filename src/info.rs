@@ -45,7 +45,7 @@ pub struct Info {
     pub event_blocks: u64,
     /// Blocks of classes that this version does not know.
     pub unknown_blocks: u64,
-    /// Blocks that the numbering says should be there and are not.
+    /// Blocks that are missing by the numbering.
     pub missing_blocks: u64,
     /// Bytes of all block bodies on disk, and inflated.
     pub compressed_bytes: u64,
@@ -103,7 +103,7 @@ pub struct DamageInfo {
 }
 
 impl Info {
-    /// Gathers the facts. Only blocks that tell of losses are inflated, and only when there is no index to tell it.
+    /// Gathers the facts. Only blocks that contain losses are inflated, and only when there is no index with the totals.
     pub fn gather(reader: &Reader<'_>) -> Info {
         let header = reader.header();
         let mut info = Info {
@@ -332,7 +332,7 @@ impl Info {
     }
 }
 
-/// Losses by reason: from the index, else from the blocks that say they have some.
+/// Losses by reason: from the index, else from the blocks whose headers mark some.
 fn losses(reader: &Reader<'_>) -> Vec<LossInfo> {
     let mut totals: Vec<LossTotal> = Vec::new();
     match reader.losses() {
@@ -342,7 +342,7 @@ fn losses(reader: &Reader<'_>) -> Vec<LossInfo> {
         None => {
             let mut raw = Vec::new();
             for block in reader.blocks().iter().filter(|block| block.count(Kind::Loss) > 0) {
-                // A damaged block is told of by whoever reads the events.
+                // A damaged block is reported by the reader of the events.
                 if block.inflate(&mut raw).is_ok() {
                     for record in records(&raw) {
                         if let Ok(Record::Loss(loss)) = record {
@@ -364,7 +364,7 @@ fn losses(reader: &Reader<'_>) -> Vec<LossInfo> {
         .collect()
 }
 
-/// A boot-clock time as UTC; nothing when it lies before 1970 or after 2262, as in all results.
+/// A boot-clock time as UTC; nothing when it is before 1970 or after 2262, as in all results.
 fn utc(clock: &Clock, boot: u64) -> Option<String> {
     let ns = i64::try_from(clock.realtime.wrapping_add(boot.wrapping_sub(clock.boot))).ok()?;
     Some(DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::Nanos, true))

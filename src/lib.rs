@@ -1,7 +1,7 @@
-//! mdf (MasDeepFlow): records what programs of a host say over TCP, and analyses it later, anywhere.
+//! mdf (MasDeepFlow): records what programs of a host send over TCP, and analyses it later, anywhere.
 //!
-//! Three small programs that share a contract: `record` listens to the kernel and writes what it heard, `format` is
-//! the capture file, `analyze` reads it and says what happened.
+//! Three small programs that share a contract: `record` takes events from the kernel and writes them to a file, `format` is
+//! the capture file, `analyze` reads it and finds out what happened.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")
@@ -18,7 +18,7 @@ pub mod escape;
 #[cfg(feature = "analyze")]
 mod fetch;
 pub mod format;
-pub mod human;
+mod human;
 pub mod info;
 pub mod mapped;
 pub mod message;

@@ -212,7 +212,7 @@ fn info(arguments: &cli::InfoArgs) -> Result<Outcome> {
     for path in &arguments.files {
         let info = match info_of(path) {
             Ok(info) => info,
-            // The others are told of all the same.
+            // The other files are described all the same.
             Err(error) => {
                 if let Some(error) = failed.replace(error) {
                     message::say(&format!("{error:#}"));

@@ -28,7 +28,7 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// Maps what this name stands for. A pipe is copied into a temporary file without a name first.
+    /// Maps the file or pipe of this name. A pipe is copied into a temporary file without a name first.
     pub fn open(path: &Path) -> Result<Self> {
         match open::open(path)? {
             Input::File(file) => Self::map(path, &file),
@@ -147,7 +147,7 @@ mod tests {
             .unwrap()
             .set_len(10_000)
             .unwrap();
-        // The page of the new end is there, behind it is nothing.
+        // The page of the new end is there, after it is nothing.
         assert_eq!(mapped[0].bytes()[9_999], 7);
         assert!(mapped[0].check_whole().is_ok());
         std::thread::scope(|scope| {

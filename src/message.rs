@@ -1,4 +1,4 @@
-//! What mdf tells its user on standard error. Nobody may be reading, and that is no reason to fail.
+//! Messages to the user on standard error. That nobody reads them is no reason to fail.
 
 use std::io::{self, Write};
 

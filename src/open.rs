@@ -73,7 +73,7 @@ pub fn open(path: &Path) -> Result<Input> {
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a pipe is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// After this time it is said what is waited for.
+/// After this time a message names what is waited for.
 #[cfg(unix)]
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -87,7 +87,7 @@ fn open_at_once(path: &Path) -> io::Result<File> {
 }
 
 /// What comes through a pipe that was opened at once; reads wait from now on. The first bytes are waited for: as long as
-/// somebody has it open for writing, else for `patience`. What it waits for is said.
+/// somebody has it open for writing, else for `patience`. A message names what it waits for.
 #[cfg(unix)]
 fn await_writer(path: &Path, mut pipe: File, patience: Duration) -> io::Result<Box<dyn Read + Send>> {
     // Who has one without a name (`<(…)`, `/dev/stdin`) had a writer for it.
@@ -236,15 +236,15 @@ mod tests {
         // A writer may take its time with the first byte, and with those after it.
         let reader = open_at_once(&path).unwrap();
         let mut writer = File::options().write(true).open(&path).unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel();
         let (go, gone) = std::sync::mpsc::channel();
         let late = std::thread::spawn(move || {
-            told.recv().unwrap();
+            released.recv().unwrap();
             io::Write::write_all(&mut writer, b"ab").unwrap();
             gone.recv().unwrap();
             io::Write::write_all(&mut writer, &[b'c'; 10_000]).unwrap();
         });
-        tell.send(()).unwrap();
+        release.send(()).unwrap();
         let mut stream = open(Duration::ZERO).unwrap();
         drop(reader);
         go.send(()).unwrap();
@@ -252,7 +252,7 @@ mod tests {
         stream.read_to_end(&mut bytes).unwrap();
         assert_eq!((bytes.len(), &bytes[..3]), (10_002, &b"abc"[..]));
         late.join().unwrap();
-        // One that says nothing is an empty file.
+        // One without bytes is an empty file.
         let (reader, writer) = io::pipe().unwrap();
         drop(writer);
         let pipe = File::from(std::os::fd::OwnedFd::from(reader));

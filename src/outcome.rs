@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Outcome {
     /// Nothing was lost: exit code 0.
     Clean,
-    /// Data was lost or damaged, before or now, and was said: exit code 3.
+    /// Data was lost or damaged, before or now, and was reported: exit code 3.
     Losses,
     /// The answer to what was asked is no (`doctor`, `diff --fail-if`): exit code 1.
     Negative,

@@ -1,9 +1,9 @@
 //! Survives a file that becomes shorter while it is mapped.
 //!
-//! A page of a map that lies beyond the end of its file raises SIGBUS, which ends the process. No check before a read helps:
+//! A page of a map beyond the end of its file raises SIGBUS, which ends the process. No check before a read helps:
 //! the file can shrink right after it. To read files by pread(2) instead of mapping them would copy every byte, and memory
 //! would no longer be the page cache's. So the signal is handled: the rest of the map becomes zeros, the map is marked, and
-//! the thread goes on. Zeros are not believed (checksums do not fit), and who asks [`Region::is_broken`] says what happened.
+//! the thread goes on. Zeros are not believed (checksums do not fit), and the caller, who asks [`Region::is_broken`], reports what happened.
 //! libwayland does the same for the memory that its clients share with it. A disk that cannot be read raises the signal too.
 //!
 //! Other faults go to the handler that was there before (Rust's own), as if this one did not exist.

@@ -1,5 +1,5 @@
-//! Standard output of this process. Whoever reads it may have seen enough and go away, which is no failure; a broken pipe
-//! anywhere else is one. Everything that prints results writes here, so that the two can be told apart.
+//! Standard output of this process. Its reader may have seen enough and close it, which is no failure; a broken pipe
+//! anywhere else is one. Everything that prints results writes here, so that the two can be distinguished.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ fn note(error: &io::Error) {
     }
 }
 
-/// Whether this error says that nobody reads our standard output any more.
+/// Whether this error means that nobody reads our standard output any more.
 pub fn reader_is_gone(error: &anyhow::Error) -> bool {
     READER_IS_GONE.load(Ordering::Relaxed)
         && error.chain().any(|cause| {

@@ -71,17 +71,6 @@ fn imported(path: &Path) -> (BTreeMap<u32, Imported>, ImportSummary) {
     (connections, summary)
 }
 
-fn tshark() -> bool {
-    let found = Command::new("tshark")
-        .arg("--version")
-        .output()
-        .is_ok_and(|o| o.status.success());
-    if !found {
-        support::not_run("streams of packet captures against tshark", "tshark is not installed");
-    }
-    found
-}
-
 fn tshark_output(arguments: &[&str]) -> String {
     let output = Command::new("tshark").args(arguments).output().expect("tshark runs");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -167,7 +156,7 @@ fn compare_with_tshark(path: &Path) -> ImportSummary {
 
 #[test]
 fn the_streams_of_real_captures_are_those_that_tshark_follows() {
-    if !tshark() {
+    if !support::all_installed("streams of packet captures against tshark", &["tshark"]) {
         return;
     }
     for path in captures() {
@@ -181,7 +170,7 @@ fn the_streams_of_real_captures_are_those_that_tshark_follows() {
 /// The formats that editcap (of the tshark package's family) can write, and what it calls them.
 #[test]
 fn converted_by_editcap_the_streams_stay_the_same() {
-    if !tshark() || Command::new("editcap").arg("--version").output().is_err() {
+    if !support::all_installed("packet captures cut by editcap", &["tshark", "editcap"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -218,7 +207,7 @@ fn converted_by_editcap_the_streams_stay_the_same() {
 /// A snaplen takes content and nothing else: every byte stands where it stood.
 #[test]
 fn cut_by_editcap_the_positions_stay_the_same() {
-    if !tshark() || Command::new("editcap").arg("--version").output().is_err() {
+    if !support::all_installed("packet captures cut by editcap", &["tshark", "editcap"]) {
         return;
     }
     let folder = tempfile::tempdir().expect("temporary folder");

@@ -1,8 +1,11 @@
 //! The kernel side against the running kernel: a child in a cgroup of its own makes known traffic, and exactly that
-//! must come out of the ring. Needs root; says so when it is not run.
+//! must come out of the ring. Needs root.
 #![cfg(feature = "record")]
 #![allow(unsafe_code, reason = "calls to the C library")]
 #![allow(clippy::expect_used, reason = "a test that panics has failed")]
+
+#[path = "support/mod.rs"]
+mod support;
 
 use std::fs;
 use std::io::{IoSlice, IoSliceMut, Read, Write};
@@ -34,14 +37,8 @@ struct OwnCgroup {
 
 impl OwnCgroup {
     fn new(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
-        let root = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>())
-            .find(|fields| fields[2] == "cgroup2")
-            .expect("cgroup2 is mounted")[1]
-            .to_string();
-        let path = PathBuf::from(root).join(format!(
+        let root = support::cgroup_root().expect("cgroup2 is mounted");
+        let path = root.join(format!(
             "mdf-test-{name}-{}-{}",
             std::process::id(),
             MADE.fetch_add(1, Ordering::Relaxed)
@@ -67,19 +64,9 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// Says that something was not tested here; `make test` lists it.
-fn not_run(what: &str) {
-    eprintln!("NOT RUN: {what}");
-    let notes = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("not-run");
-    let file = fs::OpenOptions::new().append(true).create(true).open(notes);
-    let _ = file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()));
-}
-
 /// The backends to test: those in `MDF_TEST_BACKENDS`, which must work; otherwise all that work here.
 fn backends() -> Vec<Backend> {
-    // SAFETY: no arguments, no state.
-    if unsafe { libc::geteuid() } != 0 {
-        not_run("live tests of the kernel side (not root)");
+    if !support::may_record("live tests of the kernel side") {
         return Vec::new();
     }
     if let Ok(list) = std::env::var("MDF_TEST_BACKENDS") {
@@ -95,11 +82,13 @@ fn backends() -> Vec<Backend> {
                 .refused
                 .first()
                 .map_or("", |(_, why)| why.lines().next().unwrap_or_default());
-            not_run(&format!("live tests of backend {backend} ({why})"));
+            support::left_out(&format!("live tests of backend {backend}"), why);
             false
         }
     };
-    Backend::ALL.into_iter().filter(works).collect()
+    let backends: Vec<Backend> = Backend::ALL.into_iter().filter(works).collect();
+    assert!(!backends.is_empty(), "no backend works here");
+    backends
 }
 
 /// A filter that selects nobody.
@@ -180,7 +169,7 @@ fn record_after(
         ..Config::default()
     };
     change(&mut config, cgroup.id());
-    // While it tests itself a probe hears its whole process, and the other tests are threads of this one.
+    // While it tests itself a probe records its whole process, and the other tests are threads of this one.
     static ATTACHING: Mutex<()> = Mutex::new(());
     let attaching = ATTACHING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut probe = Probe::attach(&config).unwrap_or_else(|refusal| panic!("{refusal}"));
@@ -260,7 +249,7 @@ fn assert_no_loss(backend: Backend, losses: &KernelLosses) {
     }
 }
 
-/// One connection: client says `hello` and `abcdefg` (writev), server answers with 3000 bytes in one go.
+/// One connection: client sends `hello` and `abcdefg` (writev), server answers with 3000 bytes in one go.
 fn exchange(address: &str) {
     let listener = TcpListener::bind(address).expect("bind");
     let at = listener.local_addr().expect("address");
@@ -341,7 +330,7 @@ fn check_exchanges(backend: Backend) {
         assert_ne!(c.id, s.id);
         assert!(s.netns != 0 && s.netns == c.netns);
 
-        // Both ends tell the same bytes at the same positions.
+        // Both ends have the same bytes at the same positions.
         let requests = seen.data(c.id, Direction::Sent);
         assert_eq!(
             requests.iter().map(|d| d.payload).collect::<Vec<_>>(),
@@ -409,7 +398,7 @@ fn check_exchanges(backend: Backend) {
     assert_eq!(connect, Some(libc::ECONNREFUSED as u16));
     assert!(failed.local.port != 0);
 
-    // Nothing but this child was heard.
+    // Nothing but this child was recorded.
     let exit = seen
         .records()
         .into_iter()
@@ -496,7 +485,7 @@ fn check_processes(backend: Backend) {
     assert_eq!(forks, 51);
 }
 
-/// Runs a program that says what it is, by all kinds of names.
+/// Runs a program that prints what it is, by all kinds of names.
 #[test]
 #[ignore = "run by a_program_has_one_path_however_it_is_started"]
 fn child_paths() {
@@ -548,7 +537,7 @@ fn child_paths() {
         run(&mut Command::new(format!("/proc/self/fd/{memory}"))),
         "/memfd:inmemory"
     );
-    // As long as a path can be, and longer; as deep, and deeper. Not all of these can be told.
+    // As long as a path can be, and longer; as deep, and deeper. Not all of these can be recorded.
     for part in ["x".repeat(200), "d".to_owned()] {
         let mut deep = dir.clone();
         for n in 1..70 {
@@ -592,7 +581,7 @@ fn a_program_has_one_path_however_it_is_started() {
                 unknown += 1;
                 assert!(
                     recorded.is_empty() || recorded == path,
-                    "a part of a path is not told: {recorded}"
+                    "a part of a path is not recorded: {recorded}"
                 );
             }
         }
@@ -682,7 +671,7 @@ fn child_shapes() {
     sizes.push(2000);
     sent += 2000;
     let mut rest = vec![0u8; 2000];
-    // SAFETY: the buffer is as long as it is said to be.
+    // SAFETY: the buffer has the length that is passed.
     let n = unsafe { libc::recv(inn, rest.as_mut_ptr().cast(), rest.len(), libc::MSG_WAITALL) };
     assert_eq!(n, 2000);
 
@@ -819,7 +808,7 @@ fn child_waiting() {
             client.write_all(&answer).expect("write");
         }));
     }
-    // All of them sleep in the kernel once their state says so.
+    // All of them sleep in the kernel once their state shows it.
     let sleeping = || {
         let tasks = fs::read_dir("/proc/self/task").expect("tasks");
         let state = |task: &fs::DirEntry| fs::read_to_string(task.path().join("stat")).unwrap_or_default();
@@ -847,7 +836,7 @@ fn threads_that_wait_lose_nothing() {
         let (output, seen, losses, _) = record(backend, "child_waiting", |_, _| {});
         assert_no_loss(backend, &losses);
         let port: u16 = value(&output, "server");
-        let mut told = [0; WAITING];
+        let mut received = [0; WAITING];
         for role in [Role::Client, Role::Server] {
             let here = |s: &&Socket| s.role == role && (s.local.port == port || s.remote.port == port);
             let sockets: Vec<_> = seen.sockets().into_iter().filter(|s| here(&s)).collect();
@@ -857,11 +846,11 @@ fn threads_that_wait_lose_nothing() {
                     let data = seen.data(socket.id, direction);
                     assert_eq!(data.len(), 1, "{backend} {role:?} {direction:?}");
                     let number = u64::from_ne_bytes(data[0].payload.try_into().expect("8 bytes"));
-                    told[number as usize] += 1;
+                    received[number as usize] += 1;
                 }
             }
         }
-        assert_eq!(told, [4; WAITING], "{backend}");
+        assert_eq!(received, [4; WAITING], "{backend}");
     }
 }
 
@@ -869,7 +858,7 @@ fn threads_that_wait_lose_nothing() {
 #[test]
 fn filters_select_and_children_are_followed() {
     for backend in backends() {
-        // A port that nobody uses: processes are told, sockets and data are not.
+        // A port that nobody uses: processes are recorded, sockets and data are not.
         let (_, seen, _, _) = record(backend, "child_exchanges", |config, _| config.filter.ports = vec![1]);
         assert_eq!(seen.sockets(), [], "{backend}");
         assert_eq!(of_kind!(seen, Data).count(), 0, "{backend}");
@@ -956,7 +945,7 @@ fn connect_from(local: SocketAddrV4, remote: SocketAddrV4) -> TcpStream {
         sin_zero: [0; 8],
     };
     let len = size_of::<libc::sockaddr_in>() as u32;
-    // SAFETY: a new socket that nobody else owns; the addresses outlive the calls and are as long as it is said.
+    // SAFETY: a new socket that nobody else owns; the addresses outlive the calls and have the lengths that are passed.
     unsafe {
         let socket = TcpStream::from_raw_fd(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0));
         let (local, remote) = (address(local), address(remote));
@@ -978,7 +967,7 @@ fn child_seeded() {
     let mut client = connect_from(client, server);
     let (mut server, _) = listener.accept().expect("accept");
     enter_cgroup();
-    let mut say = |word: &[u8; 3]| {
+    let mut send = |word: &[u8; 3]| {
         client.write_all(word).expect("write");
         server.read_exact(&mut [0; 3]).expect("read");
     };
@@ -992,9 +981,9 @@ fn child_seeded() {
             )
         })
         .collect();
-    say(b"one");
+    send(b"one");
     drop(open);
-    say(b"two");
+    send(b"two");
 }
 
 #[test]

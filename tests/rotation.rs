@@ -1,4 +1,4 @@
-//! A recording in parts says what it says in one file: the fixtures are recorded again in both ways, by the recorder's own
+//! A recording in parts has the same contents as in one file: the fixtures are recorded again in both ways, by the recorder's own
 //! drain and sink, and analysed.
 #![cfg(all(feature = "record", feature = "analyze"))]
 #![allow(clippy::expect_used, reason = "a test that panics has failed")]
@@ -14,9 +14,9 @@ use masdeepflow::format::header::Header;
 use masdeepflow::format::reader::Reader;
 use masdeepflow::format::record::Record;
 use masdeepflow::record::counters::Counters;
-use masdeepflow::record::drain::{Drain, Outlets, Plan};
+use masdeepflow::record::drain::{Drain, DrainConfig, Outlets};
 use masdeepflow::record::output::Rotation;
-use masdeepflow::record::sink::{self, Sink};
+use masdeepflow::record::sink::{Sink, SinkConfig};
 use masdeepflow::record::{queue, sys};
 use support::{mdf, run};
 
@@ -90,7 +90,7 @@ fn record_again(capture: &Path, base: &Path, rotation: Rotation) -> Vec<PathBuf>
         file: Some(sender),
         print: None,
     };
-    let plan = Plan {
+    let drain_config = DrainConfig {
         block_age: Duration::MAX,
         rotation,
         ring: None,
@@ -99,7 +99,7 @@ fn record_again(capture: &Path, base: &Path, rotation: Rotation) -> Vec<PathBuf>
         proc: false,
         v1: false,
     };
-    let sink_plan = sink::Plan {
+    let sink_config = SinkConfig {
         base: base.to_owned(),
         header: Header {
             clock: sys::clocks(),
@@ -111,9 +111,9 @@ fn record_again(capture: &Path, base: &Path, rotation: Rotation) -> Vec<PathBuf>
         max_size: None,
         ring: None,
     };
-    let sink = Sink::new(sink_plan, shared.clone()).expect("a file can be made");
-    let mut drain = Drain::new(plan, outlets, shared, None, 0);
-    // The recorder takes what it repeats for older than now: it must not lie in the future of this machine's clock.
+    let sink = Sink::new(sink_config, shared.clone()).expect("a file can be made");
+    let mut drain = Drain::new(drain_config, outlets, shared, None, 0);
+    // The recorder takes what it repeats for older than now: it must not be in the future of this machine's clock.
     let first = reader.blocks().iter().map(|block| block.first_time()).min();
     let ahead = first.expect("there are blocks") - 1;
     let mut raw = Vec::new();
@@ -170,7 +170,7 @@ fn parts_together_say_what_one_file_says() {
         most = most.max(parts.len());
         for (name, columns) in TABLES {
             let (parts, one) = (table(&parts, name, columns), table(&one, name, columns));
-            // The first line that differs says more than two tables.
+            // The first line that differs is easier to read than two tables.
             for (of_parts, of_one) in parts.lines().zip(one.lines()) {
                 assert_eq!(of_parts, of_one, "{name} of {}", capture.display());
             }

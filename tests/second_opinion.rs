@@ -34,7 +34,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{count, installed, is_root, mdf, not_run, rows, run_within};
+use support::{all_installed, count, may_record, mdf, rows, run_within};
 
 /// What one tool says of one connection, in order. tshark pairs nothing; where it has as many answers as requests, the
 /// order says which belong together (RFC 9112, 9.3.2).
@@ -357,20 +357,9 @@ fn unexplained(capture: &Path, differences: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// Whether a test can run; says so where it cannot.
-fn begins(name: &str, programs: &[&str]) -> bool {
-    match programs.iter().find(|program| !installed(program)) {
-        Some(missing) => {
-            not_run(name, &format!("{missing} is not installed"));
-            false
-        }
-        None => true,
-    }
-}
-
 #[test]
 fn tshark_agrees_on_the_captures_of_the_fixtures() {
-    if !begins("a second opinion on the captures in fixtures", &["tshark"]) {
+    if !all_installed("a second opinion on the captures in fixtures", &["tshark"]) {
         return;
     }
     let mut files: Vec<PathBuf> = ["fixtures/http", "fixtures/pcap", "fixtures/mysql"]
@@ -467,14 +456,8 @@ fn live(script: &str, record: bool) -> tempfile::TempDir {
 }
 
 fn live_begins(name: &str, programs: &[&str]) -> bool {
-    if !is_root() {
-        not_run(name, "capturing needs root");
-        return false;
-    }
-    begins(
-        name,
-        &[&["tshark", "tcpdump", "unshare", "ip", "bash"], programs].concat(),
-    )
+    let programs = [&["tshark", "tcpdump", "unshare", "ip", "bash"], programs].concat();
+    may_record(name) && all_installed(name, &programs)
 }
 
 /// Compares, and demands this many rows.
@@ -682,11 +665,9 @@ fn tshark_agrees_on_sysbench_with_prepared_statements() {
 
 /// The same traffic, recorded at the sockets and captured from the wire.
 #[test]
+#[cfg_attr(not(feature = "record"), ignore = "records")]
 fn the_recorder_and_tcpdump_see_the_same_rows() {
     let name = "the same traffic by mdf record and by tcpdump";
-    if !cfg!(feature = "record") {
-        return not_run(name, "built without the recorder");
-    }
     if !live_begins(name, &["nginx", "curl"]) {
         return;
     }

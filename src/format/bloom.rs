@@ -1,4 +1,4 @@
-//! A small set that may say yes too often and never no: which sockets and pids a block speaks of.
+//! A Bloom filter of the sockets and pids that a block refers to: false positives are possible, false negatives are not.
 
 /// Bloom filter with two bits per key in `BYTES` bytes (a power of two). The recorder pays a multiplication and two
 /// bits for each record, and saves itself even these when the key is that of the record before.

@@ -1,7 +1,7 @@
 //! The inside of records: the only file that names bincode's functions.
 //!
 //! bincode fills what SPEC.md calls a body, nothing else: frames, blocks and checksums are ours. It always runs with a
-//! limit, because a lying length could otherwise ask for any amount of memory. The derives stand at the structs of
+//! limit, because a false length could otherwise ask for any amount of memory. The derives are at the structs of
 //! `record` and `header`.
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};

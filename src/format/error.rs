@@ -12,7 +12,7 @@ pub enum Error {
     /// Too short to hold a header.
     #[error("capture file ends inside its header, after {len} bytes")]
     HeaderCut { len: u64 },
-    /// The file says that readers of this version cannot read it.
+    /// Readers of this version cannot read the file, by its own header.
     #[error(
         "capture file needs a newer mdf: its format needs a reader of version {needs}, this one has version {VERSION}"
     )]
@@ -23,7 +23,7 @@ pub enum Error {
     /// The body of a block is not what was written.
     #[error("block at byte {offset} is damaged: checksum {found:08x}, expected {expected:08x}")]
     Checksum { offset: u64, expected: u32, found: u32 },
-    /// A block says that it is larger than any block may be.
+    /// The length of a block is larger than any block may be.
     #[error("block at byte {offset} claims {len} bytes, the limit is {RAW_LIMIT}")]
     BlockTooLong { offset: u64, len: u64 },
     /// A block is compressed in a way that this version does not know.

@@ -1,4 +1,4 @@
-//! What a capture file says about itself: everything needed to understand it alone.
+//! The header of a capture file: everything needed to understand the file alone.
 
 use bincode::{BorrowDecode, Encode};
 
@@ -9,8 +9,8 @@ use super::record::Clock;
 pub struct Header {
     /// Version of mdf that wrote the file.
     pub tool_version: String,
-    /// The command line, arguments separated by spaces. Of a command that was recorded (behind `--`) it has the name, and
-    /// the arguments only where the user said so.
+    /// The command line, arguments separated by spaces. Of a command that was recorded (after `--`) it has the name, and
+    /// the arguments only where the user asked for them.
     pub command_line: String,
     pub hostname: String,
     /// `/proc/sys/kernel/random/boot_id`; empty for imported captures.
@@ -19,7 +19,7 @@ pub struct Header {
     pub kernel: String,
     /// Machine, as `uname -m`.
     pub arch: String,
-    /// How the kernel was heard: `socktp`, `fexit`, `kprobe`, `systp`; `pcap` for imported packet captures.
+    /// The backend that recorded: `socktp`, `fexit`, `kprobe`, `systp`; `pcap` for imported packet captures.
     pub backend: String,
     /// The filters, in words; empty when the whole host was recorded.
     pub filters: String,

@@ -66,7 +66,7 @@ pub(super) struct Index<'a> {
     pub blocks: Vec<(u64, Head<'a>)>,
 }
 
-/// What the last bytes of a whole file say.
+/// The trailer: the last bytes of a whole file.
 pub(super) struct Trailer {
     pub index: usize,
     pub index_end: usize,
@@ -143,7 +143,7 @@ pub(super) fn find(bytes: &[u8]) -> Option<Index<'_>> {
 }
 
 /// Length of what looks like an index of this file at the start of `bytes`. Its content is not checked: this only
-/// tells where the blocks of a file end whose trailer or index is damaged.
+/// shows where the blocks of a file end whose trailer or index is damaged.
 pub(super) fn looks_like_index(bytes: &[u8], file: u32) -> Option<usize> {
     if !bytes.starts_with(&INDEX_MAGIC) || bytes.len() < INDEX_HEAD_LEN || u32_at(bytes, AT_FILE) != file {
         return None;

@@ -1,4 +1,4 @@
-//! The kinds of records: the byte that each record wears on the outside.
+//! The kinds of records: the byte that precedes each record.
 
 use super::layout::KIND_SLOTS;
 use super::record::Record;

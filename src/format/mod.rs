@@ -3,13 +3,13 @@
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
 pub mod block;
-pub mod bloom;
-pub mod codec;
-pub mod error;
+mod bloom;
+mod codec;
+mod error;
 mod head;
 pub mod header;
 mod index;
-pub mod kind;
+pub(crate) mod kind;
 pub mod layout;
 pub mod reader;
 pub mod record;

@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
     /// Goes from block to block; after damage, looks for the next header that can be believed.
     fn scan(&mut self, bytes: &'a [u8], start: usize, file: u32) {
         let whole = bytes;
-        // A good trailer tells where the blocks end, even when the index that it points to is damaged.
+        // A good trailer shows where the blocks end, even when the index that it points to is damaged.
         let trailer = index::trailer(whole).filter(|trailer| trailer.index >= start);
         let bytes = &whole[..trailer.as_ref().map_or(whole.len(), |trailer| trailer.index)];
         let mut at = start;
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
             }
             let next = body + next_landmark(&bytes[body..], file);
             if next >= end {
-                // What follows is damaged, this block is not known to be: its own checksum will tell.
+                // What follows is damaged, this block is not known to be: its own checksum decides.
                 self.add(at, head, &bytes[body..end]);
                 at = end;
             } else {
@@ -269,7 +269,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What the file says about itself.
+    /// The header of the file.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -310,7 +310,7 @@ impl<'a> Reader<'a> {
         self.clean_end
     }
 
-    /// Losses by reason as the index tells them; nothing when there is no index: then they are in the blocks whose
+    /// Losses by reason, from the index; nothing when there is no index: then they are in the blocks whose
     /// count of [`Kind::Loss`] is not 0.
     pub fn losses(&self) -> Option<&[LossTotal]> {
         self.losses.as_deref()
@@ -428,7 +428,7 @@ impl<'a> BlockRef<'a> {
         self.head.counts()
     }
 
-    /// Number of the block among those of its file, from 0. A gap tells of a block that is not there.
+    /// Number of the block among those of its file, from 0. A gap means that a block is missing.
     pub fn number(&self) -> u32 {
         self.head.number()
     }
@@ -475,17 +475,17 @@ impl<'a> BlockRef<'a> {
         self.head.payload_bytes()
     }
 
-    /// Connections that it may speak of: ask with `(id >> 32) as u32` of a socket id.
+    /// Connections that it may refer to: ask with `(id >> 32) as u32` of a socket id.
     pub fn sockets(&self) -> SocketSet {
         self.head.sockets()
     }
 
-    /// Processes that it may speak of.
+    /// Processes that it may refer to.
     pub fn pids(&self) -> PidSet {
         self.head.pids()
     }
 
-    /// Whether any record of the block may lie between these times, both included (boot-time clock, ns).
+    /// Whether any record of the block may be between these times, both included (boot-time clock, ns).
     pub fn overlaps(&self, from: u64, to: u64) -> bool {
         self.first_time() <= to && self.last_time() >= from
     }

@@ -1,7 +1,7 @@
-//! The stored records: what a capture file says, one struct per kind.
+//! The stored records of a capture file, one struct per kind.
 //!
 //! Each record is one fact about the recording host. *State* records name things (processes, sockets,
-//! cgroups, workloads, addresses); *event* records say what happened. The two never share a block
+//! cgroups, workloads, addresses); *event* records are what happened. The two never share a block
 //! (see SPEC.md), so that a reader who wants one minute of an hour reads all state and only the events of
 //! that minute.
 //!
@@ -74,7 +74,7 @@ byte_enum! {
         Server = 2, "server";
         /// A listening socket; it has no remote end.
         Listener = 3, "listener";
-        /// Nobody's end: packets seen on a wire. `local` is whoever opened the connection, if that is known.
+        /// Nobody's end: packets seen on a wire. `local` is the end that opened the connection, if that is known.
         Wire = 4, "wire";
     }
 }
@@ -84,7 +84,7 @@ byte_enum! {
     Opened {
         /// It existed when recording began (or a part of a rotated set began).
         Snapshot = 1, "before_start";
-        /// connect was called; whether it succeeded is told by a `Connect` record.
+        /// connect was called; whether it succeeded is in a `Connect` record.
         Connect = 2, "connect";
         /// The handshake of an incoming connection was completed.
         Accept = 3, "accept";
@@ -128,7 +128,7 @@ byte_enum! {
         KernelPages = 3, "kernel_pages";
         /// More segments in the iovec than the probe walks.
         Segments = 4, "segments";
-        /// The probe could not tell where the payload lay.
+        /// The probe did not find where the payload was.
         NotVisible = 5, "not_visible";
         /// The last byte, captured or not, is urgent data (RFC 6093): it has a position, and is no part of the stream that
         /// programs read.
@@ -171,7 +171,7 @@ byte_enum! {
         PageFault = 7, "page_fault";
         /// Payload longer than the snaplen (bytes are known, content beyond the prefix is not).
         Truncated = 8, "truncated";
-        /// A packet capture says that its own source dropped packets.
+        /// A packet capture has a count of packets that its own source dropped.
         CaptureDropped = 9, "capture_dropped";
         /// Standard output was slower than the events.
         OutputStalled = 10, "output_stalled";
@@ -200,7 +200,7 @@ impl LossReason {
         )
     }
 
-    /// Whether the user wanted it so: payload beyond the snaplen, events beyond a limit. Nothing else may be missing
+    /// Whether the user asked for it: payload beyond the snaplen, events beyond a limit. Nothing else may be missing
     /// from a recording that counts as whole.
     pub fn is_on_purpose(self) -> bool {
         matches!(self, LossReason::Truncated | LossReason::Limit)
@@ -233,7 +233,7 @@ byte_enum! {
         AfterReset = 8, "segment after a reset";
         /// RST segments that belong to no connection as it was seen, or after which the connection went on.
         IgnoredReset = 9, "ignored reset";
-        /// Files whose times are read as nanoseconds, although they say microseconds.
+        /// Files whose times are read as nanoseconds, although the files declare microseconds.
         Nanoseconds = 10, "nanoseconds in a microsecond file";
         /// Packets whose time has a fraction beyond a second, taken as it is.
         Fraction = 11, "fraction beyond a second";
@@ -355,7 +355,7 @@ impl std::fmt::Display for Endpoint {
 /// A process (thread group) and what it runs. State.
 ///
 /// A process is identified by `pid` and `start`. Each program that it runs has a record, with the `time` of its execve; what
-/// the process was before that is told by the records before. A record with the `time` of an earlier one is about the same
+/// the process was before that is in the records before. A record with the `time` of an earlier one is about the same
 /// program: its cgroup counts, its texts may be shorter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Process<'a> {
@@ -409,8 +409,8 @@ pub struct Exit {
     pub status: u32,
 }
 
-/// Set in ids of cgroups that lie in a v1 hierarchy: the recorder makes these ids. Only processes have them; events carry
-/// v2 ids, which say nothing on such hosts.
+/// Set in ids of cgroups that are in a v1 hierarchy: the recorder makes these ids. Only processes have them; events carry
+/// v2 ids, which name no container on such hosts.
 pub const CGROUP_V1: u64 = 1 << 63;
 
 /// A control group and its path. State.
@@ -632,7 +632,7 @@ impl Record<'_> {
         }
     }
 
-    /// Whether it names something (state) rather than tells what happened (event).
+    /// Whether it names something (state), rather than being something that happened (event).
     pub fn is_state(&self) -> bool {
         matches!(
             self,

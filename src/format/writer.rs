@@ -19,7 +19,7 @@ pub struct Summary {
     pub records: u64,
     /// Bytes of the blocks before compression.
     pub raw_bytes: u64,
-    /// Losses that the blocks tell of, by reason.
+    /// Losses recorded in the blocks, by reason.
     pub losses: Vec<LossTotal>,
 }
 
@@ -82,7 +82,7 @@ impl<W: Write> Writer<W> {
 
     /// Writes a block and returns its bytes on disk; an empty block is not written.
     ///
-    /// After an error the block is lost (its records are the caller's to count), and a part of it may stand in the
+    /// After an error the block is lost (its records are the caller's to count), and a part of it may be in the
     /// file, where readers step over it. The writer can still be used: later blocks are found again.
     pub fn write(&mut self, block: &RawBlock) -> io::Result<u64> {
         if block.records == 0 {
@@ -106,7 +106,7 @@ impl<W: Write> Writer<W> {
     fn put_block(&mut self, block: &RawBlock, body: &[u8]) -> io::Result<u64> {
         let offset = self.summary.bytes;
         let head = head::build(block, self.file, self.number, body);
-        // The number of a block that failed is not given again: the gap tells of it.
+        // The number of a block that failed is not given again: the gap shows that it is missing.
         self.number = self.number.wrapping_add(1);
         self.put(&head)?;
         self.put(body)?;

@@ -1,4 +1,4 @@
-//! What the path of a cgroup says of the container and the pod in it.
+//! Which container and pod a cgroup belongs to, by its path.
 //!
 //! Pure text work: nobody else knows that a container made by containerd through systemd lives in
 //! `kubepods-burstable-pod<uid>.slice/cri-containerd-<id>.scope`.
@@ -13,12 +13,12 @@ pub enum Runtime {
     Lxc,
     /// No container: a unit of systemd.
     Systemd,
-    /// A pod's container whose path does not say by whom it was made (cgroupfs driver).
+    /// A pod's container whose path does not name its runtime (cgroupfs driver).
     Unnamed,
 }
 
 impl Runtime {
-    /// The word in `runtime` columns; empty when the path does not tell.
+    /// The word in `runtime` columns; empty when the path does not name one.
     pub fn name(self) -> &'static str {
         match self {
             Runtime::Containerd => "containerd",

@@ -16,7 +16,7 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Container {
     /// Without `containerd://` before it.
     pub id: String,
-    /// What stands before `://`.
+    /// What comes before `://`.
     pub runtime: String,
     pub name: String,
 }
@@ -286,7 +286,7 @@ pub fn list(json: &[u8]) -> Result<List, String> {
             list.items.extend(item(object, ""));
             continue;
         }
-        // Members of a PodList do not say that they are pods; those of a List do.
+        // Members of a PodList have no `kind`; those of a List do.
         let kind = object.kind.strip_suffix("List").unwrap_or("").to_owned();
         let members = object.items.unwrap_or_default();
         list.items
@@ -317,7 +317,7 @@ pub fn event(line: &[u8], kind: &str) -> Result<Event, String> {
     })
 }
 
-/// What a Status object says, if this is one.
+/// The message of a Status object, if this is one.
 pub fn status_message(json: &[u8]) -> Option<String> {
     let object: Object = serde_json::from_slice(json).ok()?;
     object.message.filter(|_| object.kind == "Status")

@@ -1,4 +1,4 @@
-//! The names that the kubelet gives to log files: they tell of pods and containers without an API server.
+//! The names that the kubelet gives to log files: they name pods and containers without an API server.
 //!
 //! None of the parts can contain an underscore (RFC 1123 names), which is why the kubelet separates them by it.
 

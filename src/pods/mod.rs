@@ -2,12 +2,12 @@
 //! protocols, or where its inputs come from. Nothing here reads files or sockets.
 #![forbid(unsafe_code)]
 
-pub mod cgroup;
-pub mod kube;
-pub mod logs;
-pub mod runtimes;
+pub(crate) mod cgroup;
+pub(crate) mod kube;
+pub(crate) mod logs;
+pub(crate) mod runtimes;
 pub mod select;
-pub mod set;
+pub(crate) mod set;
 
 pub use select::Selectors;
 pub use set::{AddressName, Named, PodSet};

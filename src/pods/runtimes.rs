@@ -50,7 +50,7 @@ fn is_valid(plain: &Plain) -> bool {
 }
 
 /// Reads `containers.json` (and `volatile-containers.json`) of containers/storage, which Podman and CRI-O use. The list is as
-/// long as whoever wrote it wants: no more than `most` containers, and one, are kept of it.
+/// long as its writer likes: no more than `most` containers, and one, are kept of it.
 pub fn podman(json: &[u8], most: usize) -> Result<Vec<Plain>, serde_json::Error> {
     let mut text = serde_json::Deserializer::from_slice(json);
     let found = text.deserialize_seq(Entries { most })?;

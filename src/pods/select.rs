@@ -30,7 +30,7 @@ enum LabelTest {
 }
 
 impl Selectors {
-    /// Understands the words, or says what is wrong with them.
+    /// Parses a selector, or returns what is wrong with it.
     pub fn new(words: Words) -> Result<Selectors, String> {
         let all = [
             ("--container", &words.containers),
@@ -60,7 +60,7 @@ impl Selectors {
         self.words == Words::default()
     }
 
-    /// Whether this workload is meant. A pod's own cgroup is, when its containers need not be told apart.
+    /// Whether this workload is meant. A pod's own cgroup is, when its containers need not be distinguished.
     pub fn matches(&self, named: &Named) -> bool {
         let words = &self.words;
         let any = |words: &[String], test: &dyn Fn(&str) -> bool| words.is_empty() || words.iter().any(|w| test(w));

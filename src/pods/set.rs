@@ -15,7 +15,7 @@ use crate::format::record::AddressKind;
 
 /// Pods that are gone and still remembered.
 const GONE_MAX: usize = 10_000;
-/// Bounds against a broken source; no cluster and no host has so many.
+/// Bounds against a broken source; no cluster and no host has this many.
 const PODS_MAX: usize = 300_000;
 const CONTAINERS_MAX: usize = 1_000_000;
 /// Containers outside Kubernetes that are remembered of one user, the newest, and of all. Any user makes lists of them, and
@@ -48,7 +48,7 @@ impl Named {
         pairs.join(",")
     }
 
-    /// Whether a source may still tell more that matters: the pod's name, or the container's.
+    /// Whether a source may still add something that matters: the pod's name, or the container's.
     pub fn is_partial(&self) -> bool {
         let pod = !self.pod_uid.is_empty() && self.pod.is_empty();
         let container = !self.container_id.is_empty() && self.container.is_empty();
@@ -68,7 +68,7 @@ pub struct AddressName {
 #[derive(Debug, Clone, Default)]
 struct Known {
     pod: Pod,
-    /// Containers of which a log folder is known, but not the id.
+    /// Containers whose log folder is known, but not their id.
     containers: Vec<String>,
     /// When it was learnt first; the newer of two pods has an address.
     order: u64,
@@ -377,7 +377,7 @@ impl PodSet {
             let uid = self.static_pods.get(&named.pod_uid).unwrap_or(&named.pod_uid);
             self.pods.get(uid).or_else(|| self.pods.get(&named.pod_uid))
         };
-        // A container whose path does not tell its pod (Docker under Kubernetes): the newest pod of the name.
+        // A container whose path does not name its pod (Docker under Kubernetes): the newest pod of the name.
         let by_name = || {
             self.pods
                 .values()
@@ -391,7 +391,7 @@ impl PodSet {
         };
         let Some(known) = known else { return };
         let pod = &known.pod;
-        // A log folder alone says less than the name of a container's log did, never more.
+        // A log folder alone has less than the name of a container's log, never more.
         named.pod.clone_from(&pod.name);
         named.namespace.clone_from(&pod.namespace);
         named.workload.clone_from(&pod.owner);
@@ -399,7 +399,7 @@ impl PodSet {
         if named.pod_uid.is_empty() {
             named.pod_uid.clone_from(&pod.uid);
         }
-        // Without the kubelet's links only the folders tell names, and of several nobody knows which is which.
+        // Without the kubelet's links only the folders have names, and of several it is not known which is which.
         if !named.container_id.is_empty()
             && named.container.is_empty()
             && pod.containers.is_empty()

@@ -231,8 +231,8 @@ pub fn path_of_process(text: &[u8]) -> Option<&[u8]> {
     Some(path.strip_suffix(b" (deleted)").unwrap_or(path))
 }
 
-/// The container of a process whose v2 path tells of none, in the text of /proc/PID/cgroup: on hosts whose runtimes use
-/// the v1 hierarchies. All of these say the same; the first that tells is taken. Returns an id of our own making and the
+/// The container of a process whose v2 path names none, in the text of /proc/PID/cgroup: on hosts whose runtimes use
+/// the v1 hierarchies. All of these have the same; the first that names one is taken. Returns an id of our own making and the
 /// path.
 pub fn v1_container(text: &[u8]) -> Option<Entry> {
     let is_container = |path: &[u8]| {
@@ -321,7 +321,7 @@ mod tests {
         let of_unit = format!("1:name=systemd:/docker/{id}\n0::/system.slice/docker.service\n");
         assert_eq!(v1_container(of_unit.as_bytes()), Some(found), "a unit is no container");
         let of_v2 = format!("4:memory:/docker/{id}\n0::/system.slice/docker-{id}.scope\n");
-        assert_eq!(v1_container(of_v2.as_bytes()), None, "v2 tells it");
+        assert_eq!(v1_container(of_v2.as_bytes()), None, "its v2 path names it");
         assert_eq!(
             v1_container(b"4:memory:/x\n1:name=systemd:/system.slice/a.service\n0::/\n"),
             None

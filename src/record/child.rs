@@ -102,7 +102,8 @@ impl Drop for Home {
 #[derive(Debug)]
 pub enum Fate {
     Running,
-    Ended(ExitStatus),
+    /// [`Child::status`] has how.
+    Ended,
     /// It could not be started.
     Failed(io::Error),
 }
@@ -229,7 +230,10 @@ impl Child {
         {
             self.status = process.try_wait().ok().flatten();
         }
-        self.status.map_or(Fate::Running, Fate::Ended)
+        match self.status {
+            Some(_) => Fate::Ended,
+            None => Fate::Running,
+        }
     }
 
     /// How the command itself ended, if it has.
@@ -248,7 +252,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // A command that was never let go ends now. Its last words go to the thread that started it, which so must not end
+        // A command that was never let go ends now. The pipe of its errors is read by the thread that started it, which must not end
         // before it.
         if self.gate.take().is_some()
             && let Some(starter) = self.starter.take()
@@ -283,14 +287,14 @@ fn find(program: &OsStr) -> Result<()> {
     bail!("cannot run {}: {why}", program.display())
 }
 
-/// The exit code that stands for how a command ended, as shells give it: its own, or 128 and the signal that killed it.
+/// The exit code for how a command ended, as shells give it: its own, or 128 and the signal that killed it.
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// How a command ended, in words.
-pub fn status_words(status: ExitStatus) -> String {
+/// How a command ended, as text.
+pub fn status_text(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
@@ -325,7 +329,8 @@ mod tests {
         assert!(command.is_ok(), "it exists");
         assert!(!file.exists());
         child.start().unwrap();
-        assert!(matches!(end(&mut child), Fate::Ended(status) if status.success()));
+        assert!(matches!(end(&mut child), Fate::Ended));
+        assert!(child.status().unwrap().success());
         assert!(file.exists());
     }
 
@@ -333,10 +338,8 @@ mod tests {
     fn the_exit_code_is_the_commands() {
         let mut child = Child::prepare(&words(&["sh", "-c", "exit 3"]), &Setting::default(), None).unwrap();
         child.start().unwrap();
-        let Fate::Ended(status) = end(&mut child) else {
-            panic!("it ran")
-        };
-        assert_eq!(status_words(status), "exited with 3");
+        assert!(matches!(end(&mut child), Fate::Ended));
+        assert_eq!(status_text(child.status().unwrap()), "exited with 3");
     }
 
     #[test]
@@ -393,9 +396,7 @@ mod tests {
             assert!(matches!(child.look(), Fate::Running));
         }
         child.ask_to_end(|_| false);
-        let Fate::Ended(status) = end(&mut child) else {
-            panic!("it ran")
-        };
-        assert_eq!(status_words(status), "was killed by signal 15");
+        assert!(matches!(end(&mut child), Fate::Ended));
+        assert_eq!(status_text(child.status().unwrap()), "was killed by signal 15");
     }
 }

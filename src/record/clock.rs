@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How far apart clock records are.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Says when something periodic is due. Time is handed in: boot clock, ns.
+/// Decides when something periodic is due. Time is handed in: boot clock, ns.
 #[derive(Debug)]
 pub struct Ticker {
     interval_ns: u64,

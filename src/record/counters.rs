@@ -1,4 +1,4 @@
-//! What the recorder's threads tell each other besides blocks: counters for the status line, wishes, and notes for the
+//! What the recorder's threads share besides blocks: counters for the status line, flags, and notes for the
 //! user. Only numbers that may be a moment old; nothing here orders anything.
 
 use std::sync::Mutex;
@@ -26,21 +26,21 @@ impl Meter {
     }
 }
 
-/// A wish that one thread has and another fulfils.
+/// A request that one thread makes and another fulfils.
 #[derive(Debug, Default)]
-pub struct Wish(AtomicBool);
+pub struct Flag(AtomicBool);
 
-impl Wish {
-    pub fn make(&self) {
+impl Flag {
+    pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was made since it was last taken.
+    /// Whether it was raised since it was last taken.
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
 
-    pub fn is_made(&self) -> bool {
+    pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -69,7 +69,7 @@ impl Tally {
 /// One for each recording.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Events heard, and bytes that went over sockets in them.
+    /// Events recorded, and bytes that went over sockets in them.
     pub events: Meter,
     pub bytes: Meter,
     /// Events missing, all reasons.
@@ -79,18 +79,18 @@ pub struct Counters {
     pub part_written: Meter,
     /// Parts begun.
     pub parts: Meter,
-    /// Blocks that the disk refused, records beyond the size limit, and what fell out of the memory ring for want of room.
+    /// Blocks that the disk refused, records beyond the size limit, and what fell out of the memory ring because it was full.
     pub disk_error: Tally,
     pub over_limit: Tally,
     pub overwritten: Tally,
     /// The sink wants a new part, because it cannot go on with this one.
-    pub want_part: Wish,
+    pub want_part: Flag,
     /// The sink lost state records; they have to be repeated.
-    pub want_state: Wish,
+    pub want_state: Flag,
     /// The size limit is reached.
-    pub size_reached: Wish,
+    pub size_reached: Flag,
     /// Standard output was closed by its reader: nobody gets the lines, or the capture.
-    pub print_closed: Wish,
+    pub print_closed: Flag,
     notes: Mutex<Vec<String>>,
     returned: Mutex<Vec<Loss>>,
     spares: Mutex<Vec<RawBlock>>,
@@ -98,11 +98,11 @@ pub struct Counters {
 
 /// Blocks kept for use again.
 const SPARES_MAX: usize = 4;
-/// More notes than this between two looks at them say nothing new.
+/// Notes kept until they are printed; more of them would add nothing.
 const NOTES_MAX: usize = 20;
 
 impl Counters {
-    /// Tells the user something; printed by the status thread.
+    /// A message for the user; printed by the status thread.
     pub fn note(&self, text: String) {
         if let Ok(mut notes) = self.notes.lock()
             && notes.len() < NOTES_MAX
@@ -111,7 +111,7 @@ impl Counters {
         }
     }
 
-    /// What a block told of losses did not reach the disk either, and has to be told again.
+    /// The losses that a block recorded did not reach the disk either, and have to be recorded again.
     pub fn return_losses(&self, block: &RawBlock) {
         if let Ok(mut returned) = self.returned.lock() {
             returned.extend(block.losses.iter().map(|total| Loss {

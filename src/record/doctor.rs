@@ -27,12 +27,12 @@ const CAPABILITIES: &[(u32, &str, &str)] = &[
     (
         21,
         "CAP_SYS_ADMIN",
-        "stands in for the two above; attaches kprobes through tracefs",
+        "replaces the two above; attaches kprobes through tracefs",
     ),
     (19, "CAP_SYS_PTRACE", "reads what other users' processes run"),
     (2, "CAP_DAC_READ_SEARCH", "reads cgroups and processes of other users"),
 ];
-/// Wanted as well where the memory of maps has a limit of its own.
+/// Needed as well where the memory of maps has a limit of its own.
 const CAP_SYS_RESOURCE: (u32, &str, &str) = (24, "CAP_SYS_RESOURCE", "raises the memory limit of maps");
 
 /// One backend on this machine.
@@ -189,7 +189,7 @@ fn capabilities(status: &str, limited: bool) -> Vec<(&'static str, &'static str,
         .collect()
 }
 
-/// `none [integrity] confidentiality` says which word holds.
+/// `none [integrity] confidentiality` brackets the mode that is in force.
 fn chosen_word(text: &str) -> Option<String> {
     text.split_whitespace()
         .find_map(|word| Some(word.strip_prefix('[')?.strip_suffix(']')?.to_string()))
@@ -258,7 +258,7 @@ impl Report {
         }
         if !self.cgroups.iter().any(|(_, version2)| *version2) {
             advice.push(
-                "no control groups of version 2 are mounted: processes cannot be told by container; mount -t cgroup2 \
+                "no control groups of version 2 are mounted: the containers of processes are not known; mount -t cgroup2 \
                  none /sys/fs/cgroup/unified"
                     .to_string(),
             );
@@ -297,7 +297,7 @@ impl Report {
             let heading = if i == 0 { "capabilities" } else { "" };
             line(heading, format!("{name:<20} {:<4} {purpose}", yes(*has)));
         }
-        line("lockdown", or(&self.lockdown, "not told"));
+        line("lockdown", or(&self.lockdown, "not known"));
         let version2 = self.cgroups.iter().find(|(_, version2)| *version2);
         line(
             "cgroups",

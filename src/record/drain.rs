@@ -36,12 +36,12 @@ pub const BLOCK_AGE_LIVE: Duration = Duration::from_millis(50);
 const STATE_MAX: usize = 2 << 20;
 /// The least time between two dumps that make good for lost ones.
 const DUMP_PAUSE: Duration = Duration::from_secs(2);
-/// Causes of shortened payload that are told apart.
+/// Causes of shortened payload that are counted separately.
 const CUTS: usize = 8;
 
 /// How to drain.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct DrainConfig {
     pub block_age: Duration,
     pub rotation: Rotation,
     /// Blocks stay in memory; live state of the past is kept this long.
@@ -50,7 +50,7 @@ pub struct Plan {
     pub max_sockets: usize,
     /// Whether /proc numbers processes as the kernel's events do: not in a pid namespace of one's own.
     pub proc: bool,
-    /// Whether containers may live in v1 hierarchies, of which the kernel's events say nothing.
+    /// Whether containers may live in v1 hierarchies, which the kernel's events do not show.
     pub v1: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct Outlets {
 
 /// See the module.
 pub struct Drain {
-    plan: Plan,
+    config: DrainConfig,
     outlets: Outlets,
     counters: Arc<Counters>,
     lookups: Option<Lookups>,
@@ -80,7 +80,8 @@ pub struct Drain {
     learner: Option<Learner>,
     /// When the first record of the open blocks came: boot clock, ns.
     opened: u64,
-    heard: u64,
+    /// Events that came out of the ring, up to the user's limit.
+    recorded_events: u64,
     bytes: u64,
     /// Shortened payload by the stored byte of its [`Cut`]; the last one also takes those of later versions.
     cuts: [Count; CUTS],
@@ -110,13 +111,19 @@ pub struct Drain {
 
 impl Drain {
     /// Begins. `now` is the boot clock.
-    pub fn new(plan: Plan, outlets: Outlets, counters: Arc<Counters>, lookups: Option<Lookups>, now: u64) -> Self {
+    pub fn new(
+        config: DrainConfig,
+        outlets: Outlets,
+        counters: Arc<Counters>,
+        lookups: Option<Lookups>,
+        now: u64,
+    ) -> Self {
         // Events of other CPUs can come out of the ring a little later than what ended a socket or process.
-        let retention = plan.ring.unwrap_or(Duration::ZERO) + Duration::from_secs(5);
-        let sockets_max = plan.max_sockets.saturating_mul(2);
+        let retention = config.ring.unwrap_or(Duration::ZERO) + Duration::from_secs(5);
+        let sockets_max = config.max_sockets.saturating_mul(2);
         Drain {
             live: Live::new(retention, sockets_max),
-            plan,
+            config,
             outlets,
             counters,
             lookups,
@@ -129,7 +136,7 @@ impl Drain {
             snapshot_sockets: 0,
             learner: None,
             opened: 0,
-            heard: 0,
+            recorded_events: 0,
             bytes: 0,
             cuts: [Count::default(); CUTS],
             not_printed: Count::default(),
@@ -150,8 +157,8 @@ impl Drain {
         }
     }
 
-    /// Tells of each cgroup that becomes known.
-    pub fn tell_cgroups_to(&mut self, learner: Learner) {
+    /// Reports each cgroup that becomes known to this learner.
+    pub fn report_cgroups_to(&mut self, learner: Learner) {
         self.learner = Some(learner);
     }
 
@@ -223,7 +230,7 @@ impl Drain {
                 self.live.learn(record);
                 self.event(record);
             }
-            // With a filter on pods the kernel tells of all cgroups; those that are not chosen are not stored.
+            // With a filter on pods the kernel reports all cgroups; those that are not chosen are not stored.
             Record::Cgroup(cgroup) => match self.learner.as_ref().filter(|learner| learner.selective) {
                 Some(learner) => learner.learn(cgroup.id, cgroup.path, false),
                 None => self.state(record),
@@ -246,8 +253,11 @@ impl Drain {
                     .note(LossReason::Limit, self.losses_read, Count { events: 1, bytes });
                 return;
             }
-            self.heard += 1;
-            self.limit_reached = self.plan.max_events.is_some_and(|limit| self.heard >= limit);
+            self.recorded_events += 1;
+            self.limit_reached = self
+                .config
+                .max_events
+                .is_some_and(|limit| self.recorded_events >= limit);
             if let Record::Data(data) = record {
                 let missing = u64::from(data.len).saturating_sub(data.payload.len() as u64);
                 if missing > 0 {
@@ -292,7 +302,7 @@ impl Drain {
         self.sink_losses(now);
     }
 
-    /// Reads the sink's counters in the same way, and takes back what it could not tell the file.
+    /// Reads the sink's counters in the same way, and takes back the losses that it could not store.
     pub fn sink_losses(&mut self, now: u64) {
         for loss in self.counters.take_returned() {
             self.ledger.put_back(&loss);
@@ -307,7 +317,7 @@ impl Drain {
         self.losses_read = now;
         let missing = self.ledger.missing();
         if missing > self.counters.missing.get() {
-            // Whoever shows itself next does so anew.
+            // The processes seen next are looked up again.
             self.recent = [0; 4];
             if let Some(learner) = self.learner.as_ref().filter(|learner| learner.selective) {
                 learner.missed();
@@ -323,20 +333,20 @@ impl Drain {
             self.live.prune(now);
             self.walk();
         }
-        self.counters.events.set(self.heard);
+        self.counters.events.set(self.recorded_events);
         self.counters.bytes.set(self.bytes);
         self.want_dump |= self.counters.want_state.take();
         // A dump is put together only when there is room for it and for the blocks before it.
         let room = self.outlets.file.as_ref().is_some_and(|file| file.has_room());
         let pause_over = now.saturating_sub(self.dumped) >= nanos(DUMP_PAUSE);
         let age = now.saturating_sub(self.part_begun);
-        let full = self.part_blocks && self.plan.rotation.is_due(self.counters.part_written.get(), age);
+        let full = self.part_blocks && self.config.rotation.is_due(self.counters.part_written.get(), age);
         if room && (full || (pause_over && self.counters.want_part.take())) {
             self.hand_over_dump(Order::NewPart, now);
-        } else if room && pause_over && self.want_dump && self.plan.ring.is_none() {
+        } else if room && pause_over && self.want_dump && self.config.ring.is_none() {
             self.hand_over_dump(Order::Append, now);
         }
-        if self.opened != 0 && now.saturating_sub(self.opened) >= nanos(self.plan.block_age) {
+        if self.opened != 0 && now.saturating_sub(self.opened) >= nanos(self.config.block_age) {
             self.flush(now);
         }
     }
@@ -389,7 +399,7 @@ impl Drain {
                 self.counters.part_written.set(0);
             }
             Err(_) if order == Order::Append => self.want_dump = true,
-            Err(_) => self.counters.want_part.make(),
+            Err(_) => self.counters.want_part.raise(),
         }
         self.dumped = now;
     }
@@ -405,7 +415,7 @@ impl Drain {
         let mut blocks = Vec::new();
         // The events that follow a dump of the memory ring reach back as far as the ring; otherwise they begin now.
         let now = sys::boot_ns();
-        let since = now.saturating_sub(nanos(self.plan.ring.unwrap_or(Duration::ZERO)));
+        let since = now.saturating_sub(nanos(self.config.ring.unwrap_or(Duration::ZERO)));
         self.live.dump(since, |record| {
             builder.push(record);
             if builder.is_full() {
@@ -453,7 +463,7 @@ impl Drain {
             for block in batch.blocks.iter().filter(|block| block.class == Class::Events) {
                 let count = event_count(block);
                 match &self.outlets.file {
-                    // The file has them: nothing to tell its readers.
+                    // The file has them: no loss for its readers.
                     Some(_) => self.not_printed.add(count),
                     None => self.ledger.note(LossReason::OutputStalled, block.first_time, count),
                 }
@@ -461,7 +471,7 @@ impl Drain {
         }
     }
 
-    /// The file's queue refused a batch: events are lost and counted, state waits, losses are told again.
+    /// The file's queue refused a batch: events are lost and counted, state waits, losses are stored again.
     fn not_stored(&mut self, batch: &Batch, reason: LossReason) {
         for block in &batch.blocks {
             if block.class == Class::Events {
@@ -485,11 +495,11 @@ impl Drain {
     /// wait for room now.
     pub fn finish(&mut self, now: u64) -> Batch {
         self.events.push(&Record::Clock(sys::clocks()));
-        if self.plan.ring.is_some() {
+        if self.config.ring.is_some() {
             self.note_absent(now);
         }
         self.push_losses(now);
-        self.counters.events.set(self.heard);
+        self.counters.events.set(self.recorded_events);
         self.counters.bytes.set(self.bytes);
         Batch {
             order: Order::Append,
@@ -527,10 +537,10 @@ impl Drain {
         &self.ledger
     }
 
-    /// Events heard, and the bytes that went over sockets in them.
-    pub fn heard(&self) -> Count {
+    /// Events recorded, and the bytes that went over sockets in them.
+    pub fn recorded(&self) -> Count {
         Count {
-            events: self.heard,
+            events: self.recorded_events,
             bytes: self.bytes,
         }
     }

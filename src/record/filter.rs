@@ -77,13 +77,13 @@ impl Selection {
         }
     }
 
-    /// Whether this port, local or remote, is wanted.
+    /// Whether this port, local or remote, is selected.
     pub fn takes_ports(&self, local: u16, remote: u16) -> bool {
         self.ports.is_empty() || self.ports.contains(&local) || self.ports.contains(&remote)
     }
 }
 
-/// Turns words into a selection, or says what is wrong with them.
+/// Turns what was typed into a selection, or returns what is wrong with it.
 pub fn resolve(words: &Words, tree: Option<&Tree>) -> Result<Selection> {
     if words.ports.contains(&0) {
         bail!("port 0 does not exist");
@@ -102,7 +102,7 @@ pub fn resolve(words: &Words, tree: Option<&Tree>) -> Result<Selection> {
     })
 }
 
-/// The filters in words for the file's header and the start-up line; empty for the whole host.
+/// The filters as text for the file's header and the start-up line; empty for the whole host.
 pub fn describe(words: &Words, command: bool) -> String {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(words.pids.iter().map(|pid| format!("pid {pid}")));
@@ -246,7 +246,7 @@ fn pids(words: &[u32]) -> Result<Vec<Identity>> {
         }
         if !host {
             bail!(
-                "--pid {pid}: this process runs in a pid namespace of its own and cannot tell which process of the host \
+                "--pid {pid}: this process runs in a pid namespace of its own and cannot determine which process of the host \
                  that is; run in the host's pid namespace (docker run --pid=host), or choose with --cgroup or --comm"
             );
         }
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_told_in_words() {
+    fn filters_are_described_as_they_were_typed() {
         let words = Words {
             pids: vec![7],
             comm: Some("nginx".into()),

@@ -71,7 +71,7 @@ pub struct FlightRing {
 }
 
 impl FlightRing {
-    /// Keeps events of this age, in at most so many bytes.
+    /// Keeps events of this age, in at most `bytes` bytes.
     pub fn new(age: Duration, max: usize) -> Self {
         FlightRing {
             blocks: VecDeque::new(),
@@ -82,7 +82,7 @@ impl FlightRing {
     }
 
     /// Keeps a block of events and lets go of what is too old. Returns what had to go although it was not: the bound on
-    /// flight_ring was reached.
+    /// memory was reached.
     pub fn push(&mut self, block: &RawBlock) -> Count {
         let mut overwritten = Count::default();
         if block.class != Class::Events || block.records == 0 {
@@ -118,12 +118,8 @@ impl FlightRing {
     }
 
     /// Compressed bytes kept.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.len
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
     }
 }
 
@@ -155,7 +151,7 @@ mod tests {
         flight_ring.push(&original);
         let mut taken = flight_ring.take();
         assert_eq!(taken.pop_front().unwrap().unpack().unwrap(), original);
-        assert!(flight_ring.is_empty());
+        assert_eq!((flight_ring.bytes(), flight_ring.blocks.len()), (0, 0));
     }
 
     #[test]

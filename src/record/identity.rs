@@ -9,7 +9,7 @@ use crate::format::record::same_start;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     pub pid: u32,
-    /// The host's boot clock, ns, as exactly as /proc tells it.
+    /// The host's boot clock, ns, as exactly as /proc has it.
     pub start: u64,
 }
 

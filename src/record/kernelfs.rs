@@ -64,11 +64,11 @@ pub fn find_tracefs(mounts: &str) -> Option<PathBuf> {
 }
 
 /// The mount point of a kind of file system, from the text of /proc/self/mounts.
-fn mounted(mounts: &str, wanted: &str) -> Option<PathBuf> {
+fn mounted(mounts: &str, file_system: &str) -> Option<PathBuf> {
     let of = |line: &str| {
         let mut fields = line.split(' ').skip(1);
         let (at, kind) = (fields.next()?, fields.next()?);
-        (kind == wanted).then(|| PathBuf::from(at))
+        (kind == file_system).then(|| PathBuf::from(at))
     };
     mounts.lines().find_map(of)
 }

@@ -30,9 +30,9 @@ impl Count {
 
 /// The events of a block and the bytes that went over sockets in them; losses and clocks do not count.
 pub fn event_count(block: &RawBlock) -> Count {
-    let told = block.counts.get(Kind::Loss) + block.counts.get(Kind::Clock);
+    let not_events = block.counts.get(Kind::Loss) + block.counts.get(Kind::Clock);
     Count {
-        events: u64::from(block.records.saturating_sub(told)),
+        events: u64::from(block.records.saturating_sub(not_events)),
         bytes: block.data_bytes,
     }
 }

@@ -1,4 +1,5 @@
-//! What the recorder tells its user: losses, shortened payload, the status line. Pure.
+//! The recorder's messages to its user, as text: losses, shortened payload, the status line. Pure; who prints them is not
+//! known here.
 
 use std::fmt::Write as _;
 
@@ -25,7 +26,7 @@ pub fn losses(ledger: &Ledger) -> Vec<String> {
         .totals()
         .iter()
         .filter(|(reason, _)| **reason != LossReason::Truncated)
-        .map(|(reason, count)| format!("{} {}", lost_words(*reason), events(*count)))
+        .map(|(reason, count)| format!("{} {}", loss_text(*reason), events(*count)))
         .collect();
     if ledger.missing() == 0 {
         lines.insert(0, "nothing was lost".to_owned());
@@ -33,7 +34,7 @@ pub fn losses(ledger: &Ledger) -> Vec<String> {
     lines
 }
 
-fn lost_words(reason: LossReason) -> String {
+fn loss_text(reason: LossReason) -> String {
     let why = match reason {
         LossReason::RingFull => "the ring buffer was full (--buffer-size makes it larger)",
         LossReason::MapFull => "a table of sockets or processes was full (--max-sockets makes that of sockets larger)",
@@ -53,7 +54,7 @@ fn lost_words(reason: LossReason) -> String {
 /// Payload that was shortened, one line for each cause.
 pub fn cuts(cuts: &[(Cut, Count)], snaplen: u32) -> Vec<String> {
     cuts.iter()
-        // Told as a loss; and no program has missed the urgent byte.
+        // Page faults are reported as losses; and no program has missed the urgent byte.
         .filter(|(cut, _)| !matches!(cut, Cut::PageFault | Cut::Urgent))
         .map(|(cut, count)| {
             let why = match cut {
@@ -95,8 +96,8 @@ pub fn unresolved(unresolved: Unresolved) -> Option<String> {
 }
 
 /// The status line.
-pub fn status(events_per_second: u64, heard: Count, written: Option<u64>, missing: u64) -> String {
-    let mut line = format!("{} events/s, {}", human::count(events_per_second), events(heard));
+pub fn status(events_per_second: u64, recorded: Count, written: Option<u64>, missing: u64) -> String {
+    let mut line = format!("{} events/s, {}", human::count(events_per_second), events(recorded));
     if let Some(written) = written {
         let _ = write!(line, ", file {}", human::bytes(written));
     }
@@ -114,14 +115,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_loss_is_said_and_each_loss_has_its_line() {
+    fn no_loss_has_a_line_and_so_has_each_loss() {
         let mut ledger = Ledger::default();
         assert_eq!(losses(&ledger), ["nothing was lost"]);
         ledger.note(LossReason::Truncated, 0, Count { events: 4, bytes: 9 });
         assert_eq!(
             losses(&ledger),
             ["nothing was lost"],
-            "shortened payload is told by its cause"
+            "shortened payload is reported by its cause"
         );
         ledger.note(LossReason::RingFull, 0, Count { events: 1, bytes: 0 });
         ledger.note(
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_named_is_said() {
+    fn what_could_not_be_named_is_reported() {
         let (processes, cgroups) = (0, 0);
         assert_eq!(unresolved(Unresolved { processes, cgroups }), None);
         let (processes, cgroups) = (1, 2000);
@@ -184,12 +185,12 @@ mod tests {
 
     #[test]
     fn the_status_line_fits_one_line() {
-        let heard = Count {
+        let recorded = Count {
             events: 1_000_000,
             bytes: 23_000_000,
         };
         assert_eq!(
-            status(51_234, heard, Some(1_500), 0),
+            status(51_234, recorded, Some(1_500), 0),
             "51,234 events/s, 1,000,000 events (21.9 MiB), file 1.46 KiB, nothing lost"
         );
         assert_eq!(status(0, Count::default(), None, 7), "0 events/s, 0 events, 7 lost");

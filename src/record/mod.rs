@@ -1,36 +1,36 @@
 //! The recorder: knows the kernel and the disk. Never: protocols above TCP, polars.
 
 pub mod attribution;
-pub mod capabilities;
-pub mod cgroup;
-pub mod child;
-pub mod clock;
+mod capabilities;
+mod cgroup;
+mod child;
+mod clock;
 pub mod counters;
 pub mod doctor;
 pub mod drain;
 pub mod filter;
-pub mod flight_ring;
+mod flight_ring;
 pub mod identity;
 mod kernelfs;
-pub mod lookup;
-pub mod loss;
-pub mod messages;
+mod lookup;
+mod loss;
+mod messages;
 pub mod output;
 pub mod printer;
 pub mod privilege;
-pub mod process_tree;
-pub mod procfs;
+mod process_tree;
+mod procfs;
 pub mod queue;
 pub mod run;
-pub mod signals;
+mod signals;
 pub mod sink;
-pub mod snapshot;
+mod snapshot;
 pub mod source;
-pub mod state;
-pub mod status;
+mod state;
+mod status;
 pub mod sys;
 mod timens;
-pub mod user;
+mod user;
 mod watch;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Captures hold people's payload, and root writes them into folders in which others may write too. So a file is always a
 //! new one ([`crate::create`]); a name that is taken is not touched, unless the user gave it and says `--force`; and what
-//! is removed is a part of this recording, or of an earlier one into the same parts, by what its own header says.
+//! is removed is a part of this recording, or of an earlier one into the same parts, by its own header.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read};
@@ -61,7 +61,7 @@ fn part_number(base: &Path, part: &Path) -> Option<u32> {
     (part_path(base, number).file_name() == part.file_name()).then_some(number)
 }
 
-/// The parts of earlier recordings of this name, by what they say themselves: no other file is removed for them.
+/// The parts of earlier recordings of this name, by their own headers: no other file is removed.
 pub fn earlier_parts(base: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(create::folder(base)) else {
         return Vec::new();
@@ -77,14 +77,14 @@ pub fn earlier_parts(base: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// Whether the recorder that wrote this header was told to write parts with this name.
+/// Whether the command line in this header asked for parts with this name.
 fn writes_parts(header: &Header, base: &Path) -> bool {
     let words = header.own_command_line();
     let name = base.file_name().unwrap_or_default().to_string_lossy();
     words.contains(&*name) && [" --rotate-", " --ring"].iter().any(|option| words.contains(option))
 }
 
-/// Whether there is a capture file under this name, not behind a link, whose header is as it should be.
+/// Whether there is a capture file under this name, not through a link, whose header is as it should be.
 pub fn is_capture(path: &Path, is_right: impl FnOnce(&Header) -> bool) -> bool {
     let read = || -> io::Result<Vec<u8>> {
         // Without waiting, should it be a pipe.
@@ -110,7 +110,7 @@ pub fn name(path: &Path) -> String {
     }
 }
 
-/// Says before anything is attached whether the output can be made. `parts`: the recording makes several files.
+/// Checks before anything is attached whether the output can be made. `parts`: the recording makes several files.
 pub fn check(base: &Path, parts: bool, force: bool) -> Result<()> {
     let in_the_way = match parts {
         true => check_parts(base)?,
@@ -165,7 +165,7 @@ pub struct Output {
     pub is_new: bool,
 }
 
-/// Opens what the user named. With `force` an existing file is replaced, not written over: whoever has it open keeps it,
+/// Opens what the user named. With `force` an existing file is replaced, not written over: a process that has it open keeps it,
 /// and its mode does not matter. Fails with [`io::ErrorKind::WouldBlock`] where it is a pipe that nobody reads from yet.
 pub fn open(path: &Path, force: bool) -> io::Result<Output> {
     match create::look(path)? {

@@ -1,4 +1,4 @@
-//! Live output: a thread that hands blocks to the analyzer's lines. The recorder does not know what they say.
+//! Live output: a thread that hands blocks to the analyzer's lines. The recorder knows nothing of the lines themselves.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::format::header::Header;
 
 /// Turns blocks into lines.
 pub trait Printer: Send {
-    /// Prints what these blocks say.
+    /// Prints the lines of these blocks.
     fn feed(&mut self, blocks: &[RawBlock], out: &mut dyn Write) -> io::Result<()>;
     /// The recording is over; prints what still waited for something.
     fn finish(self: Box<Self>, out: &mut dyn Write) -> io::Result<()>;
@@ -39,6 +39,6 @@ pub fn run(mut printer: Box<dyn Printer>, queue: &Consumer, out: &mut dyn Write,
         if error.kind() != io::ErrorKind::BrokenPipe {
             counters.note(format!("cannot print: {error}"));
         }
-        counters.print_closed.make();
+        counters.print_closed.raise();
     }
 }

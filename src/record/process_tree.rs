@@ -1,4 +1,4 @@
-//! Which processes there are, and which of them were started by others, as /proc tells.
+//! Which processes there are, and which of them were started by others, as /proc shows.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -39,7 +39,7 @@ fn parents() -> HashMap<u32, u32> {
         .collect()
 }
 
-/// The roots and everything below them; `parents` says each process's parent.
+/// The roots and everything below them; `parents` has each process's parent.
 fn descendants(roots: &[u32], parents: &HashMap<u32, u32>) -> BTreeSet<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for (pid, parent) in parents {

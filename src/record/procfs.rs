@@ -1,4 +1,4 @@
-//! What the files of /proc say, read from their text. Pure: bytes in, facts out.
+//! Reads the text of files of /proc. Pure: bytes in, facts out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -100,7 +100,7 @@ pub struct TcpLine {
     pub inode: u64,
 }
 
-/// The states that are told apart here (<net/tcp_states.h>).
+/// The states that are distinguished here (<net/tcp_states.h>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TcpState {
     /// ESTABLISHED, or half closed with data still possible (FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT).

@@ -77,7 +77,7 @@ pub fn bounded(batches: usize) -> (Sender, Consumer) {
 }
 
 impl Sender {
-    /// Hands a batch over, or says at once why not.
+    /// Hands a batch over, or returns at once why not.
     pub fn offer(&self, batch: &Arc<Batch>) -> Result<(), Refused> {
         // Counted before it is sent: the consumer counts down after it received.
         self.waiting.fetch_add(1, Ordering::Relaxed);

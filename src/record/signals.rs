@@ -1,9 +1,9 @@
 //! Signals as counts that the recorder looks at. SIGINT, SIGTERM, SIGQUIT, SIGHUP and all others that would end a process
-//! end the recording in order, so that no file stays unclosed and no cgroup behind; each further one gives up what is being
-//! waited for then, and the fourth does not even ask. SIGUSR1 has the memory ring written out.
+//! end the recording in order, so that no file stays unclosed and no cgroup is left over; each further one gives up what is being
+//! waited for then, and the fourth ends the process at once. SIGUSR1 has the memory ring written out.
 //!
 //! A terminal sends its signals (Ctrl-C, Ctrl-\, and SIGHUP when it goes away) to the command that is recorded too; a signal
-//! by kill(2) comes to the recorder alone. The kernel says which it was.
+//! by kill(2) comes to the recorder alone. The signal's code shows which it was.
 
 use std::io;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ const ENDING: [i32; 11] = [
     libc::SIGPWR,
     libc::SIGSTKFLT,
 ];
-/// With this many, the process ends wherever it stands.
+/// With this many, the process ends at once.
 const ENOUGH: usize = 4;
 
 /// What has come so far.
@@ -51,19 +51,19 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Listens from now on. What the caller had this process ignore (SIGHUP under nohup(1)) stays ignored.
+    /// Handles them from now on. What the caller had this process ignore (SIGHUP under nohup(1)) stays ignored.
     pub fn listen() -> io::Result<Asked> {
         let asked = Asked::default();
-        let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
-        wanted.extend(ENDING.into_iter().filter(|signal| !sys::is_ignored(*signal)));
-        let mut signals = SignalsInfo::<WithRawSiginfo>::new(wanted)?;
-        let told = asked.clone();
+        let mut handled = vec![SIGINT, SIGTERM, SIGUSR1];
+        handled.extend(ENDING.into_iter().filter(|signal| !sys::is_ignored(*signal)));
+        let mut signals = SignalsInfo::<WithRawSiginfo>::new(handled)?;
+        let counts = asked.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             let mut last: Option<Instant> = None;
             for signal in signals.forever() {
                 let again = last.is_some_and(|last| last.elapsed() < ONE);
-                told.take(signal.si_signo, signal.si_code == libc::SI_KERNEL, again);
-                if told.ends() >= ENOUGH {
+                counts.take(signal.si_signo, signal.si_code == libc::SI_KERNEL, again);
+                if counts.ends() >= ENOUGH {
                     std::process::exit(1);
                 }
                 if signal.si_signo != SIGUSR1 {
@@ -87,7 +87,7 @@ impl Asked {
         if first {
             self.by_terminal.store(by_terminal, Ordering::Relaxed);
         }
-        // A terminal that goes away has it sent by the kernel and by the shell, and means no set_priority.
+        // A terminal that goes away has it sent by the kernel and by the shell, and means one request.
         if first || !(again || signal == SIGHUP) {
             self.ends.fetch_add(1, Ordering::Relaxed);
         }

@@ -25,17 +25,17 @@ use crate::format::{Class, RawBlock, Writer};
 /// would be the largest part of what recording costs beside the kernel's.
 const LEVEL: i32 = 1;
 const LEVEL_LOADED: i32 = -3;
-/// So many batches waiting are a load; so few are peace again.
+/// With this many batches waiting the sink is under load; with this few it no longer is.
 const LOADED: usize = 6;
-const PEACE: usize = 1;
-/// How often it is looked whether the file is still there.
-const LOOK: Duration = Duration::from_secs(1);
-/// Names that are tried for one part. Should all be taken, the next try goes on behind them.
+const IDLE: usize = 1;
+/// How often the sink checks that the file is still there.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Names that are tried for one part. Should all be taken, the next try goes on after them.
 const NAMES: u32 = 1000;
 
 /// What to write, and where.
 #[derive(Debug)]
-pub struct Plan {
+pub struct SinkConfig {
     pub base: PathBuf,
     pub header: Header,
     pub force: bool,
@@ -45,7 +45,7 @@ pub struct Plan {
     pub keep: Option<u32>,
     /// Stop at this size of all files together.
     pub max_size: Option<u64>,
-    /// Blocks stay in memory until they are asked for: this long, and at most so many bytes.
+    /// Blocks stay in memory until they are asked for: the longest time, and the most bytes.
     pub ring: Option<(Duration, usize)>,
 }
 
@@ -60,7 +60,7 @@ struct Part {
 
 /// See the module.
 pub struct Sink {
-    plan: Plan,
+    config: SinkConfig,
     counters: Arc<Counters>,
     part: Option<Part>,
     /// Number of the next part, and the number in the next name: names that are taken are passed over.
@@ -71,18 +71,18 @@ pub struct Sink {
     finished_bytes: u64,
     level: i32,
     flight_ring: Option<FlightRing>,
-    looked: Instant,
-    /// What the user was told last, so that a full disk is told once.
-    told: Option<io::ErrorKind>,
+    checked: Instant,
+    /// The error that was reported last, so that a full disk is reported once.
+    last_error: Option<io::ErrorKind>,
     out_of_size: bool,
 }
 
 impl Sink {
     /// Makes the first file, so that what is wrong with the output is known before recording.
-    pub fn new(plan: Plan, counters: Arc<Counters>) -> io::Result<Self> {
-        let flight_ring = plan.ring.map(|(age, bytes)| FlightRing::new(age, bytes));
+    pub fn new(config: SinkConfig, counters: Arc<Counters>) -> io::Result<Self> {
+        let flight_ring = config.ring.map(|(age, bytes)| FlightRing::new(age, bytes));
         let mut sink = Sink {
-            plan,
+            config,
             counters,
             part: None,
             number: 0,
@@ -91,12 +91,12 @@ impl Sink {
             finished_bytes: 0,
             level: LEVEL,
             flight_ring,
-            looked: Instant::now(),
-            told: None,
+            checked: Instant::now(),
+            last_error: None,
             out_of_size: false,
         };
-        if sink.plan.parts && sink.plan.force {
-            output::remove_parts(&sink.plan.base)?;
+        if sink.config.parts && sink.config.force {
+            output::remove_parts(&sink.config.base)?;
         }
         if sink.flight_ring.is_none() {
             sink.begin_part()?;
@@ -107,7 +107,7 @@ impl Sink {
     /// Takes batches until there are no more, and finishes the file. Returns the files, oldest first.
     pub fn run(mut self, queue: &Consumer) -> Vec<PathBuf> {
         loop {
-            match queue.next(LOOK) {
+            match queue.next(CHECK_INTERVAL) {
                 Next::Batch(batch) => {
                     self.adjust_level(queue.waiting());
                     self.batch(&batch);
@@ -120,7 +120,7 @@ impl Sink {
                 Next::Nothing => {}
                 Next::End => break,
             }
-            self.look();
+            self.check_file();
         }
         self.end_part();
         self.made.into_iter().map(|(path, _)| path).collect()
@@ -129,7 +129,7 @@ impl Sink {
     fn adjust_level(&mut self, waiting: usize) {
         self.level = match waiting {
             LOADED.. => LEVEL_LOADED,
-            ..=PEACE => LEVEL,
+            ..=IDLE => LEVEL,
             _ => self.level,
         };
     }
@@ -140,8 +140,8 @@ impl Sink {
             Order::NewPart => {
                 self.end_part();
                 if let Err(error) = self.begin_part() {
-                    self.tell("cannot begin a new part", &error);
-                    self.counters.want_part.make();
+                    self.report("cannot begin a new part", &error);
+                    self.counters.want_part.raise();
                 }
             }
             Order::DumpRing => {
@@ -160,7 +160,7 @@ impl Sink {
             }
         }
         if let Some(flight_ring) = &self.flight_ring {
-            self.counters.part_written.set(flight_ring.len() as u64);
+            self.counters.part_written.set(flight_ring.bytes() as u64);
         }
     }
 
@@ -174,7 +174,7 @@ impl Sink {
             for packed in blocks {
                 self.counters.disk_error.add(packed.count());
             }
-            self.tell("cannot write the memory ring out", &error);
+            self.report("cannot write the memory ring out", &error);
             return;
         }
         for block in state {
@@ -195,9 +195,12 @@ impl Sink {
     }
 
     fn begin_part(&mut self) -> io::Result<()> {
-        let (path, output) = match self.plan.parts || self.number > 0 {
+        let (path, output) = match self.config.parts || self.number > 0 {
             true => self.next_file()?,
-            false => (self.plan.base.clone(), output::open(&self.plan.base, self.plan.force)?),
+            false => (
+                self.config.base.clone(),
+                output::open(&self.config.base, self.config.force)?,
+            ),
         };
         let identity = match output.is_new {
             true => Some(FileId::of(&output.file, &path)?),
@@ -206,9 +209,9 @@ impl Sink {
         if output.is_new
             && let Err(error) = create::give_to_caller(&output.file)
         {
-            self.tell("the file stays root's", &error);
+            self.report("the file stays root's", &error);
         }
-        let mut header = self.plan.header.clone();
+        let mut header = self.config.header.clone();
         header.part = self.number;
         if self.number > 0 {
             header.clock = sys::clocks();
@@ -218,7 +221,7 @@ impl Sink {
         let writer = match Writer::new(output.file, &header, self.level) {
             Ok(writer) => writer,
             Err(error) => {
-                // A file without a header tells nobody anything.
+                // A file without a header is of no use.
                 if identity.is_some_and(|identity| identity.is_at(&path)) {
                     let _ = std::fs::remove_file(&path);
                 }
@@ -240,11 +243,11 @@ impl Sink {
         Ok(())
     }
 
-    /// Makes a file under the next name that is free. A single file that vanished is made anew so too.
+    /// Makes a file under the next name that is free. A single file that vanished is made again in the same way.
     fn next_file(&mut self) -> io::Result<(PathBuf, Output)> {
         let first = self.name;
-        let own = (!self.plan.parts).then(|| (first, self.plan.base.clone()));
-        let numbered = (first..first.saturating_add(NAMES)).map(|n| (n, output::part_path(&self.plan.base, n)));
+        let own = (!self.config.parts).then(|| (first, self.config.base.clone()));
+        let numbered = (first..first.saturating_add(NAMES)).map(|n| (n, output::part_path(&self.config.base, n)));
         let mut passed_over = None;
         for (number, path) in own.into_iter().chain(numbered) {
             self.name = number;
@@ -265,17 +268,17 @@ impl Sink {
     }
 
     fn drop_old_parts(&mut self) {
-        let Some(keep) = self.plan.keep.and_then(|keep| usize::try_from(keep).ok()) else {
+        let Some(keep) = self.config.keep.and_then(|keep| usize::try_from(keep).ok()) else {
             return;
         };
-        let recording = self.plan.header.recording;
+        let recording = self.config.header.recording;
         while self.made.len() > keep.max(1) {
             // Somebody may have moved it away and put something else there.
             if let Some((old, part)) = self.made.pop_front()
                 && output::is_capture(&old, |header| (header.recording, header.part) == (recording, part))
                 && let Err(error) = std::fs::remove_file(&old)
             {
-                self.tell(&format!("cannot remove {}", old.display()), &error);
+                self.report(&format!("cannot remove {}", old.display()), &error);
             }
         }
     }
@@ -287,8 +290,8 @@ impl Sink {
             Ok((_, summary)) => self.finished_bytes += summary.bytes,
             Err(error) => {
                 self.finished_bytes += written;
-                // Readers need no index; what it would have told is found by reading the file from the front.
-                self.tell("the file has no index", &error);
+                // Readers need no index; what it would have held is found by reading the file from the front.
+                self.report("the file has no index", &error);
             }
         }
         self.publish();
@@ -315,28 +318,28 @@ impl Sink {
                     part.events.events += count.events;
                     part.events.bytes += count.bytes;
                 }
-                self.told = None;
+                self.last_error = None;
             }
             Err(error) => {
                 self.counters.disk_error.add(lost(block));
                 self.counters.return_losses(block);
                 if block.class == Class::State {
-                    self.counters.want_state.make();
+                    self.counters.want_state.raise();
                 }
-                if error.kind() == io::ErrorKind::BrokenPipe && output::is_standard_output(&self.plan.base) {
-                    self.counters.print_closed.make();
+                if error.kind() == io::ErrorKind::BrokenPipe && output::is_standard_output(&self.config.base) {
+                    self.counters.print_closed.raise();
                 }
-                self.tell("a block was not written", &error);
+                self.report("a block was not written", &error);
             }
         }
         self.publish();
         if self
-            .plan
+            .config
             .max_size
             .is_some_and(|limit| self.counters.written.get() >= limit)
         {
             self.out_of_size = true;
-            self.counters.size_reached.make();
+            self.counters.size_reached.raise();
         }
     }
 
@@ -348,18 +351,18 @@ impl Sink {
         }
     }
 
-    fn look(&mut self) {
-        if self.looked.elapsed() >= LOOK {
-            self.looked = Instant::now();
-            self.look_now();
+    fn check_file(&mut self) {
+        if self.checked.elapsed() >= CHECK_INTERVAL {
+            self.checked = Instant::now();
+            self.check_file_now();
         }
     }
 
     /// Looks whether the file is still there. Bytes that go into a removed file go nowhere, although no write fails.
-    pub(super) fn look_now(&mut self) {
+    pub(super) fn check_file_now(&mut self) {
         let Some(part) = &self.part else {
             if self.flight_ring.is_none() && !self.out_of_size {
-                self.counters.want_part.make();
+                self.counters.want_part.raise();
             }
             return;
         };
@@ -369,12 +372,12 @@ impl Sink {
             Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         };
         // A file that was renamed is still whole; one without a name is lost.
-        let nameless = part
+        let is_unlinked = part
             .writer
             .get_ref()
             .metadata()
             .is_ok_and(|metadata| metadata.nlink() == 0);
-        if there || !nameless {
+        if there || !is_unlinked {
             return;
         }
         self.counters.note(format!(
@@ -387,12 +390,12 @@ impl Sink {
         self.finished_bytes += part.writer.written();
         self.made.retain(|(path, _)| *path != part.path);
         self.part = None;
-        self.counters.want_part.make();
+        self.counters.want_part.raise();
     }
 
-    fn tell(&mut self, what: &str, error: &io::Error) {
-        if self.told != Some(error.kind()) {
-            self.told = Some(error.kind());
+    fn report(&mut self, what: &str, error: &io::Error) {
+        if self.last_error != Some(error.kind()) {
+            self.last_error = Some(error.kind());
             self.counters.note(format!("{what}: {error}"));
         }
     }

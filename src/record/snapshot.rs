@@ -31,7 +31,7 @@ pub struct Found {
     /// The host's boot clock, ns, rounded down to a tick of 10 ms (in a time namespace: of its clock).
     pub start: u64,
     pub uid: u32,
-    /// The one that tells of its container: v2, or on v1 hosts one of [`super::cgroup::v1_container`].
+    /// The one that names its container: v2, or on v1 hosts one of [`super::cgroup::v1_container`].
     pub cgroup: u64,
     pub cgroup_path: Vec<u8>,
     /// What the kernel's filter compares.
@@ -104,7 +104,7 @@ impl Listeners {
         })
     }
 
-    /// Who this end of an open connection is, as far as listeners tell. A listener at the remote end makes a client
+    /// Who this end of an open connection is, as far as listeners show. A listener at the remote end makes a client
     /// only within one namespace; of another host's listeners nothing is known.
     pub fn role(&self, netns: u32, local: &Endpoint, remote: &Endpoint) -> Role {
         if self.covers(netns, local) {
@@ -278,10 +278,10 @@ fn sockets(selection: &Selection, processes: &[Found]) -> (Vec<Socket>, Listener
                 if line.state == TcpState::Listen {
                     listeners.add(netns, line.local);
                 }
-                let wanted = line.state != TcpState::Other
+                let selected = line.state != TcpState::Other
                     && line.inode != 0
                     && selection.takes_ports(line.local.port, line.remote.port);
-                if wanted {
+                if selected {
                     lines.push((netns, line));
                 }
             }

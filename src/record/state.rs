@@ -130,7 +130,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Keeps what ended for `retention`, and at most so many sockets.
+    /// Keeps what ended for `retention`, and at most `sockets_max` sockets.
     pub fn new(retention: Duration, sockets_max: usize) -> Self {
         Live {
             programs: BTreeMap::new(),
@@ -341,7 +341,7 @@ impl Live {
         }
     }
 
-    /// Whether there are so many cgroups that [`Live::prune_cgroups`] is worth a walk of the tree.
+    /// Whether there are enough cgroups that [`Live::prune_cgroups`] is worth a walk of the tree.
     pub fn has_many_cgroups(&self) -> bool {
         self.cgroups.len() > CGROUPS_MANY
     }
@@ -386,7 +386,7 @@ impl Live {
         changed
     }
 
-    /// The sockets that are known, for telling whether one of the snapshot has been seen already.
+    /// The sockets that are known, to find out whether one of the snapshot has been seen already.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
         self.sockets.values().map(|link| &link.socket)
     }
@@ -687,7 +687,7 @@ mod tests {
         assert_eq!(
             last,
             Some((&b"ls"[..], 0, 4096)),
-            "and it is said that there were arguments"
+            "and the record shows that there were arguments"
         );
     }
 

@@ -35,14 +35,14 @@ pub fn start(counters: Arc<Counters>, line: bool, file: bool) -> io::Result<Stat
             std::thread::park_timeout(NOTES);
             tell_notes(&counters, line);
             if line && last.0.elapsed() >= LINE {
-                let heard = Count {
+                let recorded = Count {
                     events: counters.events.get(),
                     bytes: counters.bytes.get(),
                 };
-                let per_second = heard.events.saturating_sub(last.1) as f64 / last.0.elapsed().as_secs_f64();
-                last = (Instant::now(), heard.events);
+                let per_second = recorded.events.saturating_sub(last.1) as f64 / last.0.elapsed().as_secs_f64();
+                last = (Instant::now(), recorded.events);
                 let written = file.then(|| counters.written.get());
-                let text = messages::status(per_second as u64, heard, written, counters.missing.get());
+                let text = messages::status(per_second as u64, recorded, written, counters.missing.get());
                 let mut out = io::stderr();
                 let _ = write!(out, "{CLEAR}{text}").and_then(|()| out.flush());
             }

@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 
 use super::cgroup::Entry;
 use super::counters::Counters;
-use super::drain::{Drain, Outlets, Plan};
+use super::drain::{Drain, DrainConfig, Outlets};
 use super::lookup::{Answer, Lookups, Question};
 use super::loss::Count;
 use super::output::Rotation;
 use super::queue::{self, Batch, Consumer, Next, Order};
-use super::sink::{self, Sink};
+use super::sink::{Sink, SinkConfig};
 use super::snapshot::{Found, Listeners, Snapshot};
 use super::source::monitor::KernelLosses;
 use crate::format::header::Header;
 use crate::format::reader::Reader;
 use crate::format::record::*;
 
-fn plan() -> Plan {
-    Plan {
+fn config() -> DrainConfig {
+    DrainConfig {
         block_age: Duration::from_millis(250),
         rotation: Rotation::default(),
         ring: None,
@@ -54,8 +54,8 @@ fn header() -> Header {
     }
 }
 
-fn sink_plan(base: &Path) -> sink::Plan {
-    sink::Plan {
+fn sink_config(base: &Path) -> SinkConfig {
+    SinkConfig {
         base: base.to_owned(),
         header: header(),
         force: false,
@@ -66,15 +66,19 @@ fn sink_plan(base: &Path) -> sink::Plan {
     }
 }
 
-/// A drain with a queue to its file of so many batches.
-fn drain(plan: Plan, batches: usize) -> (Drain, Consumer, Arc<Counters>) {
+/// A drain with a queue to its file of this many batches.
+fn drain(config: DrainConfig, batches: usize) -> (Drain, Consumer, Arc<Counters>) {
     let (sender, consumer) = queue::bounded(batches);
     let counters = Arc::new(Counters::default());
     let outlets = Outlets {
         file: Some(sender),
         print: None,
     };
-    (Drain::new(plan, outlets, counters.clone(), None, 0), consumer, counters)
+    (
+        Drain::new(config, outlets, counters.clone(), None, 0),
+        consumer,
+        counters,
+    )
 }
 
 fn socket(id: u64) -> Socket {
@@ -173,26 +177,26 @@ fn finish(mut drain: Drain, consumer: &Consumer, sink: Sink) -> Vec<std::path::P
 fn what_goes_in_is_in_the_file_state_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, counters) = drain(plan(), 4);
-    let sink = Sink::new(sink_plan(&path), counters.clone()).unwrap();
+    let (mut drain, consumer, counters) = drain(config(), 4);
+    let sink = Sink::new(sink_config(&path), counters.clone()).unwrap();
     drain.record(&Record::Data(data(1, 20, b"GET")));
     drain.record(&Record::Socket(socket(1)));
     drain.record(&Record::Data(data(1, 30, b"POST")));
-    assert_eq!(drain.heard(), Count { events: 2, bytes: 7 });
+    assert_eq!(drain.recorded(), Count { events: 2, bytes: 7 });
     finish(drain, &consumer, sink);
     assert_eq!(words(&path), ["socket 1 ", "data GET", "data POST"]);
     assert_eq!(counters.written.get(), std::fs::metadata(&path).unwrap().len());
 }
 
 /// A drain whose questions the test answers.
-fn asking(plan: Plan, room: usize) -> (Drain, Consumer, Receiver<Question>, Sender<Answer>) {
+fn asking(config: DrainConfig, room: usize) -> (Drain, Consumer, Receiver<Question>, Sender<Answer>) {
     let (sender, consumer) = queue::bounded(100);
     let outlets = Outlets {
         file: Some(sender),
         print: None,
     };
     let (lookups, questions, answers) = Lookups::channel(room);
-    let drain = Drain::new(plan, outlets, Arc::default(), Some(lookups), 0);
+    let drain = Drain::new(config, outlets, Arc::default(), Some(lookups), 0);
     (drain, consumer, questions, answers)
 }
 
@@ -245,8 +249,8 @@ fn found(pid: u32, start: u64, comm: &str) -> Found {
     }
 }
 
-fn proc() -> Plan {
-    Plan { proc: true, ..plan() }
+fn proc() -> DrainConfig {
+    DrainConfig { proc: true, ..config() }
 }
 
 /// The event of its exec may have been dropped.
@@ -442,7 +446,7 @@ fn cgroups_are_named_by_their_processes_or_by_a_walk_of_the_tree() {
 
 #[test]
 fn on_a_v1_host_a_process_is_in_its_parents_container_until_it_is_found_elsewhere() {
-    let (mut drain, consumer, questions, answers) = asking(Plan { v1: true, ..proc() }, 100);
+    let (mut drain, consumer, questions, answers) = asking(DrainConfig { v1: true, ..proc() }, 100);
     let v1 = |id| CGROUP_V1 | id;
     let entry = |id, path: &[u8]| Entry {
         id: v1(id),
@@ -494,7 +498,7 @@ fn on_a_v1_host_a_process_is_in_its_parents_container_until_it_is_found_elsewher
 
 /// 80,000 sockets at the start kept the ring waiting until it overflowed.
 #[test]
-fn a_snapshot_is_taken_in_by_pieces_and_what_is_heard_meanwhile_keeps_its_id() {
+fn a_snapshot_is_taken_in_by_pieces_and_what_is_recorded_meanwhile_keeps_its_id() {
     let (mut drain, _consumer, _questions, _answers) = asking(proc(), 10);
     let open = |n: u16| Socket {
         remote: Endpoint::new([10, 0, 0, 3].into(), n),
@@ -533,12 +537,12 @@ fn what_a_part_does_not_repeat_is_lost_there() {
         time: None,
     };
     for (rotation, missing) in [(Rotation::default(), 0), (rotation, 3)] {
-        let plan = Plan {
+        let config = DrainConfig {
             max_sockets: 1,
             rotation,
-            ..plan()
+            ..config()
         };
-        let (mut drain, _consumer, counters) = drain(plan, 10);
+        let (mut drain, _consumer, counters) = drain(config, 10);
         (0..5).for_each(|id| drain.record(&Record::Socket(socket(id))));
         drain.flush(10);
         counters.part_written.set(100);
@@ -579,13 +583,13 @@ fn a_forked_process_runs_what_its_parent_runs() {
 fn blocks_are_written_by_age_so_that_a_killed_recorder_leaves_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, _) = drain(plan(), 4);
+    let (mut drain, consumer, _) = drain(config(), 4);
     drain.record(&Record::Data(data(1, 20, b"GET")));
     drain.tick(crate::record::sys::boot_ns());
     assert_eq!(consumer.waiting(), 0, "young");
     drain.tick(crate::record::sys::boot_ns() + 250_000_000);
     assert_eq!(consumer.waiting(), 1);
-    let mut sink = Sink::new(sink_plan(&path), Arc::default()).unwrap();
+    let mut sink = Sink::new(sink_config(&path), Arc::default()).unwrap();
     let batch = taken(&consumer);
     sink.batch(&batch);
     // No end was written: as after kill -9.
@@ -596,11 +600,11 @@ fn blocks_are_written_by_age_so_that_a_killed_recorder_leaves_them() {
 }
 
 #[test]
-fn what_a_full_queue_refuses_is_counted_and_told_and_state_comes_later() {
+fn what_a_full_queue_refuses_is_counted_and_recorded_and_state_comes_later() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, counters) = drain(plan(), 1);
-    let sink = Sink::new(sink_plan(&path), counters).unwrap();
+    let (mut drain, consumer, counters) = drain(config(), 1);
+    let sink = Sink::new(sink_config(&path), counters).unwrap();
     drain.record(&Record::Data(data(1, 20, b"one")));
     drain.flush(30);
     drain.record(&Record::Socket(socket(2)));
@@ -619,8 +623,8 @@ fn what_a_full_queue_refuses_is_counted_and_told_and_state_comes_later() {
 }
 
 #[test]
-fn a_loss_is_told_once_although_its_block_is_refused() {
-    let (mut drain, consumer, _) = drain(plan(), 1);
+fn a_loss_is_recorded_once_although_its_block_is_refused() {
+    let (mut drain, consumer, _) = drain(config(), 1);
     drain.record(&Record::Data(data(1, 20, b"x")));
     drain.flush(20);
     let losses = KernelLosses::from_iter([(LossReason::RingFull, Count { events: 5, bytes: 50 })]);
@@ -644,25 +648,25 @@ fn the_limit_on_events_is_exact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
     let (mut drain, consumer, counters) = drain(
-        Plan {
+        DrainConfig {
             max_events: Some(2),
-            ..plan()
+            ..config()
         },
         4,
     );
-    let sink = Sink::new(sink_plan(&path), counters).unwrap();
+    let sink = Sink::new(sink_config(&path), counters).unwrap();
     for text in ["one", "two", "three"] {
         drain.record(&Record::Data(data(1, 20, text.as_bytes())));
     }
     assert!(drain.limit_reached());
-    assert_eq!(drain.heard().events, 2);
+    assert_eq!(drain.recorded().events, 2);
     finish(drain, &consumer, sink);
     assert_eq!(words(&path), ["data one", "data two"]);
 }
 
 #[test]
 fn payload_that_was_cut_is_counted_by_cause() {
-    let (mut drain, _consumer, _) = drain(plan(), 4);
+    let (mut drain, _consumer, _) = drain(config(), 4);
     drain.record(&Record::Data(Data {
         len: 100,
         cut: Cut::Snaplen,
@@ -686,8 +690,8 @@ fn payload_that_was_cut_is_counted_by_cause() {
 fn a_connection_seen_before_the_listeners_were_known_becomes_a_servers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, counters) = drain(plan(), 4);
-    let sink = Sink::new(sink_plan(&path), counters).unwrap();
+    let (mut drain, consumer, counters) = drain(config(), 4);
+    let sink = Sink::new(sink_config(&path), counters).unwrap();
     drain.record(&Record::Socket(socket(1)));
     let mut listeners = Listeners::default();
     listeners.add(9, Endpoint::new([0, 0, 0, 0].into(), 80));
@@ -704,7 +708,7 @@ fn a_connection_seen_before_the_listeners_were_known_becomes_a_servers() {
         ..Snapshot::default()
     });
     let open = drain.take_in(10);
-    assert_eq!(open.len(), 1, "the one that was heard already keeps its id");
+    assert_eq!(open.len(), 1, "the one that was recorded already keeps its id");
     assert_eq!(open[0].id & 0x8000_0000, 0x8000_0000);
     drain.record(&Record::Socket(socket(2)));
     finish(drain, &consumer, sink);
@@ -716,8 +720,8 @@ fn a_connection_seen_before_the_listeners_were_known_becomes_a_servers() {
 fn a_process_of_the_snapshot_keeps_its_start_through_exec_and_exit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, counters) = drain(plan(), 4);
-    let sink = Sink::new(sink_plan(&path), counters).unwrap();
+    let (mut drain, consumer, counters) = drain(config(), 4);
+    let sink = Sink::new(sink_config(&path), counters).unwrap();
     drain.record(&Record::Process(process(7, 120_000_000, Origin::Snapshot)));
     drain.record(&Record::Process(process(7, 123_456_789, Origin::Exec)));
     drain.record(&Record::Exit(Exit {
@@ -741,11 +745,11 @@ fn each_part_is_complete_and_together_they_are_everything() {
         size: Some(1),
         time: None,
     };
-    let (mut drain, consumer, counters) = drain(Plan { rotation, ..plan() }, 100);
+    let (mut drain, consumer, counters) = drain(DrainConfig { rotation, ..config() }, 100);
     let mut sink = Sink::new(
-        sink::Plan {
+        SinkConfig {
             parts: true,
-            ..sink_plan(&base)
+            ..sink_config(&base)
         },
         counters,
     )
@@ -773,7 +777,7 @@ fn each_part_is_complete_and_together_they_are_everything() {
         let reader = Reader::open(&bytes).unwrap();
         assert_eq!((reader.header().recording, reader.header().part), (77, n as u32));
         let words = words(file);
-        assert_eq!(words[0], "socket 1 ", "every part names what it speaks of");
+        assert_eq!(words[0], "socket 1 ", "every part names what its events refer to");
         let told: Vec<&str> = words[1..].iter().map(String::as_str).collect();
         assert_eq!(told, if n < 3 { vec![format!("data {n}")] } else { vec![] });
     }
@@ -787,12 +791,12 @@ fn only_the_newest_parts_are_kept() {
         size: Some(1),
         time: None,
     };
-    let (mut drain, consumer, counters) = drain(Plan { rotation, ..plan() }, 100);
+    let (mut drain, consumer, counters) = drain(DrainConfig { rotation, ..config() }, 100);
     let mut sink = Sink::new(
-        sink::Plan {
+        SinkConfig {
             parts: true,
             keep: Some(2),
-            ..sink_plan(&base)
+            ..sink_config(&base)
         },
         counters,
     )
@@ -828,10 +832,10 @@ fn names_that_are_taken_are_passed_over_and_nothing_is_lost() {
         size: Some(1),
         time: None,
     };
-    let (mut drain, consumer, counters) = drain(Plan { rotation, ..plan() }, 100);
-    let parts = sink::Plan {
+    let (mut drain, consumer, counters) = drain(DrainConfig { rotation, ..config() }, 100);
+    let parts = SinkConfig {
         parts: true,
-        ..sink_plan(&base)
+        ..sink_config(&base)
     };
     let mut sink = Sink::new(parts, counters.clone()).unwrap();
     // Put there while the recording goes on.
@@ -857,7 +861,7 @@ fn names_that_are_taken_are_passed_over_and_nothing_is_lost() {
     let told: usize = files.iter().map(|file| words(file).len()).sum();
     assert_eq!(told, 3, "every event is in one of them");
     assert_eq!(counters.disk_error.get(), Count::default());
-    assert_eq!(counters.take_notes().len(), 1, "passing over is told once");
+    assert_eq!(counters.take_notes().len(), 1, "passing over is reported once");
     assert_eq!(std::fs::read(path("cap-00001.mdf")).unwrap(), b"precious");
     assert!(!path("elsewhere").exists());
 }
@@ -866,12 +870,12 @@ fn names_that_are_taken_are_passed_over_and_nothing_is_lost() {
 fn what_stands_in_the_place_of_an_old_part_is_not_removed() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("cap.mdf");
-    let plan = sink::Plan {
+    let config = SinkConfig {
         parts: true,
         keep: Some(1),
-        ..sink_plan(&base)
+        ..sink_config(&base)
     };
-    let mut sink = Sink::new(plan, Arc::new(Counters::default())).unwrap();
+    let mut sink = Sink::new(config, Arc::new(Counters::default())).unwrap();
     let new_part = Batch {
         order: Order::NewPart,
         blocks: Vec::new(),
@@ -898,11 +902,11 @@ fn what_stands_in_the_place_of_an_old_part_is_not_removed() {
 fn a_file_whose_name_was_taken_while_it_was_gone_goes_on_under_another() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, counters) = drain(plan(), 100);
-    let mut sink = Sink::new(sink_plan(&path), counters).unwrap();
+    let (mut drain, consumer, counters) = drain(config(), 100);
+    let mut sink = Sink::new(sink_config(&path), counters).unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "precious").unwrap();
-    sink.look_now();
+    sink.check_file_now();
     drain.tick(3_000_000_000);
     drain.record(&Record::Data(data(1, 50, b"kept")));
     let files = finish(drain, &consumer, sink);
@@ -912,23 +916,23 @@ fn a_file_whose_name_was_taken_while_it_was_gone_goes_on_under_another() {
 }
 
 #[test]
-fn the_memory_ring_is_written_when_asked_and_begins_anew() {
+fn the_memory_ring_is_written_when_asked_and_begins_again() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("cap.mdf");
     let ring = Duration::from_secs(1_000_000);
     let (mut drain, consumer, counters) = drain(
-        Plan {
+        DrainConfig {
             ring: Some(ring),
-            ..plan()
+            ..config()
         },
         100,
     );
-    let plan = sink::Plan {
+    let config = SinkConfig {
         parts: true,
         ring: Some((ring, 1 << 20)),
-        ..sink_plan(&base)
+        ..sink_config(&base)
     };
-    let sink = Sink::new(plan, counters).unwrap();
+    let sink = Sink::new(config, counters).unwrap();
     assert!(
         in_folder(folder.path()).is_empty(),
         "nothing is written before it is asked for"
@@ -954,11 +958,11 @@ fn the_memory_ring_is_written_when_asked_and_begins_anew() {
 fn the_limit_on_size_stops_writing_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cap.mdf");
-    let (mut drain, consumer, counters) = drain(plan(), 100);
+    let (mut drain, consumer, counters) = drain(config(), 100);
     let sink = Sink::new(
-        sink::Plan {
+        SinkConfig {
             max_size: Some(1),
-            ..sink_plan(&path)
+            ..sink_config(&path)
         },
         counters.clone(),
     )
@@ -968,7 +972,7 @@ fn the_limit_on_size_stops_writing_and_says_so() {
         drain.flush(n);
     }
     finish(drain, &consumer, sink);
-    assert!(counters.size_reached.is_made());
+    assert!(counters.size_reached.is_raised());
     assert_eq!(words(&path).len(), 1);
     assert_eq!(counters.over_limit.get(), Count { events: 2, bytes: 6 });
 }
@@ -978,18 +982,18 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/cap.mdf");
     std::fs::create_dir(folder.path().join("below")).unwrap();
-    let (mut drain, consumer, counters) = drain(plan(), 100);
-    let mut sink = Sink::new(sink_plan(&path), counters.clone()).unwrap();
+    let (mut drain, consumer, counters) = drain(config(), 100);
+    let mut sink = Sink::new(sink_config(&path), counters.clone()).unwrap();
     drain.record(&Record::Socket(socket(1)));
     drain.record(&Record::Data(data(1, 20, b"gone")));
     drain.flush(30);
     sink.batch(&taken(&consumer));
     std::fs::remove_dir_all(folder.path().join("below")).unwrap();
-    sink.look_now();
+    sink.check_file_now();
     assert_eq!(counters.disk_error.get(), Count { events: 1, bytes: 4 });
     assert_eq!(counters.take_notes().len(), 1);
 
-    // No directory: what comes is lost, what it tells of losses too, and nothing breaks.
+    // No directory: what comes is lost, its records of losses too, and nothing breaks.
     drain.record(&Record::Data(data(1, 40, b"too")));
     let now = 3_000_000_000;
     let losses = KernelLosses::from_iter([(LossReason::RingFull, Count { events: 5, bytes: 50 })]);
@@ -1006,14 +1010,14 @@ fn a_removed_file_is_noticed_its_events_are_lost_and_a_new_one_is_made() {
     drain.tick(now + 2_000_000_000);
     drain.record(&Record::Data(data(1, 50, b"kept")));
     finish(drain, &consumer, sink);
-    // State comes first, and what was lost before is told.
+    // State comes first, and what was lost before is recorded.
     assert_eq!(
         words(&path),
         ["socket 1 ", "data kept", "ring_full 5 50", "disk_error 2 7"]
     );
 }
 
-/// What these need from files is looked up elsewhere ([`super::lookup`]): a tree of 5,000 cgroups took longer to walk than
+/// What these need from files is looked up on another thread ([`super::lookup`]): a tree of 5,000 cgroups took longer to walk than
 /// the ring holds events.
 #[test]
 fn the_thread_that_reads_the_ring_does_no_file_system_work() {

@@ -17,7 +17,7 @@ pub struct User {
     pub gid: u32,
     /// All groups, with `gid`.
     pub groups: Vec<u32>,
-    /// What the environment is to say of them; what is not there is taken out of it.
+    /// The variables of the environment that name them; one without a value is removed.
     pub name: Option<OsString>,
     pub home: Option<OsString>,
     pub shell: Option<OsString>,

@@ -63,7 +63,7 @@ impl Processes {
         tree
     }
 
-    /// Whether all have ended. Says nothing about a command that has not begun to run.
+    /// Whether all have ended. Not meaningful for a command that has not begun to run.
     fn have_ended(&self) -> bool {
         self.in_cgroup().is_empty() && self.tree().is_empty()
     }
@@ -112,8 +112,8 @@ impl Watch {
         self.reports.try_iter()
     }
 
-    /// Has it looked whether the command and all it started have ended, from now on: an answer is never older than this
-    /// order. Give no other before it is there.
+    /// Orders a check whether the command and all it started have ended: the answer is never older than this
+    /// order. Give no other before it has come.
     pub fn look_at_command(&self) {
         let _ = self.orders.send(Order::LookAtCommand);
     }

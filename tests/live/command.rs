@@ -33,7 +33,7 @@ fn exit_codes_and_signals_of_processes_are_told_apart() {
     let Some(live) = Live::begin("exit codes and signals", &["bash"]) else {
         return;
     };
-    let (said, recorded) = live.record_traffic(&["spawn", "-n", "12", "--killed", "2", "--request"]);
+    let (reported, recorded) = live.record_traffic(&["spawn", "-n", "12", "--killed", "2", "--request"]);
     recorded.expect_no_losses();
     let rows = recorded.rows("processes");
     let short: Vec<_> = rows
@@ -41,12 +41,15 @@ fn exit_codes_and_signals_of_processes_are_told_apart() {
         .filter(|row| row["argv"].as_str().is_some_and(|a| a.contains("noop")))
         .cloned()
         .collect();
-    assert_eq!(short.len() as u64, said["processes"].as_u64().unwrap_or(0));
-    assert_eq!(count(&short, "signal", 9) as u64, said["signals"].as_u64().unwrap_or(0));
+    assert_eq!(short.len() as u64, reported["processes"].as_u64().unwrap_or(0));
+    assert_eq!(
+        count(&short, "signal", 9) as u64,
+        reported["signals"].as_u64().unwrap_or(0)
+    );
     for code in 0..3u64 {
         assert_eq!(
             count(&short, "exit_code", code) as u64,
-            said[format!("exit_{code}")].as_u64().unwrap_or(0)
+            reported[format!("exit_{code}")].as_u64().unwrap_or(0)
         );
     }
     let requests = recorded.rows("http");
@@ -141,7 +144,7 @@ fn without_capabilities_the_error_names_what_is_missing_and_nothing_is_written()
     let Some(live) = Live::begin("recording as nobody", &["setpriv", "true"]) else {
         return;
     };
-    // The build may lie where nobody else may look.
+    // The build may be where no other user may look.
     let program = live.path("mdf");
     fs::copy(mdf_path(), &program).expect("the program can be copied");
     for path in [live.dir.path(), &program] {
@@ -184,7 +187,10 @@ for _ in range(10):
 
 #[test]
 fn a_server_is_named_by_what_it_is_and_not_by_what_it_was_before_execve() {
-    let Some(live) = Live::begin("a server behind setsid and env", &["bash", "setsid", "python3", "curl"]) else {
+    let Some(live) = Live::begin(
+        "a server started by setsid and env",
+        &["bash", "setsid", "python3", "curl"],
+    ) else {
         return;
     };
     let server = live.write("server.py", DEAF_SERVER);

@@ -70,17 +70,17 @@ impl Talker {
 
     /// Reads a line that begins so; the rest of it.
     fn expect(&mut self, word: &str) -> String {
-        let line = self.lines.next().expect("it speaks").expect("it speaks text");
+        let line = self.lines.next().expect("it prints a line").expect("it prints text");
         line.strip_prefix(word).unwrap_or_else(|| panic!("{line}")).to_owned()
     }
 
-    fn say(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         let stdin = self.child.0.stdin.as_mut().expect("it is a pipe");
         writeln!(stdin, "{line}").expect("it reads");
     }
 
     pub fn request(&mut self, path: &str) {
-        self.say(path);
+        self.send(path);
         self.expect("done");
     }
 
@@ -107,8 +107,8 @@ fn every_port_that_is_named_is_recorded_however_many_there_are() {
     let mut ports: Vec<u16> = (0..41).map(|_| free_port()).collect();
     ports.sort_unstable();
     ports.dedup();
-    let (left_out, wanted) = ports.split_last().expect("there are some");
-    let list = wanted.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    let (left_out, selected) = ports.split_last().expect("there are some");
+    let list = selected.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
     let file = live.path("cap.mdf");
     let file_name = file.to_str().expect("a path");
     let recorder = Recorder::start(&["-o", file_name, "--cgroup", group.path(), "--port", &list].map(AsRef::as_ref));
@@ -117,7 +117,7 @@ fn every_port_that_is_named_is_recorded_however_many_there_are() {
     }
     recorder.stop().expect_code(&[0]);
     let rows = rows(&file, "http");
-    let expected: Vec<String> = wanted.iter().map(|port| format!("/{port}")).collect();
+    let expected: Vec<String> = selected.iter().map(|port| format!("/{port}")).collect();
     assert_eq!(paths(&rows), expected, "and not {left_out}");
 }
 
@@ -129,8 +129,8 @@ fn a_name_is_compared_whole_and_as_it_is_now() {
     let group = Group::make();
     let names = ["mdf-live", "mdf-live-longer", "mdf-liv"];
     let mut talkers = names.map(|name| Talker::start(&live, &mut group.command("env"), &[name]));
-    for (wanted, name) in names.iter().enumerate() {
-        let file = live.path(&format!("{wanted}.mdf"));
+    for (selected, name) in names.iter().enumerate() {
+        let file = live.path(&format!("{selected}.mdf"));
         let file_name = file.to_str().expect("a path");
         let recorder = Recorder::start(&["-o", file_name, "--cgroup", group.path(), "--comm", name].map(AsRef::as_ref));
         for (number, talker) in talkers.iter_mut().enumerate() {
@@ -138,7 +138,7 @@ fn a_name_is_compared_whole_and_as_it_is_now() {
         }
         recorder.stop().expect_code(&[0]);
         let rows = rows(&file, "http");
-        assert_eq!(paths(&rows), [format!("/{wanted}")]);
+        assert_eq!(paths(&rows), [format!("/{selected}")]);
         assert_eq!(
             (&rows[0]["client_comm"], &rows[0]["side"]),
             (&(*name).into(), &"both".into())
@@ -175,17 +175,17 @@ fn a_network_namespace_is_recorded_and_no_other() {
 /// `mdf record`, stopped after it has looked at its filter, and before it has attached anything.
 struct Stopped {
     child: Guard,
-    said: PathBuf,
+    log_file: PathBuf,
 }
 
 impl Stopped {
     fn start(live: &Live, words: &[&str]) -> Stopped {
-        let said = live.path("said");
-        let log = std::fs::File::create(&said).expect("the folder can be written");
+        let log_file = live.path("log");
+        let log = std::fs::File::create(&log_file).expect("the folder can be written");
         let child = mdf().arg("record").args(words).stdin(Stdio::null()).stderr(log).spawn();
         let stopped = Stopped {
             child: Guard(child.expect("cannot start mdf")),
-            said,
+            log_file,
         };
         stopped.until("it makes its maps", || stopped.holds("bpf-map") > 0);
         stopped.signal(libc::SIGSTOP);
@@ -213,8 +213,8 @@ impl Stopped {
         unsafe { libc::kill(self.child.0.id() as i32, signal) };
     }
 
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.said).unwrap_or_default()
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log_file).unwrap_or_default()
     }
 
     #[track_caller]
@@ -224,7 +224,7 @@ impl Stopped {
             assert!(
                 begun.elapsed() < Duration::from_secs(60),
                 "never: {what}; {}",
-                self.said()
+                self.log()
             );
             std::thread::sleep(Duration::from_micros(200));
         }
@@ -233,14 +233,14 @@ impl Stopped {
     /// Lets it go on until it records.
     fn attach(&self) {
         self.signal(libc::SIGCONT);
-        self.until("it records", || self.said().contains("attached in"));
+        self.until("it records", || self.log().contains("attached in"));
     }
 
-    /// Lets it go on to its end; its exit code and what it said.
+    /// Lets it go on to its end; its exit code and messages.
     fn end(mut self, signal: i32) -> (i32, String) {
         self.signal(signal);
         let status = self.child.wait(Duration::from_secs(60));
-        (status.code().unwrap_or(-1), self.said())
+        (status.code().unwrap_or(-1), self.log())
     }
 }
 
@@ -281,11 +281,11 @@ fn a_process_that_ends_while_the_recorder_attaches_is_reported_and_the_next_one_
     let pid = victim.id().to_string();
     let stopped = Stopped::start(&live, &["-o", file_name, "--pid", &pid]);
     kill(victim);
-    let (code, said) = stopped.end(libc::SIGCONT);
-    assert_eq!(code, 1, "{said}");
+    let (code, log) = stopped.end(libc::SIGCONT);
+    assert_eq!(code, 1, "{log}");
     assert!(
-        said.contains(&format!("--pid {pid}: the process ended before recording began")),
-        "{said}"
+        log.contains(&format!("--pid {pid}: the process ended before recording began")),
+        "{log}"
     );
     assert!(!file.exists());
 
@@ -300,11 +300,11 @@ fn a_process_that_ends_while_the_recorder_attaches_is_reported_and_the_next_one_
     stopped.attach();
     successor.request("/successor");
     other.request("/other");
-    let (code, said) = stopped.end(libc::SIGINT);
-    assert_eq!(code, 0, "{said}");
+    let (code, log) = stopped.end(libc::SIGINT);
+    assert_eq!(code, 0, "{log}");
     assert!(
-        said.contains(&format!("--pid {pid}: the process ended before recording began")),
-        "{said}"
+        log.contains(&format!("--pid {pid}: the process ended before recording began")),
+        "{log}"
     );
     let rows = rows(&file, "http");
     assert_eq!(paths(&rows), ["/other"]);
@@ -319,14 +319,14 @@ fn a_child_that_is_born_while_the_recorder_attaches_is_recorded() {
     let file = live.path("cap.mdf");
     let pid = parent.pid.to_string();
     let stopped = Stopped::start(&live, &["-o", file.to_str().expect("a path"), "--pid", &pid]);
-    parent.say("&/born-meanwhile");
+    parent.send("&/born-meanwhile");
     parent.expect("born");
     stopped.attach();
-    parent.say("go");
+    parent.send("go");
     parent.expect("done");
     parent.request("/parent");
-    let (code, said) = stopped.end(libc::SIGINT);
-    assert_eq!(code, 0, "{said}");
+    let (code, log) = stopped.end(libc::SIGINT);
+    assert_eq!(code, 0, "{log}");
     let rows = rows(&file, "http");
     assert_eq!(paths(&rows), ["/born-meanwhile", "/parent"]);
     assert!(rows.iter().all(|row| row["side"] == "both"));

@@ -1,30 +1,36 @@
-//! The traffic generator says what it did; the capture says the same.
+//! The traffic generator reports what it did; the capture has the same.
 
 use serde_json::Value;
 
 use crate::harness::{Group, Live, Recorded, Recorder};
 use crate::support::{count, rows, run, traffic_gen_path};
 
-fn number(said: &Value, field: &str) -> usize {
-    said[field].as_u64().unwrap_or_else(|| panic!("no {field} in {said}")) as usize
+fn number(reported: &Value, field: &str) -> usize {
+    reported[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no {field} in {reported}")) as usize
 }
 
 /// Every request is one complete row, seen from both ends, with the right status, method and bytes.
 #[track_caller]
-fn expect_http(said: &Value, recorded: &Recorded) {
+fn expect_http(reported: &Value, recorded: &Recorded) {
     recorded.expect_no_losses();
     let rows = recorded.rows("http");
-    assert_eq!(count(&rows, "complete", true), number(said, "requests"), "{said}");
-    assert_eq!(rows.len(), number(said, "requests"), "no rows beside them");
+    assert_eq!(
+        count(&rows, "complete", true),
+        number(reported, "requests"),
+        "{reported}"
+    );
+    assert_eq!(rows.len(), number(reported, "requests"), "no rows beside them");
     assert_eq!(count(&rows, "side", "both"), rows.len(), "both ends were recorded");
     for (field, column) in [("methods", "method"), ("statuses", "status")] {
-        for (value, wanted) in said[field].as_object().into_iter().flatten() {
+        for (value, expected) in reported[field].as_object().into_iter().flatten() {
             let value = value
                 .parse::<u64>()
                 .map_or_else(|_| Value::from(value.as_str()), Value::from);
             assert_eq!(
                 count(&rows, column, value.clone()) as u64,
-                wanted.as_u64().unwrap_or(0),
+                expected.as_u64().unwrap_or(0),
                 "{column} {value}"
             );
         }
@@ -33,11 +39,11 @@ fn expect_http(said: &Value, recorded: &Recorded) {
         let sum: u64 = rows.iter().filter_map(|row| row[column].as_u64()).sum();
         // 100 (Continue) belongs to no exchange's response.
         let informational = if column == "response_bytes" {
-            number(said, "informational") as u64 * 25
+            number(reported, "informational") as u64 * 25
         } else {
             0
         };
-        assert_eq!(sum + informational, number(said, column) as u64, "{column}");
+        assert_eq!(sum + informational, number(reported, column) as u64, "{column}");
     }
 }
 
@@ -45,8 +51,8 @@ fn http(name: &str, words: &[&str]) {
     let Some(live) = Live::begin(&format!("traffic_gen http {name}"), &["bash"]) else {
         return;
     };
-    let (said, recorded) = live.record_traffic(&[&["http"], words].concat());
-    expect_http(&said, &recorded);
+    let (reported, recorded) = live.record_traffic(&[&["http"], words].concat());
+    expect_http(&reported, &recorded);
 }
 
 const MIX: &str = "get,post,head,post-chunked,chunked,empty,not-modified,missing,error";
@@ -91,12 +97,12 @@ fn http_over_ipv6_between_two_processes() {
     let Some(live) = Live::begin("traffic_gen over IPv6", &["bash"]) else {
         return;
     };
-    let (said, recorded) = live.record_traffic(&["http", "-n", "37", "--address", "::1", "--separate"]);
-    expect_http(&said, &recorded);
+    let (reported, recorded) = live.record_traffic(&["http", "-n", "37", "--address", "::1", "--separate"]);
+    expect_http(&reported, &recorded);
     let rows = recorded.rows("http");
     assert_eq!(count(&rows, "server_ip", "::1"), 37);
-    assert_eq!(count(&rows, "client_pid", said["client_pid"].clone()), 37);
-    assert_eq!(count(&rows, "server_pid", said["server_pid"].clone()), 37);
+    assert_eq!(count(&rows, "client_pid", reported["client_pid"].clone()), 37);
+    assert_eq!(count(&rows, "server_pid", reported["server_pid"].clone()), 37);
 }
 
 #[test]
@@ -104,8 +110,8 @@ fn known_latency_of_the_server_is_what_the_rows_say() {
     let Some(live) = Live::begin("known latency", &["bash"]) else {
         return;
     };
-    let (said, recorded) = live.record_traffic(&["http", "-n", "40", "-c", "2", "--delay-us", "20000"]);
-    expect_http(&said, &recorded);
+    let (reported, recorded) = live.record_traffic(&["http", "-n", "40", "-c", "2", "--delay-us", "20000"]);
+    expect_http(&reported, &recorded);
     let mut totals: Vec<u64> = recorded
         .rows("http")
         .iter()
@@ -125,11 +131,11 @@ fn by_system_call(io: &str, readable: bool) {
     let Some(live) = Live::begin(&format!("traffic_gen --io {io}"), &["bash"]) else {
         return;
     };
-    let (said, recorded) = live.record_traffic(&["http", "-n", "45", "--mix", MIX, "--io", io]);
-    if said["skipped"].is_string() {
+    let (reported, recorded) = live.record_traffic(&["http", "-n", "45", "--mix", MIX, "--io", io]);
+    if reported["skipped"].is_string() {
         return crate::support::not_run(
             &format!("traffic_gen --io {io}"),
-            said["skipped"].as_str().unwrap_or_default(),
+            reported["skipped"].as_str().unwrap_or_default(),
         );
     }
     recorded.expect_no_losses();
@@ -137,16 +143,16 @@ fn by_system_call(io: &str, readable: bool) {
     let sum = |column: &str| -> u64 { connections.iter().filter_map(|row| row[column].as_u64()).sum() };
     assert_eq!(
         sum("bytes_sent") as usize,
-        number(&said, "request_bytes"),
+        number(&reported, "request_bytes"),
         "{connections:?}"
     );
     assert_eq!(
         sum("bytes_received") as usize,
-        number(&said, "response_bytes"),
+        number(&reported, "response_bytes"),
         "{connections:?}"
     );
     if readable {
-        expect_http(&said, &recorded);
+        expect_http(&reported, &recorded);
     }
 }
 
@@ -205,11 +211,11 @@ fn threads_that_block_in_recv_lose_nothing() {
     let Some(live) = Live::begin("64 threads in recv", &["bash"]) else {
         return;
     };
-    let (said, recorded) = live.record_traffic(&["blocked", "--threads", "64", "--rounds", "3"]);
+    let (reported, recorded) = live.record_traffic(&["blocked", "--threads", "64", "--rounds", "3"]);
     recorded.expect_no_losses();
     assert_eq!(
         count(&recorded.rows("http"), "complete", true),
-        number(&said, "requests")
+        number(&reported, "requests")
     );
 }
 
@@ -217,25 +223,25 @@ fn mysql(name: &str, words: &[&str]) {
     let Some(live) = Live::begin(&format!("traffic_gen mysql {name}"), &["bash"]) else {
         return;
     };
-    let (said, recorded) = live.record_traffic(&[&["mysql", "-c", "3"], words].concat());
+    let (reported, recorded) = live.record_traffic(&[&["mysql", "-c", "3"], words].concat());
     recorded.expect_no_losses();
     let rows = recorded.rows("mysql");
-    for (command, wanted) in said["commands"].as_object().into_iter().flatten() {
+    for (command, expected) in reported["commands"].as_object().into_iter().flatten() {
         assert_eq!(
             count(&rows, "command", command.as_str()) as u64,
-            wanted.as_u64().unwrap_or(0),
+            expected.as_u64().unwrap_or(0),
             "{command}"
         );
     }
-    assert_eq!(count(&rows, "status", "error"), number(&said, "errors"));
-    assert_eq!(count(&rows, "error_code", 1146), number(&said, "errors"));
+    assert_eq!(count(&rows, "status", "error"), number(&reported, "errors"));
+    assert_eq!(count(&rows, "error_code", 1146), number(&reported, "errors"));
     let sum = |column: &str| -> usize { rows.iter().filter_map(|row| row[column].as_u64()).sum::<u64>() as usize };
     // Rows that follow a packet longer than the snaplen cannot be counted; nothing is guessed.
     let uncounted = rows
         .iter()
         .filter(|row| row["rows"].is_null() && row["response_bytes"].as_u64() > Some(1 << 20));
-    assert_eq!(sum("rows") + uncounted.count(), number(&said, "rows"));
-    assert_eq!(sum("affected_rows"), number(&said, "affected_rows"));
+    assert_eq!(sum("rows") + uncounted.count(), number(&reported, "rows"));
+    assert_eq!(sum("affected_rows"), number(&reported, "affected_rows"));
     assert_eq!(count(&rows, "user", "gen"), rows.len());
     assert_eq!(count(&rows, "database", "shop"), rows.len());
 }

@@ -11,9 +11,11 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Finished, Guard, drain, installed, is_root, mdf, not_run, run_within, traffic_gen_path};
+use crate::support::{
+    Finished, Guard, all_installed, cgroup_root, drain, may_record, mdf, run_within, traffic_gen_path,
+};
 
-/// What the recorder says on standard error once it hears everything.
+/// What the recorder prints on standard error once it records everything.
 const READY: &str = "attached in";
 
 /// One live test at a time: two would take each other's processor time, and some demand that nothing is lost.
@@ -26,14 +28,10 @@ pub struct Live {
 }
 
 impl Live {
-    /// Begins a live test that needs these programs; `None` (and a note) where it cannot run.
+    /// Begins a live test that needs these programs; `None` where it is `not_run`.
+    #[track_caller]
     pub fn begin(name: &str, programs: &[&str]) -> Option<Self> {
-        if !is_root() {
-            not_run(name, "recording needs root");
-            return None;
-        }
-        if let Some(missing) = programs.iter().find(|program| !installed(program)) {
-            not_run(name, &format!("{missing} is not installed"));
+        if !may_record(name) || !all_installed(name, programs) {
             return None;
         }
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -89,20 +87,20 @@ impl Live {
         recorded
     }
 
-    /// Records the traffic generator; what it says it did, and the capture.
+    /// Records the traffic generator; its own report of what it did, and the capture.
     #[track_caller]
     pub fn record_traffic(&self, words: &[&str]) -> (serde_json::Value, Recorded) {
-        let said = self.path("said.json");
+        let report = self.path("report.json");
         let script = format!(
             "{} {} >{}",
             traffic_gen_path().display(),
             words.join(" "),
-            said.display()
+            report.display()
         );
         let recorded = self.record_script(&[], &script);
         recorded.expect_clean();
-        let text = fs::read_to_string(&said).expect("the generator has said what it did");
-        (serde_json::from_str(&text).expect("it says so in JSON"), recorded)
+        let text = fs::read_to_string(&report).expect("the generator has written its report");
+        (serde_json::from_str(&text).expect("the report is JSON"), recorded)
     }
 }
 
@@ -147,7 +145,12 @@ impl Recorded {
     /// Demands that the recorder and its command ended well.
     #[track_caller]
     pub fn expect_clean(&self) {
-        assert_eq!(self.finished.code(), 0, "the recorder said: {}", self.finished.stderr);
+        assert_eq!(
+            self.finished.code(),
+            0,
+            "the recorder printed: {}",
+            self.finished.stderr
+        );
     }
 
     #[track_caller]
@@ -186,13 +189,7 @@ impl Group {
 
     /// With this path; what of it is not there yet is made.
     pub fn named(path: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
-        let mount = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ');
-            let (target, kind) = (words.nth(1)?, words.next()?);
-            (kind == "cgroup2").then_some(target)
-        });
-        let mut dir = PathBuf::from(mount.expect("cgroup2 is mounted"));
+        let mut dir = cgroup_root().expect("cgroup2 is mounted");
         let mut made = Vec::new();
         for part in path.split('/').filter(|part| !part.is_empty()) {
             dir.push(part);
@@ -268,7 +265,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts `mdf record OPTIONS` and returns once it says that it records.
+    /// Starts `mdf record OPTIONS` and returns once it records.
     #[track_caller]
     pub fn start(options: &[&std::ffi::OsStr]) -> Self {
         let mut command = mdf();
@@ -315,7 +312,7 @@ impl Recorder {
         unsafe { libc::kill(self.child.0.id() as i32, signal) };
     }
 
-    /// Waits for its end; what it said.
+    /// Waits for its end; its output.
     #[track_caller]
     pub fn wait(mut self) -> Finished {
         let status = self.child.wait(Duration::from_secs(60));

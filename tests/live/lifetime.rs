@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::harness::{Group, Live, Recorded, Recorder};
 use crate::support::{Guard, count, free_port, run};
 
-/// Calls that the end of a connection meets, or that come after it. Over loopback the kernel says when that is (tcp(7),
+/// Calls at the end of a connection or after it. Over loopback the kernel decides when that is (tcp(7),
 /// TCP_INFO): nothing here waits for a time to pass.
 const ENDS: &str = r#"
 import socket, struct, sys
@@ -46,7 +46,7 @@ for n in range(25):
     await_closed(server)
     server.recv(65536)
     server.close()
-    # Both have said that they send no more, and the client reads after that.
+    # Both have closed their sending side, and the client reads after that.
     client, server = pair()
     client.send(request(b"shut-down", n))
     client.shutdown(socket.SHUT_WR)
@@ -147,8 +147,8 @@ fn requests_that_are_under_way_when_wrk_stops_are_one_row_each() {
     recorded.expect_clean();
     recorded.expect_no_losses();
     let rows = recorded.rows("http");
-    let unheard = |row: &&Value| row["client_ttfb_ns"].is_null();
-    assert_eq!(rows.iter().filter(unheard).count(), 16 + 32 + 64);
+    let without_client = |row: &&Value| row["client_ttfb_ns"].is_null();
+    assert_eq!(rows.iter().filter(without_client).count(), 16 + 32 + 64);
     let known = |row: &&Value| matches!(row["incomplete_reason"].as_str(), None | Some("no_response"));
     let strange: Vec<_> = rows.iter().filter(|row| !known(row)).collect();
     assert!(strange.is_empty(), "{strange:#?}");
@@ -199,8 +199,8 @@ fn of_connections_from_before_only_what_was_recorded_is_counted_and_both_ends_ar
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     let mut program = Guard(program.spawn().expect("Python can be started"));
-    let mut said = BufReader::new(program.0.stdout.take().expect("stdout is a pipe")).lines();
-    let mut line = || said.next().expect("it says something").expect("text");
+    let mut lines = BufReader::new(program.0.stdout.take().expect("stdout is a pipe")).lines();
+    let mut line = || lines.next().expect("it prints a line").expect("text");
     let mut input = program.0.stdin.take().expect("stdin is a pipe");
     let ports: Vec<u64> = line().split(' ').map(|port| port.parse().expect("a port")).collect();
     let recorder = Recorder::start(&[

@@ -1,6 +1,7 @@
-//! Live tests: real programs, recorded by the real recorder. They need root; without it each says that it was not run.
+//! Live tests: real programs, recorded by the real recorder. They need root.
 //!
 //! Only processes that a test started are recorded, chosen by a cgroup of their own.
+#![cfg(all(feature = "record", feature = "analyze"))]
 #![allow(clippy::expect_used, reason = "a test that panics has failed")]
 #![allow(unsafe_code, reason = "calls to the C library")]
 

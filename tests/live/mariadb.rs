@@ -82,7 +82,7 @@ impl Server {
     }
 }
 
-/// The number behind a word of sysbench's report.
+/// The number after a word in sysbench's report.
 fn reported(report: &str, word: &str) -> usize {
     let line = report.lines().map(str::trim).find(|line| line.starts_with(word));
     let number = line

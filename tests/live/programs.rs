@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::harness::Live;
-use crate::support::{count, free_port, installed};
+use crate::support::{count, free_port};
 
 /// A Python that has this module.
 fn python_with(module: &str) -> Option<&'static str> {
@@ -100,9 +100,6 @@ fn node_serves_and_fetches() {
     let Some(live) = Live::begin("Node", &["node", "bash"]) else {
         return;
     };
-    if !installed("node") {
-        return;
-    }
     let script = live.write(
         "both.js",
         "const http = require('http');\n\

@@ -77,7 +77,7 @@ fn a_capture_of_roots_is_not_read_for_somebody_else() {
         assert!(refused.stdout.is_empty(), "{words:?}: {}", refused.stdout);
     }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("it is ours");
-    // It tells of a loss.
+    // It has a loss.
     as_nobody(&program, &["info"], Some(&secret)).expect_code(&[3]);
 }
 
@@ -97,8 +97,8 @@ fn what_is_named_on_the_command_line_is_opened_with_the_rights_of_the_user() {
     ] {
         let words = ["doctor", "--json", "--kubelet", "node1", option, secret];
         let finished = as_nobody(&program, &words, None);
-        let said: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
-        let names = said["names"].as_array().expect("a list");
+        let doctor: serde_json::Value = serde_json::from_str(&finished.stdout).expect("JSON");
+        let names = doctor["names"].as_array().expect("a list");
         let status = names
             .iter()
             .find(|status| status["source"] == source)
@@ -106,7 +106,7 @@ fn what_is_named_on_the_command_line_is_opened_with_the_rights_of_the_user() {
         let what = status["what"].as_str().unwrap_or_default();
         assert!(what.contains("Permission denied"), "{option}: {status:#}");
         assert_eq!(
-            said["capabilities"]["CAP_DAC_READ_SEARCH"], true,
+            doctor["capabilities"]["CAP_DAC_READ_SEARCH"], true,
             "where it is needed it is there"
         );
     }

@@ -1,4 +1,4 @@
-//! A stream belongs to its socket, not to a descriptor or a process, and its bytes are what calls say they moved.
+//! A stream belongs to its socket, not to a descriptor or a process, and its bytes are those that calls returned.
 
 use serde_json::Value;
 
@@ -122,8 +122,8 @@ def answer(conn, count):
         conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 def ask(s, path):
     s.sendall(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
-    hear(s)
-def hear(s):
+    receive_some(s)
+def receive_some(s):
     got = b""
     while not got.endswith(b"\r\n\r\nok"):
         got += s.recv(65536)
@@ -154,7 +154,7 @@ fn what_waits_in_the_error_queue_is_no_part_of_the_stream() {
         return;
     };
     let (port, program) = (free_port(), live.write("program.py", &[SERVER, ERROR_QUEUE].concat()));
-    // The best backend, which is told the flags of a call, and the one that reads them from its arguments.
+    // The best backend, which gets the flags of a call, and the one that reads them from its arguments.
     for options in [&["--force"][..], &["--force", "--backend", "systp"]] {
         let recorded = live.record_script(options, &format!("python3 {} {port}", program.display()));
         recorded.expect_clean();
@@ -188,7 +188,7 @@ fn what_waits_in_the_error_queue_is_no_part_of_the_stream() {
     }
 }
 
-/// Two processes. Urgent bytes come between two requests, behind a request in the same call, within a head, and at the end.
+/// Two processes. Urgent bytes come between two requests, after a request in the same call, within a head, and at the end.
 /// The server fetches the first one, and passes over the others.
 const URGENT: &str = r#"
 def call_myself(name):
@@ -213,10 +213,10 @@ ask(s, b"/first")
 s.send(b"!", socket.MSG_OOB)
 ask(s, b"/second")
 s.send(b"GET /third HTTP/1.1\r\nHost: a\r\n\r\n!", socket.MSG_OOB)
-hear(s)
+receive_some(s)
 s.send(b"GET /fourth HTTP/1.1\r\n!", socket.MSG_OOB)
 s.send(b"Host: a\r\n\r\n")
-hear(s)
+receive_some(s)
 s.send(b"!", socket.MSG_OOB)
 s.close()
 os.waitpid(pid, 0)
@@ -250,10 +250,10 @@ fn urgent_data_is_no_part_of_the_stream() {
                 (path.to_owned(), bytes("request_bytes"), bytes("response_bytes"))
             };
             let facts: Vec<_> = rows.iter().map(facts).collect();
-            let wanted = [("/first", 32), ("/second", 33), ("/third", 32), ("/fourth", 33)];
+            let expected = [("/first", 32), ("/second", 33), ("/third", 32), ("/fourth", 33)];
             assert_eq!(
                 facts,
-                wanted.map(|(path, bytes)| (path.to_owned(), bytes, 40)),
+                expected.map(|(path, bytes)| (path.to_owned(), bytes, 40)),
                 "{options:?}"
             );
             let connections = recorded.rows("connections");

@@ -9,7 +9,7 @@ use crate::filters::{Talker, paths};
 use crate::harness::{Live, Recorder};
 use crate::support::{mdf_path, rows};
 
-/// Enters a time namespace whose clocks are ahead by so much, and becomes a program there (CLONE_NEWTIME; the namespace of
+/// Enters a time namespace whose clocks are ahead by this time, and becomes a program there (CLONE_NEWTIME; the namespace of
 /// one's children can be entered by oneself).
 const ENTER: &str = r#"
 import ctypes, os, sys

@@ -10,9 +10,9 @@ use crate::support::{count, rows};
 const PROGRAM: &str = r#"
 import ctypes, time
 
-elsewhere = sys.argv[1]
+other_cgroup = sys.argv[1]
 def leave():
-    with open(elsewhere + "/cgroup.procs", "w") as procs:
+    with open(other_cgroup + "/cgroup.procs", "w") as procs:
         procs.write("0")
 def child(work):
     pid = os.fork()
@@ -30,7 +30,7 @@ def mover():
     leave()
     request("/moved")
     wait(child(lambda: request("/below-one-that-moved")))
-    os.execv("/bin/true", ["true", "executed-elsewhere"])
+    os.execv("/bin/true", ["true", "executed-in-other-cgroup"])
 wait(child(mover))
 
 ready, go = os.pipe()
@@ -38,18 +38,18 @@ def moved():
     os.read(ready, 1)
     request("/was-moved")
 pid = child(moved)
-with open(elsewhere + "/cgroup.procs", "w") as procs:
+with open(other_cgroup + "/cgroup.procs", "w") as procs:
     procs.write(str(pid))
 os.write(go, b"!")
 wait(pid)
 
 # clone3 with CLONE_INTO_CGROUP (5.7): no move is seen.
-directory = os.open(elsewhere, os.O_RDONLY)
+directory = os.open(other_cgroup, os.O_RDONLY)
 arguments = (ctypes.c_uint64 * 11)(1 << 33, 0, 0, 0, 17, 0, 0, 0, 0, 0, directory)
 pid = ctypes.CDLL(None).syscall(435, arguments, ctypes.sizeof(arguments))
 assert pid >= 0
 if pid == 0:
-    request("/born-elsewhere")
+    request("/born-in-other-cgroup")
     os._exit(0)
 wait(pid)
 request("/stayed")
@@ -70,22 +70,25 @@ fn what_the_command_starts_is_recorded_in_whatever_cgroup_it_is() {
         recorded.expect_no_losses();
         let rows = recorded.rows("http");
         let paths: Vec<_> = rows.iter().filter_map(|row| row["path"].as_str()).collect();
-        let wanted = [
+        let expected = [
             "/moved",
             "/below-one-that-moved",
             "/was-moved",
-            "/born-elsewhere",
+            "/born-in-other-cgroup",
             "/stayed",
         ];
-        assert_eq!(paths, wanted, "{options:?}");
+        assert_eq!(paths, expected, "{options:?}");
         assert_eq!(count(&rows, "complete", true), 5, "{rows:#?}");
         assert_eq!(count(&rows, "side", "both"), 5, "{rows:#?}");
         for row in &rows[..4] {
             assert_eq!(row["client_cgroup"], group.path(), "{row:#}");
         }
         let processes = recorded.rows("processes");
-        let executed =
-            |row: &&serde_json::Value| row["argv"].as_str().is_some_and(|a| a.ends_with("executed-elsewhere"));
+        let executed = |row: &&serde_json::Value| {
+            row["argv"]
+                .as_str()
+                .is_some_and(|a| a.ends_with("executed-in-other-cgroup"))
+        };
         let executed: Vec<_> = processes.iter().filter(executed).collect();
         assert_eq!(executed.len(), 1, "{processes:#?}");
         assert_eq!(executed[0]["exit_code"], 0);

@@ -56,14 +56,15 @@ fn every_request_that_wrk_counts_is_a_row_and_nothing_is_lost() {
     recorded.expect_clean();
     recorded.expect_no_losses();
 
-    let said = std::fs::read_to_string(live.path("wrk.txt")).expect("wrk has reported");
+    let wrk_report = std::fs::read_to_string(live.path("wrk.txt")).expect("wrk has reported");
     let line = |start: &str| {
-        said.lines()
+        wrk_report
+            .lines()
             .map(str::trim)
             .find(|line| line.starts_with(start))
-            .unwrap_or_else(|| panic!("no {start} in {said}"))
+            .unwrap_or_else(|| panic!("no {start} in {wrk_report}"))
     };
-    let requests = said
+    let requests = wrk_report
         .lines()
         .find(|line| line.contains(" requests in "))
         .expect("wrk counts requests");
@@ -103,7 +104,7 @@ fn every_request_that_wrk_counts_is_a_row_and_nothing_is_lost() {
     assert!(incomplete <= 16, "{incomplete} incomplete rows");
 
     // wrk corrects its latencies for what it could not send meanwhile ("coordinated omission", stats.c): one that
-    // lasted longer than two mean intervals of its connection stands for those that would have come after it, too.
+    // lasted longer than two mean intervals of its connection counts for those that would have come after it, too.
     let interval = 10_000_000_000 / (requests as u64 / 16);
     let omitted: Vec<u64> = totals
         .iter()

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::node::{Form, Node, Place, V1, named, requests, text};
-use crate::support::not_run;
+use crate::support::left_out;
 
 #[test]
 fn every_exchange_has_its_pod() {
@@ -25,7 +25,7 @@ fn every_exchange_has_its_pod() {
     ];
     match Path::new(V1).join("cgroup.procs").exists() {
         true => forms.push(Form::DockerV1),
-        false => not_run("containers of v1 hosts", "this host has no v1 hierarchies"),
+        false => left_out("containers of v1 hosts", "this host has no v1 hierarchies"),
     }
     let mut expected: BTreeMap<String, usize> = BTreeMap::new();
     let mut expect = |place: &Place, count: usize| {
@@ -50,7 +50,7 @@ fn every_exchange_has_its_pod() {
     let run = |place: &Place, count: u64| {
         let mut words = requests(count);
         if place.form == Form::DockerV1 {
-            // The kernel's events do not tell v1 cgroups: the process must live until /proc is read.
+            // The kernel's events have no v1 cgroups: the process must live until /proc is read.
             words.extend(["--delay-us".to_owned(), "50000".to_owned()]);
         }
         node.traffic(place, &words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -86,8 +86,8 @@ fn every_exchange_has_its_pod() {
         node.remove(&place);
         expect(&place, count as usize);
     }
-    let (said, _) = recorder.stop();
-    assert_eq!(named(&node.rows("http", &[])), expected, "{said}");
+    let (messages, _) = recorder.stop();
+    assert_eq!(named(&node.rows("http", &[])), expected, "{messages}");
     let cart = node.rows("http", &["--where", "server_pod = 'cart-0'"]);
     let ids: BTreeSet<&str> = cart.iter().map(|row| text(row, "server_container_id")).collect();
     assert_eq!(ids.len(), 2, "two pods of one name: {ids:?}");

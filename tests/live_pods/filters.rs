@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::node::{Form, Node, Place, Recorder, text};
-use crate::support::{installed, not_run, run};
+use crate::support::{all_installed, run};
 
-/// One request of a place. Its path says which.
+/// One request of a place. Its path names the place.
 fn ask(node: &Node, from: &Place, server: SocketAddr, path: &str) {
     let url = format!("http://{server}/{path}");
     run(node.command(from, "curl").args(["-s", "-o", "/dev/null", &url])).expect_code(&[0]);
 }
 
-/// Nobody says when the kernel began to record a cgroup: knocks until it is heard.
+/// Nothing shows when the kernel begins to record a cgroup: sends requests until one is recorded.
 fn await_recording(node: &Node, recorder: &Recorder, from: &Place, server: SocketAddr) {
     let path = format!("knock/{}", from.pod);
     let end = Instant::now() + Duration::from_secs(60);
@@ -26,10 +26,10 @@ fn await_recording(node: &Node, recorder: &Recorder, from: &Place, server: Socke
     }
 }
 
-/// Records with these options, among pods of which those of the shop's cart are meant and the bank's ledger is not.
+/// Records with these options, among pods where the shop's cart is meant and the bank's ledger is not.
 fn check(name: &str, options: impl FnOnce(&Place) -> Vec<String>) {
-    if !installed("curl") {
-        return not_run(name, "curl is not installed");
+    if !all_installed(name, &["curl"]) {
+        return;
     }
     let Some(node) = Node::new(name) else { return };
     let cart = |number: u32, form: Form| Place::new(form, "shop", &format!("cart-{number}"), "cart-app");
@@ -66,10 +66,10 @@ fn check(name: &str, options: impl FnOnce(&Place) -> Vec<String>) {
     for place in [&later, &last] {
         node.make(place);
         if !only_first {
-            // At the client's end, too: the server's end alone tells of no client.
-            let heard = || recorder.lines_with(&format!("Pod: shop/{} curl", place.pod)) > 0;
+            // At the client's end, too: the server's end alone does not name the client.
+            let is_recorded = || recorder.lines_with(&format!("Pod: shop/{} curl", place.pod)) > 0;
             let end = Instant::now() + Duration::from_secs(60);
-            while !heard() {
+            while !is_recorded() {
                 assert!(Instant::now() < end, "{} is not recorded", place.pod);
                 ask(&node, place, address, "knock");
             }
@@ -78,7 +78,7 @@ fn check(name: &str, options: impl FnOnce(&Place) -> Vec<String>) {
         node.remove(place);
     }
     node.traffic(&other, &["http", "-n", "5", "-c", "1"]);
-    let (said, _) = recorder.stop();
+    let (messages, _) = recorder.stop();
 
     let rows = node.rows("http", &[]);
     let counted: Vec<[&str; 3]> = rows
@@ -94,9 +94,9 @@ fn check(name: &str, options: impl FnOnce(&Place) -> Vec<String>) {
             ["cart-2", "cart-0", "both"],
         ],
     };
-    assert_eq!(counted, expected, "{said}\n{rows:#?}");
-    let elsewhere: Vec<&Value> = rows.iter().filter(|row| text(row, "server_pod") != "cart-0").collect();
-    assert!(elsewhere.is_empty(), "{elsewhere:#?}");
+    assert_eq!(counted, expected, "{messages}\n{rows:#?}");
+    let others: Vec<&Value> = rows.iter().filter(|row| text(row, "server_pod") != "cart-0").collect();
+    assert!(others.is_empty(), "{others:#?}");
     let processes = node.rows("processes", &[]);
     assert!(
         processes.iter().all(|row| text(row, "namespace") == "shop"),

@@ -1,4 +1,4 @@
-"""An API server and a kubelet in one, over TLS. The API server answers whoever shows its token; the kubelet refuses, and
+"""An API server and a kubelet in one, over TLS. The API server answers any client with its token; the kubelet refuses, and
 repeats in its refusal what it was shown. Prints where it listens, then each request.
 
 Usage: kube.py CERTIFICATE KEY PODS.json"""

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{self, Guard, is_root, mdf, not_run, run, traffic_gen_path};
+use crate::support::{self, Guard, may_record, mdf, not_run, run, traffic_gen_path};
 
 /// A cgroup of our own, with all that is made below it. Dropping it ends what runs there and removes it.
 pub struct Node {
@@ -51,7 +51,7 @@ pub struct Place {
     pub id: String,
 }
 
-/// Starts a server that says in JSON where it listens, and serves until it is ended.
+/// Starts a server that prints its address as JSON, and serves until it is ended.
 pub fn serve(command: &mut Command) -> (SocketAddr, Guard) {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = Guard(child.expect("start a server"));
@@ -59,14 +59,14 @@ pub fn serve(command: &mut Command) -> (SocketAddr, Guard) {
     let output = child.0.stdout.take().expect("stdout is a pipe");
     BufReader::new(output)
         .read_line(&mut line)
-        .expect("it says where it listens");
+        .expect("it prints its address");
     (listening(&line), child)
 }
 
-/// The address in what a server says first.
+/// The address in the first line of a server.
 pub fn listening(line: &str) -> SocketAddr {
-    let said: Value = serde_json::from_str(line).expect("in JSON");
-    let address = said["listening"].as_str().and_then(|address| address.parse().ok());
+    let first: Value = serde_json::from_str(line).expect("in JSON");
+    let address = first["listening"].as_str().and_then(|address| address.parse().ok());
     address.expect("an address")
 }
 
@@ -131,21 +131,14 @@ impl Place {
 
 impl Node {
     pub fn new(name: &str) -> Option<Node> {
-        if !is_root() {
-            not_run(name, "recording needs root");
+        if !may_record(name) {
             return None;
         }
-        let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
-        let mount = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ');
-            let (target, kind) = (words.nth(1)?, words.next()?);
-            (kind == "cgroup2").then(|| target.to_owned())
-        });
-        let Some(mount) = mount else {
+        let Some(mount) = support::cgroup_root() else {
             not_run(name, "no cgroup2 file system is mounted");
             return None;
         };
-        let group = Path::new(&mount).join(format!("mdf-test-{name}-{}", std::process::id()));
+        let group = mount.join(format!("mdf-test-{name}-{}", std::process::id()));
         fs::create_dir(&group).expect("make a cgroup");
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         Some(Node { group, dir })
@@ -236,10 +229,10 @@ impl Node {
         command
     }
 
-    /// Runs the traffic generator there, to its end; gives what it says it did.
+    /// Runs the traffic generator there, to its end; returns its report.
     pub fn traffic(&self, place: &Place, arguments: &[&str]) -> Value {
         let finished = run(self.command(place, traffic_gen_path()).args(arguments)).expect_code(&[0]);
-        serde_json::from_str(&finished.stdout).expect("it says what it did in JSON")
+        serde_json::from_str(&finished.stdout).expect("its report is JSON")
     }
 
     /// Starts one of its servers there.
@@ -247,7 +240,7 @@ impl Node {
         serve(self.command(place, traffic_gen_path()).arg(command))
     }
 
-    /// Begins to record; returns when everything is heard.
+    /// Begins to record; returns when everything is recorded.
     pub fn record(&self, options: &[&str]) -> Recorder {
         self.record_below(&self.root(), options)
     }
@@ -263,7 +256,7 @@ impl Node {
             .args(options);
         match Recorder::start(command) {
             Ok(recorder) => recorder,
-            Err(said) => panic!("mdf does not record: {said}"),
+            Err(messages) => panic!("mdf does not record: {messages}"),
         }
     }
 
@@ -282,14 +275,14 @@ impl Node {
 
 pub struct Recorder {
     child: Guard,
-    saying: std::thread::JoinHandle<()>,
-    said: Arc<Mutex<String>>,
+    reader: std::thread::JoinHandle<()>,
+    messages: Arc<Mutex<String>>,
     printing: std::thread::JoinHandle<()>,
     printed: Arc<Mutex<String>>,
 }
 
 impl Recorder {
-    /// Starts what records; returns when everything is heard, or what was said instead.
+    /// Starts the recorder; returns when everything is recorded, or else its messages.
     pub fn start(mut command: Command) -> Result<Recorder, String> {
         let child = command
             .stdin(Stdio::null())
@@ -299,18 +292,18 @@ impl Recorder {
         let mut child = Guard(child.expect("start mdf"));
         let stderr = BufReader::new(child.0.stderr.take().expect("stderr is a pipe"));
         let stdout = BufReader::new(child.0.stdout.take().expect("stdout is a pipe"));
-        let (said, printed): (Arc<Mutex<String>>, Arc<Mutex<String>>) = Default::default();
+        let (messages, printed): (Arc<Mutex<String>>, Arc<Mutex<String>>) = Default::default();
         let (ready, is_ready) = mpsc::channel();
         let printing = collect(stdout, &printed, |_| {});
-        let saying = collect(stderr, &said, move |line| {
+        let reader = collect(stderr, &messages, move |line| {
             if line.contains("attached in") {
                 let _ = ready.send(());
             }
         });
         let recorder = Recorder {
             child,
-            saying,
-            said,
+            reader,
+            messages,
             printing,
             printed,
         };
@@ -319,13 +312,13 @@ impl Recorder {
             Err(_) => {
                 let Recorder {
                     mut child,
-                    saying,
-                    said,
+                    reader,
+                    messages,
                     ..
                 } = recorder;
                 let _ = child.0.kill();
-                saying.join().expect("the reader does not panic");
-                Err(std::mem::take(&mut *said.lock().expect("nobody panics with it")))
+                reader.join().expect("the reader does not panic");
+                Err(std::mem::take(&mut *messages.lock().expect("nobody panics with it")))
             }
         }
     }
@@ -336,33 +329,33 @@ impl Recorder {
         printed.lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until this was said.
-    pub fn await_said(&self, text: &str) {
+    /// Waits for this message.
+    pub fn await_message(&self, text: &str) {
         let end = Instant::now() + Duration::from_secs(60);
         loop {
-            let said = self.said.lock().expect("nobody panics with it").clone();
-            if said.contains(text) {
+            let messages = self.messages.lock().expect("nobody panics with it").clone();
+            if messages.contains(text) {
                 return;
             }
-            assert!(Instant::now() < end, "{text:?} was never said: {said}");
+            assert!(Instant::now() < end, "{text:?} never came: {messages}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Ends recording; what was said, and what was printed.
+    /// Ends recording; its messages, and what was printed.
     pub fn stop(mut self) -> (String, String) {
         // SAFETY: a signal to a child that has not been waited for.
         unsafe { libc::kill(self.child.0.id() as i32, libc::SIGINT) };
         let status = self.child.wait(Duration::from_secs(60));
-        self.saying.join().expect("the reader does not panic");
-        let said = std::mem::take(&mut *self.said.lock().expect("nobody panics with it"));
+        self.reader.join().expect("the reader does not panic");
+        let messages = std::mem::take(&mut *self.messages.lock().expect("nobody panics with it"));
         assert!(
             matches!(status.code(), Some(0)),
-            "recording ended with {status}: {said}"
+            "recording ended with {status}: {messages}"
         );
         self.printing.join().expect("the reader does not panic");
         (
-            said,
+            messages,
             std::mem::take(&mut *self.printed.lock().expect("nobody panics with it")),
         )
     }
@@ -436,7 +429,7 @@ pub fn end(row: &Value, end: &str) -> String {
     columns.map(|column| text(row, &format!("{end}_{column}"))).join(" ")
 }
 
-/// What the rows say of their server, and how many say so.
+/// The server's names in the rows, and how many rows have them.
 pub fn named(rows: &[Value]) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for row in rows {

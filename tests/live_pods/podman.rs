@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::node::{Form, Node, Place, Recorder, text};
-use crate::support::{installed, mdf_path, not_run, rows, run, traffic_gen_path};
+use crate::support::{all_installed, mdf_path, not_run, rows, run, traffic_gen_path};
 
 /// The node, if there is a runtime.
 fn node(name: &str, short: &str) -> Option<Node> {
-    if let Some(missing) = ["podman", "runc"].into_iter().find(|program| !installed(program)) {
-        not_run(name, &format!("{missing} is not installed"));
+    if !all_installed(name, &["podman", "runc"]) {
         return None;
     }
     Node::new(short)
@@ -55,13 +54,13 @@ fn a_container_of_podman_is_recorded_by_its_name() {
     podman.arg("--rootfs").arg(&root);
     podman.args(["/bin/program", "http", "-c", "1", "-n", "50", "--delay-us", "20000"]);
     let finished = run(&mut podman);
-    let (said, _) = recorder.stop();
+    let (messages, _) = recorder.stop();
     if finished.code() != 0 {
         let why = finished.stderr.trim();
         return not_run(name, &format!("podman cannot run a container here: {why}"));
     }
     let rows = node.rows("http", &[]);
-    assert!(!rows.is_empty(), "{said}");
+    assert!(!rows.is_empty(), "{messages}");
     let others: Vec<&Value> = rows
         .iter()
         .filter(|row| text(row, "server_container") != container)
@@ -126,9 +125,9 @@ fn mdf_in_a_container_records_the_pods_of_the_host() {
         .args(["--pod", &format!("shop/{pod}")]);
     let recorder = match Recorder::start(podman) {
         Ok(recorder) => recorder,
-        Err(said) => return not_run(name, &format!("podman cannot run it here: {}", said.trim())),
+        Err(messages) => return not_run(name, &format!("podman cannot run it here: {}", messages.trim())),
     };
-    // When the kernel records the pod, nobody says so: knock until it is heard.
+    // Nothing shows when the kernel begins to record the pod: send requests until one is recorded.
     let connect = address.to_string();
     let ask = |count: &str| node.traffic(&place, &["http", "-n", count, "-c", "1", "--connect", &connect]);
     let end = Instant::now() + Duration::from_secs(60);
@@ -137,11 +136,11 @@ fn mdf_in_a_container_records_the_pods_of_the_host() {
         ask("1");
     }
     ask("7");
-    let (said, _) = recorder.stop();
+    let (messages, _) = recorder.stop();
     let file = fs::read_dir(&captures).expect("a folder").flatten().next();
     let rows = rows(&file.expect("a capture").path(), "http");
     let whole: Vec<&Value> = rows.iter().filter(|row| text(row, "side") == "both").collect();
-    assert!(whole.len() >= 7, "{said}\n{rows:#?}");
+    assert!(whole.len() >= 7, "{messages}\n{rows:#?}");
     for row in whole {
         let who = ["client_pod", "server_pod", "server_namespace", "server_container"].map(|column| text(row, column));
         assert_eq!(who, [pod.as_str(), pod.as_str(), "shop", "app"], "{row}");

@@ -20,6 +20,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(server):
-    """Says in JSON where it listens, and serves until it is ended."""
+    """Prints its address as JSON, and serves until it is ended."""
     print(json.dumps({"listening": f"127.0.0.1:{server.server_port}"}), flush=True)
     server.serve_forever()

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::node::{Form, Node, Place, serve, text};
-use crate::support::{installed, not_run, run, traffic_gen_path};
+use crate::support::{all_installed, not_run, run, traffic_gen_path};
 
 /// Two network namespaces and the wire between them; dropping them removes both.
 struct Net {
@@ -88,8 +88,8 @@ impl Drop for Net {
 #[test]
 fn both_ends_of_a_connection_through_a_service_are_one_row() {
     let name = "connections through the address of a Service";
-    if let Some(missing) = ["ip", "nft"].into_iter().find(|program| !installed(program)) {
-        return not_run(name, &format!("{missing} is not installed"));
+    if !all_installed(name, &["ip", "nft"]) {
+        return;
     }
     let Some(node) = Node::new("service-address") else {
         return;
@@ -120,10 +120,10 @@ fn both_ends_of_a_connection_through_a_service_are_one_row() {
             "3",
         ]))
         .expect_code(&[0]);
-        let (said, _) = recorder.stop();
+        let (messages, _) = recorder.stop();
 
         let rows = node.rows("http", &[]);
-        assert_eq!(rows.len(), 12, "{said}{}", finished.stdout);
+        assert_eq!(rows.len(), 12, "{messages}{}", finished.stdout);
         for row in &rows {
             let who = ["client_pod", "server_pod", "client_ip", "server_ip", "side"].map(|column| text(row, column));
             assert_eq!(who, ["frontend-0", "cart-0", "10.77.0.1", "10.77.0.2", "both"], "{row}");

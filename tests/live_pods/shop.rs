@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::node::{Form, Node, Place, end, serve, text};
-use crate::support::{Guard, free_port, installed, not_run, run};
+use crate::support::{Guard, all_installed, free_port, not_run, run};
 
 /// What the load asks for: pages of the frontend itself, carts (two queries each), and what fails (one query each).
 const PAGES: usize = 5;
@@ -87,11 +87,8 @@ fn pod_list(places: &[(&Place, &str, &str)]) -> Value {
 #[test]
 fn the_service_map_of_a_shop_is_right_row_for_row() {
     let name = "the service map of a shop";
-    if let Some(missing) = ["mariadbd", "mariadb-install-db", "mariadb", "curl"]
-        .into_iter()
-        .find(|program| !installed(program))
-    {
-        return not_run(name, &format!("{missing} is not installed"));
+    if !all_installed(name, &["mariadbd", "mariadb-install-db", "mariadb", "curl"]) {
+        return;
     }
     let has_pymysql = |python: &&str| {
         let found = Command::new(python).args(["-c", "import pymysql"]).output();
@@ -150,7 +147,7 @@ fn the_service_map_of_a_shop_is_right_row_for_row() {
         format!("http://{at_frontend}/broken#[1-{BROKEN}]"),
     ];
     run(node.command(&load, "curl").arg("-s").args(urls)).expect_code(&[0]);
-    let (said, printed) = recorder.stop();
+    let (messages, printed) = recorder.stop();
     let queries = database.queries() - queries_before;
     assert!(queries >= 2 * CARTS + BROKEN, "{queries} in the general log");
 
@@ -171,7 +168,7 @@ fn the_service_map_of_a_shop_is_right_row_for_row() {
         json!(["shop/load", "shop/frontend", "http", PAGES + CARTS + BROKEN, BROKEN, 1]),
         json!(["shop/frontend", "shop/cart", "http", CARTS + BROKEN, BROKEN, 1]),
     ];
-    assert_eq!(map, expected, "{said}");
+    assert_eq!(map, expected, "{messages}");
 
     let workloads = [
         ("client_workload", "StatefulSet/cart"),

@@ -1,4 +1,4 @@
-//! Where names come from: what `mdf doctor` says of it, and that tokens go to the servers and nowhere else.
+//! Where names come from: what `mdf doctor` reports of it, and that tokens go to the servers and nowhere else.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,7 @@ use masdeepflow::format::reader::Reader;
 use serde_json::{Value, json};
 
 use crate::node::{Form, Node, Place, listening, named};
-use crate::support::{Guard, installed, mdf, not_run, run};
+use crate::support::{Guard, all_installed, mdf, run};
 
 const API_TOKEN: &str = "token-for-the-api";
 const KUBELET_TOKEN: &str = "token-for-the-kubelet";
@@ -86,8 +86,8 @@ impl Kube {
 /// The doctor's words about each source.
 fn doctor(root: &Path, options: &[String]) -> Vec<[String; 4]> {
     let finished = run(mdf().args(["doctor", "--json", "--host-root"]).arg(root).args(options));
-    let said: Value = serde_json::from_str(&finished.stdout).expect("JSON");
-    let names = said["names"].as_array().expect("a list");
+    let reported: Value = serde_json::from_str(&finished.stdout).expect("JSON");
+    let names = reported["names"].as_array().expect("a list");
     let word = |status: &Value, name: &str| status[name].as_str().unwrap_or_default().to_owned();
     let columns = ["source", "state", "what", "advice"];
     names
@@ -96,15 +96,18 @@ fn doctor(root: &Path, options: &[String]) -> Vec<[String; 4]> {
         .collect()
 }
 
-fn check(said: &[[String; 4]], expected: &[(&str, &str, &str, &str)]) {
-    assert_eq!(said.len(), expected.len(), "{said:#?}");
-    for (said, (source, state, what, advice)) in said.iter().zip(expected) {
-        assert_eq!([&said[0], &said[1]], [source, state], "{said:#?}");
-        assert!(said[2].contains(what) && said[3].contains(advice), "{said:#?}");
+fn check(reported: &[[String; 4]], expected: &[(&str, &str, &str, &str)]) {
+    assert_eq!(reported.len(), expected.len(), "{reported:#?}");
+    for (reported, (source, state, what, advice)) in reported.iter().zip(expected) {
+        assert_eq!([&reported[0], &reported[1]], [source, state], "{reported:#?}");
+        assert!(
+            reported[2].contains(what) && reported[3].contains(advice),
+            "{reported:#?}"
+        );
         assert_eq!(
-            said[3].is_empty(),
+            reported[3].is_empty(),
             *state == "works",
-            "what to do, where there is something: {said:#?}"
+            "what to do, where there is something: {reported:#?}"
         );
     }
 }
@@ -123,11 +126,8 @@ fn the_doctor_says_what_each_source_gave_or_why_not_and_what_to_do() {
             ("API server (Services)", "absent", "no service account", "--kubeconfig"),
         ],
     );
-    if !installed("python3") {
-        return not_run(
-            "the doctor with a kubelet and an API server",
-            "python3 is not installed",
-        );
+    if !all_installed("the doctor with a kubelet and an API server", &["python3"]) {
+        return;
     }
     let folder = dir
         .path()
@@ -162,10 +162,10 @@ fn the_doctor_says_what_each_source_gave_or_why_not_and_what_to_do() {
 }
 
 #[test]
-fn tokens_are_neither_told_nor_stored() {
+fn tokens_are_neither_shown_nor_stored() {
     let name = "names from an API server over TLS";
-    if !installed("python3") {
-        return not_run(name, "python3 is not installed");
+    if !all_installed(name, &["python3"]) {
+        return;
     }
     let Some(node) = Node::new("tokens") else { return };
     let place = Place::new(Form::SystemdContainerd, "shop", "cart-0", "app");
@@ -184,18 +184,18 @@ fn tokens_are_neither_told_nor_stored() {
     let recorder = node.record(&options.iter().map(String::as_str).collect::<Vec<_>>());
     node.traffic(&place, &["http", "-n", "3", "-c", "1"]);
     kube.await_request(["/api/v1/pods", "watch=1"]);
-    recorder.await_said("answered 403");
-    let (said, printed) = recorder.stop();
+    recorder.await_message("answered 403");
+    let (messages, printed) = recorder.stop();
 
     let expected = [("shop cart-0 app StatefulSet/cart".to_owned(), 3)];
-    assert_eq!(named(&node.rows("http", &[])), expected.into(), "{said}");
+    assert_eq!(named(&node.rows("http", &[])), expected.into(), "{messages}");
     assert!(
-        said.contains("names: kubelet: ") && said.contains("answered 403"),
-        "{said}"
+        messages.contains("names: kubelet: ") && messages.contains("answered 403"),
+        "{messages}"
     );
     assert!(
-        said.contains("names come from: ") || said.contains("by their cgroup paths"),
-        "the fallback is told: {said}"
+        messages.contains("names come from: ") || messages.contains("by their cgroup paths"),
+        "the fallback is reported: {messages}"
     );
 
     let file = fs::read(node.capture()).expect("the capture");
@@ -211,7 +211,7 @@ fn tokens_are_neither_told_nor_stored() {
     for token in [API_TOKEN, KUBELET_TOKEN] {
         for (place, bytes) in [
             ("capture", stored.as_slice()),
-            ("messages", said.as_bytes()),
+            ("messages", messages.as_bytes()),
             ("lines", printed.as_bytes()),
         ] {
             assert!(!has(bytes, token), "{token} in the {place}");

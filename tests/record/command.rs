@@ -5,7 +5,7 @@ use std::process::Command;
 use super::tools::*;
 
 /// What a command prints, recorded by this mdf.
-fn said_by(mut mdf: Command, options: &[&str], script: &str) -> (String, String) {
+fn output_of(mut mdf: Command, options: &[&str], script: &str) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     mdf.current_dir(folder.path())
         .args(["record", "-o", "cap.mdf"])
@@ -30,21 +30,21 @@ fn the_command_runs_as_who_called_sudo_or_as_the_user_says() {
         .split(':')
         .collect();
     let as_nobody = format!("65534\n{0}\n{0}\nnobody nobody {1}\n0\n", nobody[2], nobody[4]);
-    let (said, log) = said_by(sudo(), &[], script);
-    assert_eq!(said, as_nobody);
+    let (output, log) = output_of(sudo(), &[], script);
+    assert_eq!(output, as_nobody);
     assert!(
         log.contains("the command runs as nobody (user 65534), who called sudo"),
         "{log}"
     );
     for user in ["nobody", "65534"] {
-        let (said, log) = said_by(mdf(), &["--user", user], script);
-        assert_eq!(said, as_nobody);
+        let (output, log) = output_of(mdf(), &["--user", user], script);
+        assert_eq!(output, as_nobody);
         assert!(!log.contains("sudo"), "{log}");
     }
-    let (said, _) = said_by(sudo(), &["--user", "root"], "id -u; echo $HOME");
-    assert_eq!(said, "0\n/root\n");
-    let (said, log) = said_by(mdf(), &[], "id -u");
-    assert_eq!(said, "0\n");
+    let (output, _) = output_of(sudo(), &["--user", "root"], "id -u; echo $HOME");
+    assert_eq!(output, "0\n/root\n");
+    let (output, log) = output_of(mdf(), &[], "id -u");
+    assert_eq!(output, "0\n");
     assert!(!log.contains("runs as"), "{log}");
 }
 

@@ -34,14 +34,14 @@ fn on_small_disk(folder: &Path, size: &str, script: &str, talk: Talk) -> Recorde
     Recorder::spawn(folder, command)
 }
 
-/// The events that the summary says were lost, on the line with these words.
+/// The events that the summary counts as lost, on the line with this text.
 fn said_lost(log: &str, words: &str) -> u64 {
     let line = log.lines().find(|line| line.contains(words)).unwrap_or_default();
     let count = line.rsplit(": ").next().unwrap_or_default();
     number_before(count, " event").unwrap_or(0)
 }
 
-/// What was heard is in the file or counted there as lost for this reason, and the summary says the same.
+/// Each event is in the file or counted there as lost for this reason, and the summary has the same numbers.
 fn assert_accounted(capture: &Capture, log: &str, reason: LossReason, words: &str) {
     let lost = capture.lost(reason);
     assert!(lost > 0 && lost == said_lost(log, words), "{lost}: {log}");
@@ -116,10 +116,10 @@ fn a_stopped_recorder_loses_what_does_not_fit_and_counts_it() {
     let others = capture.events() - capture.data.len() as u64;
     assert!(lost > 0);
     // Data, and the exits, connect and closes that may be among what was lost.
-    let heard = capture.data.len() as u64 + lost;
+    let total = capture.data.len() as u64 + lost;
     assert!(
-        (20_000 * EVENTS..=20_000 * EVENTS + 8).contains(&heard),
-        "{heard} with {others} others"
+        (20_000 * EVENTS..=20_000 * EVENTS + 8).contains(&total),
+        "{total} with {others} others"
     );
 }
 
@@ -225,14 +225,18 @@ fn a_full_disk_is_counted_and_the_file_stays_readable() {
     assert!(log.contains("the file could not be written"), "{log}");
     let capture = Capture::read(&folder.path().join("cap.mdf"));
     assert!(!capture.data.is_empty());
-    let heard = number_before(&log, " events with").unwrap();
-    assert!(lost > 0 && heard >= 20_000 * EVENTS, "{log}");
+    let total = number_before(&log, " events with").unwrap();
+    assert!(lost > 0 && total >= 20_000 * EVENTS, "{log}");
     let kept = number_before(&log, " kept in").unwrap();
-    assert_eq!(kept, capture.events(), "what is said to be kept is in the file: {log}");
+    assert_eq!(
+        kept,
+        capture.events(),
+        "what the summary counts as kept is in the file: {log}"
+    );
 }
 
 #[test]
-fn a_removed_directory_is_told_and_ends_nothing() {
+fn a_removed_directory_is_reported_and_ends_nothing() {
     if !live() {
         return;
     }
@@ -258,7 +262,7 @@ fn a_removed_directory_is_told_and_ends_nothing() {
 }
 
 #[test]
-fn a_disk_that_has_room_again_is_written_to_again_and_told_what_is_missing() {
+fn a_disk_that_has_room_again_gets_new_blocks_and_a_record_of_what_is_missing() {
     if !live() {
         return;
     }
@@ -290,7 +294,7 @@ fn a_disk_that_has_room_again_is_written_to_again_and_told_what_is_missing() {
 }
 
 #[test]
-fn a_directory_that_comes_back_gets_a_new_file_that_tells_what_is_missing() {
+fn a_directory_that_comes_back_gets_a_new_file_with_a_record_of_what_is_missing() {
     if !live() {
         return;
     }
@@ -427,10 +431,10 @@ fn a_slow_disk_blocks_nobody_and_is_counted_to_the_event() {
     assert!(capture.clean && capture.damage == 0);
     let lost = capture.lost(LossReason::QueueFull) + capture.lost(LossReason::RingFull);
     assert!(took < LONG && lost > 0 && code == 3, "{log}");
-    let heard = capture.data.len() as u64 + lost;
+    let total = capture.data.len() as u64 + lost;
     assert!(
-        (30_000 * EVENTS..=30_000 * EVENTS + 8).contains(&heard),
-        "{heard}: {log}"
+        (30_000 * EVENTS..=30_000 * EVENTS + 8).contains(&total),
+        "{total}: {log}"
     );
 }
 
@@ -516,7 +520,7 @@ fn a_second_signal_ends_at_once_although_the_disk_hangs() {
         );
         bytes
     };
-    // A write that does not fit behind what is in the page waits with all of its bytes; events come all the time.
+    // A write that does not fit after what is in the page waits with all of its bytes; events come all the time.
     let mut unchanged = (0, 0);
     until("the pipe takes no more", || {
         let now = waiting();

@@ -83,14 +83,14 @@ fn a_pipe_that_somebody_else_has_put_there_gets_nothing_and_holds_nobody() {
     // Under the name of the output, through a link, under the name of a part, and under that of the ring's dump.
     for (pipe, options, code) in [
         ("cap.mdf", &["-o", "cap.mdf"][..], 1),
-        ("elsewhere", &["-o", "link.mdf"], 1),
+        ("other-file", &["-o", "link.mdf"], 1),
         ("rotated-00000.mdf", &["-o", "rotated.mdf", "--rotate-size", "1M"], 0),
         ("ring-00000.mdf", &["-o", "ring.mdf", "--ring", "60s"], 0),
     ] {
         let path = folder.path().join(pipe);
         make_pipe(&path);
         chown(&path, Some(NOBODY), None).unwrap();
-        if pipe == "elsewhere" {
+        if pipe == "other-file" {
             symlink(&path, folder.path().join("link.mdf")).unwrap();
         }
         let mut reader = OpenOptions::new()
@@ -99,7 +99,7 @@ fn a_pipe_that_somebody_else_has_put_there_gets_nothing_and_holds_nobody() {
             .open(&path)
             .unwrap();
         for force in [None, Some("--force")] {
-            if pipe == "elsewhere" && force.is_some() {
+            if pipe == "other-file" && force.is_some() {
                 // The link is replaced, as any file is.
                 continue;
             }
@@ -128,7 +128,7 @@ fn names_of_parts_that_are_taken_cost_nothing() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    // Not parts, whatever --force says.
+    // Not parts, even with --force.
     for name in ["cap-20261128.mdf", "cap-123456789.mdf", "cap-00001.mdf"] {
         std::fs::write(path(name), "precious").unwrap();
     }
@@ -169,13 +169,13 @@ fn a_capture_goes_to_standard_output_and_the_commands_output_does_not() {
     for name in ["-", "/dev/stdout", "/dev/fd/1"] {
         let output = mdf()
             .current_dir(folder.path())
-            .args(["record", "-o", name, "--", "echo", "said by the command"])
+            .args(["record", "-o", name, "--", "echo", "printed by the command"])
             .output()
             .unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{log}");
         assert!(
-            log.contains("said by the command") && log.contains("standard output"),
+            log.contains("printed by the command") && log.contains("standard output"),
             "{log}"
         );
         let path = folder.path().join("cap.mdf");
@@ -230,7 +230,9 @@ fn a_pipe_that_nobody_reads_yet_is_waited_for_until_a_signal_comes() {
     let folder = tempfile::tempdir().unwrap();
     make_pipe(&folder.path().join("pipe"));
     let recorder = Recorder::start(folder.path(), &["-o", "pipe", "--", "true"]);
-    until("it says so", || recorder.log().contains("waiting until somebody reads"));
+    until("the message", || {
+        recorder.log().contains("waiting until somebody reads")
+    });
     let home = home_of(&recorder);
     let (code, log) = recorder.stop();
     assert_eq!(code, 1, "{log}");

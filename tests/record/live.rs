@@ -159,12 +159,12 @@ fn a_filter_on_a_pid_takes_that_process_and_connections_that_it_has_already() {
         wait: true,
         ..Talk::of(50, 64)
     };
-    let mut wanted = talk.command(folder.path()).spawn().unwrap();
+    let mut selected = talk.command(folder.path()).spawn().unwrap();
     let mut unwanted = talk.command(other.path()).spawn().unwrap();
     let (connected, other_connected) = (folder.path().join("connected"), other.path().join("connected"));
     until("both are connected", || connected.exists() && other_connected.exists());
 
-    let recorder = Recorder::start(folder.path(), &["-o", "cap.mdf", "--pid", &wanted.id().to_string()]).attached();
+    let recorder = Recorder::start(folder.path(), &["-o", "cap.mdf", "--pid", &selected.id().to_string()]).attached();
     // The snapshot comes with the first blocks.
     let path = folder.path().join("cap.mdf");
     until("the snapshot is in the file", || {
@@ -173,7 +173,7 @@ fn a_filter_on_a_pid_takes_that_process_and_connections_that_it_has_already() {
     for folder in [&folder, &other] {
         std::fs::write(folder.path().join("go"), "").unwrap();
     }
-    assert!(end(&mut wanted).success());
+    assert!(end(&mut selected).success());
     assert!(end(&mut unwanted).success());
     let (code, log) = recorder.stop();
     assert_eq!(code, 0, "{log}");
@@ -181,7 +181,7 @@ fn a_filter_on_a_pid_takes_that_process_and_connections_that_it_has_already() {
     let capture = Capture::read(&path);
     assert_eq!(capture.data.len() as u64, 50 * EVENTS);
     assert!(
-        capture.data.iter().all(|piece| piece.pid == wanted.id()),
+        capture.data.iter().all(|piece| piece.pid == selected.id()),
         "the other process is not recorded"
     );
     assert_eq!(capture.streams().len(), 4);

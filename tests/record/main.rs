@@ -11,5 +11,7 @@ mod files;
 mod live;
 mod refusals;
 mod signals;
+#[path = "../support/mod.rs"]
+mod support;
 mod tools;
 mod workload;

@@ -2,9 +2,10 @@
 
 use std::os::unix::process::CommandExt;
 
-use super::tools::{is_root, mdf};
+use super::support::is_root;
+use super::tools::mdf;
 
-/// Runs it; the exit code and what it said.
+/// Runs it; the exit code and standard error.
 fn refuse(words: &[&str]) -> (i32, String) {
     let output = mdf().arg("record").args(words).output().unwrap();
     (
@@ -31,9 +32,9 @@ fn without_capabilities_it_names_them_and_writes_nothing() {
         }
     }
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("CAP_BPF"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("CAP_BPF"), "{stderr}");
     assert!(!file.exists());
 }
 
@@ -42,20 +43,20 @@ fn an_existing_file_is_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cap.mdf");
     std::fs::write(&file, "precious").unwrap();
-    let (code, said) = refuse(&["-o", file.to_str().unwrap()]);
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("--force"), "{said}");
+    let (code, stderr) = refuse(&["-o", file.to_str().unwrap()]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("--force"), "{stderr}");
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
 }
 
 #[test]
 fn a_filter_that_means_everything_is_refused() {
     for [filter, everything] in [["--cgroup", "1"], ["--cgroup", "0"], ["--cgroup", "/"], ["--pid", "1"]] {
-        let (code, said) = refuse(&["-o", "x.mdf", filter, everything]);
-        assert_eq!(code, 1, "{said}");
+        let (code, stderr) = refuse(&["-o", "x.mdf", filter, everything]);
+        assert_eq!(code, 1, "{stderr}");
         assert!(
-            said.contains("whole host") && said.contains("leave the filter out"),
-            "{said}"
+            stderr.contains("whole host") && stderr.contains("leave the filter out"),
+            "{stderr}"
         );
     }
 }
@@ -72,9 +73,9 @@ fn what_is_not_there_is_named() {
         let mut all = vec!["-o", "x.mdf"];
         all.retain(|_| words[0] != "-o");
         all.extend(words);
-        let (code, said) = refuse(&all);
-        assert_eq!(code, 1, "{said}");
-        assert!(said.contains(expected), "{said}");
+        let (code, stderr) = refuse(&all);
+        assert_eq!(code, 1, "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
         assert!(!std::path::Path::new("x.mdf").exists());
     }
 }
@@ -98,9 +99,12 @@ fn a_filter_that_can_match_nothing_is_refused_with_what_to_do() {
             continue;
         }
         // Should it be accepted, that must not last.
-        let (ended, said) = refuse(&["-o", "x.mdf", "--duration", "1s", words[0], words[1]]);
-        assert_eq!(ended, code, "{words:?}: {said}");
-        assert!(said.contains(words[0]) && said.contains(expected), "{words:?}: {said}");
+        let (ended, stderr) = refuse(&["-o", "x.mdf", "--duration", "1s", words[0], words[1]]);
+        assert_eq!(ended, code, "{words:?}: {stderr}");
+        assert!(
+            stderr.contains(words[0]) && stderr.contains(expected),
+            "{words:?}: {stderr}"
+        );
     }
     // A thread's number is none of a process.
     let (send, receive) = std::sync::mpsc::channel();
@@ -111,11 +115,14 @@ fn a_filter_that_can_match_nothing_is_refused_with_what_to_do() {
         let _ = ended.recv();
     });
     let (tid, end) = receive.recv().unwrap();
-    let (code, said) = refuse(&["-o", "x.mdf", "--duration", "1s", "--pid", &tid.to_string()]);
+    let (code, stderr) = refuse(&["-o", "x.mdf", "--duration", "1s", "--pid", &tid.to_string()]);
     drop(end);
     thread.join().unwrap();
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains(&format!("give --pid {}", std::process::id())), "{said}");
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        stderr.contains(&format!("give --pid {}", std::process::id())),
+        "{stderr}"
+    );
     assert!(!std::path::Path::new("x.mdf").exists());
 }
 
@@ -126,23 +133,26 @@ fn too_few_open_files_are_named_as_such() {
     for limit in [16, 24, 32, 40, 64, 127] {
         let mut command = mdf();
         command.args(["record", "-o"]).arg(&file).args(["--", "true"]);
-        let wanted = libc::rlimit {
+        let limits = libc::rlimit {
             rlim_cur: limit,
             rlim_max: limit,
         };
         // SAFETY: setrlimit reads one struct, which the closure owns; it concerns the child only.
         unsafe {
-            command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) {
+            command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &limits) {
                 0 => Ok(()),
                 _ => Err(std::io::Error::last_os_error()),
             });
         }
         let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{limit}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {stderr}");
         let named = format!("the limit of open files is {limit}");
-        assert!(said.contains(&named) && said.contains("ulimit -n"), "{limit}: {said}");
-        assert!(!said.contains("verifier"), "{limit}: {said}");
+        assert!(
+            stderr.contains(&named) && stderr.contains("ulimit -n"),
+            "{limit}: {stderr}"
+        );
+        assert!(!stderr.contains("verifier"), "{limit}: {stderr}");
         assert!(!file.exists());
     }
 }
@@ -158,8 +168,8 @@ fn options_that_make_no_sense_together_are_wrong_usage() {
         &["--backend", "magic"],
         &["-o", "x.mdf", "--pid", "2", "--cgroup", "2", "--", "true"],
     ] {
-        let (code, said) = refuse(words);
-        assert_eq!(code, 2, "{words:?}: {said}");
+        let (code, stderr) = refuse(words);
+        assert_eq!(code, 2, "{words:?}: {stderr}");
     }
     assert!(!std::path::Path::new("x.mdf").exists());
 }

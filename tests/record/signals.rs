@@ -119,7 +119,11 @@ fn a_limit_on_the_size_of_files_is_counted_as_a_full_disk_is() {
     let capture = Capture::read(&folder.path().join("cap.mdf"));
     assert!(!capture.data.is_empty());
     let kept = number_before(&log, " kept in").unwrap();
-    assert_eq!(kept, capture.events(), "what is said to be kept is in the file: {log}");
+    assert_eq!(
+        kept,
+        capture.events(),
+        "what the summary counts as kept is in the file: {log}"
+    );
 }
 
 #[test]
@@ -181,8 +185,8 @@ fn ctrl_c_lets_the_command_end_in_its_own_time() {
     let (recorder, mut terminal) = on_terminal(folder.path(), &["-o", "cap.mdf", "--", "sh", "-c", script]);
     until("it runs", || path("ready").exists());
     terminal.write_all(CTRL_C).unwrap();
-    until("the command has heard of it", || path("interrupted").exists());
-    until("mdf says what it waits for", || {
+    until("the command has got the signal", || path("interrupted").exists());
+    until("mdf prints what it waits for", || {
         recorder.log().contains("waiting for the command to end")
     });
     std::fs::write(path("go"), "").unwrap();
@@ -209,7 +213,7 @@ fn a_second_ctrl_c_is_the_way_out() {
     let (recorder, mut terminal) = on_terminal(folder.path(), &["-o", "cap.mdf", "--", "sh", "-c", script]);
     until("it runs", || ready.exists());
     terminal.write_all(CTRL_C).unwrap();
-    until("mdf says what it waits for", || {
+    until("mdf prints what it waits for", || {
         recorder.log().contains("waiting for the command to end")
     });
     let home = home_of(&recorder);

@@ -1,7 +1,6 @@
 //! What the tests share: starting mdf, reading captures, own cgroups.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,15 +11,11 @@ use masdeepflow::format::header::Header;
 use masdeepflow::format::reader::Reader;
 use masdeepflow::format::record::*;
 
+use crate::support::may_record;
+pub use crate::support::mdf;
+
 /// Nothing here takes longer, unless it hangs.
 pub const LONG: Duration = Duration::from_secs(60);
-
-/// mdf as root starts it, also where `sudo` started the tests.
-pub fn mdf() -> Command {
-    let mut mdf = Command::new(env!("CARGO_BIN_EXE_mdf"));
-    mdf.env_remove("SUDO_UID").env_remove("SUDO_GID");
-    mdf
-}
 
 /// Not root, and in every /etc/passwd.
 pub const NOBODY: u32 = 65534;
@@ -47,26 +42,10 @@ pub fn home_of(recorder: &Recorder) -> PathBuf {
     cgroup_root().join(format!("mdf-{}", recorder.child.id()))
 }
 
-pub fn is_root() -> bool {
-    // SAFETY: no arguments, no state.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// Whether a live test can run. If not, that is said past the test harness, which shows nothing of tests that pass, and
-/// noted for the summary of `make test`.
+/// Whether a live test can run.
+#[track_caller]
 pub fn live() -> bool {
-    if is_root() {
-        return true;
-    }
-    let name = std::thread::current().name().unwrap_or("a live test").to_owned();
-    let _ = writeln!(std::io::stderr(), "NOT RUN: record {name}: recording live needs root");
-    let notes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("not-run");
-    let _ = std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(notes)
-        .and_then(|mut file| writeln!(file, "record {name}: recording live needs root"));
-    false
+    may_record(std::thread::current().name().unwrap_or("a live test of mdf record"))
 }
 
 pub fn signal(child: &Child, signal: i32) {
@@ -109,7 +88,7 @@ impl Recorder {
     pub fn start(folder: &Path, words: &[&str]) -> Recorder {
         let mut command = mdf();
         command.arg("record").args(words);
-        // Whoever runs the tests may ignore them (nohup), and the recorder would too.
+        // The caller of the tests may ignore them (nohup), and the recorder would too.
         let reset = || {
             for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
                 // SAFETY: the default action has no handler.
@@ -146,7 +125,7 @@ impl Recorder {
         self
     }
 
-    /// Waits for its end; its exit code and what it said.
+    /// Waits for its end; its exit code and messages.
     pub fn end(mut self) -> (i32, String) {
         let status = end(&mut self.child);
         let log = self.log();
@@ -202,12 +181,7 @@ impl Drop for OwnCgroup {
 }
 
 pub fn cgroup_root() -> PathBuf {
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    let line = mounts
-        .lines()
-        .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
-        .expect("a cgroup2 mount");
-    line.split(' ').nth(1).unwrap().into()
+    crate::support::cgroup_root().expect("a cgroup2 mount")
 }
 
 /// Ends what is in a cgroup that a test made, and removes it.

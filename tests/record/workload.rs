@@ -125,7 +125,7 @@ fn state_in_a_hole() {
     if std::env::var_os("MDF_HOLE").is_none() {
         return;
     }
-    let say = |word: &str, ports: &[u16]| {
+    let print = |word: &str, ports: &[u16]| {
         let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         let partly = format!("{word}.part");
         std::fs::write(&partly, ports.join(" ")).unwrap();
@@ -152,7 +152,7 @@ fn state_in_a_hole() {
     // Opened before the hole; its owner shows in the hole.
     let mut accepted = connect();
     let mut filler = connect();
-    say("connected", &[]);
+    print("connected", &[]);
     wait_for("go");
     for _ in 0..200 {
         exchange(&mut filler, 4000);
@@ -168,7 +168,7 @@ fn state_in_a_hole() {
     }
     let mut started = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
     let port = |socket: &TcpStream| socket.local_addr().unwrap().port();
-    say("lost", &[port(&accepted.1), port(&opened.1)]);
+    print("lost", &[port(&accepted.1), port(&opened.1)]);
     wait_for("again");
     for _ in 0..ROUNDS_AFTER {
         exchange(&mut accepted, HOLE_BYTES);
@@ -178,7 +178,7 @@ fn state_in_a_hole() {
     assert!(started.wait().unwrap().success());
 }
 
-/// The command that has its own vector of buffers overwritten by what it receives: afterwards nobody can tell where the
+/// The command that has its own vector of buffers overwritten by what it receives: afterwards it is not known where the
 /// bytes went.
 pub fn overwrite_vector() -> Vec<String> {
     let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
@@ -201,7 +201,7 @@ fn receive_over_the_vector() {
         iov_len: size_of::<libc::iovec>(),
     };
     vector.iov_base = (&raw mut vector).cast();
-    // SAFETY: the one buffer is the vector itself, as long as it says, and any bytes are a valid iovec.
+    // SAFETY: the one buffer is the vector itself, as long as its length, and any bytes are a valid iovec.
     let got = unsafe { libc::readv(server.as_raw_fd(), &raw const vector, 1) };
     assert_eq!(got, 16);
 }

@@ -39,7 +39,7 @@ pub fn traffic_gen_path() -> PathBuf {
     built
 }
 
-/// How a child ended and what it said.
+/// How a child ended and what it printed.
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
@@ -185,13 +185,61 @@ pub fn lost_events(file: &Path) -> u64 {
         .sum()
 }
 
-/// Says that a test was not run, where `make test` will repeat it.
+/// Set where it is known that this machine cannot run all tests: those that it cannot run do not fail.
+const ALLOW_NOT_RUN: &str = "MDF_ALLOW_NOT_RUN";
+
+/// Ends a test that cannot be run on this machine. It fails, because its test program would count it as passed. With
+/// `MDF_ALLOW_NOT_RUN` in the environment this returns, and so must the test; `make test` then lists it as not run.
+#[track_caller]
 pub fn not_run(what: &str, why: &str) {
-    eprintln!("NOT RUN: {what}: {why}");
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("not-run");
+    note("not-run", what, why);
+    assert!(
+        std::env::var_os(ALLOW_NOT_RUN).is_some(),
+        "NOT RUN: {what}: {why} (where that cannot be changed: {ALLOW_NOT_RUN}=1)"
+    );
+}
+
+/// Notes that a test ran without a part that this machine does not have; `make test` lists it.
+pub fn left_out(part: &str, why: &str) {
+    note("left-out", part, why);
+}
+
+/// Appends to a list that `.ci/test` prints.
+fn note(list: &str, what: &str, why: &str) {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(list);
     if let Ok(mut notes) = OpenOptions::new().create(true).append(true).open(path) {
         let _ = writeln!(notes, "{what}: {why}");
     }
+}
+
+/// Whether this test may record, for which it needs root; if not, it is `not_run`.
+#[track_caller]
+pub fn may_record(test: &str) -> bool {
+    let root = is_root();
+    if !root {
+        not_run(test, "recording needs root");
+    }
+    root
+}
+
+/// Whether all these programs are there; if not, the test is `not_run`.
+#[track_caller]
+pub fn all_installed(test: &str, programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|program| !installed(program));
+    if let Some(missing) = missing {
+        not_run(test, &format!("{missing} is not installed (.ci/packages test)"));
+    }
+    missing.is_none()
+}
+
+/// Where the cgroup v2 hierarchy is mounted, if it is.
+pub fn cgroup_root() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    mounts.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let (target, kind) = (words.nth(1)?, words.next()?);
+        (kind == "cgroup2").then(|| target.into())
+    })
 }
 
 /// Whether a program can be found.
@@ -202,7 +250,7 @@ pub fn installed(program: &str) -> bool {
         .any(|dir| dir.join(program).exists())
 }
 
-#[allow(unsafe_code, reason = "the standard library does not say who this is")]
+#[allow(unsafe_code, reason = "the standard library has no effective user id")]
 pub fn is_root() -> bool {
     // SAFETY: takes no arguments and cannot fail.
     unsafe { libc::geteuid() == 0 }

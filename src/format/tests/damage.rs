@@ -30,9 +30,9 @@ fn a_file_cut_anywhere_is_read_up_to_the_cut() {
         let reader = Reader::open(&file[..cut]).expect("opened before");
         assert!(!reader.clean_end() && !reader.damage().is_empty(), "cut at {cut}");
         let cut_block = ranges.iter().find(|range| range.start + 360 <= cut && cut < range.end);
-        let told = reader.damage().iter().find(|damage| damage.what == What::CutBlock);
+        let reported = reader.damage().iter().find(|damage| damage.what == What::CutBlock);
         assert_eq!(
-            told.map(|d| d.offset as usize),
+            reported.map(|d| d.offset as usize),
             cut_block.map(|range| range.start),
             "cut at {cut}"
         );

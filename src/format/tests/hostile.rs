@@ -1,4 +1,4 @@
-//! Lengths that lie, and bytes that are no capture at all.
+//! False lengths, and bytes that are no capture at all.
 
 use proptest::prelude::*;
 

@@ -204,7 +204,7 @@ proptest! {
     }
 }
 
-/// The socket and the process that a record speaks of.
+/// The socket and the process that a record refers to.
 fn names(record: &Record<'_>) -> (Option<u64>, u32) {
     match record {
         Record::Process(r) => (None, r.pid),

@@ -21,7 +21,7 @@ fn reading(file: &[u8]) -> String {
         );
         block.inflate(&mut raw).expect("a good block");
         for record in records(&raw) {
-            // What was appended later shows only where it says something.
+            // What was appended later shows only where it has a value.
             let record = format!("{:?}\n", record.expect("a good record"));
             out += &record.replace(", layer: Wire }", " }");
         }

@@ -71,7 +71,7 @@ fn a_block_that_failed_does_not_hide_the_later_ones() {
         let end = disk.bytes.len();
         for len in [end, end - 1] {
             let read = sample::read(&disk.bytes[..len]).expect("the header is good");
-            // A part of the last block may still look like a block; its checksum tells.
+            // A part of the last block may still look like a block; its checksum decides.
             let read: Vec<_> = read.into_iter().filter(Option::is_some).collect();
             assert_eq!(read, expected, "stopped at {stop}");
         }

@@ -1,20 +1,20 @@
 //! Lists and watches pods and Services at the API server: once listed, only changes are sent.
 //!
 //! The protocol: <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>. A watch
-//! goes on from a version; when that is too old (410 Gone), everything is listed anew. Bookmarks bring newer versions
+//! goes on from a version; when that is too old (410 Gone), everything is listed again. Bookmarks bring newer versions
 //! while nothing changes.
 
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use super::ask::Ask;
 use super::client::{Client, Failure, Pause};
+use super::input::Input;
 use super::report::{Report, State};
 use crate::pods::kube::{self, Event, Item};
 
 /// Objects on one page of a list.
 const PAGE: u32 = 500;
-/// Watches that break before anything came are given up for a new list after so many in a row.
+/// Watches that break before anything came are given up for a new list after this many in a row.
 const BROKEN_MAX: u32 = 3;
 
 /// What is watched.
@@ -82,14 +82,14 @@ enum End {
 }
 
 /// Lists and watches until nobody listens any more.
-pub fn run(client: &Client, target: &Target, to: &Sender<Ask>, report: &Report) {
+pub fn run(client: &Client, target: &Target, to: &Sender<Input>, report: &Report) {
     let mut pause = Pause::new(client.timing());
     loop {
         match list(client, target) {
             Ok((items, mut version)) => {
                 report.set(target.source, State::Works, works(client, target, items.len()));
                 pause.reset();
-                if to.send(Ask::List(target.list, items)).is_err() {
+                if to.send(Input::List(target.list, items)).is_err() {
                     return;
                 }
                 let mut broken = 0;
@@ -115,7 +115,7 @@ pub fn run(client: &Client, target: &Target, to: &Sender<Ask>, report: &Report) 
             }
             Err(failure) => {
                 report.set(target.source, State::Fails, fails(client, &failure));
-                if to.send(Ask::Failed(target.list)).is_err() {
+                if to.send(Input::Failed(target.list)).is_err() {
                     return;
                 }
                 std::thread::sleep(pause.after_failure());
@@ -169,7 +169,7 @@ fn list(client: &Client, target: &Target) -> Result<(Vec<Item>, String), Failure
 }
 
 /// Passes changes on until the watch ends. `version` is where the next one goes on.
-fn watch(client: &Client, target: &Target, version: &mut String, to: &Sender<Ask>) -> Result<End, Failure> {
+fn watch(client: &Client, target: &Target, version: &mut String, to: &Sender<Input>) -> Result<End, Failure> {
     let path = format!(
         "{}watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds={}",
         target.path,
@@ -179,8 +179,8 @@ fn watch(client: &Client, target: &Target, version: &mut String, to: &Sender<Ask
     let mut end = Ok(End::Ended);
     let result = client.lines(&path, |line| {
         let (ask, newer) = match kube::event(line, target.kind) {
-            Ok(Event::Applied(item, newer)) => (Some(Ask::Applied(item)), newer),
-            Ok(Event::Deleted(item, newer)) => (Some(Ask::Deleted(item)), newer),
+            Ok(Event::Applied(item, newer)) => (Some(Input::Applied(item)), newer),
+            Ok(Event::Deleted(item, newer)) => (Some(Input::Deleted(item)), newer),
             Ok(Event::Bookmark(newer)) => (None, newer),
             Ok(Event::Other) => (None, String::new()),
             Ok(Event::Error { code: 410, .. }) => {

@@ -1,4 +1,4 @@
-//! Asking an HTTPS server politely: verified TLS, a token that is read anew for each request (it is replaced while we
+//! Asking an HTTPS server politely: verified TLS, a token that is read again for each request (it is replaced while we
 //! run) and never shown, no redirects, bounded answers, and timeouts for everything.
 
 use std::fmt;
@@ -28,7 +28,7 @@ pub struct Timing {
     pub connect: Duration,
     /// For one answer, and for each piece of it.
     pub answer: Duration,
-    /// A watch is ended by the server after this time, and begun anew.
+    /// A watch is ended by the server after this time, and begun again.
     pub watch: Duration,
     /// The first pause after a failure; each next one is twice as long.
     pub pause: Duration,
@@ -147,7 +147,7 @@ impl Client {
         })
     }
 
-    /// At this address, whatever the name in the URL; the name is still what the certificate must say.
+    /// At this address, whatever the name in the URL; the name is still what the certificate must contain.
     pub fn pinned(self, ip: IpAddr) -> Client {
         Client {
             pinned: Some(ip),
@@ -221,7 +221,7 @@ impl Client {
         body.map_err(failure)
     }
 
-    /// An answer that goes on, line by line. `each` says whether to go on.
+    /// An answer that goes on, line by line. `each` returns whether to go on.
     pub fn lines(&self, path: &str, mut each: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
         let grace = self.timing.watch + self.timing.answer;
         let agent = self.agent(grace, grace * 2);

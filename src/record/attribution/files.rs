@@ -1,4 +1,4 @@
-//! Files of the host that name its containers. They are read with more rights than the user has, and some lie where any user
+//! Files of the host that name its containers. They are read with more rights than the user has, and some are where any user
 //! can put something else in their place: so only regular files of the right owner, no larger than they may be, and in a
 //! user's own folder no links and no other file system.
 
@@ -18,7 +18,7 @@ const ENTRIES_MAX: usize = 100_000;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// What tells a file from others, and what is in it from what was in it before.
+/// Identifies a file and its state: another file, or other contents, has another stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     device: u64,
@@ -84,7 +84,7 @@ impl Base {
         self.owner
     }
 
-    /// The bytes of a file that has no more than so many.
+    /// The bytes of a file that has at most `most` bytes.
     pub fn read(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let _all = privilege::read_all();
         let (found, is) = self.open(path)?;

@@ -36,7 +36,7 @@ pub fn from_text(text: &str, folder: &Path, timing: Timing) -> Result<Client, St
     let context = &named(&config, "contexts", &current)?["context"];
     let cluster = &named(&config, "clusters", &word(context, "cluster"))?["cluster"];
     let user = &named(&config, "users", &word(context, "user"))?["user"];
-    // Contents stand in the file, in base64, or in another file.
+    // Contents are in the file itself, in base64, or in another file.
     let content = |value: &Value, key: &str| -> Result<Option<Vec<u8>>, String> {
         let data = word(value, &format!("{key}-data"));
         let file = word(value, key);

@@ -1,11 +1,11 @@
-//! Asks the kubelet for the pods of its node: now and then, and when a cgroup turned up that nobody can name. It cannot
+//! Asks the kubelet for the pods of its node: now and then, and when a cgroup appeared that has no name yet. It cannot
 //! be watched.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use super::ask::Ask;
 use super::client::{Client, Pause};
+use super::input::Input;
 use super::report::{Report, State};
 use crate::pods::kube;
 
@@ -17,20 +17,20 @@ pub const LIST: u32 = 1;
 const GAP: Duration = Duration::from_millis(300);
 
 /// Asks until nobody listens any more. `wake` brings reasons to ask at once.
-pub fn run(client: &Client, every: Duration, wake: &Receiver<()>, to: &Sender<Ask>, report: &Report) {
+pub fn run(client: &Client, every: Duration, wake: &Receiver<()>, to: &Sender<Input>, report: &Report) {
     let mut pause = Pause::new(client.timing());
     loop {
         let asked = Instant::now();
         let wait = match ask(client, report) {
             Some(list) => {
                 pause.reset();
-                if to.send(Ask::List(LIST, list.items)).is_err() {
+                if to.send(Input::List(LIST, list.items)).is_err() {
                     return;
                 }
                 every
             }
             None => {
-                if to.send(Ask::Failed(LIST)).is_err() {
+                if to.send(Input::Failed(LIST)).is_err() {
                     return;
                 }
                 pause.after_failure().max(GAP)
@@ -48,7 +48,7 @@ pub fn run(client: &Client, every: Duration, wake: &Receiver<()>, to: &Sender<As
     }
 }
 
-/// Asks once, and says how it went.
+/// Asks once, and reports whether it worked.
 pub fn ask(client: &Client, report: &Report) -> Option<kube::List> {
     let base = client.base();
     let answer = client.get("/pods").map_err(|failure| failure.to_string());

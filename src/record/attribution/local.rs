@@ -152,7 +152,7 @@ impl Local {
         }
     }
 
-    /// Says which files of Docker and Podman there are, for `mdf doctor`; `of_users`: what is said of the lists of users.
+    /// Reports which files of Docker and Podman there are, for `mdf doctor`; `of_users`: the state of the lists of users.
     pub fn try_runtimes(&self, of_users: Vec<String>, report: &Report) {
         let docker = self.root.join(DOCKER);
         let folders = self.names(DOCKER);
@@ -187,7 +187,7 @@ impl List {
     }
 }
 
-/// The lists of Podman in users' own folders. Whoever owns a folder decides how long reading it takes, so this is done on a
+/// The lists of Podman in users' own folders. The owner of a folder decides how long reading it takes, so this is done on a
 /// thread of its own.
 #[derive(Debug)]
 pub struct Homes {
@@ -230,7 +230,7 @@ impl Homes {
 fn read_lists(base: &Base, storage: &str, known: &mut Lists, take: &mut dyn FnMut(List)) {
     let before = std::mem::take(known);
     let mut left = LISTS_MAX;
-    let mut tell = |path: &Path, read: Result<Vec<Plain>, String>| {
+    let mut give = |path: &Path, read: Result<Vec<Plain>, String>| {
         let path = path.to_owned();
         take(List { path, read });
     };
@@ -238,7 +238,7 @@ fn read_lists(base: &Base, storage: &str, known: &mut Lists, take: &mut dyn FnMu
         Ok(names) => names,
         // A user without containers, or one whose folder only root may read.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return,
-        Err(error) => return tell(Path::new(storage), Err(error.to_string())),
+        Err(error) => return give(Path::new(storage), Err(error.to_string())),
     };
     // overlay-containers, vfs-containers, …: named by the storage driver.
     drivers.retain(|name| name.ends_with("-containers"));
@@ -247,7 +247,7 @@ fn read_lists(base: &Base, storage: &str, known: &mut Lists, take: &mut dyn FnMu
         let folder = Path::new(storage).join(driver);
         if number == FOLDERS_MAX {
             let why = format!("there are more than {FOLDERS_MAX} folders of this kind");
-            return tell(&folder, Err(why));
+            return give(&folder, Err(why));
         }
         for file in ["containers.json", "volatile-containers.json"] {
             let path = folder.join(file);
@@ -255,7 +255,7 @@ fn read_lists(base: &Base, storage: &str, known: &mut Lists, take: &mut dyn FnMu
                 Ok(stamp) => stamp,
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => {
-                    tell(&path, Err(error.to_string()));
+                    give(&path, Err(error.to_string()));
                     continue;
                 }
             };
@@ -277,12 +277,12 @@ fn read_lists(base: &Base, storage: &str, known: &mut Lists, take: &mut dyn FnMu
                 )),
                 false => read_list(base, &path, stamp.len),
             };
-            tell(&path, read);
+            give(&path, read);
         }
     }
 }
 
-/// Reads one list, which has so many bytes.
+/// Reads one list of `len` bytes.
 fn read_list(base: &Base, path: &Path, len: u64) -> Result<Vec<Plain>, String> {
     let json = base.read(path, len).map_err(|error| error.to_string())?;
     let found = runtimes::podman(&json, PLAIN_MAX).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Where names may come from, as the user and the environment say.
+//! Where names may come from, by the command line and the environment.
 
 use std::path::{Path, PathBuf};
 
@@ -98,7 +98,7 @@ impl Options {
         }
         let host = environment.api_host.as_ref()?;
         let port = environment.api_port.as_deref().unwrap_or("443");
-        // An IPv6 address stands in brackets in a URL.
+        // An IPv6 address is in brackets in a URL.
         let host = match host.contains(':') {
             true => format!("[{host}]"),
             false => host.clone(),

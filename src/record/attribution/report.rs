@@ -1,4 +1,4 @@
-//! How each source is doing: for the user while recording, and for `mdf doctor`. Only changes are told.
+//! How each source is doing: for the user while recording, and for `mdf doctor`. Only changes are reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,7 +43,7 @@ impl fmt::Display for Status {
     }
 }
 
-type Teller = Box<dyn Fn(String) + Send>;
+type Notify = Box<dyn Fn(String) + Send>;
 
 /// Counters by the threads that ask.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ struct Inner {
     statuses: Vec<Status>,
     /// What was noted, by whose it is.
     notes: BTreeMap<String, BTreeSet<String>>,
-    tell: Teller,
+    notify: Notify,
 }
 
 impl fmt::Debug for Report {
@@ -65,18 +65,18 @@ impl fmt::Debug for Report {
 }
 
 impl Report {
-    /// `tell` gets what the user should know.
-    pub fn new(tell: impl Fn(String) + Send + 'static) -> Report {
+    /// `notify` gets what the user should know.
+    pub fn new(notify: impl Fn(String) + Send + 'static) -> Report {
         Report {
             inner: Arc::new(Mutex::new(Inner {
                 statuses: Vec::new(),
                 notes: BTreeMap::new(),
-                tell: Box::new(tell),
+                notify: Box::new(notify),
             })),
         }
     }
 
-    /// A source works, fails, or is absent. A failure is told once, until the source works again.
+    /// A source works, fails, or is absent. A failure is reported once, until the source works again.
     pub fn set(&self, source: &'static str, state: State, what: impl Into<String>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         // A server's words are shown on a terminal.
@@ -85,7 +85,7 @@ impl Report {
         let known = inner.statuses.iter().position(|known| known.source == source);
         let before = known.map(|at| inner.statuses[at].state);
         match (before, state) {
-            (Some(State::Fails), State::Works) => (inner.tell)(format!("names: {source} answers again")),
+            (Some(State::Fails), State::Works) => (inner.notify)(format!("names: {source} answers again")),
             (before, State::Fails) if before != Some(State::Fails) => {
                 let rest: Vec<&str> = inner
                     .statuses
@@ -97,7 +97,7 @@ impl Report {
                     true => "containers are named by their cgroup paths".to_owned(),
                     false => format!("names come from: {}", rest.join(", ")),
                 };
-                (inner.tell)(format!("names: {status}; {fallback}"));
+                (inner.notify)(format!("names: {status}; {fallback}"));
             }
             _ => {}
         }
@@ -107,13 +107,13 @@ impl Report {
         }
     }
 
-    /// A part of a source gives no names. Told once, and of what is one user's (`whose`) only the first few times: he can make
+    /// A part of a source gives no names. Reported once; of what belongs to one user (`whose`) only the first few, because a user can make
     /// as many as he likes.
     pub fn note(&self, whose: &str, what: &str) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let notes = inner.notes.entry(whose.to_owned()).or_default();
         if notes.len() < NOTES_MAX && notes.insert(what.to_owned()) {
-            (inner.tell)(format!("names: {what}"));
+            (inner.notify)(format!("names: {what}"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! A simulated kubelet and API server over TLS, and the worker with sources that are slow, refuse, or lie broken.
+//! A simulated kubelet and API server over TLS, and the worker with sources that are slow, refuse, or are broken.
 
 mod flow;
 mod server;

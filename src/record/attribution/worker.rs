@@ -1,7 +1,7 @@
 //! The thread that knows all cgroups and all names, and brings them together.
 //!
-//! It gets cgroups from the recorder and lists from the sources, in any order, and tells the recorder whenever it knows
-//! more about a cgroup or an address than before. With `--pod` and its like it also says which cgroups to record.
+//! It gets cgroups from the recorder and lists from the sources, in any order, and sends an update to the recorder whenever it knows
+//! more about a cgroup or an address than before. With `--pod` and similar options it also decides which cgroups are recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::ask::Ask;
 use super::client::Timing;
+use super::input::Input;
 use super::local::{self, Homes, Local};
 use super::options::{Environment, Options};
 use super::report::{Report, State, Status};
@@ -62,9 +62,9 @@ const CGROUPS_MANY: usize = 32_768;
 /// How long the kubelet may take for the last question.
 const LAST_ANSWER: Duration = Duration::from_millis(700);
 
-/// What the recorder is told.
+/// A message to the recorder.
 #[derive(Debug)]
-pub enum Tell {
+pub enum Update {
     Cgroup {
         time: u64,
         id: u64,
@@ -87,16 +87,16 @@ pub enum Tell {
     Snapshot(Box<Snapshot>),
 }
 
-impl Tell {
+impl Update {
     /// Gives the record to store, if it is one.
     pub fn record<R>(&self, store: impl FnOnce(&Record<'_>) -> R) -> Option<R> {
         match self {
-            Tell::Cgroup { time, id, path } => Some(store(&Record::Cgroup(Cgroup {
+            Update::Cgroup { time, id, path } => Some(store(&Record::Cgroup(Cgroup {
                 time: *time,
                 id: *id,
                 path,
             }))),
-            Tell::Workload { time, cgroup, named } => Some(store(&Record::Workload(Workload {
+            Update::Workload { time, cgroup, named } => Some(store(&Record::Workload(Workload {
                 time: *time,
                 cgroup: *cgroup,
                 container_id: &named.container_id,
@@ -108,7 +108,7 @@ impl Tell {
                 workload: &named.workload,
                 labels: &named.labels_text(),
             }))),
-            Tell::Address { time, ip, name } => Some(store(&Record::Address(Address {
+            Update::Address { time, ip, name } => Some(store(&Record::Address(Address {
                 time: *time,
                 ip: Endpoint::new(*ip, 0).ip,
                 kind: name.kind,
@@ -116,17 +116,17 @@ impl Tell {
                 name: &name.name,
                 workload: &name.workload,
             }))),
-            Tell::Follow(_) | Tell::Unfollow(_) | Tell::Snapshot(_) => None,
+            Update::Follow(_) | Update::Unfollow(_) | Update::Snapshot(_) => None,
         }
     }
 }
 
-/// Where the recorder's drain puts the cgroups that it hears of. Never waits.
+/// Takes the cgroups that the recorder's drain sees. Never waits.
 #[derive(Debug, Clone)]
 pub struct Learner {
-    to: Sender<Ask>,
+    to: Sender<Input>,
     backlog: Arc<Backlog>,
-    /// Only chosen cgroups are stored: those that the kernel tells of are held back until they are chosen.
+    /// Only chosen cgroups are stored: those that the kernel reports are held back until they are chosen.
     pub selective: bool,
 }
 
@@ -153,13 +153,13 @@ impl Learner {
         }
         self.backlog.waiting.fetch_add(1, Ordering::Relaxed);
         let path = path.to_vec();
-        let _ = self.to.send(Ask::Cgroup { id, path, stored });
+        let _ = self.to.send(Input::Cgroup { id, path, stored });
     }
 
     /// Cgroups may have been missed: they came faster than they were taken, or their records were lost.
     pub fn missed(&self) {
         if !self.backlog.walk_asked.swap(true, Ordering::Relaxed) {
-            let _ = self.to.send(Ask::Walk);
+            let _ = self.to.send(Input::Walk);
         }
     }
 }
@@ -172,7 +172,7 @@ pub struct Start {
     pub timing: Timing,
     pub selectors: Selectors,
     pub tree: Option<Tree>,
-    /// The filters that hold besides the selectors, for what was there before; `None` when /proc cannot tell.
+    /// The filters that hold besides the selectors, for what was there before; `None` when /proc does not show them.
     pub selection: Option<Selection>,
     /// Processes that are never recorded.
     pub left_out: Vec<u32>,
@@ -182,14 +182,14 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Attribution {
     learner: Learner,
-    from: Receiver<Tell>,
+    from: Receiver<Update>,
 }
 
 impl Attribution {
     /// Starts the worker and its sources.
     pub fn start(start: Start, report: Report) -> std::io::Result<Attribution> {
-        let (to, asks) = mpsc::channel();
-        let (tells, from) = mpsc::channel();
+        let (to, inputs) = mpsc::channel();
+        let (updates, from) = mpsc::channel();
         let learner = Learner {
             to: to.clone(),
             backlog: Arc::default(),
@@ -202,10 +202,10 @@ impl Attribution {
                 Some(homes(start.options.root(), &to, &report)?),
             ),
         };
-        let worker = Worker::new(start, learner.backlog.clone(), (kubelet, users), report, tells);
+        let worker = Worker::new(start, learner.backlog.clone(), (kubelet, users), report, updates);
         std::thread::Builder::new()
             .name("names".into())
-            .spawn(move || worker.run(&asks))?;
+            .spawn(move || worker.run(&inputs))?;
         Ok(Attribution { learner, from })
     }
 
@@ -214,30 +214,30 @@ impl Attribution {
         self.learner.clone()
     }
 
-    /// What has been found out since the last call.
-    pub fn tells(&self) -> impl Iterator<Item = Tell> + '_ {
+    /// The updates since the last call.
+    pub fn updates(&self) -> impl Iterator<Item = Update> + '_ {
         self.from.try_iter()
     }
 
     /// The kernel records these cgroups now.
     pub fn followed(&self, ids: Vec<u64>) {
-        let _ = self.learner.to.send(Ask::Followed(ids));
+        let _ = self.learner.to.send(Input::Followed(ids));
     }
 
     /// Looks for names a last time, and gives what was found; waits no longer than `patience`.
-    pub fn close(self, patience: Duration) -> Vec<Tell> {
-        let _ = self.learner.to.send(Ask::Close);
+    pub fn close(self, patience: Duration) -> Vec<Update> {
+        let _ = self.learner.to.send(Input::Close);
         let end = Instant::now() + patience;
-        let mut tells = Vec::new();
-        while let Ok(tell) = self.from.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            tells.push(tell);
+        let mut updates = Vec::new();
+        while let Ok(update) = self.from.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            updates.push(update);
         }
-        tells
+        updates
     }
 }
 
 /// Starts the threads that ask the kubelet and the API server. Returns what wakes the former.
-fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<Option<SyncSender<()>>> {
+fn sources(start: &Start, to: &Sender<Input>, report: &Report) -> std::io::Result<Option<SyncSender<()>>> {
     let Start {
         options,
         environment,
@@ -282,7 +282,7 @@ fn sources(start: &Start, to: &Sender<Ask>, report: &Report) -> std::io::Result<
 }
 
 /// Starts the thread that reads the lists of users' containers. Returns what has it look at those of one user.
-fn homes(root: &Path, to: &Sender<Ask>, report: &Report) -> std::io::Result<SyncSender<u32>> {
+fn homes(root: &Path, to: &Sender<Input>, report: &Report) -> std::io::Result<SyncSender<u32>> {
     let (wake, woken) = mpsc::sync_channel(USERS_WAITING);
     let (mut homes, to) = (Homes::new(root), to.clone());
     let (root, report) = (root.to_owned(), report.clone());
@@ -293,7 +293,7 @@ fn homes(root: &Path, to: &Sender<Ask>, report: &Report) -> std::io::Result<Sync
             for user in users {
                 homes.read(Some(user), &mut |list| match list.read {
                     // The worker is gone: so is this thread soon.
-                    Ok(containers) => drop(to.send(Ask::Containers(containers))),
+                    Ok(containers) => drop(to.send(Input::Containers(containers))),
                     Err(_) => report.note(&user.to_string(), &list.describe(&root)),
                 });
             }
@@ -302,7 +302,7 @@ fn homes(root: &Path, to: &Sender<Ask>, report: &Report) -> std::io::Result<Sync
     Ok(wake)
 }
 
-/// What is said of the lists of users, as far as they can be read in time.
+/// The state of the lists of users, as far as they can be read in time.
 fn try_homes(root: &Path) -> Vec<String> {
     let (to, from) = mpsc::sync_channel(1);
     let (mut homes, path) = (Homes::new(root), root.to_owned());
@@ -369,7 +369,7 @@ pub fn advice(status: &Status) -> Option<&'static str> {
             "needed for Docker and Podman only; in a container, mount their folders and give --host-root"
         }
         POD_FILE => "kubectl get pods -A -o json >FILE makes a list; mdf analyze --pods takes it afterwards as well",
-        kubelet::SOURCE if is_absent => "--kubelet HOST, where it is elsewhere",
+        kubelet::SOURCE if is_absent => "--kubelet HOST, if it runs on another host",
         kubelet::SOURCE => {
             "it wants a token of an account that may get nodes/proxy (--token-file), and --kubelet-ca must verify it"
         }
@@ -399,7 +399,8 @@ fn read_pod_file(path: Option<&PathBuf>, set: &mut PodSet, report: &Report) {
 struct Entry {
     path: String,
     stored: bool,
-    told: Option<Named>,
+    /// The names last sent to the recorder.
+    sent: Option<Named>,
     /// Tries made to find its name, and when the next is due.
     tries: usize,
     due: Option<Instant>,
@@ -418,7 +419,7 @@ struct Worker {
     selection: Option<Selection>,
     left_out: Vec<u32>,
     backlog: Arc<Backlog>,
-    to: Sender<Tell>,
+    to: Sender<Update>,
     cgroups: BTreeMap<u64, Entry>,
     /// Paths of the cgroups that are recorded because a selector chose them.
     followed: BTreeMap<String, u64>,
@@ -440,7 +441,7 @@ impl Worker {
         backlog: Arc<Backlog>,
         (kubelet, users): (Option<SyncSender<()>>, Option<SyncSender<u32>>),
         report: Report,
-        to: Sender<Tell>,
+        to: Sender<Update>,
     ) -> Worker {
         let off = start.options.off;
         Worker {
@@ -469,9 +470,9 @@ impl Worker {
         }
     }
 
-    fn run(mut self, asks: &Receiver<Ask>) {
+    fn run(mut self, inputs: &Receiver<Input>) {
         self.read_pod_file();
-        // With selectors nobody else looks for what is there already.
+        // With selectors, nothing else looks for the cgroups that exist already.
         if !self.selectors.is_empty() {
             self.walk();
         }
@@ -481,7 +482,7 @@ impl Worker {
             }
             self.look();
             // Choosing a pod makes its containers fresh.
-            while self.is_behind() {
+            while self.has_unresolved() {
                 if !self.resolve() {
                     return;
                 }
@@ -490,34 +491,34 @@ impl Worker {
                 true => return,
                 false => self.next_due().saturating_duration_since(Instant::now()),
             };
-            match asks.recv_timeout(wait) {
+            match inputs.recv_timeout(wait) {
                 Ok(ask) => self.take(ask),
                 Err(RecvTimeoutError::Timeout) => self.keep_house(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            while let Ok(ask) = asks.try_recv() {
+            while let Ok(ask) = inputs.try_recv() {
                 self.take(ask);
             }
             if self.closing {
-                self.last_look(asks);
+                self.last_look(inputs);
             }
         }
     }
 
-    fn take(&mut self, ask: Ask) {
+    fn take(&mut self, ask: Input) {
         match ask {
-            Ask::Cgroup { id, path, stored } => {
+            Input::Cgroup { id, path, stored } => {
                 self.backlog.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.learn_cgroup(id, &path, stored);
             }
-            Ask::Walk => self.must_walk = true,
-            Ask::Followed(ids) => self.snapshot(ids),
-            Ask::List(list, items) => self.set.learn_list(list, items),
-            Ask::Failed(_) => {}
-            Ask::Containers(containers) => containers.into_iter().for_each(|plain| self.set.learn_plain(plain)),
-            Ask::Applied(item) => self.set.learn(item),
-            Ask::Deleted(item) => self.set.delete(&item),
-            Ask::Close => self.closing = true,
+            Input::Walk => self.must_walk = true,
+            Input::Followed(ids) => self.snapshot(ids),
+            Input::List(list, items) => self.set.learn_list(list, items),
+            Input::Failed(_) => {}
+            Input::Containers(containers) => containers.into_iter().for_each(|plain| self.set.learn_plain(plain)),
+            Input::Applied(item) => self.set.learn(item),
+            Input::Deleted(item) => self.set.delete(&item),
+            Input::Close => self.closing = true,
         }
     }
 
@@ -544,7 +545,7 @@ impl Worker {
                 let entry = Entry {
                     path,
                     stored,
-                    told: None,
+                    sent: None,
                     tries: 0,
                     due: None,
                 };
@@ -595,11 +596,11 @@ impl Worker {
         }
     }
 
-    fn is_behind(&self) -> bool {
+    fn has_unresolved(&self) -> bool {
         self.set.edition() != self.resolved || !self.fresh.is_empty()
     }
 
-    /// Brings cgroups and names together and tells what is new. `false` when nobody listens any more.
+    /// Finds the names of cgroups and sends what is new. `false` when the recorder is gone.
     fn resolve(&mut self) -> bool {
         let all = self.set.edition() != self.resolved;
         let fresh = std::mem::take(&mut self.fresh);
@@ -626,14 +627,14 @@ impl Worker {
         }
         self.choose(&mut named);
         for (id, found) in named {
-            if !self.tell(id, found) {
+            if !self.send_name(id, found) {
                 return false;
             }
         }
-        !all || self.tell_addresses()
+        !all || self.send_addresses()
     }
 
-    /// Says which cgroups to record, and which not any more. Pods before their containers, so that one is enough.
+    /// Chooses which cgroups to record, and which no longer. Pods before their containers, so that one is enough.
     fn choose(&mut self, named: &mut [(u64, Named)]) {
         if self.selectors.is_empty() {
             return;
@@ -646,20 +647,20 @@ impl Worker {
             let is_followed = self.followed.contains_key(&path);
             let matches = self.selectors.matches(found);
             if matches && !self.is_recorded(&path) {
-                let _ = self.to.send(Tell::Follow(*id));
+                let _ = self.to.send(Update::Follow(*id));
                 self.followed.insert(path.clone(), *id);
-                // What lies below it is recorded from now on as well.
+                // The cgroups below it are recorded from now on as well.
                 let below: Vec<u64> = self
                     .cgroups
                     .iter()
-                    .filter(|(_, entry)| is_below(&entry.path, &path) && entry.told.is_none())
+                    .filter(|(_, entry)| is_below(&entry.path, &path) && entry.sent.is_none())
                     .map(|(id, _)| *id)
                     .collect();
                 self.fresh.extend(below);
             } else if !matches && is_followed {
                 // Its labels have changed.
                 self.followed.remove(&path);
-                let _ = self.to.send(Tell::Unfollow(*id));
+                let _ = self.to.send(Update::Unfollow(*id));
             }
         }
     }
@@ -668,11 +669,11 @@ impl Worker {
         self.followed.keys().any(|above| is_below(path, above))
     }
 
-    fn tell(&mut self, id: u64, found: Named) -> bool {
+    fn send_name(&mut self, id: u64, found: Named) -> bool {
         let Some(entry) = self.cgroups.get(&id) else {
             return true;
         };
-        if entry.told.as_ref() == Some(&found)
+        if entry.sent.as_ref() == Some(&found)
             || !(entry.stored || self.selectors.is_empty() || self.is_recorded(&entry.path))
         {
             return true;
@@ -684,30 +685,30 @@ impl Worker {
         if !entry.stored {
             entry.stored = true;
             let path = entry.path.clone().into_bytes();
-            if self.to.send(Tell::Cgroup { time, id, path }).is_err() {
+            if self.to.send(Update::Cgroup { time, id, path }).is_err() {
                 return false;
             }
         }
-        entry.told = Some(found.clone());
-        let tell = Tell::Workload {
+        entry.sent = Some(found.clone());
+        let update = Update::Workload {
             time,
             cgroup: id,
             named: Box::new(found),
         };
-        self.to.send(tell).is_ok()
+        self.to.send(update).is_ok()
     }
 
-    fn tell_addresses(&mut self) -> bool {
+    fn send_addresses(&mut self) -> bool {
         let addresses = self.set.addresses();
         let time = sys::boot_ns();
         for (ip, name) in &addresses {
             if self.addresses.get(ip) != Some(name) {
-                let tell = Tell::Address {
+                let update = Update::Address {
                     time,
                     ip: *ip,
                     name: Box::new(name.clone()),
                 };
-                if self.to.send(tell).is_err() {
+                if self.to.send(update).is_err() {
                     return false;
                 }
             }
@@ -725,7 +726,7 @@ impl Worker {
         };
         let _all = privilege::read_all();
         let snapshot = snapshot::take(&selection, self.tree.as_ref(), &self.left_out);
-        let _ = self.to.send(Tell::Snapshot(Box::new(snapshot)));
+        let _ = self.to.send(Update::Snapshot(Box::new(snapshot)));
     }
 
     fn keep_house(&mut self) {
@@ -743,7 +744,7 @@ impl Worker {
             .collect();
         for path in gone {
             if let Some(id) = self.followed.remove(&path) {
-                let _ = self.to.send(Tell::Unfollow(id));
+                let _ = self.to.send(Update::Unfollow(id));
             }
         }
         if self.cgroups.len() > CGROUPS_MANY {
@@ -763,15 +764,15 @@ impl Worker {
         }
     }
 
-    /// Everything has been heard: asks those who may know a name that is still missing.
-    fn last_look(&mut self, asks: &Receiver<Ask>) {
+    /// All input has been taken: asks the sources that may know a name that is still missing.
+    fn last_look(&mut self, inputs: &Receiver<Input>) {
         if self.must_walk {
             self.walk();
         }
-        let nameless = |entry: &Entry| entry.told.as_ref().is_none_or(Named::is_partial);
+        let is_unnamed = |entry: &Entry| entry.sent.as_ref().is_none_or(Named::is_partial);
         let now = Instant::now();
         let mut any = false;
-        for entry in self.cgroups.values_mut().filter(|entry| nameless(entry)) {
+        for entry in self.cgroups.values_mut().filter(|entry| is_unnamed(entry)) {
             entry.due = Some(now);
             any |= place(&entry.path).is_some_and(|place| !place.pod_uid.is_empty());
         }
@@ -781,8 +782,8 @@ impl Worker {
         };
         let _ = kubelet.try_send(());
         let end = now + LAST_ANSWER;
-        while let Ok(ask) = asks.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            let is_answer = matches!(ask, Ask::List(kubelet::LIST, _) | Ask::Failed(kubelet::LIST));
+        while let Ok(ask) = inputs.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            let is_answer = matches!(ask, Input::List(kubelet::LIST, _) | Input::Failed(kubelet::LIST));
             self.take(ask);
             if is_answer {
                 break;

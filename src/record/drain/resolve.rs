@@ -1,4 +1,4 @@
-//! What the kernel's events leave open: processes and cgroups that are looked up by another thread, and what was there
+//! What the kernel's events do not contain: processes and cgroups that are looked up by another thread, and what was there
 //! before the recording began.
 
 use std::collections::HashSet;
@@ -46,7 +46,7 @@ impl Drain {
     /// take because nothing selected it then. Where events were lost, that of an execve may be among them: then a forked
     /// process is looked up too.
     pub(super) fn resolve_process(&mut self, pid: u32) {
-        if pid == 0 || !self.plan.proc || self.pids_asked.contains(&pid) {
+        if pid == 0 || !self.config.proc || self.pids_asked.contains(&pid) {
             return;
         }
         if self.live.knows_process(pid) && !(self.counters.missing.get() > 0 && self.live.is_unchecked(pid)) {
@@ -67,7 +67,7 @@ impl Drain {
     /// On hosts with v1 hierarchies: the cgroup that names a process's container. It is that of its parent until the process
     /// is found in another one; runtimes move it there before its execve.
     pub(super) fn v1_cgroup(&mut self, process: &Process<'_>) -> Option<u64> {
-        if !self.plan.v1 {
+        if !self.config.v1 {
             return None;
         }
         let (pid, parent) = (process.pid, process.ppid);
@@ -83,7 +83,7 @@ impl Drain {
 
     /// Looks up the path of a process's cgroup, if it is not known.
     pub(super) fn resolve_cgroup(&mut self, id: u64, pid: u32) {
-        if id == 0 || !self.plan.proc || self.live.knows_cgroup(id) || self.unnamed.len() >= UNNAMED_MAX {
+        if id == 0 || !self.config.proc || self.live.knows_cgroup(id) || self.unnamed.len() >= UNNAMED_MAX {
             return;
         }
         if self.unnamed.insert(id) {

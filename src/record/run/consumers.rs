@@ -18,14 +18,14 @@ use crate::record::output;
 use crate::record::printer::{self, MakePrinter};
 use crate::record::queue::{self, Batch, Refused, Sender};
 use crate::record::signals::Asked;
-use crate::record::sink::{self, Sink};
+use crate::record::sink::{Sink, SinkConfig};
 use crate::record::sys;
 
 /// Compressing is more work; it is preferred to ordinary work, but does not push it aside.
 const SINK_NICE: i32 = -10;
-/// Batches between the drain and each consumer: at most about so many MiB.
+/// Batches between the drain and each consumer: each about a MiB.
 const QUEUE: usize = 24;
-/// How often it is looked whether a pipe has got a reader.
+/// How often a pipe is checked for a reader.
 const PIPE_LOOK: Duration = Duration::from_millis(20);
 /// A consumer that makes no progress for this long at the end is given up.
 const FILE_STALL: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ pub fn start_sink(
     counters: &Arc<Counters>,
     asked: &Asked,
 ) -> Result<(Sender, Consuming<Vec<PathBuf>>)> {
-    let plan = || sink::Plan {
+    let config = || SinkConfig {
         base: base.to_owned(),
         header: header.clone(),
         force: options.force,
@@ -61,11 +61,11 @@ pub fn start_sink(
         max_size: options.max_size,
         ring: options.ring.map(|age| (age, options.ring_size)),
     };
-    let mut told = false;
+    let mut noted = false;
     let sink = loop {
-        match Sink::new(plan(), counters.clone()) {
+        match Sink::new(config(), counters.clone()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !asked.to_end() => {
-                if !std::mem::replace(&mut told, true) {
+                if !std::mem::replace(&mut noted, true) {
                     say(&format!("waiting until somebody reads from {}", base.display()));
                 }
                 std::thread::sleep(PIPE_LOOK);

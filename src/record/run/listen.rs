@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::options::{Options, is_unread};
-use crate::record::attribution::{Attribution, Tell};
+use crate::record::attribution::{Attribution, Update};
 use crate::record::child::{Child, Fate};
 use crate::record::counters::Counters;
 use crate::record::drain::Drain;
@@ -18,18 +18,18 @@ use crate::record::source::probe::Probe;
 use crate::record::watch::{Processes, Report, Watch};
 use crate::record::{privilege, sys};
 
-/// How long the ring is waited for; short, because wakeups come only when it fills. Longer when nothing is heard.
+/// How long the ring is waited for; short, because wakeups come only when it fills. Longer when no events come.
 const POLL: Duration = Duration::from_millis(8);
 const POLL_IDLE: Duration = Duration::from_millis(32);
 /// The ring is emptied even when the host has more to do than it can: this is little work, and what it misses is lost.
 const DRAIN_NICE: i32 = -20;
 /// After the command's tree has ended, its connections are still closing.
 const LINGER: Duration = Duration::from_millis(100);
-/// At the end, a snapshot that is still being taken is waited for so long.
+/// At the end, a snapshot that is still being taken is waited for this long.
 const SNAPSHOT: Duration = Duration::from_secs(1);
-/// How long a command that was asked to end is recorded on, where nobody is there who could say that it takes too long.
+/// How long a command that was asked to end is recorded on, where nobody is there who could end it by another signal.
 const COMMAND_END: Duration = Duration::from_secs(5);
-/// After this time of waiting for the command, the user is told how not to.
+/// After this time of waiting for the command, a note says how not to wait.
 const COMMAND_SLOW: Duration = Duration::from_secs(1);
 /// What is taken at a time of what others found out, before the ring is read again.
 const ANSWERS: usize = 256;
@@ -66,16 +66,16 @@ fn take_in(drain: &RefCell<Drain>, probe: &Probe) {
 /// Stores new names, and records the cgroups of newly chosen pods.
 fn take_names(drain: &RefCell<Drain>, probe: &Probe, names: &Attribution, counters: &Counters) {
     let mut followed = Vec::new();
-    for tell in names.tells().take(ANSWERS) {
-        tell.record(|record| drain.borrow_mut().state(record));
-        match tell {
-            Tell::Follow(id) => match probe.add_cgroup(id) {
+    for update in names.updates().take(ANSWERS) {
+        update.record(|record| drain.borrow_mut().state(record));
+        match update {
+            Update::Follow(id) => match probe.add_cgroup(id) {
                 Ok(()) => followed.push(id),
                 Err(error) => counters.note(format!("a chosen container is not recorded (cgroup {id}): {error}")),
             },
             // It may have gone by itself.
-            Tell::Unfollow(id) => drop(probe.remove_cgroup(id)),
-            Tell::Snapshot(taken) => drain.borrow_mut().snapshot(*taken),
+            Update::Unfollow(id) => drop(probe.remove_cgroup(id)),
+            Update::Snapshot(taken) => drain.borrow_mut().snapshot(*taken),
             _ => {}
         }
     }
@@ -91,7 +91,7 @@ struct Stop {
     since: Instant,
     /// When the waiting ends.
     at: Option<Instant>,
-    told: bool,
+    reminded: bool,
 }
 
 impl Stop {
@@ -100,7 +100,7 @@ impl Stop {
             end,
             since: Instant::now(),
             at: None,
-            told: false,
+            reminded: false,
         }
     }
 
@@ -116,8 +116,8 @@ impl Stop {
         if !may_take_its_time && self.at.is_none() {
             self.at = Some(self.since + COMMAND_END);
         }
-        if may_take_its_time && self.at.is_none() && !self.told && self.since.elapsed() > COMMAND_SLOW {
-            self.told = true;
+        if may_take_its_time && self.at.is_none() && !self.reminded && self.since.elapsed() > COMMAND_SLOW {
+            self.reminded = true;
             let how = "waiting for the command to end; another signal (Ctrl-C) ends the recording now";
             counters.note(how.to_owned());
         }
@@ -141,14 +141,14 @@ pub fn record(
         .ring(|bytes| drain.borrow_mut().ring_record(bytes))
         .context("cannot read the ring buffer")?;
     let begun = Instant::now();
-    let (mut wait, mut heard) = (POLL, 0);
+    let (mut wait, mut recorded) = (POLL, 0);
     let mut snapshot = Some(inputs.snapshot);
     // Set when the command has ended or was asked to end.
     let mut stop: Option<Stop> = None;
     let mut is_looking = false;
     let end = loop {
         ring.poll(wait).context("cannot read the ring buffer")?;
-        let before = std::mem::replace(&mut heard, drain.borrow_mut().heard().events);
+        let before = std::mem::replace(&mut recorded, drain.borrow_mut().recorded().events);
         if let Some(taken) = snapshot.as_ref().and_then(|snapshot| snapshot.try_recv().ok()) {
             snapshot = None;
             drain.borrow_mut().snapshot(taken);
@@ -156,7 +156,7 @@ pub fn record(
         take_in(drain, probe);
         take_names(drain, probe, inputs.names, counters);
         drain.borrow_mut().take_answers(ANSWERS);
-        wait = match heard == before {
+        wait = match recorded == before {
             _ if drain.borrow().is_taking_in() => Duration::ZERO,
             true => (wait * 2).clamp(POLL, POLL_IDLE),
             false => POLL,
@@ -188,7 +188,7 @@ pub fn record(
                     return Err(error).with_context(|| format!("cannot run {}", program.unwrap_or_default()));
                 }
                 // The rest of its tree can go on for long.
-                Fate::Ended(_) => {
+                Fate::Ended => {
                     if !std::mem::replace(&mut is_looking, true) {
                         inputs.watch.look_at_command();
                     }
@@ -201,15 +201,15 @@ pub fn record(
             }
             continue;
         }
-        let wanted = if asked.to_end() {
+        let reason = if asked.to_end() {
             End::Signal
         } else if options.duration.is_some_and(|limit| begun.elapsed() >= limit) {
             End::Duration
         } else if drain.borrow_mut().limit_reached() {
             End::Events
-        } else if counters.size_reached.is_made() {
+        } else if counters.size_reached.is_raised() {
             End::Size
-        } else if counters.print_closed.is_made() && is_unread(options) {
+        } else if counters.print_closed.is_raised() && is_unread(options) {
             End::Unread
         } else {
             continue;
@@ -218,12 +218,12 @@ pub fn record(
             // It is recorded to its end.
             Some(child) => {
                 // Not a second time: programs that end in order at the first signal would be cut off by another.
-                let by_terminal = wanted == End::Signal && asked.by_terminal();
+                let by_terminal = reason == End::Signal && asked.by_terminal();
                 child.ask_to_end(|pid| by_terminal && sys::is_in_own_group(pid));
                 inputs.watch.ask_command_to_end(by_terminal);
-                stop = Some(Stop::for_command(wanted));
+                stop = Some(Stop::for_command(reason));
             }
-            None => break wanted,
+            None => break reason,
         }
     };
     let asked_again = asked.ends() > 1;

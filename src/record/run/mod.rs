@@ -19,7 +19,7 @@ use super::attribution::{self, Attribution};
 use super::cgroup::Tree;
 use super::child::Child;
 use super::counters::Counters;
-use super::drain::{self, Drain, Outlets};
+use super::drain::{self, Drain, DrainConfig, Outlets};
 use super::filter;
 use super::lookup::Lookups;
 use super::output::Rotation;
@@ -40,7 +40,7 @@ use summary::{announce, summarize};
 
 /// A process can end within milliseconds of its first event, and then nothing in /proc names it.
 const LOOKUP_NICE: i32 = -20;
-/// What was lost is to be told soon, on a busy host more than ever.
+/// Losses are to be reported soon, on a busy host above all.
 const WATCH_NICE: i32 = -20;
 /// How long processes and cgroups are looked up at the end.
 const LAST_LOOKUPS: Duration = Duration::from_secs(1);
@@ -109,7 +109,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     };
     let attached = begun.elapsed();
 
-    let plan = drain::Plan {
+    let drain_config = DrainConfig {
         block_age: if prints(options) {
             drain::BLOCK_AGE_LIVE
         } else {
@@ -125,27 +125,27 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
         proc: probe.own_tgid() == own,
         v1: probe.own_tgid() == own && super::cgroup::has_v1(),
     };
-    let proc = plan.proc;
+    let proc = drain_config.proc;
     if !proc {
         say("this process runs in a pid namespace of its own: processes that ran before are not named");
     }
     // With pods chosen and none known yet, an empty selection is nothing, not the whole host.
     let any = selectors.is_empty() || !selection.cgroups.is_empty();
-    let snapshot = start_snapshot(plan.proc && any, selection, tree.clone(), left_out.clone())?;
+    let snapshot = start_snapshot(drain_config.proc && any, selection, tree.clone(), left_out.clone())?;
     let names = attribution::Start {
         options: options.names.clone(),
         environment: Environment::find(),
         timing: Timing::default(),
         selectors,
         tree: tree.clone(),
-        selection: plan.proc.then_some(unbound),
+        selection: drain_config.proc.then_some(unbound),
         left_out,
     };
     let notes = counters.clone();
     let names = Attribution::start(names, attribution::Report::new(move |text| notes.note(text)))?;
     let lookups = Lookups::start(tree, LOOKUP_NICE)?;
-    let mut drain = Drain::new(plan, outlets, counters.clone(), Some(lookups), sys::boot_ns());
-    drain.tell_cgroups_to(names.learner());
+    let mut drain = Drain::new(drain_config, outlets, counters.clone(), Some(lookups), sys::boot_ns());
+    drain.report_cgroups_to(names.learner());
     let drain = RefCell::new(drain);
     let command = child.as_ref().map(|child| Processes::new(child, probe.monitor(), proc));
     let inputs = Inputs {
@@ -172,8 +172,8 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     drop(child);
     let mut drain = drain.into_inner();
     drain.await_answers(Instant::now() + LAST_LOOKUPS);
-    for tell in names.close(LAST_NAMES) {
-        tell.record(|record| drain.state(record));
+    for update in names.close(LAST_NAMES) {
+        update.record(|record| drain.state(record));
     }
     let files = finish(options, &mut drain, file, print, &counters, &asked);
     // What the sink lost while it was being waited for is not in the file any more, but in the summary.
@@ -181,7 +181,7 @@ pub fn run(options: &Options, printer: Option<MakePrinter>) -> Result<Recorded> 
     status.stop();
     let (ended, files) = (ended?, files?);
     let outcome = Recorded {
-        heard: drain.heard(),
+        recorded: drain.recorded(),
         missing: drain.ledger().missing(),
         files,
         command,

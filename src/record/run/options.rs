@@ -114,7 +114,7 @@ pub fn check(options: &Options, can_print: bool) -> Result<()> {
         return usage("--ring and rotation exclude each other");
     }
     if options.user.is_some() && options.command.is_empty() {
-        return usage("--user is for a command: give one behind --");
+        return usage("--user is for a command: give one after --");
     }
     match &options.output {
         Some(base) if options.print && output::is_standard_output(base) => {
@@ -149,7 +149,7 @@ pub fn selectors(options: &Options, tree: Option<&Tree>) -> Result<Selectors> {
         return usage("--container, --pod, --namespace and --label choose cgroups; leave --pid and --cgroup out");
     }
     if options.names.off && !(options.pods.pods.is_empty() && options.pods.labels.is_empty()) {
-        return usage("--no-names leaves nobody to ask for pods");
+        return usage("--no-names leaves no source to ask for pods");
     }
     if tree.is_none() {
         bail!("containers and pods are chosen by their cgroups, and /proc/mounts has none of type cgroup2");
@@ -157,7 +157,7 @@ pub fn selectors(options: &Options, tree: Option<&Tree>) -> Result<Selectors> {
     Ok(selectors)
 }
 
-/// As whom the command runs; also says so, where it is not as this process.
+/// The user that the command runs as; printed where it is not that of this process.
 pub fn setting(options: &Options) -> Result<Setting> {
     let user = match (&options.user, Caller::find()) {
         (Some(name), _) => Some(User::named(name)?),

@@ -1,4 +1,4 @@
-//! What the user is told when a recording begins, and when it has ended.
+//! What the user sees when a recording begins, and when it has ended.
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -20,8 +20,8 @@ use crate::record::{child, messages, output};
 /// How it went.
 #[derive(Debug)]
 pub struct Recorded {
-    /// Events heard, and the bytes that went over sockets in them.
-    pub heard: Count,
+    /// Events recorded, and the bytes that went over sockets in them.
+    pub recorded: Count,
     /// Events that are missing, all reasons.
     pub missing: u64,
     /// The files, oldest first.
@@ -33,7 +33,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// What the exit code is to say. Losses come first: they are of the recording, and whoever relies on it must not miss
+    /// What becomes the exit code. Losses come first: a reader of the recording must not miss
     /// them. A command that this process asked to end ended as it was meant to.
     pub fn outcome(&self) -> Outcome {
         match self.command {
@@ -86,7 +86,7 @@ pub fn summarize(
         End::Command => "the command has ended",
         End::Unread => "standard output was closed",
     };
-    let heard = outcome.heard;
+    let recorded = outcome.recorded;
     let lost_in_queue = drain.ledger().totals().iter().filter(|(reason, _)| {
         matches!(
             reason,
@@ -95,14 +95,14 @@ pub fn summarize(
     });
     let lost: u64 = lost_in_queue.map(|(_, count)| count.events).sum();
     let mut text = format!(
-        "{why}: {} events with {} heard in {}",
-        human::count(heard.events),
-        human::bytes(heard.bytes),
+        "{why}: {} events with {} recorded in {}",
+        human::count(recorded.events),
+        human::bytes(recorded.bytes),
         human::elapsed(took)
     );
     if options.output.is_some() {
         let size = human::bytes(counters.written.get());
-        let kept = human::count(heard.events.saturating_sub(lost));
+        let kept = human::count(recorded.events.saturating_sub(lost));
         let last = outcome.files.last().map(|path| output::name(path)).unwrap_or_default();
         text.push_str(&match outcome.files.len() {
             0 => "; no file was written".to_owned(),
@@ -127,7 +127,7 @@ pub fn summarize(
         ));
     }
     match outcome.command {
-        Some(status) => say(&format!("the command {}", child::status_words(status))),
+        Some(status) => say(&format!("the command {}", child::status_text(status))),
         None if options.command.is_empty() => {}
         None => say("the command still runs, and is not recorded any more"),
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::record::identity::Identity;
 
-/// A way of hearing the kernel, for the sources that have several. In order of preference.
+/// A set of programs that records a source, for the sources that have several. In order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Backend {
     /// fexit programs on the socket functions: sees everything.

@@ -1,7 +1,7 @@
 //! Kretprobes with room for many threads, through tracefs.
 //!
 //! A kretprobe made by perf_event_open has room for about two calls per CPU in progress at one time; returns of further
-//! calls are not heard. Only tracefs lets us ask for more, and tells how many were missed.
+//! calls are missed. Only tracefs allows more, and counts how many were missed.
 
 use std::fs;
 use std::io::{self, Write};
@@ -60,7 +60,7 @@ impl Kretprobes {
         file.write_all(format!("{line}\n").as_bytes())
     }
 
-    /// A recorder that was killed leaves its events behind.
+    /// A recorder that was killed does not remove its events.
     fn clear_stale(&self) {
         let events = fs::read_to_string(self.tracefs.join("kprobe_events")).unwrap_or_default();
         for (group, event) in events.lines().filter_map(own_event) {
@@ -81,7 +81,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Returns that were not heard, of all our events.
+    /// Returns that were missed, of all our events.
     pub fn missed(&self) -> u64 {
         let profile = fs::read_to_string(&self.path).unwrap_or_default();
         missed(&profile, &self.functions)

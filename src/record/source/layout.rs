@@ -13,7 +13,7 @@ use libbpf_rs::btf::{BtfType, HasSize};
 
 use super::config::{Command, Config, Filter, MAX_SNAPLEN};
 use super::object::{self, MAX_FIXED_CGROUPS, OBJECT};
-use super::plan::{Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI, must};
+use super::plan::{Hook, Plan, Planned, STATE_NOPREEMPT, Uses, WHOAMI, must};
 use super::process::wire::kind as process;
 use super::tcp::wire as tcp;
 use super::tcp::wire::kind;
@@ -118,7 +118,7 @@ const REMOTE: Endpoint = Endpoint {
     port: 0x5678,
 };
 
-/// A ring record in C's layout, its variable part behind it, as Rust reads it.
+/// A ring record in C's layout with its variable part after it, as Rust reads it.
 fn check_record(btf: &Btf<'_>, name: &str, fields: &[(&str, &[u8])], rest: &[u8], expected: Record<'_>) {
     let mut bytes = Layout::of(btf, name).bytes(0xff, fields);
     bytes.extend(rest);
@@ -357,8 +357,8 @@ fn settings_are_written_as_c_lays_them_out() {
         programs,
         ..Plan::default()
     };
-    let state_calm = must(STATE_CALM, Hook::Call);
-    // What is on or off: one of them on at a time, so that none can stand for another.
+    let state_nopreempt = must(STATE_NOPREEMPT, Hook::Call);
+    // What is on or off: one of them on at a time, so that none can be mistaken for another.
     let (on, off) = (ne!(1u32), ne!(0u32));
     let with = |change: fn(&mut Filter)| {
         let mut config = config.clone();
@@ -380,7 +380,7 @@ fn settings_are_written_as_c_lays_them_out() {
             vec![],
             false,
         ),
-        (Some("twice"), with(|_| {}), vec![state_calm], false),
+        (Some("twice"), with(|_| {}), vec![state_nopreempt], false),
         (Some("plain_loads"), with(|_| {}), vec![], true),
         (
             Some("pid_filter"),

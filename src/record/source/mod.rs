@@ -18,7 +18,7 @@ mod preempt;
 pub mod probe;
 mod process;
 pub mod tcp;
-pub mod wire;
+mod wire;
 
 use std::ops::RangeInclusive;
 
@@ -40,7 +40,7 @@ pub(in crate::record) struct Source {
     plan: fn(&Kernel, Backend) -> Result<Part, String>,
     /// What its programs count in the map `losses`, beside the runs that the kernel skipped.
     counters: &'static [loss::Counter],
-    /// Tries out whether what was loaded tells the truth.
+    /// Tests whether the loaded programs record correctly.
     test: Option<fn(&Loaded) -> Tested>,
     /// Types of its programs, with their names for `mdf doctor`.
     pub program_types: &'static [(&'static str, ProgramType)],
@@ -54,7 +54,7 @@ enum Tested {
     Right,
     /// The test itself could not be made (no loopback interface): nothing is known.
     NotMade(String),
-    /// The kernel took the programs, but they do not tell the truth here.
+    /// The kernel took the programs, but they do not record correctly here.
     Wrong(String),
 }
 

@@ -93,7 +93,7 @@ impl Monitor {
         Ok(total.since(&self.lost_before))
     }
 
-    /// Runs that the kernel skipped because the program ran on that CPU already (told since 5.12).
+    /// Runs that the kernel skipped because the program ran on that CPU already (counted since 5.12).
     fn missed(&self) -> u64 {
         let of = |program: &libbpf_rs::ProgramMut<'_>| -> Option<u64> {
             let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;

@@ -14,7 +14,7 @@ use super::config::{Command, Config, MAX_SNAPLEN};
 use super::kallsyms;
 use super::kretprobe::Kretprobes;
 use super::monitor::{KernelLosses, Monitor};
-use super::plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE_CALM, Uses, WHOAMI};
+use super::plan::{CGROUP_ENTERED, FIND_PAGES, Hook, Plan, Planned, STATE_NOPREEMPT, Uses, WHOAMI};
 use super::wire::{Control, Followed};
 use crate::record::cgroup::{TRUE_ROOT, Tree};
 use crate::record::identity::Identity;
@@ -38,25 +38,25 @@ pub struct Loaded {
     lost_before: KernelLosses,
 }
 
-/// What libbpf said while loading: the verifier's reasons. libbpf has one callback for the whole process.
-static SAID: Mutex<String> = Mutex::new(String::new());
+/// What libbpf printed while loading: the verifier's reasons. libbpf has one callback for the whole process.
+static LIBBPF_LOG: Mutex<String> = Mutex::new(String::new());
 
-fn said() -> MutexGuard<'static, String> {
-    SAID.lock().unwrap_or_else(PoisonError::into_inner)
+fn libbpf_log() -> MutexGuard<'static, String> {
+    LIBBPF_LOG.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn listen_to_libbpf() {
+fn keep_libbpf_log() {
     libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
-        let mut said = said();
-        if said.len() < 1 << 16 {
-            said.push_str(&text);
+        let mut log = libbpf_log();
+        if log.len() < 1 << 16 {
+            log.push_str(&text);
         }
     })));
 }
 
-/// What libbpf said since the last call.
-pub fn take_said() -> String {
-    std::mem::take(&mut *said())
+/// What libbpf printed since the last call.
+pub fn take_libbpf_log() -> String {
+    std::mem::take(&mut *libbpf_log())
 }
 
 fn io_error(error: libbpf_rs::Error) -> io::Error {
@@ -100,8 +100,8 @@ pub(super) fn settings(config: &Config, levels: Option<&[u32]>, plan: &Plan, use
         );
     }
     bytes.extend(u32::from(!filter.ports.is_empty()).to_ne_bytes());
-    bytes.extend(u32::from(plan.has(STATE_CALM)).to_ne_bytes());
-    // Whoever chooses among cgroups at run time has to hear of them.
+    bytes.extend(u32::from(plan.has(STATE_NOPREEMPT)).to_ne_bytes());
+    // A choice among cgroups at run time needs to see each of them.
     bytes.extend(u32::from(filter.dynamic).to_ne_bytes());
     bytes.extend(u32::from(uses.plain_loads).to_ne_bytes());
     bytes.extend(u32::from(filter.command.is_some()).to_ne_bytes());
@@ -124,7 +124,7 @@ fn has_strays(config: &Config, plan: &Plan) -> bool {
 }
 
 /// The depths of the cgroups of the filter below the true root of the hierarchy, so that the kernel side can compare
-/// ancestors without looking into a map. None when that cannot be told: in a cgroup namespace the root that we see lies
+/// ancestors without looking into a map. None when that is not known: in a cgroup namespace the root that we see is
 /// somewhere below it.
 fn cgroup_levels(config: &Config) -> Option<Vec<u32>> {
     if config.filter.cgroups.is_empty() {
@@ -161,15 +161,15 @@ impl Loaded {
         let plan = Arc::new(plan);
         let loaded = Loaded::load(&plan, config, plan.uses);
         // Only what the verifier refuses is tried with less.
-        if loaded.is_ok() || plan.uses == Uses::default() || !said().contains("PROG LOAD LOG") {
+        if loaded.is_ok() || plan.uses == Uses::default() || !libbpf_log().contains("PROG LOAD LOG") {
             return loaded;
         }
         Loaded::load(&plan, config, Uses::default())
     }
 
     fn load(plan: &Arc<Plan>, config: &Config, uses: Uses) -> Result<Loaded, libbpf_rs::Error> {
-        listen_to_libbpf();
-        take_said();
+        keep_libbpf_log();
+        take_libbpf_log();
         let object =
             zstd::decode_all(OBJECT).map_err(|error| libbpf_rs::Error::from(error).context("the kernel side"))?;
         let mut open = ObjectBuilder::default().open_memory(&object)?;
@@ -213,7 +213,7 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// Tells the programs where the kernel keeps its pages. Reading /proc/kallsyms can take the better part of a second,
+    /// Gives the programs the addresses of the kernel's pages. Reading /proc/kallsyms can take the better part of a second,
     /// so it is waited for only a while; until it is done, payload in pages is not read.
     fn find_pages(&self, plan: &Plan) -> Result<(), libbpf_rs::Error> {
         let reads_pages = |hook: Hook| {
@@ -251,13 +251,13 @@ impl Loaded {
     /// The self-test is over: record what the filter selects.
     pub fn go(&mut self) -> io::Result<()> {
         self.lost_before = self.monitor().losses()?;
-        // What this process did since the test saw what it wanted, such as closing its connection.
+        // What this process did since the test had seen enough, such as closing its connection.
         self.ring(|_| {})?.consume_raw();
         self.change_control(|control| control.only_self = 0).map_err(io_error)
     }
 
     fn attach(&mut self, plan: &Plan) -> Result<(), libbpf_rs::Error> {
-        let any = |wanted: fn(&Hook) -> bool| plan.programs.iter().any(|planned| wanted(&planned.hook));
+        let any = |is: fn(&Hook) -> bool| plan.programs.iter().any(|planned| is(&planned.hook));
         if any(|hook| matches!(hook, Hook::Kretprobe(_) | Hook::Event(..))) {
             self.tracefs = Mount::tracefs();
         }

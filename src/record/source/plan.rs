@@ -1,5 +1,5 @@
 //! What a program is attached to, and what the kernel must have for it. Look-ups in BTF: kernel versions are never compared,
-//! because vendors backport. Which programs there are is the sources' to say.
+//! because vendors backport. Each source lists its own programs.
 
 use std::path::Path;
 
@@ -32,9 +32,9 @@ pub enum Hook {
 /// How runs count that the kernel skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skipped {
-    /// What each of them would have heard is missing.
+    /// What each of them would have recorded is missing.
     Missing,
-    /// The programs of this mark all hear the same: missing is what none of them can have heard.
+    /// The programs with this mark all record the same: missing is what none of them can have recorded.
     MissingFromAll,
     /// The program only tidies up.
     Harmless,
@@ -45,7 +45,7 @@ pub enum Skipped {
 pub struct Planned {
     pub program: &'static str,
     pub hook: Hook,
-    /// Without it the source hears nothing of use.
+    /// Without it the source records nothing of use.
     pub required: bool,
     pub skipped: Skipped,
     /// The program, and its hook, that takes its place where tracepoints can be preempted (bpf/maps.h, enum slot).
@@ -93,14 +93,14 @@ impl Planned {
     }
 }
 
-/// Run once instead of being attached: tells the recorder's own thread group.
+/// Run once instead of being attached: stores the recorder's own thread group.
 pub const WHOAMI: &str = "whoami";
 /// Finds the kernel's variables by name.
 pub const FIND_PAGES: &str = "find_pages";
 /// Sees processes move between cgroups.
 pub const CGROUP_ENTERED: &str = "cgroup_entered";
-/// Stands beside another program that hears the same changes of state.
-pub const STATE_CALM: &str = "state_changed_calm";
+/// Runs beside another program at the same changes of state.
+pub const STATE_NOPREEMPT: &str = "state_changed_nopreempt";
 
 /// The kernel's own description of itself.
 pub struct Kernel {
@@ -130,7 +130,7 @@ impl Kernel {
         })
     }
 
-    /// Whether a hook can exist here. Functions are told by BTF alone; whether they can be probed shows when attaching.
+    /// Whether a hook can exist here. Functions are looked up in BTF; whether they can be probed shows when attaching.
     pub fn has(&self, hook: Hook) -> bool {
         match hook {
             Hook::Tracepoint(name) => self

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::record::kernelfs::Mount;
 
-/// Asks the kernel; where it does not tell, it may be.
+/// Asks the kernel; where the answer is not known, it counts as preemptible.
 pub fn preemptible() -> bool {
     let version = fs::read_to_string("/proc/sys/kernel/version").unwrap_or_default();
     let mode = Mount::debugfs().and_then(|debugfs| fs::read_to_string(debugfs.path().join("sched/preempt")).ok());
@@ -12,7 +12,7 @@ pub fn preemptible() -> bool {
 }
 
 /// From the text of `uname -v`, which names the kind of kernel, and of sched/preempt in debugfs (`none (voluntary) full`),
-/// which says what was chosen among those that a PREEMPT_DYNAMIC kernel can be.
+/// which shows what was chosen among those that a PREEMPT_DYNAMIC kernel can be.
 fn judge(version: &str, mode: Option<&str>) -> bool {
     let chosen = |word: &str| mode.is_some_and(|mode| mode.contains(&format!("({word})")));
     match version.split_whitespace().find(|word| word.starts_with("PREEMPT")) {

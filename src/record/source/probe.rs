@@ -43,10 +43,11 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Loads, attaches and tests one backend: with why the self-test could not be made, if so. Otherwise tells why it cannot
+/// Loads, attaches and tests one backend: with why the self-test could not be made, if so. Otherwise returns why it cannot
 /// be used.
 fn try_backend(plan: Plan, config: &Config) -> Result<(Loaded, Option<String>), String> {
-    let mut loaded = Loaded::new(plan, config).map_err(|error| explain(&format!("{error:#}"), &object::take_said()))?;
+    let mut loaded =
+        Loaded::new(plan, config).map_err(|error| explain(&format!("{error:#}"), &object::take_libbpf_log()))?;
     let mut untested = None;
     for test in SOURCES.iter().filter_map(|source| source.test) {
         match test(&loaded) {
@@ -62,10 +63,15 @@ fn try_backend(plan: Plan, config: &Config) -> Result<(Loaded, Option<String>), 
 }
 
 /// Why the kernel refused, in a line: its own word for it, and where it comes from libbpf, the program.
-fn explain(error: &str, said: &str) -> String {
-    let program = said.split("prog '").nth(1).and_then(|rest| rest.split('\'').next());
+fn explain(error: &str, libbpf_log: &str) -> String {
+    let program = libbpf_log
+        .split("prog '")
+        .nth(1)
+        .and_then(|rest| rest.split('\'').next());
     // The verifier's reason is the last line before its statistics. Its log is empty where it was not asked.
-    let log = said.split_once("BEGIN PROG LOAD LOG --\n").map_or("", |(_, log)| log);
+    let log = libbpf_log
+        .split_once("BEGIN PROG LOAD LOG --\n")
+        .map_or("", |(_, log)| log);
     let verdict = log
         .lines()
         .take_while(|line| !line.starts_with("processed ") && !line.contains("-- END PROG LOAD LOG"))
@@ -147,7 +153,7 @@ impl Probe {
         }
         let what = match config.backend {
             Some(backend) => format!("the backend {backend} does not work here"),
-            None => "no way of hearing this kernel works here".to_string(),
+            None => "no backend works on this kernel".to_string(),
         };
         Err(Refusal {
             what,
@@ -200,7 +206,7 @@ impl Probe {
         self.loaded.monitor()
     }
 
-    /// Tells the kernel side of a socket that existed before, so that its events carry `socket.id` and it is not
+    /// Gives the kernel side a socket that existed before, so that its events carry `socket.id` and it is not
     /// announced again. The id comes from [`wire::snapshot_id`].
     pub fn seed_socket(&self, socket: &Socket) -> io::Result<()> {
         let (key, value) = wire::seed(socket);
@@ -279,17 +285,17 @@ mod tests {
 
     #[test]
     fn the_verifier_is_blamed_for_what_it_said_and_for_nothing_else() {
-        let said = "libbpf: prog 'p': BPF program load failed: -EACCES\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n\
+        let libbpf_log = "libbpf: prog 'p': BPF program load failed: -EACCES\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n\
                     0: R1=ctx()\nR1 invalid mem access 'scalar'\nprocessed 7 insns (limit 1000000)\n\
                     -- END PROG LOAD LOG --\n";
         assert_eq!(
-            explain("Permission denied (os error 13)", said),
+            explain("Permission denied (os error 13)", libbpf_log),
             "the kernel's verifier refuses p: R1 invalid mem access 'scalar' (Permission denied (os error 13))"
         );
         // Not asked: there was no descriptor for the program.
-        let said = "libbpf: prog 'p': BPF program load failed: -EMFILE\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n\
+        let libbpf_log = "libbpf: prog 'p': BPF program load failed: -EMFILE\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n\
                     -- END PROG LOAD LOG --\n";
-        let why = explain("Too many open files (os error 24)", said);
+        let why = explain("Too many open files (os error 24)", libbpf_log);
         assert_eq!(why, "Too many open files (os error 24)");
         let refusal = out_of_files(&why).unwrap().to_string();
         assert!(refusal.starts_with("too many open files in this process") && refusal.contains("ulimit -n"));

@@ -14,7 +14,7 @@ pub enum WireError {
     Kind { kind: u16 },
 }
 
-/// `enum mdf_loss`: the keys of the map `losses`, and the reasons that they stand for.
+/// `enum mdf_loss`: the keys of the map `losses`, and their reasons.
 pub(super) mod loss {
     use crate::format::record::LossReason;
 
@@ -34,7 +34,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Begins behind the kind.
+    /// Begins after the kind.
     pub fn of(bytes: &'a [u8]) -> Result<Fields<'a>, WireError> {
         let mut fields = Fields {
             kind: 0,
@@ -45,7 +45,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// Whether so many bytes are left: asked once for many fields, it need not be asked for each.
+    /// Whether this many bytes are left: checked once for many fields instead of for each.
     pub fn need(&self, len: usize) -> Result<(), WireError> {
         match self.rest.len() >= len {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! The worker with its sources: what it tells, and when.
+//! The worker with its sources: which updates it sends, and when.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::super::options::{Environment, Options};
 use super::super::report::Report;
-use super::super::worker::{Attribution, Start, Tell, try_sources};
+use super::super::worker::{Attribution, Start, Update, try_sources};
 use super::server::{Server, Step};
 use super::{list, pod, timing};
 use crate::format::record::LossReason;
 use crate::pods::select::{Selectors, Words};
 use crate::record::cgroup::Tree;
-use crate::record::drain::{Drain, Outlets, Plan};
+use crate::record::drain::{Drain, DrainConfig, Outlets};
 use crate::record::loss::Count;
 use crate::record::output::Rotation;
 use crate::record::source::monitor::KernelLosses;
@@ -43,21 +43,21 @@ fn start_with(root: &Path, report: Report, change: impl FnOnce(&mut Start)) -> A
     Attribution::start(start, report).unwrap()
 }
 
-/// Waits until something of this kind is told.
-fn wait<T>(names: &Attribution, mut pick: impl FnMut(&Tell) -> Option<T>) -> T {
+/// Waits for an update of this kind.
+fn wait<T>(names: &Attribution, mut pick: impl FnMut(&Update) -> Option<T>) -> T {
     let end = Instant::now() + Duration::from_secs(60);
     while Instant::now() < end {
-        if let Some(found) = names.tells().find_map(|tell| pick(&tell)) {
+        if let Some(found) = names.updates().find_map(|update| pick(&update)) {
             return found;
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    panic!("not told");
+    panic!("no such update");
 }
 
-fn workload(tell: &Tell) -> Option<(u64, String)> {
-    match tell {
-        Tell::Workload { cgroup, named, .. } => Some((
+fn workload(update: &Update) -> Option<(u64, String)> {
+    match update {
+        Update::Workload { cgroup, named, .. } => Some((
             *cgroup,
             format!("{}/{} {}", named.namespace, named.pod, named.container),
         )),
@@ -120,7 +120,7 @@ fn a_server_that_hangs_stalls_nobody() {
     let begun = Instant::now();
     names.learner().learn(7, path().as_bytes(), true);
     assert_eq!(
-        wait(&names, |tell| workload(tell).filter(|(_, name)| name != "/ ")).1,
+        wait(&names, |update| workload(update).filter(|(_, name)| name != "/ ")).1,
         "shop/cart-0 app"
     );
     names.close(Duration::from_secs(2));
@@ -154,12 +154,12 @@ fn in_a_pod_the_api_server_is_asked_with_the_service_account() {
     });
     names.learner().learn(7, path().as_bytes(), true);
     let mut found = Vec::new();
-    wait(&names, |tell| {
-        match tell {
-            Tell::Address { ip, name, .. } => {
+    wait(&names, |update| {
+        match update {
+            Update::Address { ip, name, .. } => {
                 found.push(format!("{ip} {:?} {}/{}", name.kind, name.namespace, name.name))
             }
-            tell => found.extend(workload(tell).map(|(_, name)| name)),
+            update => found.extend(workload(update).map(|(_, name)| name)),
         }
         let all = ["shop/cart-0 ", "10.42.3.7 Pod", "10.43.0.9 Service"];
         all.iter()
@@ -194,33 +194,33 @@ fn chosen_pods_are_followed_when_their_names_are_known_and_others_are_not_stored
     assert!(names.learner().selective);
     let id = |path: &str| Tree::at(tree.path()).id(path.as_bytes()).unwrap();
     let (of_pod, of_container) = (id(&format!("/kubepods/burstable/pod{UID}")), id(&path()));
-    let followed = wait(&names, |tell| match tell {
-        Tell::Follow(id) => Some(*id),
-        Tell::Workload { .. } | Tell::Cgroup { .. } => panic!("{tell:?} before it was chosen"),
+    let followed = wait(&names, |update| match update {
+        Update::Follow(id) => Some(*id),
+        Update::Workload { .. } | Update::Cgroup { .. } => panic!("{update:?} before it was chosen"),
         _ => None,
     });
     assert_eq!(followed, of_pod, "the pod takes its containers with it");
     let mut stored = Vec::new();
-    wait(&names, |tell| {
-        match tell {
-            Tell::Cgroup { id, .. } => stored.push(*id),
-            Tell::Follow(id) => panic!("{id} is recorded already"),
+    wait(&names, |update| {
+        match update {
+            Update::Cgroup { id, .. } => stored.push(*id),
+            Update::Follow(id) => panic!("{id} is recorded already"),
             _ => {}
         }
-        workload(tell).filter(|(cgroup, _)| *cgroup == of_container)
+        workload(update).filter(|(cgroup, _)| *cgroup == of_container)
     });
     assert!(stored.contains(&of_container) && stored.contains(&of_pod), "{stored:?}");
-    // Another namespace: heard of, and neither followed nor stored.
+    // Another namespace: known, and neither followed nor stored.
     let other = "bbbbbbbb-1111-2222-3333-444455556666";
     std::fs::create_dir_all(root.path().join(format!("var/log/pods/bank_ledger_{other}/app"))).unwrap();
     names
         .learner()
         .learn(99, format!("/kubepods/burstable/pod{other}").as_bytes(), false);
     let rest = names.close(Duration::from_secs(60));
-    let about_it = |tell: &&Tell| {
+    let about_it = |update: &&Update| {
         matches!(
-            tell,
-            Tell::Follow(99) | Tell::Cgroup { id: 99, .. } | Tell::Workload { cgroup: 99, .. }
+            update,
+            Update::Follow(99) | Update::Cgroup { id: 99, .. } | Update::Workload { cgroup: 99, .. }
         )
     };
     assert_eq!(rest.iter().filter(about_it).count(), 0, "{rest:?}");
@@ -248,12 +248,12 @@ fn a_chosen_pod_whose_cgroup_record_was_lost_is_found_all_the_same() {
         })
         .unwrap();
     });
-    let followed = |tell: &Tell| match tell {
-        Tell::Follow(id) => Some(*id),
+    let followed = |update: &Update| match update {
+        Update::Follow(id) => Some(*id),
         _ => None,
     };
     assert_eq!(wait(&names, followed), first, "there at the start");
-    let plan = Plan {
+    let config = DrainConfig {
         block_age: Duration::from_secs(1),
         rotation: Rotation::default(),
         ring: None,
@@ -262,8 +262,8 @@ fn a_chosen_pod_whose_cgroup_record_was_lost_is_found_all_the_same() {
         proc: false,
         v1: false,
     };
-    let mut drain = Drain::new(plan, Outlets::default(), Default::default(), None, 0);
-    drain.tell_cgroups_to(names.learner());
+    let mut drain = Drain::new(config, Outlets::default(), Default::default(), None, 0);
+    drain.report_cgroups_to(names.learner());
     // The record of this one does not come.
     let second = make(other);
     let losses = KernelLosses::from_iter([(LossReason::RingFull, Count { events: 1, bytes: 0 })]);
@@ -300,7 +300,7 @@ fn give(folder: &Path, user: u32) -> u32 {
     user
 }
 
-/// What is said of the files of Docker and Podman.
+/// The reported state of the files of Docker and Podman.
 fn runtimes(root: &Path) -> String {
     let options = Options {
         host_root: Some(root.to_owned()),
@@ -373,7 +373,7 @@ fn a_list_that_is_not_read_is_told_once_while_recording() {
     };
     learn(1, ID);
     assert_eq!(
-        wait(&names, |tell| workload(tell).filter(|(_, name)| name != "/ ")),
+        wait(&names, |update| workload(update).filter(|(_, name)| name != "/ ")),
         (1, "/ web".to_owned())
     );
     // All are looked at again for another one of his, which is in no list.
@@ -441,7 +441,7 @@ fn a_user_names_his_own_containers_and_nobody_elses() {
         names.learner().learn(id, path.as_bytes(), true);
     }
     assert_eq!(
-        wait(&names, |tell| workload(tell).filter(|(_, name)| name != "/ ")),
+        wait(&names, |update| workload(update).filter(|(_, name)| name != "/ ")),
         (3, "/ web".to_owned())
     );
     let told = names.close(Duration::from_secs(60));
@@ -488,7 +488,7 @@ fn what_users_put_in_the_place_of_lists_stalls_nobody() {
     make_logs(root.path(), "cart-0", "app");
     names.learner().learn(7, self::path().as_bytes(), true);
     assert_eq!(
-        wait(&names, |tell| workload(tell)
+        wait(&names, |update| workload(update)
             .filter(|(id, name)| *id == 7 && name != "/ "))
         .1,
         "shop/cart-0 app"
@@ -534,7 +534,7 @@ fn more_cgroups_than_may_wait_are_looked_for() {
     learner.learn(1, path().as_bytes(), true);
     let id = Tree::at(tree.path()).id(path().as_bytes()).unwrap();
     assert_eq!(
-        wait(&names, |tell| workload(tell).filter(|(found, _)| *found == id)).0,
+        wait(&names, |update| workload(update).filter(|(found, _)| *found == id)).0,
         id
     );
 }

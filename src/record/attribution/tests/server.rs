@@ -24,7 +24,7 @@ pub enum Step {
     Line(String),
     /// Nothing until the client goes away.
     Hang,
-    /// Nothing until the test says so.
+    /// Nothing until the test sends a signal.
     Until(Arc<Mutex<Receiver<()>>>),
     /// Ends an answer that went on.
     End,
@@ -77,7 +77,7 @@ impl Server {
         self.asked.lock().unwrap().clone()
     }
 
-    /// Waits for so many requests.
+    /// Waits for this number of requests.
     pub fn wait_for(&self, count: usize) -> Vec<Asked> {
         let end = Instant::now() + Duration::from_secs(60);
         while self.asked().len() < count {

@@ -5,8 +5,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::ask::Ask;
 use super::super::client::{Client, Failure, Token};
+use super::super::input::Input;
 use super::super::kubeconfig;
 use super::super::report::{Report, State};
 use super::super::{api, kubelet};
@@ -14,12 +14,12 @@ use super::server::{Server, Step};
 use super::{CA, OTHER_CA, list, pod, timing};
 use crate::pods::kube::Item;
 
-type Told = Arc<Mutex<Vec<String>>>;
+type Notices = Arc<Mutex<Vec<String>>>;
 
-fn report() -> (Report, Told) {
-    let told = Told::default();
-    let to = Arc::clone(&told);
-    (Report::new(move |text| to.lock().unwrap().push(text)), told)
+fn report() -> (Report, Notices) {
+    let notices = Notices::default();
+    let to = Arc::clone(&notices);
+    (Report::new(move |text| to.lock().unwrap().push(text)), notices)
 }
 
 fn client(server: &Server) -> Client {
@@ -28,25 +28,25 @@ fn client(server: &Server) -> Client {
 }
 
 /// Watches the pods of node1.
-fn watch(client: Client) -> (Receiver<Ask>, Report, Told) {
-    let (report, told) = report();
-    let (to, asks) = mpsc::channel();
+fn watch(client: Client) -> (Receiver<Input>, Report, Notices) {
+    let (report, notices) = report();
+    let (to, inputs) = mpsc::channel();
     let thread = report.clone();
     std::thread::spawn(move || api::run(&client, &api::Target::pods(Some("node1")), &to, &thread));
-    (asks, report, told)
+    (inputs, report, notices)
 }
 
 /// What came, in short.
-fn next(asks: &Receiver<Ask>) -> String {
+fn next(inputs: &Receiver<Input>) -> String {
     let name = |item: &Item| match item {
         Item::Pod(pod) => pod.name.clone(),
         other => format!("{other:?}"),
     };
-    match asks.recv_timeout(Duration::from_secs(60)).expect("an answer") {
-        Ask::List(_, items) => format!("list {}", items.iter().map(name).collect::<Vec<_>>().join(" ")),
-        Ask::Applied(item) => format!("applied {}", name(&item)),
-        Ask::Deleted(item) => format!("deleted {}", name(&item)),
-        Ask::Failed(_) => "failed".into(),
+    match inputs.recv_timeout(Duration::from_secs(60)).expect("an answer") {
+        Input::List(_, items) => format!("list {}", items.iter().map(name).collect::<Vec<_>>().join(" ")),
+        Input::Applied(item) => format!("applied {}", name(&item)),
+        Input::Deleted(item) => format!("deleted {}", name(&item)),
+        Input::Failed(_) => "failed".into(),
         other => format!("{other:?}"),
     }
 }
@@ -77,10 +77,10 @@ fn a_list_comes_in_pages_and_a_watch_goes_on_from_the_newest_version() {
         3 => vec![Step::Begin, event("DELETED", &pod("db", "u3", 160)), Step::End],
         _ => vec![Step::Begin, Step::Hang],
     });
-    let (asks, report, told) = watch(client(&server));
-    assert_eq!(next(&asks), "list frontend cart");
-    assert_eq!(next(&asks), "applied db");
-    assert_eq!(next(&asks), "deleted db");
+    let (inputs, report, notices) = watch(client(&server));
+    assert_eq!(next(&inputs), "list frontend cart");
+    assert_eq!(next(&inputs), "applied db");
+    assert_eq!(next(&inputs), "deleted db");
     let asked = server.wait_for(5);
     let paths: Vec<&str> = asked.iter().map(|asked| asked.path.as_str()).collect();
     let pods = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode1&";
@@ -91,7 +91,7 @@ fn a_list_comes_in_pages_and_a_watch_goes_on_from_the_newest_version() {
     assert_eq!(paths[..5], [first, second, watch(101), watch(150), watch(160)]);
     assert!(asked.iter().all(|asked| asked.authorization == "Bearer secret-token"));
     assert_eq!(state(&report, PODS).unwrap().0, State::Works);
-    assert!(told.lock().unwrap().is_empty(), "nothing to say: {told:?}");
+    assert!(notices.lock().unwrap().is_empty(), "nothing to say: {notices:?}");
 }
 
 #[test]
@@ -108,8 +108,11 @@ fn gone_means_listing_anew() {
         6 => vec![Step::Answer(200, list(&[pod("d", "u4", 4)], 4, ""))],
         _ => vec![Step::Begin, Step::Hang],
     });
-    let (asks, ..) = watch(client(&server));
-    assert_eq!([next(&asks), next(&asks), next(&asks)], ["list a", "list b", "list d"]);
+    let (inputs, ..) = watch(client(&server));
+    assert_eq!(
+        [next(&inputs), next(&inputs), next(&inputs)],
+        ["list a", "list b", "list d"]
+    );
     let asked = server.wait_for(8);
     assert_eq!(
         asked[6].path, "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode1",
@@ -136,10 +139,10 @@ fn a_broken_watch_goes_on_where_it_was() {
         3 => vec![Step::Begin, event("MODIFIED", &pod("b", "u2", 6)), Step::Hang],
         _ => vec![Step::Begin, Step::Hang],
     });
-    let (asks, ..) = watch(client(&server));
-    assert_eq!([next(&asks), next(&asks)], ["list ", "applied a"]);
+    let (inputs, ..) = watch(client(&server));
+    assert_eq!([next(&inputs), next(&inputs)], ["list ", "applied a"]);
     read.send(()).unwrap();
-    assert_eq!(next(&asks), "applied b");
+    assert_eq!(next(&inputs), "applied b");
     let asked = server.wait_for(4);
     assert!(asked[2].path.contains("resourceVersion=5") && asked[3].path.contains("resourceVersion=5"));
 }
@@ -151,28 +154,31 @@ fn a_slow_server_is_given_up_and_tried_again() {
         1 => vec![Step::Answer(200, list(&[pod("a", "u1", 1)], 1, ""))],
         _ => vec![Step::Begin, Step::Hang],
     });
-    let (asks, _, told) = watch(client(&server));
-    assert_eq!([next(&asks), next(&asks)], ["failed", "list a"]);
-    let told = told.lock().unwrap();
+    let (inputs, _, notices) = watch(client(&server));
+    assert_eq!([next(&inputs), next(&inputs)], ["failed", "list a"]);
+    let notices = notices.lock().unwrap();
     assert!(
-        told[0].contains("no answer in time; containers are named by their cgroup paths"),
-        "{told:?}"
+        notices[0].contains("no answer in time; containers are named by their cgroup paths"),
+        "{notices:?}"
     );
-    assert!(told[1].contains("answers again"), "{told:?}");
+    assert!(notices[1].contains("answers again"), "{notices:?}");
 }
 
 #[test]
 fn a_refusal_is_told_once_with_the_servers_words() {
     let words = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"pods is forbidden: User \"system:serviceaccount:mdf:mdf\" cannot list resource \"pods\"","reason":"Forbidden","code":403}"#;
     let server = Server::start(move |_, _| vec![Step::Answer(403, words.into())]);
-    let (asks, report, told) = watch(client(&server));
-    assert_eq!([next(&asks), next(&asks), next(&asks)], ["failed", "failed", "failed"]);
+    let (inputs, report, notices) = watch(client(&server));
+    assert_eq!(
+        [next(&inputs), next(&inputs), next(&inputs)],
+        ["failed", "failed", "failed"]
+    );
     let (state, what) = state(&report, PODS).unwrap();
     assert_eq!(state, State::Fails);
     assert!(what.contains("403") && what.contains("cannot list resource"), "{what}");
-    let told = told.lock().unwrap();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(!told[0].contains("secret-token"));
+    let notices = notices.lock().unwrap();
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(!notices[0].contains("secret-token"));
 }
 
 #[test]
@@ -191,11 +197,11 @@ fn an_expired_token_is_read_again_from_its_file() {
     let with_file = Client::new(&server.url(), CA, timing())
         .unwrap()
         .with_token(Token::File(file.clone()));
-    let (asks, report, _) = watch(with_file);
-    assert_eq!(next(&asks), "failed");
+    let (inputs, report, _) = watch(with_file);
+    assert_eq!(next(&inputs), "failed");
     assert!(state(&report, PODS).unwrap().1.contains("expired"));
     std::fs::write(&file, "new-token\n").unwrap();
-    while next(&asks) == "failed" {}
+    while next(&inputs) == "failed" {}
     assert_eq!(state(&report, PODS).unwrap().0, State::Works);
 }
 
@@ -264,17 +270,17 @@ fn the_kubelet_is_asked_now_and_then_and_at_once_when_woken() {
     // The certificate names the node, which is at the loopback address.
     let name = format!("https://node1:{}", server.address.port());
     let client = Client::new(&name, CA, timing()).unwrap().pinned(server.address.ip());
-    let (report, told) = report();
-    let (to, asks) = mpsc::channel();
+    let (report, notices) = report();
+    let (to, inputs) = mpsc::channel();
     let (wake, woken) = mpsc::sync_channel(1);
     let thread = report.clone();
     std::thread::spawn(move || kubelet::run(&client, Duration::from_secs(3600), &woken, &to, &thread));
-    assert_eq!(next(&asks), "list a");
+    assert_eq!(next(&inputs), "list a");
     wake.try_send(()).unwrap();
-    assert_eq!(next(&asks), "failed");
-    assert_eq!(next(&asks), "list b", "after a pause, without being woken");
+    assert_eq!(next(&inputs), "failed");
+    assert_eq!(next(&inputs), "list b", "after a pause, without being woken");
     assert_eq!(server.asked()[0].path, "/pods");
-    let told = told.lock().unwrap();
-    assert!(told[0].contains("answered 500"), "{told:?}");
+    let notices = notices.lock().unwrap();
+    assert!(notices[0].contains("answered 500"), "{notices:?}");
     assert!(state(&report, kubelet::SOURCE).unwrap().1.contains("node1"));
 }

@@ -1,5 +1,5 @@
-//! The source `tcp`: sockets and the bytes that go over them. It has four ways of hearing them, one for each backend; how
-//! sockets open and end is heard in the same way by all.
+//! The source `tcp`: sockets and the bytes that go over them. It has four ways of seeing the bytes, one for each backend; how
+//! sockets open and end is recorded in the same way by all.
 
 mod selftest;
 pub mod wire;
@@ -8,7 +8,7 @@ use libbpf_rs::ProgramType;
 
 use super::Source;
 use super::config::Backend;
-use super::plan::{FIND_PAGES, Hook, Kernel, Part, Planned, STATE_CALM, Skipped, may, must};
+use super::plan::{FIND_PAGES, Hook, Kernel, Part, Planned, STATE_NOPREEMPT, Skipped, may, must};
 use super::wire::loss;
 
 /// See the module.
@@ -31,7 +31,7 @@ pub(super) const SOURCE: Source = Source {
 
 /// All of its programs.
 #[cfg(test)]
-pub(super) const PROGRAMS: &[&[Planned]] = &[LIFECYCLE, &[CALM_STATE], FEXIT, SOCKTP, KPROBE, SYSTP];
+pub(super) const PROGRAMS: &[&[Planned]] = &[LIFECYCLE, &[STATE_CHANGED_NOPREEMPT], FEXIT, SOCKTP, KPROBE, SYSTP];
 
 const LIFECYCLE: &[Planned] = &[
     must("state_changed", STATE).skipped(Skipped::MissingFromAll),
@@ -39,14 +39,14 @@ const LIFECYCLE: &[Planned] = &[
     may("retransmitted", Hook::Tracepoint("tcp_retransmit_skb")),
 ];
 
-/// Where tracepoints can be preempted, two programs hear of each change of state: each hears what the other cannot.
+/// Where tracepoints can be preempted, two programs run at each change of state: each sees what the other cannot.
 const STATE: Hook = Hook::Tracepoint("inet_sock_set_state");
-const CALM_STATE: Planned =
-    must(STATE_CALM, Hook::Event("sock", "inet_sock_set_state")).skipped(Skipped::MissingFromAll);
+const STATE_CHANGED_NOPREEMPT: Planned =
+    must(STATE_NOPREEMPT, Hook::Event("sock", "inet_sock_set_state")).skipped(Skipped::MissingFromAll);
 
-/// Both tell when a send begins; the tracepoint is the cheaper.
-const SEND_BEGAN: Planned =
-    may("send_began", Hook::Tracepoint("tcp_sendmsg_locked")).or("send_began_calm", Hook::Kprobe("tcp_sendmsg_locked"));
+/// Both run when a send begins; the tracepoint costs less.
+const SEND_BEGAN: Planned = may("send_began", Hook::Tracepoint("tcp_sendmsg_locked"))
+    .or("send_began_nopreempt", Hook::Kprobe("tcp_sendmsg_locked"));
 const FENTRY_SEND_BEGAN: &str = "fentry_send_began";
 
 const FEXIT: &[Planned] = &[
@@ -63,9 +63,9 @@ const FEXIT: &[Planned] = &[
 
 const SOCKTP: &[Planned] = &[
     must("socktp_sent", Hook::Tracepoint("sock_send_length"))
-        .or("socktp_sent_calm", Hook::Event("sock", "sock_send_length")),
+        .or("socktp_sent_nopreempt", Hook::Event("sock", "sock_send_length")),
     must("socktp_received", Hook::Tracepoint("sock_recv_length"))
-        .or("socktp_received_calm", Hook::Event("sock", "sock_recv_length")),
+        .or("socktp_received_nopreempt", Hook::Event("sock", "sock_recv_length")),
     SEND_BEGAN,
     may(FIND_PAGES, Hook::Call),
 ];
@@ -85,7 +85,7 @@ const KPROBE: &[Planned] = &[
 ];
 
 const SYSTP: &[Planned] = &[must("systp_returned", Hook::Tracepoint("sys_exit"))
-    .or("systp_returned_calm", Hook::Event("raw_syscalls", "sys_exit"))];
+    .or("systp_returned_nopreempt", Hook::Event("raw_syscalls", "sys_exit"))];
 
 const FUNCTIONS_PREEMPTED: &str = "this kernel is preemptible: while a task is preempted in one of its programs, what other \
                                    tasks do on that CPU is missed";
@@ -105,8 +105,8 @@ fn plan(kernel: &Kernel, backend: Backend) -> Result<Part, String> {
         programs.retain(|planned| planned.program != FENTRY_SEND_BEGAN);
     }
     let disturbed = kernel.preempts_tracepoints;
-    if disturbed && kernel.has(CALM_STATE.hook) {
-        programs.push(CALM_STATE);
+    if disturbed && kernel.has(STATE_CHANGED_NOPREEMPT.hook) {
+        programs.push(STATE_CHANGED_NOPREEMPT);
     }
     let preempted = |planned: &Planned| {
         disturbed && planned.required && matches!(planned.hook, Hook::Tracepoint(_)) && programs.contains(planned)

@@ -1,4 +1,5 @@
-//! Does what was loaded really hear? One connection of our own over loopback, checked byte by byte.
+//! Tests whether the loaded programs record what they should: one connection of our own over loopback, checked byte by
+//! byte.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -21,15 +22,15 @@ const ANSWER: &[u8] = b"and back again";
 /// The bytes of a stream; None for those beyond the snaplen.
 type Bytes = Vec<Option<u8>>;
 
-/// Bytes heard, one list per end and direction: (position, bytes).
+/// What the programs recorded: the ids of the two ends, and the data.
 #[derive(Default)]
-struct Heard {
+struct Received {
     client: Option<u64>,
     server: Option<u64>,
     data: Vec<(u64, Direction, u32, Bytes)>,
 }
 
-impl Heard {
+impl Received {
     fn take(&mut self, bytes: &[u8], client: &Endpoint, server: &Endpoint) {
         match Fields::of(bytes).and_then(wire::decode) {
             Ok(Record::Socket(socket)) if (socket.local, socket.remote) == (*client, *server) => {
@@ -78,13 +79,14 @@ impl Heard {
             let out = self.stream(sent.0, Direction::Sent);
             let into = self.stream(received.0, Direction::Received);
             let (Some(out), Some(into)) = (out, into) else {
-                return Err(format!("{what} was not heard on both ends"));
+                return Err(format!("{what} was not recorded at both ends"));
             };
-            let right = |heard: &Bytes| {
-                heard.len() == expected.len() && heard.iter().zip(expected).all(|(h, e)| h.is_none_or(|h| h == *e))
+            let right = |received: &Bytes| {
+                received.len() == expected.len()
+                    && received.iter().zip(expected).all(|(h, e)| h.is_none_or(|h| h == *e))
             };
             if !right(&out.1) || !right(&into.1) {
-                return Err(format!("{what} was heard with other bytes than were sent"));
+                return Err(format!("{what} was recorded with other bytes than were sent"));
             }
             if out.0 != into.0 {
                 return Err(format!(
@@ -103,8 +105,8 @@ pub fn run(loaded: &Loaded) -> Tested {
         Ok(made) => made,
         Err(error) => return Tested::NotMade(format!("no connection over loopback: {error}")),
     };
-    let heard = Arc::new(Mutex::new(Heard::default()));
-    let sink = Arc::clone(&heard);
+    let received = Arc::new(Mutex::new(Received::default()));
+    let sink = Arc::clone(&received);
     let each = move |bytes: &[u8]| {
         sink.lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -120,7 +122,7 @@ pub fn run(loaded: &Loaded) -> Tested {
     let until = Instant::now() + PATIENCE;
     loop {
         let failed = ring.consume_raw() < 0;
-        let complete = heard.lock().unwrap_or_else(PoisonError::into_inner).complete();
+        let complete = received.lock().unwrap_or_else(PoisonError::into_inner).complete();
         match complete {
             Ok(()) => return Tested::Right,
             Err(why) if failed || Instant::now() > until => return Tested::Wrong(why),

@@ -14,7 +14,7 @@ pub(in crate::record::source) mod kind {
     pub const DATA: u16 = 8;
 }
 
-/// `struct mdf_data` behind its kind.
+/// `struct mdf_data` after its kind.
 const DATA_LEN: usize = 46;
 
 /// Reads one ring record. Borrows payload from it.

@@ -1,12 +1,12 @@
-//! What the worker is told, by the recorder and by the threads that ask the sources of names.
+//! What the worker receives: from the recorder, and from the threads that ask the sources of names.
 
 use crate::pods::kube::Item;
 use crate::pods::runtimes::Plain;
 
-/// What the worker is told.
+/// A message to the worker.
 #[derive(Debug)]
-pub enum Ask {
-    /// There is a cgroup; whether its record is stored already.
+pub enum Input {
+    /// A cgroup that exists; whether its record is stored already.
     Cgroup {
         id: u64,
         path: Vec<u8>,
@@ -20,7 +20,7 @@ pub enum Ask {
     List(u32, Vec<Item>),
     /// A source does not answer.
     Failed(u32),
-    /// From the lists of users.
+    /// Containers from the lists of users.
     Containers(Vec<Plain>),
     Applied(Item),
     Deleted(Item),
