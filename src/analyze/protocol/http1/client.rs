@@ -1,5 +1,6 @@
 //! The client's half of the pairing: requests.
 
+use super::super::turns::Answer;
 use super::super::{Missing, Piece, Verdict};
 use super::body::{self, Body, Chunked};
 use super::head_cache;
@@ -64,6 +65,14 @@ impl HttpPairing {
                         step
                     }
                 }
+            }
+            State::Connect if self.turns.answer == Answer::BehindHole => {
+                // What it says goes through a tunnel, or it was refused: the same where it is HTTP.
+                if parse::request_line(rest) == Line::No {
+                    return Step::Leave(Verdict::Tunnel("CONNECT tunnel"), 0);
+                }
+                self.client.state = State::Start;
+                Step::Used(0)
             }
             State::Connect => {
                 self.early.push(Piece::Bytes(here, rest.to_vec()));
@@ -277,6 +286,9 @@ impl HttpPairing {
         if let State::Lost(lost) = self.server.state {
             self.response_lost(self.server_at, lost, queue);
         }
+        if queue.waiting() > 0 || self.server.state != State::Start || !self.server.buf.is_empty() {
+            self.knows_response_end = false;
+        }
         self.give_up_all(doubt, queue);
         self.skipped += self.server.buf.len() as u64;
         self.server.buf.clear();
@@ -333,6 +345,7 @@ impl HttpPairing {
         self.client.lose(reason, true);
         self.doubt(reason);
         self.turns.client_missing();
+        self.knows_response_end = false;
     }
 
     /// The rest of what was kept while lost does not come: it is the request that it looks like the beginning of.
