@@ -112,6 +112,28 @@ fn request_head_cut_by_the_snaplen() {
 }
 
 #[test]
+fn a_target_whose_end_was_not_seen_names_no_path_and_no_host() {
+    let head = "GET http://example.org/c0/30184321?q=abc HTTP/1.1\r\nHost: example.org\r\n\r\n";
+    let end = head.find(" HTTP").unwrap();
+    for cut in 1..head.len() {
+        for why in [Missing::Lost, Missing::Unread] {
+            let mut talk = Talk::new();
+            talk.say(Client, &head[..cut])
+                .lose(Client, (head.len() - cut) as u64, why)
+                .say(Server, OK2);
+            let message = message(&talk.all_exchanges()[0]);
+            let seen = head[4.min(cut)..end.min(cut)].to_owned();
+            assert_eq!(message.target, seen, "what is there of it is kept");
+            let known = match cut > end {
+                true => (("/c0/30184321", Some("q=abc")), "example.org"),
+                false => (("", None), ""),
+            };
+            assert_eq!((message.path_and_query(), message.host.as_str()), known, "{cut}");
+        }
+    }
+}
+
+#[test]
 fn response_head_cut_by_the_snaplen() {
     let mut talk = Talk::new();
     talk.say(Client, get("/1"))
