@@ -1,16 +1,28 @@
 //! The client's half of the pairing: requests.
 
+use super::super::turns::Answer;
 use super::super::{Missing, Piece, Verdict};
 use super::body::{self, Body, Chunked};
 use super::head_cache;
 use super::message::Known;
 use super::pair::{
-    HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpPairing, Lost, MAX_HEAD, State, Step, blank, give_up,
-    may_grow, reason, spoil,
+    Declared, HEAD_ANSWERED, HEAD_CUT, HEAD_ENDED, HEAD_TOO_LONG, HttpPairing, Lost, MAX_HEAD, State, Step, blank,
+    give_up, may_grow, reason, spoil,
 };
 use super::parse::{self, Line, Parsed, RequestHead, Wrong};
 use super::{Exchange, Queue};
 use crate::analyze::exchange::{Incomplete, MAX_WAITING, Message, Side, Span};
+
+/// Whether the declared body stands here, right before a request of a method that is known.
+fn is_body_then_request(rest: &[u8], declared: Declared) -> bool {
+    let length = declared.length().and_then(|length| usize::try_from(length).ok());
+    let Some(behind) = length.and_then(|length| rest.get(length..)) else {
+        return false;
+    };
+    parse::begins_with_known_method(behind)
+        && parse::request_line(behind) == Line::Whole
+        && !parse::begins_with_known_method(rest)
+}
 
 impl HttpPairing {
     pub(super) fn client_step(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
@@ -27,6 +39,8 @@ impl HttpPairing {
             State::Maybe(declared) => {
                 let declared = *declared;
                 match (parse::request_line(rest), parse::request(rest)) {
+                    // The client sent it before it had the answer: its end looks like the beginning of a method.
+                    _ if is_body_then_request(rest, declared) => self.client.state = declared.state(),
                     (Line::Whole, Parsed::Whole(..)) => self.request_ended(here, queue),
                     (Line::Whole | Line::Begun, Parsed::Partial) if may_grow(rest, declared, 0) => return Step::More,
                     (Line::Perhaps, Parsed::Partial) if may_grow(rest, declared, MAX_HEAD) => return Step::More,
@@ -64,6 +78,14 @@ impl HttpPairing {
                         step
                     }
                 }
+            }
+            State::Connect if self.turns.answer == Answer::BehindHole => {
+                // What it says goes through a tunnel, or it was refused: the same where it is HTTP.
+                if parse::request_line(rest) == Line::No {
+                    return Step::Leave(Verdict::Tunnel("CONNECT tunnel"), 0);
+                }
+                self.client.state = State::Start;
+                Step::Used(0)
             }
             State::Connect => {
                 self.early.push(Piece::Bytes(here, rest.to_vec()));
@@ -185,6 +207,11 @@ impl HttpPairing {
         let message = &mut exchange.message;
         message.clear_response();
         message.ask(&parse::request_prefix(bytes), Known(0));
+        if parse::is_target_cut(bytes) {
+            // Half an authority is a wrong host.
+            message.host.clear();
+            message.is_target_cut = true;
+        }
         spoil(exchange, why, problem);
         self.open = true;
         self.doubt(why);
@@ -277,6 +304,9 @@ impl HttpPairing {
         if let State::Lost(lost) = self.server.state {
             self.response_lost(self.server_at, lost, queue);
         }
+        if queue.waiting() > 0 || self.server.state != State::Start || !self.server.buf.is_empty() {
+            self.knows_response_end = false;
+        }
         self.give_up_all(doubt, queue);
         self.skipped += self.server.buf.len() as u64;
         self.server.buf.clear();
@@ -333,6 +363,7 @@ impl HttpPairing {
         self.client.lose(reason, true);
         self.doubt(reason);
         self.turns.client_missing();
+        self.knows_response_end = false;
     }
 
     /// The rest of what was kept while lost does not come: it is the request that it looks like the beginning of.

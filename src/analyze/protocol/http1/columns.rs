@@ -1,7 +1,7 @@
 //! The columns of the table `http` that are its own.
 
 use super::HttpMessage;
-use super::path::{Templates, path_and_query};
+use super::path::Templates;
 use crate::analyze::column::Value;
 use crate::analyze::table::define::{Def, Scratch};
 use crate::analyze::table::exchanges::{Columns, Exchanges, exchange_columns};
@@ -14,9 +14,9 @@ impl Columns for HttpMessage {
         exchange_columns!(HttpMessage, [
             brief("method", Text, "HTTP method as sent; null when only the response was captured", |r, _| Value::text(&r.message.method)),
             column("host", Text, "Host field of the request, or the authority of an absolute target", |r, _| Value::text(&r.message.host)),
-            brief("path", Text, "path of the request target", |r, _| Value::text(path_and_query(&r.message.target).0)),
-            column("query", Text, "query of the request target, without the question mark; null when there is none, empty in /x?", |r, _| path_and_query(&r.message.target).1.map_or(Value::Null, Value::Text)),
-            column("endpoint", Text, "path template of the request: /users/42 is /users/{id}", |r, s: &mut Scratch<Templates>| Value::text(s.derived.template(path_and_query(&r.message.target).0))),
+            brief("path", Text, "path of the request target; null when the end of the target was not captured", |r, _| Value::text(r.message.path_and_query().0)),
+            column("query", Text, "query of the request target, without the question mark; null when there is none, empty in /x?", |r, _| r.message.path_and_query().1.map_or(Value::Null, Value::Text)),
+            column("endpoint", Text, "path template of the request: /users/42 is /users/{id}", |r, s: &mut Scratch<Templates>| Value::text(s.derived.template(r.message.path_and_query().0))),
             column("version", Text, "HTTP version: 1.1, 1.0, 0.9", |r, _| version(r.message.version)),
             brief("status", Number, "status code of the final response", |r, _| Value::nonzero(r.message.status.into())),
             column("content_type", Text, "Content-Type field of the response", |r, _| Value::text(&r.message.content_type)),

@@ -2,6 +2,7 @@
 
 use super::Http;
 use super::parse::RequestHead;
+use super::path::path_and_query;
 use crate::analyze::exchange::{Incomplete, Message};
 use crate::analyze::protocol::Registered;
 use crate::analyze::protocol::set_text;
@@ -14,6 +15,8 @@ pub struct HttpMessage {
     pub method: String,
     /// The request target as sent (origin, absolute, authority or asterisk form; RFC 9112, 3.2).
     pub target: String,
+    /// The end of the target was not seen: what is there of it names no path, and perhaps no host.
+    pub is_target_cut: bool,
     /// The Host field, or the authority of an absolute target.
     pub host: String,
     /// Of a request that came before.
@@ -62,6 +65,15 @@ impl HttpMessage {
         }
         self.version = head.version;
         self.problem = head.remark;
+        self.is_target_cut = false;
+    }
+
+    /// Path and query of the target; no path where the end of the target was not seen.
+    pub fn path_and_query(&self) -> (&str, Option<&str>) {
+        match self.is_target_cut {
+            true => ("", None),
+            false => path_and_query(&self.target),
+        }
     }
 
     /// Takes method, target and host of a request that came before.
@@ -77,6 +89,7 @@ impl HttpMessage {
         }
         self.version = version;
         self.problem = "";
+        self.is_target_cut = false;
     }
 }
 

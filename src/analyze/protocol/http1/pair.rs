@@ -229,6 +229,8 @@ pub struct HttpPairing {
     pub(super) server_spoke: bool,
     /// A final response was seen.
     pub(super) answered: bool,
+    /// All requests so far were seen, but for the newest all are answered, and where the last response ended is known.
+    pub(super) knows_response_end: bool,
     /// The newest exchange's request is still being read.
     pub(super) open: bool,
     /// Its declared length, when it said `Expect: 100-continue`.
@@ -504,10 +506,15 @@ impl HttpPairing {
 
     /// What the client said after CONNECT can be read now.
     fn client_is_refused(&self) -> bool {
-        !self.early.is_empty() && self.client.state != State::Connect
+        !self.early.is_empty() && (self.client.state != State::Connect || self.is_answer_lost())
     }
 
-    /// Reads what the client said after CONNECT, once the server has refused.
+    /// The client goes on after CONNECT, so it has the answer, and a hole is all that was seen of that.
+    pub(super) fn is_answer_lost(&self) -> bool {
+        self.turns.answer == Answer::BehindHole
+    }
+
+    /// Reads what the client said after CONNECT, once the server has refused, or its answer is lost.
     fn release_early(&mut self, queue: &mut Queue) -> Verdict {
         if !self.client_is_refused() {
             return Verdict::Continue;
@@ -516,7 +523,7 @@ impl HttpPairing {
         while let Some(item) = early.pop() {
             match item {
                 // There was another one.
-                item if self.client.state == State::Connect => self.early.push(item),
+                item if self.client.state == State::Connect && !self.is_answer_lost() => self.early.push(item),
                 Piece::Bytes(pos, bytes) => {
                     if let Fate::Leave(verdict, rest) = self.deliver(Side::Client, pos, &bytes, queue) {
                         return self.leave(verdict, (Side::Client, rest), queue);
@@ -604,6 +611,7 @@ impl Pairing for HttpPairing {
     fn begin(&mut self, joined: bool) {
         *self = HttpPairing {
             last_response: std::mem::take(&mut self.last_response),
+            knows_response_end: !joined,
             ..Self::default()
         };
         if joined {
@@ -711,6 +719,8 @@ impl Pairing for HttpPairing {
                 }
                 if self.held.is_over() {
                     self.force(queue)
+                } else if self.client_is_refused() {
+                    self.go_on(queue)
                 } else {
                     Verdict::Continue
                 }

@@ -9,7 +9,7 @@
 use std::mem::MaybeUninit;
 
 use httparse::{Header, ParserConfig, Status};
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 
 use super::pair::MAX_HEAD;
 
@@ -617,6 +617,11 @@ pub fn request_prefix(buf: &[u8]) -> RequestHead<'_> {
         at += end + 1;
     }
     head
+}
+
+/// Whether the head of a request is cut within its target, or before that: neither a space nor the end of the line follows.
+pub fn is_target_cut(buf: &[u8]) -> bool {
+    memchr(b'\n', buf).is_none() && memchr_iter(b' ', buf).count() < 2
 }
 
 /// What can still be said of a response whose head is cut; status 0 when not even that.

@@ -14,11 +14,6 @@ pub fn path_and_query(target: &str) -> (&str, Option<&str>) {
     (path, query)
 }
 
-/// The path of a request target, as [`path_and_query`] gives it.
-pub fn path(target: &str) -> &str {
-    path_and_rest(target).0
-}
-
 /// The path, and what follows it from `?` or `#` on.
 fn path_and_rest(target: &str) -> (&str, &str) {
     let target = match target.as_bytes().first() {

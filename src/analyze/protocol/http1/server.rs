@@ -162,6 +162,7 @@ impl HttpPairing {
         }
         self.doubt(lost.why);
         self.server.state = State::Start;
+        self.knows_response_end = false;
     }
 
     pub(super) fn response_head(&mut self, here: u64, rest: &[u8], queue: &mut Queue) -> Step {
@@ -241,6 +242,8 @@ impl HttpPairing {
         exchange.response.start = here;
         exchange.response.begun = true;
         exchange.response.end = end;
+        // Sent unasked too, which shows only when the client does not go on.
+        exchange.awaits_turn = exchange.unsure && matches!(head.status, 400 | 408);
         message.status = head.status;
         message.content_type.clone_from(&self.last_response.content_type_text);
         if message.version == 0 {
@@ -338,6 +341,7 @@ impl HttpPairing {
                 Answer::BehindHole => is_whole && self.client.buf.is_empty(),
                 Answer::No => false,
             };
+        let is_in_hole = self.turns.answer == Answer::BehindHole && queue.waiting() == 1 && !answers_newest;
         while queue.waiting() > usize::from(answers_newest) {
             give_up(queue, doubt);
         }
@@ -353,7 +357,8 @@ impl HttpPairing {
             None => {
                 self.refute_unsure(queue);
                 let before = doubt == Incomplete::StartedBefore && self.asked;
-                self.push_orphan(if before { Incomplete::NoRequest } else { doubt }, queue);
+                let has_none = before || is_in_hole;
+                self.push_orphan(if has_none { Incomplete::NoRequest } else { doubt }, queue);
             }
         }
         true
@@ -413,6 +418,7 @@ impl HttpPairing {
             self.turns.all_answered();
         }
         self.server.state = State::Start;
+        self.knows_response_end = true;
     }
 
     pub(super) fn response_missing(&mut self, pos: u64, len: u64, why: Missing, queue: &mut Queue) {
@@ -461,6 +467,11 @@ impl HttpPairing {
         };
         let buf = std::mem::take(&mut self.server.buf);
         let was_in_doubt = self.doubt.is_some();
+        // The hole lies in this exchange: it stands where its bytes were, or right behind the response before, or the client has
+        // gone on with what is no request.
+        let is_known = std::mem::take(&mut self.knows_response_end) && start.is_some();
+        let goes_on = matches!(self.client.state, State::Lost(lost) if lost.why == Incomplete::Malformed);
+        let is_of_newest = queue.waiting() == 1 && (queue.is_in_order || goes_on || (is_known && !was_in_doubt));
         self.doubt(reason);
         let mut is_interim = false;
         if let Some(pos) = start {
@@ -486,6 +497,15 @@ impl HttpPairing {
         self.answers_missing(reason, queue);
         if is_interim {
             self.turns.answer = Answer::Due;
+        }
+        if is_of_newest
+            && why != Missing::Before
+            && self.turns.answer == Answer::BehindHole
+            && let Some(exchange) = queue.newest()
+        {
+            // Its whole response may be in there: what comes behind it is perhaps sent unasked (a 408 before the server closes
+            // an idle connection), or through a tunnel.
+            exchange.mark(reason);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The table `endpoints`: exchanges by method, path template, host and service.
 
 use super::HttpMessage;
-use super::path::{Templates, path};
+use super::path::Templates;
 use crate::analyze::column::Kind::{Count, Text};
 use crate::analyze::column::Value;
 use crate::analyze::protocol::summary::{
@@ -114,7 +114,7 @@ impl ByEndpoint {
         keyed: &mut Keyed<ExchangeStats<HttpStats>>,
     ) -> u32 {
         let message = row.message;
-        let path = path(&message.target);
+        let path = message.path_and_query().0;
         let key = &mut self.key;
         key.begin().field(&message.method).field(path).field(&message.host);
         key.write(|to| write_named(to, row.server_party, &row.server));

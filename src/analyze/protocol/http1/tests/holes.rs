@@ -112,6 +112,28 @@ fn request_head_cut_by_the_snaplen() {
 }
 
 #[test]
+fn a_target_whose_end_was_not_seen_names_no_path_and_no_host() {
+    let head = "GET http://example.org/c0/30184321?q=abc HTTP/1.1\r\nHost: example.org\r\n\r\n";
+    let end = head.find(" HTTP").unwrap();
+    for cut in 1..head.len() {
+        for why in [Missing::Lost, Missing::Unread] {
+            let mut talk = Talk::new();
+            talk.say(Client, &head[..cut])
+                .lose(Client, (head.len() - cut) as u64, why)
+                .say(Server, OK2);
+            let message = message(&talk.all_exchanges()[0]);
+            let seen = head[4.min(cut)..end.min(cut)].to_owned();
+            assert_eq!(message.target, seen, "what is there of it is kept");
+            let known = match cut > end {
+                true => (("/c0/30184321", Some("q=abc")), "example.org"),
+                false => (("", None), ""),
+            };
+            assert_eq!((message.path_and_query(), message.host.as_str()), known, "{cut}");
+        }
+    }
+}
+
+#[test]
 fn response_head_cut_by_the_snaplen() {
     let mut talk = Talk::new();
     talk.say(Client, get("/1"))
@@ -188,6 +210,90 @@ fn lost_response_does_not_shift_pairs() {
         );
         assert_eq!(rows[2], whole("GET /3", 200, 28, 40));
         assert_eq!(rows[3], whole("GET /4", 200, 28, 40));
+    }
+}
+
+/// A response that nobody asked for (a 408 before an idle connection is closed, a 400 after noise, what a tunnel carries) is not
+/// the answer that is lost before it.
+#[test]
+fn what_the_server_sends_unasked_is_not_the_lost_answer() {
+    const TIMEOUT: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    for is_in_order in [true, false] {
+        for noise in ["", "\r\n\r\n", "\0\0noise", "\u{16}\u{3}"] {
+            for late in [true, false] {
+                let mut talk = Talk::new();
+                talk.queue.is_in_order = is_in_order;
+                talk.say(Client, get("/1"));
+                if late {
+                    talk.say(Client, noise).lose(Server, 40, Missing::Lost);
+                } else {
+                    talk.lose(Server, 40, Missing::Lost).say(Client, noise);
+                }
+                let rows = talk.say(Server, TIMEOUT).all();
+                let row = rows.iter().find(|row| row.what == "GET /1").expect("its row");
+                assert_eq!(
+                    (row.status, row.incomplete),
+                    (0, Some(Incomplete::Gap)),
+                    "{noise:?} {rows:?}"
+                );
+                let row = rows.iter().find(|row| row.status == 408).expect("its row");
+                assert!(row.incomplete.is_some() && row.what == " ", "{noise:?} {rows:?}");
+            }
+        }
+        let mut talk = Talk::new();
+        talk.queue.is_in_order = is_in_order;
+        talk.say(Client, get("/1"))
+            .lose(Server, 40, Missing::Lost)
+            .say(Server, TIMEOUT);
+        let orphan = &talk.all()[1];
+        assert_eq!((orphan.status, orphan.incomplete), (408, Some(Incomplete::NoRequest)));
+    }
+}
+
+/// Where the order of the two directions is not certain, the hole may lie before the request; one that ends the connection is
+/// perhaps sent unasked all the same.
+#[test]
+fn a_timeout_behind_a_hole_that_may_lie_before_its_request_awaits_the_next_turn() {
+    for (status, awaits_turn) in [("408 Request Timeout", true), ("200 OK", false)] {
+        let mut talk = Talk::new();
+        talk.say(Client, get("/1")).say(Client, get("/2"));
+        talk.lose(Server, 40, Missing::Lost)
+            .say(Server, format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+        let exchanges = talk.exchanges();
+        assert_eq!(exchanges.len(), 2);
+        assert_eq!(exchanges[0].incomplete, Some(Incomplete::Gap));
+        assert_eq!((exchanges[1].unsure, exchanges[1].awaits_turn), (true, awaits_turn));
+    }
+}
+
+#[test]
+fn a_lost_answer_to_connect_is_not_the_first_of_the_tunnel() {
+    let connect = "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n";
+    for late in [true, false] {
+        let mut talk = Talk::new();
+        talk.queue.is_in_order = !late;
+        talk.say(Client, connect);
+        if late {
+            talk.say(Client, get("/1")).lose(Server, 20, Missing::Lost);
+        } else {
+            talk.lose(Server, 20, Missing::Lost).say(Client, get("/1"));
+        }
+        talk.say(Server, OK2).say(Client, get("/2")).say(Server, OK2);
+        let rows = talk.all();
+        assert_eq!((rows[0].what.as_str(), rows[0].status), ("CONNECT h:1", 0));
+        assert_eq!(rows[0].incomplete, Some(Incomplete::Gap));
+        assert_eq!(rows[1..], [whole("GET /1", 200, 28, 40), whole("GET /2", 200, 28, 40)]);
+
+        // Something else is said in it.
+        let mut talk = Talk::new();
+        talk.say(Client, connect);
+        if late {
+            talk.say(Client, "\u{16}\u{3}").lose(Server, 20, Missing::Lost);
+        } else {
+            talk.lose(Server, 20, Missing::Lost).say(Client, "\u{16}\u{3}");
+        }
+        assert_eq!(talk.left, Some("CONNECT tunnel"));
+        assert_eq!(talk.rows()[0].incomplete, Some(Incomplete::Gap));
     }
 }
 

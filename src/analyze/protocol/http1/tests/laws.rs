@@ -224,10 +224,15 @@ proptest! {
 
     /// Packet captures: all comes in causal order, holes too. The client sends each batch when it has the answers to the one
     /// before, or keeps a `window` of requests under way: then nothing is lost before that shows, for it can look like waiting.
+    /// At the end the server may send what nobody asked for, by itself or after noise of the client.
     #[test]
-    fn no_response_goes_to_another_request_of_a_client_that_does_not_wait(
-        batches in proptest::collection::vec(1..6usize, 1..8), window in proptest::option::of(2..6usize),
-        lost in proptest::collection::vec(0..12u8, 64),
+    fn no_response_goes_to_another_request(
+        batches in prop_oneof![
+            proptest::collection::vec(Just(1usize), 1..8),
+            proptest::collection::vec(1..6usize, 1..8),
+        ],
+        window in proptest::option::of(2..6usize), lost in proptest::collection::vec(0..12u8, 64), is_last_lost in any::<bool>(),
+        unasked in proptest::option::of(proptest::sample::select(vec!["", "\r\n\r\n", "\0\0noise", "\x16\x03\x01"])),
     ) {
         let asks: usize = batches.iter().sum();
         let (mut order, mut asked, mut answered) = (Vec::new(), 0, 0);
@@ -246,15 +251,22 @@ proptest! {
         let mut talk = Talk::new();
         talk.queue.is_in_order = true;
         let shown = window.map_or(0, |window| window + 2);
+        let last = order.len() - 1;
         for (at, ((from, n), lost)) in order.into_iter().zip(lost).enumerate() {
             let text = match from {
                 Client => format!("GET /{n} HTTP/1.1\r\nHost: h\r\n\r\n"),
                 Server => format!("HTTP/1.1 200 OK\r\nContent-Type: t/{n}\r\nContent-Length: 0\r\n\r\n"),
             };
-            match lost {
-                0 if at >= shown => talk.lose(from, text.len() as u64, Missing::Lost),
-                _ => talk.say(from, text),
+            let is_lost = lost == 0 || (is_last_lost && at == last);
+            match is_lost && at >= shown {
+                true => talk.lose(from, text.len() as u64, Missing::Lost),
+                false => talk.say(from, text),
             };
+        }
+        if let Some(noise) = unasked {
+            let status = if noise.is_empty() { 408 } else { 400 };
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Type: t/unasked\r\nContent-Length: 0\r\n\r\n");
+            talk.say(Client, noise).say(Server, head);
         }
         talk.end(Client).end(Server);
         for exchange in talk.exchanges().iter().filter(|exchange| exchange.incomplete.is_none()) {

@@ -988,3 +988,27 @@ fn a_hole_in_a_body_until_close_joins_no_two_parts_of_a_head() {
     assert_eq!(rows.len(), 2, "{rows:?}");
     assert!(rows.iter().all(|row| row.status != 201), "{rows:?}");
 }
+
+/// The client sends the body that `Expect: 100-continue` announced although it was refused, and the next request right behind it.
+#[test]
+fn a_refused_body_is_no_part_of_the_next_method() {
+    let head = "POST /p HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let refused = "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n";
+    let next = "GET /2 HTTP/1.1\r\n\r\n";
+    let sent = ["hello", next].concat();
+    for cut in 0..sent.len() {
+        let mut talk = Talk::new();
+        talk.say(Client, head).say(Server, refused);
+        talk.say(Client, &sent[..cut])
+            .say(Client, &sent[cut..])
+            .say(Server, OK2);
+        assert_eq!(
+            talk.all(),
+            [
+                whole("POST /p", 413, head.len() + 5, refused.len()),
+                whole("GET /2", 200, next.len(), OK2.len())
+            ],
+            "{cut}"
+        );
+    }
+}
