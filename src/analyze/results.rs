@@ -25,7 +25,7 @@ use super::table::order::compare_rows;
 use super::table::processes::Processes;
 use super::table::{Columns, Scratch, Spec, Table};
 use super::template::Patterns;
-use crate::create::{self, Pending};
+use crate::create::{self, MadeFolders, Pending};
 use crate::message;
 use crate::stdout;
 
@@ -332,6 +332,8 @@ pub struct Results {
     streams: Vec<(TableName, RowStream)>,
     /// The files that get their names when everything is written.
     pending: Vec<Pending>,
+    /// Goes after the files.
+    folders: MadeFolders,
     facts: Vec<CaptureFacts>,
 }
 
@@ -343,6 +345,7 @@ impl Results {
             plan,
             streams: Vec::new(),
             pending: Vec::new(),
+            folders: MadeFolders::default(),
             facts: captures.to_vec(),
         };
         match results.plan.shape.clone() {
@@ -350,7 +353,7 @@ impl Results {
                 results.open_stream(&plan)?;
             }
             Shape::All(folder) => {
-                target::directory(&folder)?;
+                results.folders = target::directory(&folder)?;
                 for path in results.plan.outputs() {
                     create::check_free(&path, results.plan.force)?;
                 }
