@@ -319,6 +319,60 @@ fn exists(path: &Path) -> anyhow::Error {
     anyhow::anyhow!("{} exists; --force replaces it", path.display())
 }
 
+/// Folders that were made. Those that are still empty in the end go away again.
+#[derive(Debug, Default)]
+pub struct MadeFolders(Vec<PathBuf>);
+
+impl MadeFolders {
+    /// Makes a folder and those that it is in, where they are missing. They belong to who called sudo, as the files in them.
+    pub fn make(path: &Path) -> io::Result<MadeFolders> {
+        let missing: Vec<&Path> = path
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .collect();
+        let mut made = MadeFolders::default();
+        for folder in missing.into_iter().rev() {
+            match fs::create_dir(folder) {
+                // Somebody else was faster, or it is called `here/.`.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => continue,
+                created => created?,
+            }
+            made.0.push(folder.to_owned());
+            if let Err(error) = give_folder_to_caller(folder) {
+                message::say(&format!("{} stays root's: {error}", folder.display()));
+            }
+        }
+        Ok(made)
+    }
+}
+
+impl Drop for MadeFolders {
+    fn drop(&mut self) {
+        for folder in self.0.iter().rev() {
+            // Fails where something is in it.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+fn give_folder_to_caller(_folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(caller) = Caller::find() {
+        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(_folder)?;
+        // The name may have got another meaning since the folder was made.
+        if opened.metadata()?.uid() != caller::user() {
+            return Err(io::Error::other("something else has been put there"));
+        }
+        return caller.give(&opened);
+    }
+    Ok(())
+}
+
 /// The folder that a file is in.
 pub fn folder(path: &Path) -> &Path {
     match path.parent() {
@@ -411,6 +465,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = new_file(&folder.path().join("cap.mdf")).unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn folders_that_were_made_go_away_again_if_nothing_comes_into_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        drop(MadeFolders::make(&path("a/b/c")).unwrap());
+        assert!(!path("a").exists());
+        std::fs::create_dir(path("there")).unwrap();
+        drop(MadeFolders::make(&path("there")).unwrap());
+        assert!(path("there").exists(), "it was there before");
+        let made = MadeFolders::make(&path("there/x/y/")).unwrap();
+        std::fs::write(path("there/x/file"), "result").unwrap();
+        drop(made);
+        assert!(path("there/x/file").exists() && !path("there/x/y").exists());
     }
 
     #[test]

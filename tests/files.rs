@@ -660,3 +660,45 @@ fn a_write_that_fails_names_its_file() {
         assert!(failed.stderr.contains(&named), "{line}: {}", failed.stderr);
     }
 }
+
+/// As `sudo` starts it for nobody: the folder is theirs, as the files in it.
+#[test]
+fn a_new_folder_of_results_belongs_to_who_called_sudo() {
+    let folder = Folder::new();
+    if folder.0.path().metadata().expect("a folder").uid() != 0 {
+        // Only root can give files away.
+        return;
+    }
+    let results = folder.path("deep/results");
+    let analyze = |format: &str| {
+        let mut analyze = mdf();
+        analyze.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+        run(analyze
+            .args(["analyze", CAPTURE, "--format", format, "-o"])
+            .arg(&results))
+    };
+    analyze("csv").expect_code(&[0]);
+    for path in [folder.path("deep"), results.clone(), results.join("http.csv")] {
+        let owner = path.metadata().expect("it was made");
+        assert_eq!((owner.uid(), owner.gid()), (65534, 65534), "{}", path.display());
+    }
+    assert_eq!(
+        folder.0.path().metadata().expect("a folder").uid(),
+        0,
+        "it was there before"
+    );
+}
+
+#[test]
+#[cfg(not(feature = "parquet"))]
+fn a_format_that_is_refused_leaves_no_folder() {
+    let folder = Folder::new();
+    for format in ["parquet", "arrow"] {
+        let refused = mdf_with(
+            &["analyze", CAPTURE, "--format", format, "-o", "OUT"],
+            &[("OUT", &folder.path("out"))],
+        );
+        assert_ne!(refused.status.code(), Some(0), "{format}");
+        assert_eq!(folder.names(), [""; 0], "{format}: {}", refused.stderr);
+    }
+}

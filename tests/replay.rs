@@ -4,9 +4,10 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::path::Path;
 
-use masdeepflow::format::record::Record;
+use masdeepflow::format::record::{Loss, LossReason, Record};
 use masdeepflow::format::{BlockBuilder, Class, Reader, Writer, records};
 use support::captures::{self, Place};
 use support::packets::{Pcap, RAW_IP, Talk};
@@ -144,4 +145,63 @@ fn a_clock_that_no_calendar_knows_gives_no_times() {
             "{lines:?}"
         );
     }
+}
+
+/// As `info` and `analyze` end, whatever it is that is missing.
+#[test]
+fn what_was_lost_or_damaged_is_said_and_ends_with_3() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = std::fs::read("fixtures/tiny.mdf").expect("fixture");
+    let path = |name: &str| folder.path().join(name);
+    let lost = |name: &str, reason: LossReason| {
+        let is_told = Cell::new(false);
+        captures::edit(Path::new("fixtures/tiny.mdf"), &path(name), |record| {
+            if let (Record::Data(data), false) = (&*record, is_told.get()) {
+                is_told.set(true);
+                let (time, since) = (data.time, data.time);
+                *record = Record::Loss(Loss {
+                    time,
+                    since,
+                    reason,
+                    events: 3,
+                    bytes: 0,
+                });
+            }
+            Place::Here
+        });
+    };
+    lost("ring", LossReason::RingFull);
+    std::fs::write(path("cut"), &whole[..whole.len() / 2]).expect("a file");
+    let mut flipped = whole.clone();
+    let reader = Reader::open(&whole).expect("a capture");
+    let block = reader
+        .blocks()
+        .iter()
+        .find(|block| block.class() == Class::Events)
+        .expect("events");
+    let range = block.range();
+    flipped[range.start + range.len() / 2] ^= 0xff;
+    std::fs::write(path("flipped"), &flipped).expect("a file");
+    for name in ["ring", "cut", "flipped"] {
+        let replayed = run(mdf().arg("replay").arg(path(name))).expect_code(&[3]);
+        assert!(
+            replayed.stderr.contains("was lost or damaged"),
+            "{name}: {}",
+            replayed.stderr
+        );
+        run(mdf().arg("analyze").arg(path(name))).expect_code(&[3]);
+    }
+    let replayed = run(mdf().arg("replay").arg("fixtures/tiny.mdf")).expect_code(&[0]);
+    assert_eq!(replayed.stderr, "");
+}
+
+#[test]
+fn a_reader_who_goes_away_is_no_loss() {
+    let mut replay = mdf()
+        .args(["replay", "fixtures/nginx-wrk.mdf"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("mdf starts");
+    drop(replay.stdout.take());
+    assert_eq!(replay.wait().expect("it ends").code(), Some(0));
 }

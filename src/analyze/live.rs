@@ -58,8 +58,8 @@ pub struct Live {
 #[derive(Debug, Default)]
 struct Lines {
     lines: Vec<Line>,
-    /// Something is missing that no record tells of.
-    found_losses: bool,
+    /// Something is missing that nobody wanted to be left out.
+    lossy: bool,
 }
 
 impl Live {
@@ -118,11 +118,11 @@ impl Live {
         self.engine.hosts()[usize::from(self.host)].utc(boot)
     }
 
-    /// The recording is over: the lines of exchanges that were still waiting for something, and whether everything could be
-    /// read.
+    /// The recording is over: the lines of exchanges that were still waiting for something, and whether nothing was lost or
+    /// damaged.
     pub fn finish(self) -> (Vec<Line>, bool) {
         let (sinks, totals) = self.engine.finish(&[]);
-        let is_whole = totals.damage.is_empty() && sinks.iter().all(|sink| !sink.found_losses);
+        let is_whole = totals.damage.is_empty() && sinks.iter().all(|sink| !sink.lossy);
         let mut lines: Vec<Line> = sinks.into_iter().flat_map(|sink| sink.lines).collect();
         lines.sort_by_key(|line| line.time);
         (lines, is_whole)
@@ -329,11 +329,11 @@ impl Sink for Lines {
     fn connection(&mut self, _row: &ConnectionRow<'_>) {}
 
     fn loss(&mut self, row: &LossRow<'_>) {
+        self.lossy |= !row.reason.is_on_purpose();
         // The others had their lines when they were recorded.
         if row.found {
             let text = loss_text(row.reason, row.events, row.bytes);
             self.lines.push(Line::new(row.until, text));
-            self.found_losses = true;
         }
     }
 }

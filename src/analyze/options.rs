@@ -7,6 +7,7 @@ use super::output::Format;
 use super::query::diff::Condition;
 use super::selection::{BlockFilter, Span};
 use super::table::order::SortBy;
+use crate::outcome::Usage;
 
 /// `mdf analyze`.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +67,16 @@ impl Selection {
         })
     }
 
+    /// Refuses a span that ends before it begins: nothing is in it.
+    pub fn check(&self, start: u64) -> Result<(), Usage> {
+        match self.span(start) {
+            Some(span) if span.from >= span.to => {
+                Err(Usage("nothing is selected: --to is not after --from".to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Bounds on the events that are selected.
     pub fn filter(&self, start: u64) -> BlockFilter {
         BlockFilter {
@@ -108,4 +119,34 @@ pub struct DiffOptions {
     pub min_count: u64,
     pub format: Format,
     pub engine: EngineOptions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_that_ends_before_it_begins_is_a_wrong_question() {
+        let checked = |from: Option<Moment>, to: Option<Moment>| {
+            let selection = Selection {
+                from,
+                to,
+                ..Selection::default()
+            };
+            selection.check(100).is_ok()
+        };
+        use Moment::{AfterStart, Utc};
+        for (from, to, is_right) in [
+            (AfterStart(5), AfterStart(6), true),
+            (AfterStart(5), AfterStart(5), false),
+            (AfterStart(5), AfterStart(1), false),
+            (Utc(7), Utc(3), false),
+            (AfterStart(5), Utc(105), false),
+            (AfterStart(5), Utc(106), true),
+            (Utc(106), AfterStart(5), false),
+        ] {
+            assert_eq!(checked(Some(from), Some(to)), is_right, "{from:?} {to:?}");
+        }
+        assert!(checked(None, None) && checked(Some(Utc(u64::MAX - 1)), None) && checked(None, Some(Utc(1))));
+    }
 }

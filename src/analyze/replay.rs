@@ -18,6 +18,7 @@ use super::engine::Source;
 use super::live::{self, Line, Live};
 use crate::format::BlockRef;
 use crate::mapped::Mapped;
+use crate::message;
 use crate::stdout;
 use crate::units::Speed;
 
@@ -26,7 +27,7 @@ const BLOCKS: usize = 2;
 /// Lines that wait for earlier ones, about 40 MB.
 const WAITING: usize = 1 << 18;
 
-/// Prints the lines of a capture. Returns whether all of the file could be read.
+/// Prints the lines of a capture. Returns whether all that happened is in it and could be read; if not, that was said.
 pub fn replay(path: &Path, speed: Speed, out: &mut dyn Write) -> Result<bool> {
     let mapped = Mapped::open(path)?;
     let reader = mapped.reader()?;
@@ -49,7 +50,14 @@ pub fn replay(path: &Path, speed: Speed, out: &mut dyn Write) -> Result<bool> {
         pace.print(&waiting.take(u64::MAX, 0), out)
     }))?;
     mapped.check_whole()?;
-    Ok(is_whole && !reader.damage().iter().any(|damage| damage.loses()))
+    let is_undamaged = reader.clean_end() && !reader.damage().iter().any(|damage| damage.loses());
+    if !is_whole || !is_undamaged {
+        let name = mapped.name();
+        message::say(&format!(
+            "data of {name} was lost or damaged: mdf info says what, and how much"
+        ));
+    }
+    Ok(is_whole && is_undamaged)
 }
 
 /// For each batch: the earliest time of all blocks after it, by the boot clock; nothing after the last.

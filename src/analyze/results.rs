@@ -26,7 +26,7 @@ use super::table::order::compare_rows;
 use super::table::processes::Processes;
 use super::table::{Columns, Scratch, Spec, Table};
 use super::template::Patterns;
-use crate::create::{self, Pending};
+use crate::create::{self, MadeFolders, Pending};
 use crate::message;
 use crate::stdout;
 
@@ -338,6 +338,8 @@ pub struct Results {
     streams: Vec<(TableName, RowStream)>,
     /// The files that get their names when everything is written.
     pending: Vec<Pending>,
+    /// Goes after the files.
+    folders: MadeFolders,
     facts: Vec<CaptureFacts>,
 }
 
@@ -348,6 +350,7 @@ impl Results {
             plan,
             streams: Vec::new(),
             pending: Vec::new(),
+            folders: MadeFolders::default(),
             facts: captures.to_vec(),
         };
         match results.plan.kind.clone() {
@@ -355,7 +358,7 @@ impl Results {
                 results.open_stream(&plan)?;
             }
             ResultKind::All(folder) => {
-                target::directory(&folder)?;
+                results.folders = target::directory(&folder)?;
                 for path in results.plan.outputs() {
                     create::check_free(&path, results.plan.force)?;
                 }

@@ -45,6 +45,7 @@ pub fn run(options: &AnalyzeOptions) -> Result<Outcome> {
         let mut sources = inputs.sources()?;
         known_losses = sources.has_known_losses();
         let start = sources.start();
+        options.selection.check(start)?;
         let filter = options.selection.filter(start).and(plan.bounds());
         plan.select(&options.selection, start);
         plan.reads_all = filter == BlockFilter::default();

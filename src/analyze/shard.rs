@@ -169,7 +169,7 @@ impl SocketState {
 struct LastParty {
     /// The hosts' editions and the process for which it was looked up: another process may use the socket, and more
     /// may be known later.
-    of: Option<(u64, u32)>,
+    of: Option<(u64, u32, u64)>,
     /// Between which times it is this one: a process can run another program. On the boot clock of the end's host.
     valid: Range<u64>,
     party: Arc<Party>,
@@ -217,7 +217,7 @@ struct Slot {
     pair: u64,
     client: usize,
     /// For which client, editions and processes these were looked up, where nothing else can change them.
-    sure: Option<(usize, u64, [u32; 2])>,
+    sure: Option<(usize, u64, [(u32, u64); 2])>,
     /// Block of its last event.
     touched: u64,
     /// The next younger and the next older flow of the same endpoints.
@@ -1310,7 +1310,12 @@ fn update_parties(
 ) {
     let edition = hosts.iter().map(|host| host.edition).sum();
     let client = slot.flow.client().unwrap_or(0);
-    let of = (client, edition, [exchange.views[0].pid, exchange.views[1].pid]);
+    // A process may be moved to another cgroup while its connection is open.
+    let of = (
+        client,
+        edition,
+        [0, 1].map(|end| (exchange.views[end].pid, exchange.views[end].cgroup)),
+    );
     let times = [0, 1].map(|end| time_at(slot, exchange, hosts, end));
     let is_same = |end: usize| slot.parties[end].valid.contains(&times[end]);
     if slot.sure == Some(of) && is_same(0) && is_same(1) {
@@ -1324,7 +1329,7 @@ fn update_parties(
         let unsure = view.pid == 0 && slot.sockets[end].is_some();
         sure &= !unsure;
         let last = &slot.parties[end];
-        if !unsure && last.of == Some((edition, view.pid)) && last.valid.contains(&time) {
+        if !unsure && last.of == Some((edition, view.pid, view.cgroup)) && last.valid.contains(&time) {
             continue;
         }
         let state = slot.sockets[end].and_then(|key| Some((key, sockets.get(&key)?)));
@@ -1348,7 +1353,7 @@ fn update_parties(
         // Mostly it is looked up in vain: what was learnt concerns others.
         changed |= party != slot.parties[end].party;
         slot.parties[end] = LastParty {
-            of: Some((edition, view.pid)),
+            of: Some((edition, view.pid, view.cgroup)),
             valid,
             party,
         };

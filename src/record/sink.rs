@@ -77,6 +77,35 @@ pub struct Sink {
     out_of_size: bool,
 }
 
+/// Names that were taken: how many, the first and the last.
+#[derive(Default)]
+struct PassedOver {
+    names: u32,
+    first: PathBuf,
+    last: PathBuf,
+}
+
+impl PassedOver {
+    fn add(&mut self, path: PathBuf) {
+        if self.names == 0 {
+            self.first.clone_from(&path);
+        }
+        self.last = path;
+        self.names += 1;
+    }
+
+    fn note(&self) -> Option<String> {
+        let (first, last) = (self.first.display(), self.last.display());
+        match self.names {
+            0 => None,
+            1 => Some(format!("{first} exists and is passed over")),
+            names => Some(format!(
+                "{names} names from {first} to {last} exist and are passed over"
+            )),
+        }
+    }
+}
+
 impl Sink {
     /// Makes the first file, so that what is wrong with the output is known before recording.
     pub fn new(config: SinkConfig, counters: Arc<Counters>) -> io::Result<Self> {
@@ -248,18 +277,18 @@ impl Sink {
         let first = self.name;
         let own = (!self.config.parts).then(|| (first, self.config.base.clone()));
         let numbered = (first..first.saturating_add(NAMES)).map(|n| (n, output::part_path(&self.config.base, n)));
-        let mut passed_over = None;
+        let mut passed_over = PassedOver::default();
         for (number, path) in own.into_iter().chain(numbered) {
             self.name = number;
             match create::new_file(&path) {
                 Ok(file) => {
-                    if let Some(taken) = passed_over {
-                        self.counters.note(format!("{taken} exists and is passed over"));
+                    if let Some(note) = passed_over.note() {
+                        self.counters.note(note);
                     }
                     return Ok((path, Output { file, is_new: true }));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    passed_over.get_or_insert(path.display().to_string());
+                    passed_over.add(path);
                 }
                 Err(error) => return Err(error),
             }

@@ -1,12 +1,11 @@
 //! Output targets: standard output, a file, or a folder of files.
 
-use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use crate::create::{self, Named, Pending};
+use crate::create::{self, MadeFolders, Named, Pending};
 use crate::stdout::stdout;
 
 /// Where the bytes of a result are written.
@@ -53,15 +52,15 @@ pub fn create(path: &Path, force: bool) -> anyhow::Result<(Target, Pending)> {
     Ok((target, pending))
 }
 
-/// A folder for one file of each table; made if it is not there.
-pub fn directory(path: &Path) -> anyhow::Result<()> {
+/// A folder for one file of each table; made if it is not there, and removed again if nothing is written.
+pub fn directory(path: &Path) -> anyhow::Result<MadeFolders> {
     if path.exists() && !path.is_dir() {
         bail!(
             "{} is not a folder; a file holds one table, so name it with --table",
             path.display()
         );
     }
-    fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))
+    MadeFolders::make(path).with_context(|| format!("cannot create {}", path.display()))
 }
 
 /// Standard output, buffered.

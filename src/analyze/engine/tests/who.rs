@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::record::{Exit, Owner};
+use crate::format::record::{Cgroup, Exit, Owner};
 
 /// Names of the processes at both ends, in the order of the rows.
 #[derive(Default)]
@@ -171,6 +171,44 @@ fn an_execve_names_nothing_that_was_before_it() {
         records.extend(exchange(n, time, &[SERVER]));
     }
     assert_eq!(comms(&records)[..2], [" -> ", " -> python"]);
+}
+
+#[test]
+fn an_exchange_is_in_the_cgroup_of_its_time_though_the_connection_was_opened_in_another() {
+    /// Cgroups of the server.
+    #[derive(Default)]
+    struct Cgroups(Vec<(u64, String)>);
+    impl Sink for Cgroups {
+        fn exchange(&mut self, row: &Frame<'_>, _: &dyn Message) {
+            self.0.push((row.start, row.server_party.cgroup.clone()));
+        }
+        fn connection(&mut self, row: &ConnectionRow<'_>) {
+            self.0.push((u64::MAX, row.server_party.cgroup.clone()));
+        }
+    }
+    let mut records = programs();
+    for (id, path) in [(7, &b"/before"[..]), (8, b"/after")] {
+        records.push(Record::Cgroup(Cgroup { time: 1, id, path }));
+    }
+    records.push(client(CLIENT, 5000));
+    if let Record::Socket(socket) = server(SERVER, 5000) {
+        records.push(Record::Socket(Socket { cgroup: 7, ..socket }));
+    }
+    for (n, time, at) in [(0, 5000, 7), (1, 5100, 8), (2, 5200, 8)] {
+        for mut record in exchange(n, time, &[SERVER]) {
+            if let Record::Data(data) = &mut record {
+                (data.pid, data.cgroup) = (200, at);
+            }
+            records.push(record);
+        }
+    }
+    let mut cgroups: Vec<_> = sinks::<Cgroups>(&[&records])
+        .into_iter()
+        .flat_map(|sink| sink.0)
+        .collect();
+    cgroups.sort();
+    let paths: Vec<&str> = cgroups.iter().map(|(_, path)| path.as_str()).collect();
+    assert_eq!(paths, ["/before", "/after", "/after", "/before"], "the connection last");
 }
 
 #[test]
