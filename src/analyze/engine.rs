@@ -18,7 +18,7 @@ use super::names::{Host, Pods, Run};
 use super::nat::Nat;
 use super::orphans::Lost;
 use super::remarks::{self, Remarks, Subject};
-use super::row::{LossRow, Party, ProcessRow, Sink};
+use super::row::{Event, LossRow, Party, ProcessRow, Sink};
 use super::selection::{Followed, KeySet, Span};
 use super::shard::Shard;
 use super::tasks::receive;
@@ -468,7 +468,11 @@ impl<S: Sink> Engine<S> {
             }
             return;
         }
-        for Ready { taken, raw, split, .. } in batch.iter().filter(|ready| !ready.taken.is_nothing()) {
+        let mut general = Vec::new();
+        for (number, Ready { taken, raw, split, .. }) in batch.iter().enumerate() {
+            if taken.is_nothing() {
+                continue;
+            }
             let block = &taken.block;
             self.totals.blocks += 1;
             self.totals.records += split.records;
@@ -483,7 +487,7 @@ impl<S: Sink> Engine<S> {
             match raw {
                 Ok(raw) => {
                     self.totals.raw_bytes += raw.bytes().len() as u64;
-                    self.learn(block, raw.bytes(), &split.general);
+                    self.learn((number, block), raw.bytes(), &split.general, &mut general);
                 }
                 Err(why) => {
                     self.totals.damage.push((block.file, why.clone()));
@@ -500,6 +504,7 @@ impl<S: Sink> Engine<S> {
                 }
             }
         }
+        self.give_events(&general);
         let (hosts, nat) = (&self.hosts, &self.nat);
         if !nat.is_empty() {
             // Where a connection is followed depends on what was just learnt.
@@ -521,14 +526,14 @@ impl<S: Sink> Engine<S> {
                 if !mixed.is_empty() {
                     return follow_mixed(shard, number, &batch, &mixed, (hosts, nat, cross_host));
                 }
-                for ready in &batch {
+                for (block, ready) in batch.iter().enumerate() {
                     let Ok(raw) = &ready.raw else { continue };
                     let (bytes, records) = (raw.bytes(), ready.split.of(number));
                     for (place, at) in records.iter().enumerate() {
                         if let Some(next) = records.get(place + AHEAD) {
                             fetch_near(bytes, *next);
                         }
-                        follow_one(shard, ready, (bytes, *at), (hosts, nat));
+                        follow_one(shard, ready, (bytes, block, *at), (hosts, nat));
                     }
                     shard.end_block(hosts, last_event(&ready.taken.block, hosts));
                 }
@@ -636,8 +641,33 @@ impl<S: Sink> Engine<S> {
         }));
     }
 
-    /// Takes names, translated addresses, losses and remarks.
-    fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
+    /// Gives events that belong to no shard, now that the names of their batch are known.
+    fn give_events(&mut self, events: &[GeneralEvent<'_>]) {
+        let Some(first) = self.shards.first_mut() else { return };
+        for GeneralEvent { host, place, record } in events {
+            let host = &self.hosts[usize::from(*host)];
+            let party = match record {
+                Record::Exit(exit) => host.party(exit.pid, 0, exit.time),
+                _ => Party::default(),
+            };
+            first.sink.event(&Event {
+                time: host.utc(record.time()),
+                place: *place,
+                record,
+                socket: None,
+                party: &party,
+            });
+        }
+    }
+
+    /// Takes names, translated addresses, losses and remarks. What of these the sink is given as an event goes to `events`.
+    fn learn<'b>(
+        &mut self,
+        (number, block): (usize, &Block<'_>),
+        bytes: &'b [u8],
+        general: &[u32],
+        events: &mut Vec<GeneralEvent<'b>>,
+    ) {
         for at in general {
             let Some(record) = record_at(bytes, *at) else {
                 // Those about sockets are counted where their connections are followed.
@@ -646,6 +676,17 @@ impl<S: Sink> Engine<S> {
                 }
                 continue;
             };
+            let is_event = matches!(
+                record,
+                Record::Process(_) | Record::Exit(_) | Record::Loss(_) | Record::Remark(_)
+            );
+            if S::EVENTS && is_event {
+                events.push(GeneralEvent {
+                    host: block.host,
+                    place: (number, *at),
+                    record,
+                });
+            }
             match &record {
                 Record::Loss(loss) => {
                     let mut events = loss.events;
@@ -701,6 +742,14 @@ impl<S: Sink> Engine<S> {
             }
         }
     }
+}
+
+/// A record of a batch that belongs to no shard, for sinks that are given events.
+struct GeneralEvent<'a> {
+    host: u16,
+    /// As in [`Event::place`].
+    place: (usize, u32),
+    record: Record<'a>,
 }
 
 /// The bytes of a block.
@@ -814,11 +863,14 @@ fn frame_at(bytes: &[u8], at: u32) -> Option<Frame<'_>> {
 fn follow_one<S: Sink>(
     shard: &mut Shard<S>,
     ready: &Ready<'_>,
-    (bytes, at): (&[u8], u32),
+    (bytes, block, at): (&[u8], usize, u32),
     (hosts, nat): (&[Host], &Nat),
 ) {
     let host = ready.taken.block.host;
     if let Some(data) = frame_at(bytes, at).and_then(|frame| frame.data()) {
+        if S::EVENTS {
+            shard.event((host, &Record::Data(data)), (block, at), hosts, nat);
+        }
         if data.layer != Layer::Wire {
             // Their positions are not those of the socket's streams.
             ready.other_layers.0.fetch_add(1, Ordering::Relaxed);
@@ -827,6 +879,9 @@ fn follow_one<S: Sink>(
         }
         shard.data(host, &data, hosts);
     } else if let Some(mut record) = record_at(bytes, at) {
+        if S::EVENTS {
+            shard.event((host, &record), (block, at), hosts, nat);
+        }
         nat.translate(host, &mut record);
         shard.record(host, &record, hosts);
     } else {
@@ -864,7 +919,7 @@ fn follow_mixed<S: Sink>(
         {
             shard.expect_other_end(host, id);
         }
-        follow_one(shard, ready, (bytes, *at), (hosts, nat));
+        follow_one(shard, ready, (bytes, *n, *at), (hosts, nat));
     }
     for ready in batch {
         shard.end_block(hosts, last_event(&ready.taken.block, hosts));

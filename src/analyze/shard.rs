@@ -13,9 +13,10 @@ use super::exchange::AnyExchange;
 use super::flow::{Flow, OBSERVERS, WIRE, whole_view};
 use super::ids::{IdMap, IdSet};
 use super::names::{Host, Parties, Who};
+use super::nat::Nat;
 use super::orphans::{Lost, Orphans};
 use super::protocol::detect;
-use super::row::{ConnectionRow, Frame, Latency, Observed, Party, Sink, WithinSpan};
+use super::row::{ConnectionRow, Event, Frame, Latency, Observed, Party, Sink, WithinSpan};
 use super::selection::Span;
 use super::stream::Segment;
 use crate::format::record::{Close, Connect, Cut, Data, Direction, Ending, Endpoint, Opened, Record, Role, Socket};
@@ -295,6 +296,44 @@ impl<S: Sink> Shard<S> {
             pairs: 0,
             span: None,
         }
+    }
+
+    /// Gives the sink one record about a socket of a host as an event, before the record is followed. There is none of a
+    /// record that came before its socket or too long after the close: who is behind it is not known.
+    pub fn event(&mut self, (host, record): (u16, &Record<'_>), place: (usize, u32), hosts: &[Host], nat: &Nat) {
+        let (mut socket, owner) = match record {
+            Record::Socket(socket) => (*socket, Who::from(socket)),
+            Record::Connect(Connect { id, .. }) | Record::Close(Close { id, .. }) | Record::Data(Data { id, .. }) => {
+                let key = (host, *id);
+                let known = self.sockets.get(&key).map(|known| &**known);
+                let late = || self.late_sockets.iter().find(|(late, _)| *late == key);
+                let Some(known) = known.or_else(|| late().map(|(_, state)| state)) else {
+                    return;
+                };
+                (known.socket, known.owner)
+            }
+            _ => return,
+        };
+        let user = match record {
+            Record::Data(data) if data.pid != 0 => Who {
+                pid: data.pid,
+                cgroup: data.cgroup,
+                seen: data.time,
+            },
+            _ => owner,
+        };
+        nat.restore(host, &mut socket);
+        let Some(known) = hosts.get(usize::from(host)) else {
+            return;
+        };
+        let (party, _) = self.parties.party(host, known, user, record.time());
+        self.sink.event(&Event {
+            time: known.utc(record.time()),
+            place,
+            record,
+            socket: Some(&socket),
+            party: &party,
+        });
     }
 
     /// Takes one record about a socket of a host.

@@ -1,6 +1,7 @@
 mod joined;
 mod laws;
 mod lifetime;
+mod live;
 mod who;
 
 use std::collections::BTreeMap;
@@ -624,10 +625,12 @@ fn a_batch_may_end_anywhere() {
     }
 }
 
-/// The same exchange as its two ends see it when the client dials the address of a Service: `batches` says which of the
-/// two sockets is told of in which batch.
-fn through_a_service(batches: [&[bool]; 2]) -> Vec<String> {
-    const BEHIND: u64 = (9 << 32) | 2;
+/// The socket behind a Service.
+const BEHIND: u64 = (9 << 32) | 2;
+
+/// An exchange as its two ends see it when the client dials the address of a Service: `batches` says which of the two
+/// sockets is told of in which batch.
+fn service_records(batches: [&[bool]; 2]) -> [Vec<Record<'static>>; 2] {
     let address = |last: u8, port| Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port);
     let dialled = || match client(CLIENT, 5000) {
         Record::Socket(socket) => Record::Socket(Socket {
@@ -659,6 +662,11 @@ fn through_a_service(batches: [&[bool]; 2]) -> Vec<String> {
         close(CLIENT, 180),
         close(BEHIND, 190),
     ]);
+    records
+}
+
+fn through_a_service(batches: [&[bool]; 2]) -> Vec<String> {
+    let records = service_records(batches);
     rows(&[&records[0], &records[1]])
 }
 
@@ -804,8 +812,9 @@ fn the_number_of_threads_changes_nothing() {
     };
     let one = with(1);
     assert_eq!(one.as_ref().map(Vec::len), Some(600));
-    assert_eq!(one, with(2));
-    assert_eq!(one, with(64));
+    for threads in [2, 3, 16, 64] {
+        assert_eq!(one, with(threads), "{threads} threads");
+    }
 }
 
 #[test]
