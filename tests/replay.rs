@@ -25,6 +25,21 @@ fn in_order(lines: &[String]) {
     assert!(lines.len() > 100 && late == 0, "{late} of {}", lines.len());
 }
 
+#[test]
+fn lines_are_the_same_for_any_number_of_threads() {
+    for capture in ["nginx-wrk", "sysbench-text", "short-lived", "tiny"] {
+        let lines = |threads: &str| {
+            let capture = format!("fixtures/{capture}.mdf");
+            run(mdf().env("RAYON_NUM_THREADS", threads).args(["replay", &capture])).expect_code(&[0])
+        };
+        let one = lines("1").stdout;
+        assert!(one.lines().count() > 10, "{one}");
+        for threads in ["2", "3", "16", "64"] {
+            assert!(lines(threads).stdout == one, "{capture} with {threads} threads");
+        }
+    }
+}
+
 /// As several processors write them: each block has events from all of the time.
 #[test]
 fn lines_of_blocks_that_overlap_come_in_order_of_time() {

@@ -3,38 +3,39 @@
 //! Each batch goes through three steps: inflate and split by shard (a task per block), learn names and translated
 //! addresses (one thread, little work), follow connections (a task per shard). The number of shards is fixed and
 //! each shard sees its records in an order that each block says alone, those of one connection in file order, so the rows
-//! are the same for any number of threads.
+//! are the same for any number of threads. Here are the steps in order; the files beside it have one of them each.
+
+mod blocks;
+mod follow;
+mod learn;
+mod losses;
+mod prepare;
+mod split;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
 
-use rayon::ScopeFifo;
 use rayon::prelude::*;
 
+use self::blocks::last_event;
+pub use self::blocks::{Block, Source, Take, Taken};
+use self::follow::{follow_in_file_order, follow_mixed, in_time_order};
+pub use self::learn::STATE_BLOCKS;
+use self::losses::{Cause, KeptLoss, keep_loss, unread};
+use self::prepare::{Preparing, Raw, Ready, prepare};
+use self::split::{SHARDS, split_by_shard};
 use super::cross_host::CrossHost;
 use super::names::{Host, Pods, Run};
 use super::nat::Nat;
 use super::orphans::Lost;
-use super::remarks::{self, Remarks, Subject};
+use super::remarks::Remarks;
 use super::row::{LossRow, Party, ProcessRow, Sink};
-use super::selection::{Followed, KeySet, Span};
+use super::selection::{KeySet, Span};
 use super::shard::Shard;
-use super::tasks::receive;
-use crate::fetch::{CACHE_LINE, fetch};
-use crate::format::block::{self, Class, Frame, RawBlock};
 use crate::format::header::Header;
-use crate::format::kind::Kind;
-use crate::format::reader::{BlockRef, Reader, What};
-use crate::format::record::{Layer, LossReason, Record};
+use crate::format::reader::What;
+use crate::format::record::LossReason;
 
-/// Connections are split into this many parts, whatever the number of threads. Each has counters of its own, which should
-/// stay in the cache together.
-pub const SHARDS: usize = 8;
-/// Of each block, the records of one connection are followed one after the other, for the caches' sake: connections of a
-/// shard are told apart by so much.
-const GROUPS: usize = 128;
 /// Inflated bytes of one batch, about: one block of usual length, or several short ones. What is inflated should still be in
 /// the cache when the shards read it.
 pub const BATCH_BYTES: usize = 2 << 20;
@@ -42,69 +43,6 @@ pub const BATCH_BYTES: usize = 2 << 20;
 const MIXED_BATCH_BYTES: usize = 4 << 20;
 /// Batches that are made ready while one is followed: with one alone, threads would wait at the end of each batch.
 const BATCHES_AHEAD: usize = 2;
-/// A shard jumps from record to record of its own, which the processor does not foresee: so many records ahead are
-/// fetched,
-const AHEAD: usize = 6;
-/// and so many bytes of each, in which the heads of most messages lie.
-const NEAR: usize = 6 * CACHE_LINE;
-/// Bytes of a record, about.
-const USUAL_LEN: usize = 256;
-/// Who looks through a whole block fetches what is so many bytes further.
-const FURTHER: u32 = 2048;
-/// State blocks that are read together.
-pub const STATE_BLOCKS: usize = 32;
-/// Losses kept one by one; further ones are added to the last of their reason.
-const MAX_LOSSES: usize = 65_536;
-
-/// Where the records of a block are.
-#[derive(Clone, Copy)]
-pub enum Source<'a> {
-    /// In a file.
-    Stored(BlockRef<'a>),
-    /// In memory.
-    Raw(&'a RawBlock),
-}
-
-/// A block of one of the captures.
-#[derive(Clone, Copy)]
-pub struct Block<'a> {
-    pub source: Source<'a>,
-    /// As [`Engine::host`] gave it.
-    pub host: u16,
-    /// Number of the file, for losses.
-    pub file: usize,
-}
-
-/// Which records of a block are followed.
-#[derive(Clone, Copy)]
-pub enum Take<'a> {
-    All,
-    /// Of those about sockets, those of these connections; of the rest, all. With the place of the block.
-    Of(&'a Followed, usize),
-    /// None: the block is not read. It counts as one that passed, so that what waits for a number of blocks waits as long
-    /// as when all are read.
-    Nothing,
-}
-
-/// A block and what is followed of it.
-#[derive(Clone, Copy)]
-pub struct Taken<'a> {
-    pub block: Block<'a>,
-    pub take: Take<'a>,
-}
-
-impl<'a> Taken<'a> {
-    fn all(block: &Block<'a>) -> Self {
-        Taken {
-            block: *block,
-            take: Take::All,
-        }
-    }
-
-    fn is_nothing(&self) -> bool {
-        matches!(self.take, Take::Nothing)
-    }
-}
 
 /// What was read, over all batches.
 #[derive(Debug, Clone, Default)]
@@ -119,90 +57,6 @@ pub struct Totals {
     pub damage: Vec<(usize, String)>,
     /// What packet captures hold besides connections, by file.
     pub remarks: BTreeMap<usize, Remarks>,
-}
-
-/// What exactly a loss consists of, where that is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    Packets(Subject),
-    Damage(What),
-    /// Data of another layer than the wire, which no protocol is read from.
-    OtherLayer,
-}
-
-impl Cause {
-    fn detail(self) -> String {
-        match self {
-            Cause::Packets(subject) => remarks::detail(subject),
-            Cause::Damage(What::CutBlock) => "block cut off at the end of the file".to_string(),
-            Cause::Damage(What::NotABlock) => "bytes that are no block, of an unknown number of records".to_string(),
-            Cause::Damage(_) => "block".to_string(),
-            Cause::OtherLayer => "data of another layer than the wire".to_string(),
-        }
-    }
-}
-
-/// A loss as it is kept.
-#[derive(Debug, Clone, Copy)]
-struct KeptLoss {
-    since: u64,
-    until: u64,
-    reason: LossReason,
-    cause: Option<Cause>,
-    events: u64,
-    bytes: u64,
-    host: u16,
-    /// No such file for what shards find missing.
-    file: usize,
-    /// No record says so.
-    found: bool,
-}
-
-/// The offsets of one block's records, by who reads them.
-#[derive(Default)]
-struct Split {
-    /// About a socket: shard by shard, in each group by group, and in those in the order of the block.
-    sockets: Vec<u32>,
-    /// Where in there each shard's end.
-    ends: [usize; SHARDS],
-    /// Of names, in the order of the block.
-    general: Vec<u32>,
-    /// Sockets that are closed, where some connections are translated.
-    closed: Vec<u64>,
-    records: u64,
-    /// Records, and rests of blocks, that do not have the shape they should have.
-    malformed: u64,
-    /// Records of kinds of later versions.
-    unknown: u64,
-}
-
-impl Split {
-    /// What this shard reads.
-    fn of(&self, shard: usize) -> &[u32] {
-        let start = shard.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.sockets[start..self.ends[shard]]
-    }
-
-    /// Takes the offsets of records about sockets, each with its group of all shards' groups.
-    fn arrange(&mut self, records: &[(u32, u32)]) {
-        let mut next = [0; SHARDS * GROUPS];
-        for (_, group) in records {
-            next[*group as usize] += 1;
-        }
-        let mut all = 0;
-        for (shard, groups) in next.chunks_exact_mut(GROUPS).enumerate() {
-            for group in groups {
-                all += std::mem::replace(group, all);
-            }
-            self.ends[shard] = all;
-        }
-        self.sockets.resize(all, 0);
-        for (at, group) in records {
-            let place = &mut next[*group as usize];
-            self.sockets[*place] = *at;
-            *place += 1;
-        }
-    }
 }
 
 /// Follows any number of hosts at once.
@@ -284,109 +138,6 @@ impl<S: Sink> Engine<S> {
     pub fn oldest_exchange(&self) -> u64 {
         let oldest = self.shards.iter().map(|shard| shard.oldest_exchange(&self.hosts));
         oldest.min().unwrap_or(u64::MAX)
-    }
-
-    /// Counts what the reader of a file, which has this number, could not read: the time is that between the blocks around it.
-    pub fn lose_damaged(&mut self, host: u16, file: usize, reader: &Reader<'_>) {
-        let events = reader.blocks().iter().filter(|stored| stored.class() == Class::Events);
-        let mut blocks = events.peekable();
-        let mut since = reader.header().clock.boot;
-        for damage in reader.damage() {
-            let is_lost = matches!(damage.what, What::Block | What::CutBlock | What::NotABlock);
-            if !is_lost {
-                continue;
-            }
-            while let Some(stored) = blocks.next_if(|stored| stored.offset() < damage.offset) {
-                since = since.max(stored.last_time());
-            }
-            let until = blocks.peek().map_or(since, |stored| stored.first_time().max(since));
-            let loss = KeptLoss {
-                since,
-                until,
-                reason: LossReason::Damaged,
-                cause: Some(Cause::Damage(damage.what)),
-                events: damage.records.into(),
-                bytes: 0,
-                host,
-                file,
-                found: true,
-            };
-            keep_loss(&mut self.losses, loss);
-            if let Some(host) = self.hosts.get_mut(usize::from(host)) {
-                host.note_unreadable(since, None);
-                host.note_lost(since, until);
-            }
-        }
-        self.note_losses(host, reader);
-    }
-
-    /// Notes when events of a file were lost: as its records say, and after its last event, where it was cut off.
-    fn note_losses(&mut self, host: u16, reader: &Reader<'_>) {
-        let Some(host) = self.hosts.get_mut(usize::from(host)) else {
-            return;
-        };
-        let mut last = 0;
-        let mut buffer = Vec::new();
-        for stored in reader.blocks() {
-            last = last.max(stored.last_time());
-            // One that cannot be read is counted where its turn comes.
-            if stored.count(Kind::Loss) == 0 || stored.inflate(&mut buffer).is_err() {
-                continue;
-            }
-            for frame in block::frames(&buffer)
-                .flatten()
-                .filter(|frame| frame.kind == Some(Kind::Loss))
-            {
-                if let Some(Record::Loss(loss)) = record_at(&buffer, frame.at as u32)
-                    && loss.reason.loses_any_event()
-                {
-                    host.note_lost(loss.since, loss.time);
-                }
-            }
-        }
-        if !reader.clean_end() {
-            host.note_lost(last, u64::MAX);
-        }
-    }
-
-    /// Learns from one record of a host, ahead of the block that it is in.
-    pub fn learn_ahead(&mut self, host: u16, record: &Record<'_>) {
-        if let Some(host) = self.hosts.get_mut(usize::from(host)) {
-            host.learn(record);
-        }
-    }
-
-    /// Learns all names before anything else, from state blocks. What was resolved late in the capture (the name of a
-    /// pod that was gone by then) then serves its beginning too. Afterwards `feed` does not learn names again.
-    pub fn learn_names(&mut self, state: &[Block<'_>]) {
-        self.names_known = true;
-        let hosts = self.hosts.len();
-        for batch in state.chunks(STATE_BLOCKS) {
-            let mut buffers = std::mem::take(&mut self.buffers);
-            buffers.resize_with(batch.len(), Vec::new);
-            let raws: Vec<_> = batch
-                .par_iter()
-                .zip(buffers)
-                .map(|(b, buffer)| inflate(b, buffer))
-                .collect();
-            for (block, raw) in batch.iter().zip(&raws) {
-                let Ok(raw) = raw else { continue };
-                let host = &mut self.hosts[usize::from(block.host)];
-                for record in block::records(raw.bytes()).flatten() {
-                    host.learn(&record);
-                    if let Record::Socket(socket) = &record {
-                        let is_translated = self.nat.learn(block.host, socket);
-                        let key = self.nat.shard_key(block.host, socket.id);
-                        match is_translated {
-                            _ if hosts == 1 => {}
-                            true => self.cross_host.add(key),
-                            false => self.cross_host.learn(block.host, key),
-                        }
-                    }
-                }
-            }
-            self.keep_buffers(raws);
-        }
     }
 
     /// Adds to connections, as the upper halves of their sockets' ids, what their other ends are known by.
@@ -499,7 +250,11 @@ impl<S: Sink> Engine<S> {
             }
             return;
         }
-        for Ready { taken, raw, split, .. } in batch.iter().filter(|ready| !ready.taken.is_nothing()) {
+        let mut general = Vec::new();
+        for (number, Ready { taken, raw, split, .. }) in batch.iter().enumerate() {
+            if taken.is_nothing() {
+                continue;
+            }
             let block = &taken.block;
             self.totals.blocks += 1;
             self.totals.records += split.records;
@@ -514,7 +269,7 @@ impl<S: Sink> Engine<S> {
             match raw {
                 Ok(raw) => {
                     self.totals.raw_bytes += raw.bytes().len() as u64;
-                    self.learn(block, raw.bytes(), &split.general);
+                    self.learn((number, block), raw.bytes(), &split.general, &mut general);
                 }
                 Err(why) => {
                     self.totals.damage.push((block.file, why.clone()));
@@ -532,6 +287,7 @@ impl<S: Sink> Engine<S> {
                 }
             }
         }
+        self.give_events(&general);
         let (hosts, nat) = (&self.hosts, &self.nat);
         if !nat.is_empty() {
             // Where a connection is followed depends on what was just learnt.
@@ -553,17 +309,7 @@ impl<S: Sink> Engine<S> {
                 if !mixed.is_empty() {
                     return follow_mixed(shard, number, &batch, &mixed, (hosts, nat, cross_host));
                 }
-                for ready in &batch {
-                    let Ok(raw) = &ready.raw else { continue };
-                    let (bytes, records) = (raw.bytes(), ready.split.of(number));
-                    for (place, at) in records.iter().enumerate() {
-                        if let Some(next) = records.get(place + AHEAD) {
-                            fetch_near(bytes, *next);
-                        }
-                        follow_one(shard, ready, (bytes, *at), (hosts, nat));
-                    }
-                    shard.end_block(hosts, last_event(&ready.taken.block, hosts));
-                }
+                follow_in_file_order(shard, number, &batch, (hosts, nat));
             });
         for ready in &mut batch {
             let block = &ready.taken.block;
@@ -667,357 +413,6 @@ impl<S: Sink> Engine<S> {
             _ => None,
         }));
     }
-
-    /// Takes names, translated addresses, losses and remarks.
-    fn learn(&mut self, block: &Block<'_>, bytes: &[u8], general: &[u32]) {
-        for at in general {
-            let Some(record) = record_at(bytes, *at) else {
-                // Those about sockets are counted where their connections are followed.
-                if frame_at(bytes, *at).is_none_or(|frame| frame.socket_id().is_none()) {
-                    keep_loss(&mut self.losses, unread(block, LossReason::Malformed, 1));
-                }
-                continue;
-            };
-            match &record {
-                Record::Loss(loss) => {
-                    let mut events = loss.events;
-                    if loss.reason == LossReason::NotUnderstood
-                        && let Some(explained) = self.explained.remove(&block.file)
-                    {
-                        events = events.saturating_sub(explained);
-                        if events == 0 {
-                            continue;
-                        }
-                    }
-                    let kept = KeptLoss {
-                        since: loss.since,
-                        until: loss.time,
-                        reason: loss.reason,
-                        cause: None,
-                        events,
-                        bytes: loss.bytes,
-                        host: block.host,
-                        file: block.file,
-                        found: false,
-                    };
-                    keep_loss(&mut self.losses, kept);
-                }
-                Record::Remark(remark) => {
-                    let subject = Subject::new(remark.about, remark.number);
-                    let remarks = self.totals.remarks.entry(block.file).or_default();
-                    remarks.add(subject, remark.events);
-                    if remark.about.is_cause() {
-                        let explained = self.explained.entry(block.file).or_default();
-                        *explained = explained.saturating_add(remark.events);
-                        let kept = KeptLoss {
-                            since: remark.since,
-                            until: remark.time,
-                            reason: LossReason::NotUnderstood,
-                            cause: Some(Cause::Packets(subject)),
-                            events: remark.events,
-                            bytes: 0,
-                            host: block.host,
-                            file: block.file,
-                            found: false,
-                        };
-                        keep_loss(&mut self.losses, kept);
-                    }
-                }
-                record if self.names_known && record.is_state() => {}
-                record => {
-                    self.hosts[usize::from(block.host)].learn(record);
-                    if let Record::Socket(socket) = record {
-                        self.nat.learn(block.host, socket);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The bytes of a block.
-enum Raw<'a> {
-    Inflated(Vec<u8>),
-    Borrowed(&'a [u8]),
-}
-
-impl Raw<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Raw::Inflated(bytes) => bytes,
-            Raw::Borrowed(bytes) => bytes,
-        }
-    }
-}
-
-/// A block that can be followed.
-struct Ready<'a> {
-    taken: Taken<'a>,
-    raw: Result<Raw<'a>, String>,
-    split: Split,
-    /// Records about sockets that could not be read.
-    unreadable: AtomicU64,
-    /// Data of other layers than the wire: records, and their bytes.
-    other_layers: (AtomicU64, AtomicU64),
-}
-
-/// A batch whose blocks are made ready by whichever threads have time.
-struct Preparing<'a> {
-    blocks: usize,
-    done: Receiver<(usize, Ready<'a>)>,
-}
-
-impl<'a> Preparing<'a> {
-    /// Starts a task per block, with what is there of `buffers`.
-    fn start<'scope>(scope: &ScopeFifo<'scope>, batch: &[Taken<'a>], buffers: &mut Vec<Vec<u8>>) -> Self
-    where
-        'a: 'scope,
-    {
-        let (tell, done) = channel();
-        for (place, taken) in batch.iter().copied().enumerate() {
-            let tell = tell.clone();
-            // Nobody listens where writing failed and the rest is not wanted.
-            if taken.is_nothing() {
-                let _ = tell.send((place, prepare(taken, Vec::new())));
-                continue;
-            }
-            let buffer = buffers.pop().unwrap_or_default();
-            scope.spawn_fifo(move |_| {
-                let _ = tell.send((place, prepare(taken, buffer)));
-            });
-        }
-        let blocks = batch.len();
-        Preparing { blocks, done }
-    }
-
-    /// The blocks in their order. Meanwhile this thread does what is to be done, of this batch or another.
-    fn wait(self) -> Vec<Ready<'a>> {
-        let mut ready = Vec::with_capacity(self.blocks);
-        while ready.len() < self.blocks {
-            // Without a sender a task has panicked; the scope passes that on.
-            let Some(one) = receive(&self.done) else { break };
-            ready.push(one);
-        }
-        ready.sort_unstable_by_key(|(place, _)| *place);
-        ready.into_iter().map(|(_, block)| block).collect()
-    }
-}
-
-/// Inflates a block and splits it.
-fn prepare(taken: Taken<'_>, buffer: Vec<u8>) -> Ready<'_> {
-    if taken.is_nothing() {
-        return Ready {
-            taken,
-            raw: Ok(Raw::Borrowed(&[])),
-            split: Split::default(),
-            unreadable: AtomicU64::new(0),
-            other_layers: Default::default(),
-        };
-    }
-    let raw = inflate(&taken.block, buffer);
-    // Translated connections are known only when this batch's turn comes.
-    let split = split_by_shard(raw.as_ref().map_or(&[], Raw::bytes), &taken, &Nat::default());
-    Ready {
-        taken,
-        raw,
-        split,
-        unreadable: AtomicU64::new(0),
-        other_layers: Default::default(),
-    }
-}
-
-fn inflate<'a>(block: &Block<'a>, mut buffer: Vec<u8>) -> Result<Raw<'a>, String> {
-    match block.source {
-        Source::Raw(raw) => Ok(Raw::Borrowed(&raw.bytes)),
-        Source::Stored(stored) => match stored.inflate(&mut buffer) {
-            Ok(()) => Ok(Raw::Inflated(buffer)),
-            Err(error) => Err(error.to_string()),
-        },
-    }
-}
-
-#[inline]
-fn frame_at(bytes: &[u8], at: u32) -> Option<Frame<'_>> {
-    block::frames(bytes.get(at as usize..)?).next()?.ok()
-}
-
-/// Gives a shard one record about a socket.
-#[inline]
-fn follow_one<S: Sink>(
-    shard: &mut Shard<S>,
-    ready: &Ready<'_>,
-    (bytes, at): (&[u8], u32),
-    (hosts, nat): (&[Host], &Nat),
-) {
-    let host = ready.taken.block.host;
-    if let Some(data) = frame_at(bytes, at).and_then(|frame| frame.data()) {
-        if data.layer != Layer::Wire {
-            // Their positions are not those of the socket's streams.
-            ready.other_layers.0.fetch_add(1, Ordering::Relaxed);
-            ready.other_layers.1.fetch_add(data.len.into(), Ordering::Relaxed);
-            return;
-        }
-        shard.data(host, &data, hosts);
-    } else if let Some(mut record) = record_at(bytes, at) {
-        nat.translate(host, &mut record);
-        shard.record(host, &record, hosts);
-    } else {
-        ready.unreadable.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Fetches what is read soon.
-#[inline]
-fn fetch_near(bytes: &[u8], at: u32) {
-    if let Some(near) = bytes.get(at as usize..).and_then(|rest| rest.first_chunk::<NEAR>()) {
-        fetch(near);
-    }
-}
-
-fn record_at(bytes: &[u8], at: u32) -> Option<Record<'_>> {
-    block::records(bytes.get(at as usize..)?).next()?.ok()
-}
-
-/// Follows the blocks of several hosts record by record, where connections have an end on each of two.
-fn follow_mixed<S: Sink>(
-    shard: &mut Shard<S>,
-    number: usize,
-    batch: &[Ready<'_>],
-    mixed: &[Mixed],
-    (hosts, nat, cross_host): (&[Host], &Nat, &CrossHost),
-) {
-    for Mixed { block: n, at, .. } in mixed.iter().filter(|record| record.shard == number) {
-        let ready = &batch[*n];
-        let bytes = ready.raw.as_ref().map_or(&[][..], Raw::bytes);
-        let host = ready.taken.block.host;
-        if let Some(frame) = frame_at(bytes, *at).filter(|frame| frame.kind == Some(Kind::Socket))
-            && let Some(id) = frame.socket_id()
-            && cross_host.has_both_ends(nat.shard_key(host, id))
-        {
-            shard.expect_other_end(host, id);
-        }
-        follow_one(shard, ready, (bytes, *at), (hosts, nat));
-    }
-    for ready in batch {
-        shard.end_block(hosts, last_event(&ready.taken.block, hosts));
-    }
-}
-
-/// A record of one of several blocks. By time, then as in the file.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Mixed {
-    /// UTC, ns.
-    time: u64,
-    /// Number in the batch.
-    block: usize,
-    at: u32,
-    shard: usize,
-}
-
-/// The socket records of all blocks by UTC time: what two hosts saw at the same time is read together, as far as their
-/// clocks agree.
-fn in_time_order(batch: &[Ready<'_>], hosts: &[Host]) -> Vec<Mixed> {
-    let mut all = Vec::new();
-    for (block, Ready { taken, raw, split, .. }) in batch.iter().enumerate() {
-        let of = &taken.block;
-        let bytes = raw.as_ref().map_or(&[][..], Raw::bytes);
-        for shard in 0..SHARDS {
-            all.extend(split.of(shard).iter().map(|at| Mixed {
-                time: hosts[usize::from(of.host)].utc(frame_at(bytes, *at).map_or(0, |frame| frame.time())),
-                block,
-                at: *at,
-                shard,
-            }));
-        }
-    }
-    all.sort_unstable();
-    all
-}
-
-fn split_by_shard(bytes: &[u8], taken: &Taken<'_>, nat: &Nat) -> Split {
-    let host = taken.block.host;
-    let mut split = Split::default();
-    let mut sockets = Vec::with_capacity(bytes.len() / USUAL_LEN);
-    for frame in block::frames(bytes) {
-        let Ok(frame) = frame else {
-            split.malformed += 1;
-            break;
-        };
-        split.records += 1;
-        let at = frame.at as u32;
-        fetch_near(bytes, at + FURTHER);
-        match frame.kind {
-            None => split.unknown += 1,
-            Some(kind) => {
-                let is_general = !matches!(kind, Kind::Data | Kind::Connect | Kind::Close | Kind::Owner);
-                let is_followed = |id: &u64| match taken.take {
-                    Take::All => true,
-                    Take::Of(followed, place) => followed.has((*id >> 32) as u32, kind, place),
-                    Take::Nothing => false,
-                };
-                let socket = frame.socket_id();
-                if let Some(id) = socket.filter(is_followed) {
-                    let key = nat.shard_key(host, id) as usize;
-                    let group = key % SHARDS * GROUPS + key / SHARDS % GROUPS;
-                    sockets.push((at, group as u32));
-                    if kind == Kind::Close && !nat.is_empty() {
-                        split.closed.push(id);
-                    }
-                } else if socket.is_none() && !is_general {
-                    // Too short to say which socket it is about.
-                    split.malformed += 1;
-                }
-                if is_general {
-                    split.general.push(at);
-                }
-            }
-        }
-    }
-    split.arrange(&sockets);
-    split
-}
-
-/// Records of a block that were not read.
-fn unread(block: &Block<'_>, reason: LossReason, events: u64) -> KeptLoss {
-    let (since, until) = match block.source {
-        Source::Stored(stored) => (stored.first_time(), stored.last_time()),
-        Source::Raw(raw) => (raw.first_time, raw.last_time),
-    };
-    KeptLoss {
-        since,
-        until,
-        reason,
-        cause: None,
-        events,
-        bytes: 0,
-        host: block.host,
-        file: block.file,
-        found: true,
-    }
-}
-
-/// The time of a block's last event: UTC, ns; 0 for state, which is told of at any time.
-fn last_event(block: &Block<'_>, hosts: &[Host]) -> u64 {
-    let last = match block.source {
-        Source::Stored(stored) if stored.class() == Class::Events => stored.last_time(),
-        Source::Raw(raw) if raw.class == Class::Events => raw.last_time,
-        _ => return 0,
-    };
-    hosts[usize::from(block.host)].utc(last)
-}
-
-fn keep_loss(losses: &mut Vec<KeptLoss>, loss: KeptLoss) {
-    if losses.len() >= MAX_LOSSES
-        && let Some(last) = losses.iter_mut().rev().find(|kept| {
-            (kept.reason, kept.cause, kept.host, kept.found) == (loss.reason, loss.cause, loss.host, loss.found)
-        })
-    {
-        last.until = last.until.max(loss.until);
-        last.events = last.events.saturating_add(loss.events);
-        last.bytes = last.bytes.saturating_add(loss.bytes);
-        return;
-    }
-    losses.push(loss);
 }
 
 fn processes<S: Sink>(host: &Host, sink: &mut S) {

@@ -1,7 +1,6 @@
-//! One line for each event, as tcpdump does: while recording, and when a capture is replayed. The same engine as
-//! offline, fed block by block.
+//! One line for each event, as tcpdump does: while recording, and when a capture is replayed. A sink of the same engine as
+//! offline, which is fed block by block and gives it events besides rows.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -10,19 +9,16 @@ use chrono::DateTime;
 use super::engine::{Block, Engine, Source};
 use super::errno;
 use super::exchange::Message;
-use super::names::{Host, Who};
 use super::protocol::PROTOCOLS;
 use super::remarks::{self, Subject};
-use super::row::{ConnectionRow, Frame, LossRow, Party, Sink};
+use super::row::{ConnectionRow, Event, Frame, LossRow, Party, Sink};
 use super::table::processes::write_argv;
 use crate::escape;
-use crate::format::block::{self, RawBlock};
+use crate::format::block::RawBlock;
 use crate::format::header::Header;
 use crate::format::record::{Direction, Endpoint, Layer, LossReason, Opened, Origin, Process, Record, Role, Socket};
 use crate::human::shortened;
 
-/// Closed sockets that are remembered.
-const MAX_CLOSED: usize = 4096;
 /// Characters of SQL or of arguments in one line.
 const MAX_TEXT: usize = 200;
 
@@ -47,19 +43,7 @@ impl Line {
 /// Turns blocks into lines.
 pub struct Live {
     engine: Engine<Lines>,
-    /// With who is known to use them.
-    sockets: HashMap<u64, (Socket, Who)>,
-    /// Of these, those that are closed, oldest first: what programs read after that is told too.
-    closed: VecDeque<u64>,
     host: u16,
-}
-
-/// The exchanges of a batch, as lines.
-#[derive(Debug, Default)]
-struct Lines {
-    lines: Vec<Line>,
-    /// Something is missing that nobody wanted to be left out.
-    lossy: bool,
 }
 
 impl Live {
@@ -67,12 +51,7 @@ impl Live {
     pub fn new(header: &Header) -> Self {
         let mut engine = Engine::new(|_| Lines::default());
         let host = engine.host(header);
-        Live {
-            engine,
-            sockets: HashMap::new(),
-            closed: VecDeque::new(),
-            host,
-        }
+        Live { engine, host }
     }
 
     /// The lines of these blocks, in order of time.
@@ -86,26 +65,7 @@ impl Live {
             })
             .collect();
         self.engine.feed(&blocks);
-        let mut lines = Vec::new();
-        let mut buffer = Vec::new();
-        for source in sources {
-            let bytes = match source {
-                Source::Raw(raw) => raw.bytes.as_slice(),
-                Source::Stored(stored) => match stored.inflate(&mut buffer) {
-                    Ok(()) => buffer.as_slice(),
-                    // The engine has counted it.
-                    Err(_) => continue,
-                },
-            };
-            for record in block::records(bytes).flatten() {
-                self.line(&record, &mut lines);
-            }
-        }
-        for sink in self.engine.sinks() {
-            lines.append(&mut sink.lines);
-        }
-        lines.sort_by_key(|line| line.time);
-        lines
+        in_order(self.engine.sinks().map(|sink| std::mem::take(&mut sink.lines)))
     }
 
     /// No line of the blocks so far is still to come that belongs before this (UTC, ns).
@@ -118,14 +78,12 @@ impl Live {
         self.engine.hosts()[usize::from(self.host)].utc(boot)
     }
 
-    /// The recording is over: the lines of exchanges that were still waiting for something, and whether nothing was lost or
-    /// damaged.
+    /// The recording is over: the lines of exchanges that were still waiting for something, and whether everything could be
+    /// read.
     pub fn finish(self) -> (Vec<Line>, bool) {
         let (sinks, totals) = self.engine.finish(&[]);
         let is_whole = totals.damage.is_empty() && sinks.iter().all(|sink| !sink.lossy);
-        let mut lines: Vec<Line> = sinks.into_iter().flat_map(|sink| sink.lines).collect();
-        lines.sort_by_key(|line| line.time);
-        (lines, is_whole)
+        (in_order(sinks.into_iter().map(|sink| sink.lines)), is_whole)
     }
 
     /// Prints the lines of these blocks.
@@ -133,99 +91,97 @@ impl Live {
         let sources: Vec<Source<'_>> = blocks.iter().map(Source::Raw).collect();
         print(&self.lines(&sources), out)
     }
+}
 
-    fn line(&mut self, record: &Record<'_>, lines: &mut Vec<Line>) {
-        let host = &self.engine.hosts()[usize::from(self.host)];
-        let text = match record {
-            Record::Process(process) => process_line(process),
-            Record::Exit(exit) => {
-                let comm = host
-                    .program(exit.pid, exit.time)
-                    .map_or("", |program| program.comm.as_str());
-                let how = match exit.status & 0x7f {
-                    0 => format!("exit code {}", (exit.status >> 8) & 0xff),
-                    signal => format!("killed by signal {signal}"),
-                };
-                Some(format!("EXIT    {comm}[{}] {how}", exit.pid))
-            }
-            Record::Socket(socket) => {
-                self.sockets.insert(socket.id, (*socket, Who::from(socket)));
-                socket_line(host, socket)
-            }
-            Record::Owner(owner) => {
-                if let Some((_, known)) = self.sockets.get_mut(&owner.id)
-                    && known.pid == 0
-                {
-                    *known = Who::from(owner);
+/// The order of lines of one batch that have the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// As [`Event::place`].
+    Recorded(usize, u32),
+    /// An exchange or a loss that the analyzer found, in the order in which its shard found it.
+    Found,
+}
+
+/// The lines of one shard.
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<(Place, Line)>,
+    /// Something is missing that nobody wanted to be left out.
+    lossy: bool,
+}
+
+/// The lines of all shards by time.
+fn in_order(shards: impl Iterator<Item = Vec<(Place, Line)>>) -> Vec<Line> {
+    let mut lines: Vec<(Place, Line)> = shards.flatten().collect();
+    lines.sort_by_key(|(place, line)| (line.time, *place));
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The text of an event, if it has a line.
+fn event_text(event: &Event<'_>) -> Option<String> {
+    let ends = |socket: &Socket| {
+        let arrow = if socket.role == Role::Server { "<-" } else { "->" };
+        format!("{} {} {arrow} {}", who(event.party), socket.local, socket.remote)
+    };
+    match (event.record, event.socket) {
+        (Record::Process(process), _) => process_text(process),
+        (Record::Exit(exit), _) => {
+            let how = match exit.status & 0x7f {
+                0 => format!("exit code {}", (exit.status >> 8) & 0xff),
+                signal => format!("killed by signal {signal}"),
+            };
+            Some(format!("EXIT    {}[{}] {how}", event.party.comm, exit.pid))
+        }
+        (Record::Loss(loss), _) => Some(loss_text(loss.reason, loss.events, loss.bytes)),
+        (Record::Remark(remark), _) => Some(format!(
+            "REMARK  {} packets: {}",
+            remark.events,
+            remarks::detail(Subject::new(remark.about, remark.number))
+        )),
+        (Record::Socket(_), Some(socket)) => match socket.opened {
+            Opened::Accept => Some(format!("ACCEPT  {}", ends(socket))),
+            Opened::Listen => Some(format!("LISTEN  {} {}", who(event.party), socket.local)),
+            _ => None,
+        },
+        (Record::Connect(connect), Some(socket)) => {
+            let outcome = match connect.error {
+                0 => format!("connected in {}", milliseconds(connect.connect_ns)),
+                error => {
+                    let mut text = format!("failed after {}: ", milliseconds(connect.connect_ns));
+                    errno::write(&mut text, error);
+                    text
                 }
-                None
-            }
-            Record::Connect(connect) => self.sockets.get(&connect.id).map(|(socket, owner)| {
-                let outcome = match connect.error {
-                    0 => format!("connected in {}", milliseconds(connect.connect_ns)),
-                    error => {
-                        let mut text = format!("failed after {}: ", milliseconds(connect.connect_ns));
-                        errno::write(&mut text, error);
-                        text
-                    }
-                };
-                format!("CONNECT {} {outcome}", ends(host, socket, *owner, connect.time))
-            }),
-            Record::Close(close) => self.sockets.get(&close.id).map(|(socket, owner)| {
-                let age = match socket.opened {
-                    Opened::Connect | Opened::Accept => {
-                        format!(", open for {}", milliseconds(close.time.saturating_sub(socket.time)))
-                    }
-                    _ => String::new(),
-                };
-                format!(
-                    "CLOSE   {} {}: {} bytes sent, {} received{age}",
-                    ends(host, socket, *owner, close.time),
-                    close.ending.name(),
-                    close.bytes_sent,
-                    close.bytes_received
-                )
-            }),
-            Record::Data(data) => self.sockets.get(&data.id).map(|(socket, owner)| {
-                let way = if data.direction == Direction::Sent {
-                    "sent"
-                } else {
-                    "received"
-                };
-                let who = match data.pid {
-                    0 => *owner,
-                    pid => Who {
-                        pid,
-                        cgroup: data.cgroup,
-                        seen: data.time,
-                    },
-                };
-                let ends = ends(host, socket, who, data.time);
-                let layer = match data.layer {
-                    Layer::Wire => String::new(),
-                    layer => format!(" ({})", layer.name()),
-                };
-                format!("DATA    {ends} {way} {} bytes{layer}", data.len)
-            }),
-            Record::Loss(loss) => Some(loss_text(loss.reason, loss.events, loss.bytes)),
-            Record::Remark(remark) => Some(format!(
-                "REMARK  {} packets: {}",
-                remark.events,
-                remarks::detail(Subject::new(remark.about, remark.number))
-            )),
-            Record::Cgroup(_) | Record::Workload(_) | Record::Address(_) | Record::Clock(_) => None,
-        };
-        if let Some(text) = text {
-            lines.push(Line::new(host.utc(record.time()), text));
+            };
+            Some(format!("CONNECT {} {outcome}", ends(socket)))
         }
-        if let Record::Close(close) = record {
-            self.closed.push_back(close.id);
-            if self.closed.len() > MAX_CLOSED
-                && let Some(oldest) = self.closed.pop_front()
-            {
-                self.sockets.remove(&oldest);
-            }
+        (Record::Close(close), Some(socket)) => {
+            let age = match socket.opened {
+                Opened::Connect | Opened::Accept => {
+                    format!(", open for {}", milliseconds(close.time.saturating_sub(socket.time)))
+                }
+                _ => String::new(),
+            };
+            Some(format!(
+                "CLOSE   {} {}: {} bytes sent, {} received{age}",
+                ends(socket),
+                close.ending.name(),
+                close.bytes_sent,
+                close.bytes_received
+            ))
         }
+        (Record::Data(data), Some(socket)) => {
+            let way = if data.direction == Direction::Sent {
+                "sent"
+            } else {
+                "received"
+            };
+            let layer = match data.layer {
+                Layer::Wire => String::new(),
+                layer => format!(" ({})", layer.name()),
+            };
+            Some(format!("DATA    {} {way} {} bytes{layer}", ends(socket), data.len))
+        }
+        _ => None,
     }
 }
 
@@ -242,7 +198,7 @@ pub fn print(lines: &[Line], out: &mut dyn Write) -> io::Result<()> {
     out.flush()
 }
 
-fn process_line(process: &Process<'_>) -> Option<String> {
+fn process_text(process: &Process<'_>) -> Option<String> {
     if process.origin != Origin::Exec {
         return None;
     }
@@ -251,26 +207,6 @@ fn process_line(process: &Process<'_>) -> Option<String> {
     write_argv(&mut argv, process.argv);
     let argv = shortened(&argv, MAX_TEXT);
     Some(format!("PROCESS {comm}[{}] ppid {} {argv}", process.pid, process.ppid))
-}
-
-fn socket_line(host: &Host, socket: &Socket) -> Option<String> {
-    let owner = Who::from(socket);
-    match (socket.opened, socket.role) {
-        (Opened::Accept, _) => Some(format!("ACCEPT  {}", ends(host, socket, owner, socket.time))),
-        (Opened::Listen, _) => Some(format!(
-            "LISTEN  {} {}",
-            who(&host.party_of(owner, socket.time)),
-            socket.local
-        )),
-        _ => None,
-    }
-}
-
-/// The ends of a connection at a time, with who used it.
-fn ends(host: &Host, socket: &Socket, user: Who, time: u64) -> String {
-    let party = host.party_of(user, time);
-    let arrow = if socket.role == Role::Server { "<-" } else { "->" };
-    format!("{} {} {arrow} {}", who(&party), socket.local, socket.remote)
 }
 
 /// A process and where it lives, as far as known.
@@ -313,6 +249,16 @@ fn outcome(frame: &Frame<'_>) -> String {
 }
 
 impl Sink for Lines {
+    const EVENTS: bool = true;
+
+    fn event(&mut self, event: &Event<'_>) {
+        if let Some(text) = event_text(event) {
+            let (block, at) = event.place;
+            self.lines
+                .push((Place::Recorded(block, at), Line::new(event.time, text)));
+        }
+    }
+
     fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message) {
         let name = PROTOCOLS.get(message.protocol()).map_or("", |protocol| protocol.name());
         let text = format!(
@@ -322,18 +268,18 @@ impl Sink for Lines {
             message.line(frame.incomplete, MAX_TEXT),
             outcome(frame)
         );
-        self.lines
-            .push(Line::new(frame.start + frame.latency.total_ns.unwrap_or(0), text));
+        let line = Line::new(frame.start + frame.latency.total_ns.unwrap_or(0), text);
+        self.lines.push((Place::Found, line));
     }
 
     fn connection(&mut self, _row: &ConnectionRow<'_>) {}
 
     fn loss(&mut self, row: &LossRow<'_>) {
-        self.lossy |= !row.reason.is_on_purpose();
         // The others had their lines when they were recorded.
+        self.lossy |= !row.reason.is_on_purpose();
         if row.found {
             let text = loss_text(row.reason, row.events, row.bytes);
-            self.lines.push(Line::new(row.until, text));
+            self.lines.push((Place::Found, Line::new(row.until, text)));
         }
     }
 }

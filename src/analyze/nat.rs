@@ -30,6 +30,7 @@ type Key = (u16, u64);
 struct Opening {
     key: Key,
     local: Endpoint,
+    remote: Endpoint,
     is_client: bool,
 }
 
@@ -38,6 +39,8 @@ struct Translated {
     /// Upper half of the client's socket id: both ends are followed where it is.
     shard_key: u32,
     remote: Endpoint,
+    /// The remote end as the socket's own host knows it.
+    own_remote: Endpoint,
 }
 
 /// The translated connections of all hosts.
@@ -71,6 +74,7 @@ impl Nat {
         let this = Opening {
             key,
             local: socket.local,
+            remote: socket.remote,
             is_client,
         };
         match self.unpaired.get(&beginnings).copied() {
@@ -107,6 +111,7 @@ impl Nat {
             let translated = Translated {
                 shard_key,
                 remote: other.local,
+                own_remote: this.remote,
             };
             self.translated.insert(this.key, translated);
         }
@@ -141,6 +146,13 @@ impl Nat {
             && let Some(translated) = self.translated.get(&(host, socket.id))
         {
             socket.remote = translated.remote;
+        }
+    }
+
+    /// Takes back what [`Nat::translate`] did to a socket.
+    pub fn restore(&self, host: u16, socket: &mut Socket) {
+        if let Some(translated) = self.translated.get(&(host, socket.id)) {
+            socket.remote = translated.own_remote;
         }
     }
 

@@ -9,7 +9,7 @@ use std::ops::Deref;
 
 use super::exchange::{Incomplete, Message};
 use crate::format::header::Header;
-use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Role};
+use crate::format::record::{Ending, Endpoint, LossReason, Opened, Origin, Record, Role, Socket};
 
 /// The last time that results hold: Parquet and Arrow count ns since 1970 in 63 bits. It is in 2262; later times, and
 /// times before 1970, which have wrapped, come from a wrong clock or a hostile file.
@@ -457,6 +457,20 @@ impl CaptureFacts {
     }
 }
 
+/// Something that was recorded, with what is known of it once the names of its batch of blocks are learnt.
+#[derive(Debug, Clone, Copy)]
+pub struct Event<'a> {
+    /// UTC, ns.
+    pub time: u64,
+    /// Number of its block in the batch, and where it is in that: the order in which the events of a batch were recorded.
+    pub place: (usize, u32),
+    pub record: &'a Record<'a>,
+    /// Of a record about a socket: the socket, with its remote end as its own host knows it.
+    pub socket: Option<&'a Socket>,
+    /// The process that used the socket, or that ended.
+    pub party: &'a Party,
+}
+
 /// Takes finished rows. There is one sink for each shard, used by one thread at a time; rows come in the order in which
 /// they finish, the same for any number of threads.
 pub trait Sink: Send {
@@ -465,7 +479,15 @@ pub trait Sink: Send {
         WantedTurns::None
     }
 
-    /// An exchange of any protocol, and what it says.
+    /// Whether it is given events. A shard looks up nothing for them where it is not.
+    const EVENTS: bool = false;
+
+    /// Records as they were recorded: those about sockets that are known, processes with their ends, losses and remarks.
+    /// Those of one batch of blocks come in any order, before the next batch. What is about no connection goes to the sink
+    /// of shard 0.
+    fn event(&mut self, event: &Event<'_>) {
+        let _ = event;
+    }
     /// An exchange of any protocol, with its message.
     fn exchange(&mut self, frame: &Frame<'_>, message: &dyn Message);
     fn connection(&mut self, row: &ConnectionRow<'_>);

@@ -1,6 +1,7 @@
 mod joined;
 mod laws;
 mod lifetime;
+mod live;
 mod who;
 
 use std::collections::BTreeMap;
@@ -17,10 +18,11 @@ use crate::analyze::report::sections::services;
 use crate::analyze::row::{ConnectionRow, ExchangeRow, Frame};
 use crate::analyze::selection::{Ask, BlockFilter, ConnectionRows, Rows, Span};
 use crate::analyze::table::{Columns, Value};
-use crate::format::block::{BlockBuilder, Class};
+use crate::format::block::{self, BlockBuilder, Class, RawBlock};
+use crate::format::kind::Kind;
 use crate::format::record::{
-    Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Layer, Opened, Origin, Process, Role, Socket,
-    Workload,
+    Clock, Close, Connect, Cut, Data, Direction, Ending, Endpoint, Layer, Opened, Origin, Process, Record, Role,
+    Socket, Workload,
 };
 
 const CLIENT: u64 = (7 << 32) | 1;
@@ -624,10 +626,12 @@ fn a_batch_may_end_anywhere() {
     }
 }
 
-/// The same exchange as its two ends see it when the client dials the address of a Service: `batches` says which of the
-/// two sockets is told of in which batch.
-fn through_a_service(batches: [&[bool]; 2]) -> Vec<String> {
-    const BEHIND: u64 = (9 << 32) | 2;
+/// The socket behind a Service.
+const BEHIND: u64 = (9 << 32) | 2;
+
+/// An exchange as its two ends see it when the client dials the address of a Service: `batches` says which of the two
+/// sockets is told of in which batch.
+fn service_records(batches: [&[bool]; 2]) -> [Vec<Record<'static>>; 2] {
     let address = |last: u8, port| Endpoint::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), port);
     let dialled = || match client(CLIENT, 5000) {
         Record::Socket(socket) => Record::Socket(Socket {
@@ -659,6 +663,11 @@ fn through_a_service(batches: [&[bool]; 2]) -> Vec<String> {
         close(CLIENT, 180),
         close(BEHIND, 190),
     ]);
+    records
+}
+
+fn through_a_service(batches: [&[bool]; 2]) -> Vec<String> {
+    let records = service_records(batches);
     rows(&[&records[0], &records[1]])
 }
 
@@ -804,8 +813,9 @@ fn the_number_of_threads_changes_nothing() {
     };
     let one = with(1);
     assert_eq!(one.as_ref().map(Vec::len), Some(600));
-    assert_eq!(one, with(2));
-    assert_eq!(one, with(64));
+    for threads in [2, 3, 16, 64] {
+        assert_eq!(one, with(threads), "{threads} threads");
+    }
 }
 
 #[test]
@@ -1193,51 +1203,6 @@ fn what_is_not_plain_at_its_beginning_is_read_from_there() {
         assert_eq!(started(&window), of_all, "{name}");
         assert_eq!(!of_all.is_empty(), some, "{name}: {of_all:?}");
     }
-}
-
-#[test]
-fn losses_beyond_those_that_are_kept_one_by_one_are_added_up_and_no_sum_wraps() {
-    let loss = |reason, until, events| KeptLoss {
-        since: until - 1,
-        until,
-        reason,
-        cause: None,
-        events,
-        bytes: events,
-        host: 0,
-        file: 0,
-        found: false,
-    };
-    let mut losses = Vec::new();
-    for n in 1..=MAX_LOSSES as u64 {
-        keep_loss(&mut losses, loss(LossReason::RingFull, n, 1));
-    }
-    assert_eq!(losses.len(), MAX_LOSSES);
-    // One of another reason is kept; it is the one that more of its reason are added to.
-    keep_loss(&mut losses, loss(LossReason::QueueFull, 7, 1));
-    for (until, events) in [(9, u64::MAX - 2), (8, 3), (6, u64::MAX)] {
-        keep_loss(&mut losses, loss(LossReason::QueueFull, until, events));
-    }
-    keep_loss(&mut losses, loss(LossReason::RingFull, 5, 41));
-    assert_eq!(losses.len(), MAX_LOSSES + 1);
-    let said = |loss: &KeptLoss| (loss.reason, loss.since, loss.until, loss.events, loss.bytes);
-    let of_queue = losses.last().map(said);
-    assert_eq!(of_queue, Some((LossReason::QueueFull, 6, 9, u64::MAX, u64::MAX)));
-    let last = MAX_LOSSES as u64;
-    let of_ring = losses.get(MAX_LOSSES - 1).map(said);
-    assert_eq!(of_ring, Some((LossReason::RingFull, last - 1, last, 42, 42)));
-    // Another host's, or what no record says, is none of it.
-    let other = KeptLoss {
-        host: 1,
-        ..loss(LossReason::QueueFull, 9, 1)
-    };
-    let found = KeptLoss {
-        found: true,
-        ..loss(LossReason::QueueFull, 9, 1)
-    };
-    keep_loss(&mut losses, other);
-    keep_loss(&mut losses, found);
-    assert_eq!(losses.len(), MAX_LOSSES + 3);
 }
 
 /// Each end is found some time after the recording has begun.

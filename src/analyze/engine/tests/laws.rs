@@ -2,6 +2,7 @@
 //! recorded, makes no difference.
 
 use super::*;
+use crate::analyze::engine::split::record_at;
 use crate::analyze::import::Import;
 use crate::format::Reader;
 

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 
 use super::laws::{split, stored};
 use super::*;
-use crate::analyze::live::Live;
 use crate::analyze::protocol::http1::message::Known;
 use crate::analyze::row::LossRow;
 
@@ -75,7 +74,7 @@ fn everything(header: &Header, blocks: &[RawBlock]) -> Everything {
 }
 
 /// Each of these in a block of its own.
-fn each_alone(batches: &[&[Record<'_>]]) -> Vec<RawBlock> {
+pub(super) fn each_alone(batches: &[&[Record<'_>]]) -> Vec<RawBlock> {
     let block = |records: &&[Record<'_>]| {
         let mut builder = BlockBuilder::new(Class::Events);
         records.iter().for_each(|record| builder.push(record));
@@ -250,7 +249,7 @@ proptest! {
 }
 
 /// Of a connection that both ends recorded, with one exchange.
-fn one_exchange() -> [Record<'static>; 4] {
+pub(super) fn one_exchange() -> [Record<'static>; 4] {
     [
         up(CLIENT, 1000, 0, GET),
         up(SERVER, 1100, 0, GET),
@@ -259,7 +258,7 @@ fn one_exchange() -> [Record<'static>; 4] {
     ]
 }
 
-fn closes(ending: Ending) -> [Record<'static>; 2] {
+pub(super) fn closes(ending: Ending) -> [Record<'static>; 2] {
     [
         closed(close(CLIENT, 6000), GET.len(), OK.len(), ending),
         closed(close(SERVER, 6100), OK.len(), GET.len(), ending),
@@ -783,42 +782,4 @@ fn an_answer_that_lasts_until_the_connection_ends_is_a_row_when_it_ends() {
         .collect();
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert!(rows[0].ends_with("complete"), "{rows:?}");
-}
-
-#[test]
-fn what_is_read_after_the_close_has_its_live_line() {
-    let [asked, .., received] = one_exchange();
-    let [closed, _] = closes(Ending::Closed);
-    let blocks = each_alone(&[&[client(CLIENT, 5000), asked], &[closed], &[received]]);
-    let mut live = Live::new(&header());
-    let lines: Vec<String> = blocks
-        .iter()
-        .flat_map(|block| live.lines(&[Source::Raw(block)]))
-        .map(|line| line.text)
-        .collect();
-    let received = format!("received {} bytes", OK.len());
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.starts_with("DATA") && line.ends_with(&received)),
-        "{lines:#?}"
-    );
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.starts_with("HTTP") && line.contains("200")),
-        "{lines:#?}"
-    );
-    assert_eq!(live.finish(), (Vec::new(), true));
-}
-
-#[test]
-fn events_that_nobody_can_attribute_have_a_live_line_at_the_end() {
-    let blocks = each_alone(&[&one_exchange()[..1]]);
-    let mut live = Live::new(&header());
-    assert!(live.lines(&[Source::Raw(&blocks[0])]).is_empty());
-    let (lines, is_whole) = live.finish();
-    let lines: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
-    assert_eq!(lines, ["LOSS    1 events, 28 bytes: no_socket"]);
-    assert!(!is_whole);
 }
