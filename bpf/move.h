@@ -12,8 +12,8 @@
 /* What is received with these is no next part of the stream: looked at only, reports of the kernel, urgent data. */
 #define NOT_OF_STREAM (MSG_PEEK | MSG_ERRQUEUE | MSG_OOB)
 
-/* Under kTLS the kernel's positions count records, not plaintext, and an MPTCP socket has its sequence numbers in another place: there
- * the bytes are counted from where the socket was first used. On both ends alike, if both are followed from the start.
+/* Under kTLS the kernel's positions count records, not plaintext, and an MPTCP socket has its sequence numbers in
+ * another place: there the bytes are counted from where the socket was first used. On both ends alike, if both are followed from the start.
  */
 static __always_inline bool counts_itself(struct sock *sk)
 {

@@ -252,8 +252,8 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // A command that was never let go ends now. The pipe of its errors is read by the thread that started it, which must not end
-        // before it.
+        // A command that was never let go ends now. The thread that started it reads the pipe of its errors,
+        // and must not end before it.
         if self.gate.take().is_some()
             && let Some(starter) = self.starter.take()
         {

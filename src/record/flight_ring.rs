@@ -71,7 +71,7 @@ pub struct FlightRing {
 }
 
 impl FlightRing {
-    /// Keeps events of this age, in at most `bytes` bytes.
+    /// Keeps events of this age, in at most `max` bytes.
     pub fn new(age: Duration, max: usize) -> Self {
         FlightRing {
             blocks: VecDeque::new(),

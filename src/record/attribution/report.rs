@@ -107,8 +107,8 @@ impl Report {
         }
     }
 
-    /// A part of a source gives no names. Reported once; of what belongs to one user (`whose`) only the first few, because a user can make
-    /// as many as he likes.
+    /// A part of a source gives no names. Reported once; of what belongs to one user (`whose`) only the first few, because
+    /// a user can make as many as he likes.
     pub fn note(&self, whose: &str, what: &str) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let notes = inner.notes.entry(whose.to_owned()).or_default();
