@@ -281,6 +281,9 @@ impl MysqlPairing {
             self.held.push(Held::Hole(place, len, why));
             return;
         }
+        if from == Side::Server && self.held.is_empty() {
+            self.late_eof_is_cut(queue);
+        }
         self.lose(from, reason, queue);
         if from == Side::Server {
             self.extend(place.begin(0), place.end(len as usize), queue);

@@ -901,7 +901,7 @@ fn what_was_prepared_last_is_unknown_where_a_prepare_may_be_lost() {
 #[test]
 fn an_answer_to_a_prepare_ends_where_it_is_known_to_end() {
     let answer = [packet(1, b"\0\x01\0\0\0\0\0\x01\0\0\0\0"), packet(2, DEF)].concat();
-    let talk = |eof: Option<bool>, more: bool| {
+    let talk = |eof: Result<bool, Missing>, more: bool| {
         let mut talk = Talk::default();
         talk.miss(Side::Client, 0, Missing::Before)
             .miss(Side::Server, 0, Missing::Before)
@@ -910,9 +910,9 @@ fn an_answer_to_a_prepare_ends_where_it_is_known_to_end() {
             .client(0, b"\x16select ?")
             .say(Side::Server, &answer);
         match eof {
-            Some(true) => drop(talk.server(3, EOF)),
-            Some(false) => {}
-            None => drop(talk.miss(Side::Server, packet(3, EOF).len() as u64, Missing::Lost)),
+            Ok(true) => drop(talk.server(3, EOF)),
+            Ok(false) => {}
+            Err(why) => drop(talk.miss(Side::Server, packet(3, EOF).len() as u64, why)),
         }
         if more {
             talk.select(b"b").server(1, OK);
@@ -921,7 +921,12 @@ fn an_answer_to_a_prepare_ends_where_it_is_known_to_end() {
     };
     let (len, eof) = (answer.len() as u64, packet(3, EOF).len() as u64);
     for more in [true, false] {
-        for (is_sent, expected) in [(Some(true), Some(len + eof)), (Some(false), Some(len)), (None, None)] {
+        for (is_sent, expected) in [
+            (Ok(true), Some(len + eof)),
+            (Ok(false), Some(len)),
+            (Err(Missing::Lost), None),
+            (Err(Missing::Unread), None),
+        ] {
             let run = talk(is_sent, more);
             let is_prepare = |e: &&Exchange| message(e).command == COM_STMT_PREPARE;
             let bytes = run
