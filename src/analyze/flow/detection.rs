@@ -95,10 +95,11 @@ impl Flow {
         if !self.joined || !is_turn || !self.guess(sender, segment, true).1.is_sure() {
             return;
         }
-        // What it sent before the other did may be of what was sent before the capture.
-        let first = self.undetected.iter().take_while(|(end, _)| *end == sender).count();
-        self.undetected.drain(..first);
-        // The rest says nothing of what this is, and the protocol is given it all the same.
+        if !self.is_beginning_lost {
+            self.undetected.retain(|(end, _)| *end != sender);
+            return;
+        }
+        // Where the capture has the connection from its start, the protocol is given it all the same.
         let last = self.undetected.iter().rfind(|(end, _)| *end == sender);
         if let Some((_, held)) = last {
             self.not_guessed[sender] = held.segment().end();

@@ -10,10 +10,10 @@ impl Columns for TurnMessage {
     #[rustfmt::skip]
     fn defs() -> &'static [Def<Exchanges<TurnMessage>>] {
         exchange_columns!(TurnMessage, [
-            brief("protocol", Text, "what the connection was recognised as by its first bytes (tls, redis, …); null where nothing is known", |r, _| Value::text(r.message.protocol)),
-            brief("overlapping", Flag, "client and server were seen to send at the same time on this connection, now or before, so that no latency is given", |r, _| Value::Flag(r.message.overlapping)),
-            column("unasked", Flag, "the server sent this without a request: a greeting, a push", |r, _| Value::Flag(r.message.unasked)),
-            column("has_exchanges", Flag, "the connection's exchanges are read, and are rows of the table of its protocol; such turns are not counted in turn_services", |r, _| Value::Flag(r.message.has_exchanges)),
+            brief("protocol", Text, "protocol that the connection was recognised as (tls, redis, …); null where nothing is known", |r, _| Value::text(r.message.protocol)),
+            brief("overlapping", Flag, "true when client and server were seen to send at the same time on this connection, now or before, so that no latency is given", |r, _| Value::Flag(r.message.overlapping)),
+            column("unasked", Flag, "true when the server sent this without a request: a greeting, a push", |r, _| Value::Flag(r.message.unasked)),
+            column("has_exchanges", Flag, "true when the exchanges of the connection are read, and are rows of the table of its protocol; such turns are not counted in turn_services", |r, _| Value::Flag(r.message.has_exchanges)),
         ])
     }
 }
