@@ -7,8 +7,13 @@ use crate::format::block::{self, Frame};
 use crate::format::kind::Kind;
 use crate::format::record::Record;
 
-/// Connections are split into this many parts, whatever the number of threads. Each has counters of its own, which should
-/// stay in the cache together.
+/// Connections are split into this many parts, whatever the number of threads: each part has a sink with limits of its own
+/// (templates, keys), so the number decides what a report of many keys calls `(other)`.
+///
+/// More parts would keep more threads busy, and cost everybody: each counts all keys by itself, in caches that it shares with
+/// the others. The report of 700,000 exchanges took 1.15 times the CPU time with 16 parts and 1.4 times with 64, and three
+/// times the memory; a table without counters 1.05 times and 1.15 times. Eight parts are no limit for the whole: any number
+/// of threads inflates and splits blocks meanwhile.
 pub(super) const SHARDS: usize = 8;
 /// Of each block, the records of one connection are followed one after the other, for the caches' sake: connections of a
 /// shard are told apart by so much.
