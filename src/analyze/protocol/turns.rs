@@ -157,6 +157,11 @@ impl Turns {
         self.answers += 1;
     }
 
+    /// Whether one request was seen in the client's present turn, and no more.
+    pub fn has_one_request(&self) -> bool {
+        self.requests == 1
+    }
+
     /// Whether the turn before had as many answers as requests.
     pub fn was_answered(&self) -> bool {
         self.was_answered

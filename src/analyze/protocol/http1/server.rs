@@ -471,7 +471,12 @@ impl HttpPairing {
         // gone on with what is no request.
         let is_known = std::mem::take(&mut self.knows_response_end) && start.is_some();
         let goes_on = matches!(self.client.state, State::Lost(lost) if lost.why == Incomplete::Malformed);
-        let is_of_newest = queue.waiting() == 1 && (queue.is_in_order || goes_on || (is_known && !was_in_doubt));
+        let is_of_newest = match queue.waiting() {
+            0 => false,
+            1 => queue.is_in_order || goes_on || (is_known && !was_in_doubt),
+            // Those before it are of earlier turns, and wait in vain.
+            _ => queue.is_in_order && self.turns.has_one_request(),
+        };
         self.doubt(reason);
         let mut is_interim = false;
         if let Some(pos) = start {

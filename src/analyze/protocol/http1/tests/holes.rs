@@ -250,6 +250,29 @@ fn what_the_server_sends_unasked_is_not_the_lost_answer() {
     }
 }
 
+#[test]
+fn what_the_server_sends_unasked_is_not_the_lost_answer_behind_earlier_losses() {
+    const TIMEOUT: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    // Requests of earlier turns that wait in vain, with and without another lost between them and the last.
+    for lost_between in [0, 1, 2] {
+        let mut talk = Talk::new();
+        talk.queue.is_in_order = true;
+        talk.lose(Client, 30, Missing::Lost).lose(Server, 40, Missing::Lost);
+        talk.say(Client, get("/1")).lose(Server, 40, Missing::Lost);
+        for _ in 0..lost_between {
+            talk.lose(Client, 30, Missing::Lost).lose(Server, 40, Missing::Lost);
+        }
+        talk.say(Client, get("/2"))
+            .lose(Server, 40, Missing::Lost)
+            .say(Server, TIMEOUT);
+        let rows = talk.all();
+        assert!(
+            rows.iter().all(|row| row.incomplete.is_some()),
+            "{lost_between}: {rows:?}"
+        );
+    }
+}
+
 /// Where the order of the two directions is not certain, the hole may lie before the request; one that ends the connection is
 /// perhaps sent unasked all the same.
 #[test]
