@@ -20,7 +20,7 @@ pub struct Meter {
 
 impl Meter {
     /// A bar for capture files, whose size [`Meter::show`] tells, with `packets` after them.
-    pub fn new(wanted: bool, packets: &[Packets<'_>]) -> Meter {
+    pub fn new(wanted: bool, packets: &Packets<'_>) -> Meter {
         let target = match wanted {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
@@ -29,7 +29,7 @@ impl Meter {
         Meter {
             bar: ProgressBar::with_draw_target(None, target).with_style(style),
             before: 0,
-            later: packets.iter().map(|one| one.facts().file_bytes).sum(),
+            later: packets.file_bytes(),
             now: 0,
         }
     }
@@ -41,7 +41,7 @@ impl Meter {
         self.bar.set_position(self.before + progress.read);
     }
 
-    /// What was shown so far is done; a packet capture of so many bytes is next.
+    /// What was shown so far is done; packet captures of so many bytes are next.
     pub fn next(&mut self, bytes: u64) {
         self.before += std::mem::take(&mut self.now);
         self.later = self.later.saturating_sub(bytes);

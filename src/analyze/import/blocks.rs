@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use super::driver::Import;
-use super::summary::{Error, ImportSummary};
+use super::summary::{Error, ImportSummary, Stored};
 use crate::create::{self, FileId, Named, Pending};
 use crate::format::record::{Clock, Record};
 use crate::format::{BlockBuilder, Class, Header, RawBlock, Writer};
@@ -53,15 +53,28 @@ impl Import<'_> {
     }
 
     /// Reads to the end; see [`import`].
-    pub fn blocks(mut self, sink: &mut dyn FnMut(RawBlock) -> io::Result<()>) -> Result<ImportSummary, Error> {
+    pub fn blocks(self, sink: &mut dyn FnMut(RawBlock) -> io::Result<()>) -> Result<ImportSummary, Error> {
+        let summaries = self.blocks_of(&mut |_, block| sink(block))?;
+        Ok(summaries.into_iter().next().unwrap_or_default())
+    }
+
+    /// The same of captures that are read together. With each block goes the number of a file: what the block says is lost is
+    /// from that file, and so is its first record. A summary of each file comes back.
+    pub fn blocks_of(
+        mut self,
+        sink: &mut dyn FnMut(usize, RawBlock) -> io::Result<()>,
+    ) -> Result<Vec<ImportSummary>, Error> {
         let mut packer = Packer::new(sink);
-        while self.step(&mut |record| packer.push(record))? {
+        while self.step_of(&mut |file, record| packer.push(file, record))? {
             packer.check()?;
         }
-        let summary = self.finish(&mut |record| packer.push(record));
+        let mut summaries = self.finish_of(&mut |file, record| packer.push(file, record));
         packer.flush();
         packer.check()?;
-        Ok(summary)
+        for (summary, stored) in summaries.iter_mut().zip(packer.stored) {
+            summary.stored = stored;
+        }
+        Ok(summaries)
     }
 }
 
@@ -69,21 +82,36 @@ impl Import<'_> {
 struct Packer<'s> {
     state: BlockBuilder,
     events: BlockBuilder,
-    sink: &'s mut dyn FnMut(RawBlock) -> io::Result<()>,
+    /// The file that both are from.
+    file: usize,
+    /// By file.
+    stored: Vec<Stored>,
+    sink: &'s mut dyn FnMut(usize, RawBlock) -> io::Result<()>,
     failed: Option<io::Error>,
 }
 
 impl<'s> Packer<'s> {
-    fn new(sink: &'s mut dyn FnMut(RawBlock) -> io::Result<()>) -> Self {
+    fn new(sink: &'s mut dyn FnMut(usize, RawBlock) -> io::Result<()>) -> Self {
         Packer {
             state: BlockBuilder::new(Class::State),
             events: BlockBuilder::new(Class::Events),
+            file: 0,
+            stored: Vec::new(),
             sink,
             failed: None,
         }
     }
 
-    fn push(&mut self, record: &Record<'_>) {
+    fn push(&mut self, file: usize, record: &Record<'_>) {
+        if file != self.file {
+            if matches!(record, Record::Loss(_) | Record::Remark(_)) {
+                self.flush();
+            }
+            if self.state.is_empty() && self.events.is_empty() {
+                self.file = file;
+            }
+        }
+        self.count(file, record);
         if record.is_state() {
             self.state.push(record);
             if self.state.is_full() {
@@ -94,6 +122,18 @@ impl<'s> Packer<'s> {
             if self.events.is_full() {
                 self.flush();
             }
+        }
+    }
+
+    fn count(&mut self, file: usize, record: &Record<'_>) {
+        if file >= self.stored.len() {
+            self.stored.resize(file + 1, Stored::default());
+        }
+        let stored = &mut self.stored[file];
+        stored.records += 1;
+        if let Record::Data(data) = record {
+            stored.data_bytes += u64::from(data.len);
+            stored.payload_bytes += data.payload.len() as u64;
         }
     }
 
@@ -114,7 +154,7 @@ impl<'s> Packer<'s> {
 
     fn send(&mut self, block: RawBlock) {
         if self.failed.is_none()
-            && let Err(error) = (self.sink)(block)
+            && let Err(error) = (self.sink)(self.file, block)
         {
             self.failed = Some(error);
         }

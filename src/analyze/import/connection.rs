@@ -17,9 +17,15 @@ const ECONNREFUSED: u16 = 111;
 /// A RST may be this far ahead of what was seen (the capture may have lost what lies between), or a little behind.
 const RESET_AHEAD: i64 = 1 << 24;
 const RESET_BEHIND: i64 = 1 << 20;
+/// An acknowledgment confirms what begins at most so far before it.
+const CONFIRMED_DISTANCE: u32 = 1 << 24;
 /// After the end of a connection, data this far away belongs to another that uses the same ports.
 const REUSE_DISTANCE: i64 = 1 << 22;
 
+/// A packet of another capture is of this connection where both its sequence numbers are no further than this from what was
+/// seen, or the only one that can be compared is no further than the second. By chance that is so once in 2^14 times.
+const SAME_DISTANCE: u64 = 1 << 24;
+const SAME_DISTANCE_OF_ONE: u64 = 1 << 17;
 /// The answer to a SYN may acknowledge up to so many bytes that the capture does not have (data in the SYN, or captured late).
 const EARLY_BYTES: u32 = 1 << 20;
 /// Segments, and bytes of them, that may wait until it is known whether a RST was obeyed. An end that obeyed it sends no more
@@ -129,6 +135,7 @@ pub struct Attempt {
     seq: u32,
     ack: Option<u32>,
     syn: bool,
+    scale: Option<u8>,
 }
 
 impl Attempt {
@@ -142,6 +149,7 @@ impl Attempt {
             seq: segment.seq,
             ack: segment.ack,
             syn: segment.syn,
+            scale: segment.scale,
         }
     }
 
@@ -172,6 +180,7 @@ impl Attempt {
             hops: 0,
             urgent: None,
             window: 0,
+            scale: self.scale,
             stamps: None,
             tap: Tap::default(),
         }
@@ -203,8 +212,12 @@ pub struct Connection {
     taps: [Tap; 2],
     /// Initial sequence numbers that were seen.
     syn: [Option<u32>; 2],
+    /// How far their windows are shifted, from the SYN.
+    scales: [Option<u8>; 2],
     /// Another one of `remote`, in a second answer to the same SYN. The acknowledgment decides which counts.
     other_syn: Option<u32>,
+    /// Data far beyond the window, by its sender. It is part of the stream if its receiver acknowledges it.
+    doubted: [Option<Box<Kept>>; 2],
     /// A SYN that does not fit, and who sent it.
     opening: Option<Box<(usize, Kept)>>,
     reset: Option<Box<Reset>>,
@@ -234,7 +247,9 @@ impl Connection {
             streams: Default::default(),
             taps: Default::default(),
             syn: [None; 2],
+            scales: [None; 2],
             other_syn: None,
+            doubted: Default::default(),
             opening: None,
             reset: None,
             reset_by: None,
@@ -254,12 +269,18 @@ impl Connection {
     pub fn held(&self) -> usize {
         let late = self.reset.as_ref().map_or(0, |reset| reset.late_bytes);
         let opening = self.opening.as_ref().map_or(0, |opening| opening.1.payload.len());
-        self.streams[0].held() + self.streams[1].held() + late + opening
+        let doubted = self.doubted.iter().flatten().map(|kept| LATE_COST + kept.payload.len());
+        self.streams[0].held() + self.streams[1].held() + late + opening + doubted.sum::<usize>()
     }
 
     /// Whether it is open, as far as was seen.
     pub fn is_open(&self) -> bool {
         !self.closed && self.reset.is_none()
+    }
+
+    /// Time of the newest packet.
+    pub fn last_time(&self) -> u64 {
+        self.last_time
     }
 
     /// Time of the RST of which it is not known yet whether it was obeyed.
@@ -316,6 +337,33 @@ impl Connection {
             true => Belongs::Perhaps,
             false => Belongs::Successor,
         }
+    }
+
+    /// Whether a segment that another capture has between the same endpoints is one of this connection, by its sequence numbers.
+    pub fn agrees(&self, side: usize, segment: &Segment<'_>) -> bool {
+        let (own, other) = (&self.streams[side], &self.streams[1 - side]);
+        if segment.syn {
+            let first = segment.seq.wrapping_add(1);
+            let is_answer = segment
+                .ack
+                .is_some_and(|ack| self.syn[1 - side].is_some() && other.may_begin_at(ack));
+            return match self.syn[side] {
+                Some(isn) => isn == segment.seq,
+                None => own.may_begin_at(first) || is_answer && !own.is_seen(),
+            };
+        }
+        let ack = segment.ack.filter(|_| other.is_known());
+        match (own.is_known(), ack) {
+            (true, Some(ack)) => own.is_within(segment.seq, SAME_DISTANCE) && other.is_within(ack, SAME_DISTANCE),
+            (true, None) => own.is_within(segment.seq, SAME_DISTANCE_OF_ONE),
+            (false, Some(ack)) => other.is_within(ack, SAME_DISTANCE_OF_ONE),
+            (false, None) => false,
+        }
+    }
+
+    /// Whether this SYN may have opened the connection, of which another capture has a later part.
+    pub fn may_be_beginning(&self, side: usize, segment: &Segment<'_>) -> bool {
+        self.syn[side].is_none() && self.streams[side].may_begin_after(segment.seq.wrapping_add(1), SAME_DISTANCE)
     }
 
     /// Whether a SYN is one of this connection, which is not closed.
@@ -435,6 +483,12 @@ impl Connection {
             && !segment.rst
         {
             self.choose_syn(side, ack);
+            // That of a SYN is not shifted, and no larger than those after it.
+            if let Some(scale) = self.scales[side] {
+                let window = u64::from(segment.window) << scale;
+                self.streams[1 - side].announce_window(window);
+            }
+            self.confirm(1 - side, ack, summary, out);
             self.streams[1 - side].acknowledge(now, ack);
         }
         if segment.rst {
@@ -533,6 +587,7 @@ impl Connection {
 
     fn synchronize(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {
         let first = segment.seq.wrapping_add(1);
+        self.scales[side] = self.scales[side].max(segment.scale);
         if let Some(isn) = self.syn[side] {
             if isn == segment.seq {
                 self.retransmits = self.retransmits.saturating_add(1);
@@ -615,12 +670,37 @@ impl Connection {
                 self.retransmits = self.retransmits.saturating_add(1);
                 summary.retransmits += 1;
             }
-            Kind::Stray => summary.remark(About::OutOfWindow),
+            Kind::Stray => {
+                if self.doubted[side].replace(Box::new(Kept::new(segment))).is_some() {
+                    summary.remark(About::OutOfWindow);
+                }
+            }
         }
         if captured < segment.len && kind == Kind::New {
             summary.truncated += 1;
             summary.truncated_bytes += u64::from(segment.len - captured);
         }
+    }
+
+    /// The receiver of what `side` sent acknowledges it up to here: what was doubted was no stray, if that is in it.
+    fn confirm(&mut self, side: usize, ack: u32, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        let is_it = |kept: &mut Box<Kept>| (1..=CONFIRMED_DISTANCE).contains(&ack.wrapping_sub(kept.segment.seq));
+        let Some(kept) = self.doubted[side].take_if(is_it) else {
+            return;
+        };
+        let segment = kept.segment();
+        self.announce(out);
+        self.streams[side].confirm(segment.seq);
+        self.data(side, segment.seq, &segment, self.now(segment.time), summary, out);
+        if segment.fin {
+            self.streams[side].finish_at(segment.seq.wrapping_add(segment.len));
+        }
+    }
+
+    /// Nobody acknowledged them.
+    fn drop_doubted(&mut self, summary: &mut ImportSummary) {
+        let doubted = self.doubted.iter_mut().filter_map(Option::take);
+        doubted.for_each(|_| summary.remark(About::OutOfWindow));
     }
 
     fn reset(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {
@@ -682,6 +762,7 @@ impl Connection {
     /// Ends it; nothing of it comes after.
     fn close(&mut self, ending: Ending, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         self.announce(out);
+        self.drop_doubted(summary);
         self.flush(time, summary, out);
         self.closed = true;
         out(&Record::Close(Close {
@@ -701,6 +782,7 @@ impl Connection {
             reset.drop_late(summary);
         }
         self.opening = None;
+        self.drop_doubted(summary);
         self.flush(self.last_time, summary, out);
     }
 
@@ -744,6 +826,7 @@ impl Connection {
             return;
         }
         self.announce(out);
+        self.drop_doubted(summary);
         self.flush(self.last_time, summary, out);
         if self.streams[0].is_done() && self.streams[1].is_done() {
             self.close(Ending::Closed, self.last_time, summary, out);
