@@ -864,6 +864,7 @@ fn packet_captures_are_read_together_and_say_what_they_share() {
     let mut talk = Talk::open(&mut pcap, 40_000, 80);
     for number in 0..6 {
         talk.say(0, format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        talk.pcap.pause(100);
         talk.say(1, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     }
     talk.close();

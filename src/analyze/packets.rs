@@ -11,7 +11,7 @@ use std::sync::mpsc::sync_channel;
 use anyhow::{Context, Result, anyhow};
 
 use super::engine::{BATCH_BYTES, Block, Engine, Source, Totals};
-use super::import::{Import, ImportSummary, Shared};
+use super::import::{Import, ImportSummary, Shared, Stored};
 use super::input::{Mapped, Progress};
 use super::remarks::Remarks;
 use super::row::{CaptureFacts, Sink, possible};
@@ -228,7 +228,7 @@ impl<'a> Packets<'a> {
                 })?;
                 // The engine may have given up; that is told below.
                 let _ = sender.send(batch);
-                Ok::<Vec<ImportSummary>, super::import::Error>(summaries)
+                Ok::<Vec<(ImportSummary, Stored)>, super::import::Error>(summaries)
             });
             let fed = (|| {
                 for batch in batches {
@@ -241,10 +241,8 @@ impl<'a> Packets<'a> {
                         })
                         .collect();
                     engine.feed(&blocks);
-                    for (number, raw) in &batch {
-                        let facts = &mut self.files[*number].facts;
-                        facts.blocks += 1;
-                        facts.raw_bytes += raw.bytes.len() as u64;
+                    for (number, _) in &batch {
+                        self.files[*number].facts.blocks += 1;
                     }
                     progress.read = self.read();
                     progress.total = progress.total.max(progress.read);
@@ -265,14 +263,15 @@ impl<'a> Packets<'a> {
             imported?.with_context(|| format!("cannot read {}", self.names()))
         })?;
         let names: Vec<String> = self.files.iter().map(|one| one.facts.path.clone()).collect();
-        for (Known { read, facts, .. }, summary) in self.files.iter_mut().zip(&summaries) {
+        for (Known { read, facts, .. }, (summary, stored)) in self.files.iter_mut().zip(&summaries) {
             facts.file_bytes = facts.file_bytes.max(read.load(Ordering::Relaxed));
             facts.header.snaplen = summary.snaplen;
             facts.last = possible(facts.last.max(summary.last_time));
             facts.damage.extend(summary.damage.iter().map(ToString::to_string));
-            facts.records = summary.stored.records;
-            facts.data_bytes = summary.stored.data_bytes;
-            facts.payload_bytes = summary.stored.payload_bytes;
+            facts.records = stored.records;
+            facts.raw_bytes = stored.raw_bytes;
+            facts.data_bytes = stored.data_bytes;
+            facts.payload_bytes = stored.payload_bytes;
             for (other, shared) in &summary.shared {
                 facts.remarks.extend(shared_lines(&names[*other as usize], shared));
             }

@@ -154,6 +154,9 @@ impl SocketState {
     }
 }
 
+/// The pid and the cgroup of a process.
+type ProcessPlace = (u32, u64);
+
 /// Who was behind an end of a flow at its last exchange.
 #[derive(Debug, Default)]
 struct LastParty {
@@ -207,7 +210,7 @@ struct Slot {
     pair: u64,
     client: usize,
     /// For which client, editions and processes these were looked up, where nothing else can change them.
-    sure: Option<(usize, u64, [(u32, u64); 2])>,
+    sure: Option<(usize, u64, [ProcessPlace; 2])>,
     /// Block of its last event.
     touched: u64,
     /// The next younger and the next older flow of the same endpoints.

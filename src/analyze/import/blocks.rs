@@ -55,26 +55,29 @@ impl Import<'_> {
     /// Reads to the end; see [`import`].
     pub fn blocks(self, sink: &mut dyn FnMut(RawBlock) -> io::Result<()>) -> Result<ImportSummary, Error> {
         let summaries = self.blocks_of(&mut |_, block| sink(block))?;
-        Ok(summaries.into_iter().next().unwrap_or_default())
+        Ok(summaries
+            .into_iter()
+            .next()
+            .map(|(summary, _)| summary)
+            .unwrap_or_default())
     }
 
     /// The same of captures that are read together. With each block goes the number of a file: what the block says is lost is
-    /// from that file, and so is its first record. A summary of each file comes back.
+    /// from that file, and so is its first record. A summary of each file comes back, and what was
+    /// made of it.
     pub fn blocks_of(
         mut self,
         sink: &mut dyn FnMut(usize, RawBlock) -> io::Result<()>,
-    ) -> Result<Vec<ImportSummary>, Error> {
+    ) -> Result<Vec<(ImportSummary, Stored)>, Error> {
         let mut packer = Packer::new(sink);
         while self.step_of(&mut |file, record| packer.push(file, record))? {
             packer.check()?;
         }
-        let mut summaries = self.finish_of(&mut |file, record| packer.push(file, record));
+        let summaries = self.finish_of(&mut |file, record| packer.push(file, record));
         packer.flush();
         packer.check()?;
-        for (summary, stored) in summaries.iter_mut().zip(packer.stored) {
-            summary.stored = stored;
-        }
-        Ok(summaries)
+        let stored = packer.stored.into_iter().chain(std::iter::repeat(Stored::default()));
+        Ok(summaries.into_iter().zip(stored).collect())
     }
 }
 
@@ -111,26 +114,28 @@ impl<'s> Packer<'s> {
                 self.file = file;
             }
         }
-        self.count(file, record);
-        if record.is_state() {
-            self.state.push(record);
-            if self.state.is_full() {
-                self.send_state();
-            }
-        } else {
-            self.events.push(record);
-            if self.events.is_full() {
-                self.flush();
-            }
+        let builder = match record.is_state() {
+            true => &mut self.state,
+            false => &mut self.events,
+        };
+        let before = builder.len();
+        builder.push(record);
+        let raw_bytes = builder.len() - before;
+        self.count(file, record, raw_bytes as u64);
+        if self.events.is_full() {
+            self.flush();
+        } else if self.state.is_full() {
+            self.send_state();
         }
     }
 
-    fn count(&mut self, file: usize, record: &Record<'_>) {
+    fn count(&mut self, file: usize, record: &Record<'_>, raw_bytes: u64) {
         if file >= self.stored.len() {
             self.stored.resize(file + 1, Stored::default());
         }
         let stored = &mut self.stored[file];
         stored.records += 1;
+        stored.raw_bytes += raw_bytes;
         if let Record::Data(data) = record {
             stored.data_bytes += u64::from(data.len);
             stored.payload_bytes += data.payload.len() as u64;

@@ -42,7 +42,7 @@ mod tunnel;
 pub use blocks::{import, import_file};
 pub use driver::Import;
 pub use file::is_packet_capture;
-pub use summary::{Damage, Error, ImportSummary, Shared};
+pub use summary::{Damage, Error, ImportSummary, Shared, Stored};
 
 #[cfg(test)]
 mod tests;

@@ -70,8 +70,6 @@ pub struct ImportSummary {
     pub remarks: Remarks,
     /// Set when the file could not be read to its end.
     pub damage: Option<Damage>,
-    /// What became blocks.
-    pub stored: Stored,
     /// By the number of a file that is read together with this one: connections that both have.
     pub shared: BTreeMap<u32, Shared>,
 }
@@ -80,6 +78,8 @@ pub struct ImportSummary {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stored {
     pub records: u64,
+    /// Of the records in blocks.
+    pub raw_bytes: u64,
     /// Bytes that went over the connections, and those of them that were captured.
     pub data_bytes: u64,
     pub payload_bytes: u64,

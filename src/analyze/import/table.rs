@@ -498,7 +498,7 @@ impl Table {
         let place = &mut self.slots[slot];
         if turned {
             for key in place.aliases.iter().chain([&place.key]) {
-                if let Some(known) = self.by_key.get_mut(key).filter(|known| known.slot == slot as u32) {
+                if let Some(known) = self.by_key.get_mut(key).filter(|known| known.slot as usize == slot) {
                     known.low_is_local = !known.low_is_local;
                 }
             }
