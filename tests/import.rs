@@ -13,6 +13,7 @@ use masdeepflow::format::record::{Direction, Record, Socket};
 use masdeepflow::format::{Kind, Reader};
 use serde_json::Value;
 use support::packets::{Pcap, RAW_IP, Talk};
+use support::{mdf, run};
 
 /// One connection as it was imported.
 #[derive(Debug)]
@@ -840,5 +841,61 @@ fn bytes_that_the_capture_does_not_have_end_the_analysis_with_losses() {
             }
         }
         support::run(support::mdf().arg("diff").arg(&path).arg(&path)).expect_code(&[code]);
+    }
+}
+
+/// Both ends of a connection captured, or the parts of one capture: in both cases once what happened once.
+#[test]
+fn packet_captures_are_read_together_and_say_what_they_share() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = folder.path().join("whole.pcap");
+    let mut pcap = Pcap::create(&whole, RAW_IP);
+    let mut talk = Talk::open(&mut pcap, 40_000, 80);
+    for number in 0..6 {
+        talk.say(0, format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        talk.pcap.pause(100);
+        talk.say(1, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    }
+    talk.close();
+    pcap.finish();
+    let bytes = std::fs::read(&whole).expect("a file");
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+    let mut starts = vec![24];
+    while starts.last().is_some_and(|at| *at < bytes.len()) {
+        let at = starts[starts.len() - 1];
+        starts.push(at + 16 + word(at + 8) as usize);
+    }
+    let analyze =
+        |files: &[&Path], options: &[&str]| run(mdf().arg("analyze").args(files).args(options)).expect_code(&[0]);
+    let rows = |files: &[&Path]| {
+        let tables = ["http", "connections"];
+        tables.map(|table| analyze(files, &["--table", table, "--columns", "*", "--format", "csv"]).stdout)
+    };
+    let expected = rows(&[&whole]);
+    assert_eq!(expected[0].lines().count(), 7);
+    let [first, second] = ["a.pcap0", "a.pcap1"].map(|name| folder.path().join(name));
+    for at in starts.iter().step_by(5) {
+        std::fs::write(&first, &bytes[..*at]).expect("a file");
+        std::fs::write(&second, [&bytes[..24], &bytes[*at..]].concat()).expect("a file");
+        assert_eq!(rows(&[&first, &second]), expected, "cut at {at}");
+        assert_eq!(rows(&[&second, &first]), expected, "cut at {at}, the second first");
+    }
+    let mut server = bytes.clone();
+    for at in &starts[..starts.len() - 1] {
+        let later = word(at + 4) + 30;
+        server[at + 4..at + 8].copy_from_slice(&later.to_le_bytes());
+        server[at + 16 + 8] -= 1;
+    }
+    let place = folder.path().join("server.pcap");
+    std::fs::write(&place, server).expect("a file");
+    for files in [[&whole, &place], [&place, &whole]].map(|files| files.map(PathBuf::as_path)) {
+        assert_eq!(rows(&files), expected);
+        let report = analyze(&files, &[]).stdout;
+        assert!(
+            report.contains("1 connection also in ") && report.contains("whole.pcap"),
+            "{report}"
+        );
+        let threads = ["1", "3"].map(|threads| analyze(&files, &["--threads", threads]).stdout);
+        assert_eq!(threads[0], threads[1]);
     }
 }

@@ -19,7 +19,7 @@ pub struct Meter {
 
 impl Meter {
     /// A bar for capture files, whose size [`Meter::show`] gets, with `packets` after them.
-    pub fn new(visible: bool, packets: &[Packets<'_>]) -> Meter {
+    pub fn new(visible: bool, packets: &Packets<'_>) -> Meter {
         let target = match visible {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
@@ -28,7 +28,7 @@ impl Meter {
         Meter {
             bar: ProgressBar::with_draw_target(None, target).with_style(style),
             before: 0,
-            later: packets.iter().map(|one| one.facts().file_bytes).sum(),
+            later: packets.file_bytes(),
             now: 0,
         }
     }

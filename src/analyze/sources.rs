@@ -9,7 +9,7 @@ use anyhow::{Context, Error, Result};
 use super::engine::{Engine, Totals};
 use super::import::is_packet_capture;
 use super::input::{self, Capture, Mapped};
-use super::packets::{Packets, Stream};
+use super::packets::{PacketFile, Packets, Stream};
 use super::progress::Meter;
 use super::row::{CaptureFacts, Sink};
 use super::same;
@@ -109,7 +109,7 @@ impl Inputs {
         let (mut captures, mut packets) = (Vec::new(), Vec::new());
         for (number, file) in self.files.iter().enumerate() {
             let opened = match is_packet_capture(file.bytes()) {
-                true => Packets::of_file(number, file).map(|one| packets.push(one)),
+                true => PacketFile::of_file(number, file).map(|one| packets.push(one)),
                 false => Capture::open(number, file).map(|one| captures.push(one)),
             };
             if let Err(why) = opened {
@@ -119,7 +119,7 @@ impl Inputs {
         }
         for (number, stream) in (self.files.len()..).zip(std::mem::take(&mut self.streams)) {
             let name = stream.name().to_string();
-            match Packets::of_stream(number, stream) {
+            match PacketFile::of_stream(number, stream) {
                 Ok(one) => packets.push(one),
                 Err(why) => unread.push(Unread { name, why }),
             }
@@ -129,7 +129,7 @@ impl Inputs {
             files: &self.files,
             same: &self.same,
             captures,
-            packets,
+            packets: Packets::join(packets),
         })
     }
 }
@@ -157,8 +157,8 @@ pub struct Sources<'a> {
     files: &'a [Mapped],
     same: &'a [Vec<String>],
     captures: Vec<Capture<'a>>,
-    packets: Vec<Packets<'a>>,
-    /// The inputs that are left out.
+    packets: Packets<'a>,
+    /// What is left out.
     unread: Vec<CaptureFacts>,
 }
 
@@ -169,7 +169,7 @@ impl Sources<'_> {
             .captures
             .iter()
             .map(|capture| input::facts(capture, &Totals::default()).first);
-        firsts.min().unwrap_or(u64::MAX).min(first_of(&self.packets))
+        firsts.min().unwrap_or(u64::MAX).min(self.packets.first())
     }
 
     /// Whether data is known to be lost or damaged before any block is read.
@@ -180,10 +180,10 @@ impl Sources<'_> {
     /// Gives the capture files and the packet captures their hosts.
     pub fn give_hosts<S: Sink>(&mut self, engine: &mut Engine<S>) {
         self.captures.iter_mut().for_each(|capture| capture.give_host(engine));
-        self.packets.iter_mut().for_each(|packets| packets.give_host(engine));
+        self.packets.give_host(engine);
     }
 
-    /// Feeds all of it to the engine: capture files together, packet captures one after the other. `after` is called after
+    /// Feeds all of it to the engine: capture files together, then packet captures together. `after` is called after
     /// each batch with the time (UTC, ns) before which no event is still to be read, and may empty the sinks.
     pub fn feed<S: Sink>(
         &mut self,
@@ -193,21 +193,16 @@ impl Sources<'_> {
         mut after: impl FnMut(&mut Engine<S>, u64) -> Result<()>,
     ) -> Result<()> {
         let mut meter = Meter::new(progress, &self.packets);
-        let unfed = first_of(&self.packets);
+        let unfed = self.packets.first();
         input::feed(&self.captures, ask, engine, |engine, progress| {
             meter.show(&progress);
             after(engine, progress.unread_from.min(unfed))
         })?;
-        let mut rest = self.packets.as_mut_slice();
-        while let [one, later @ ..] = rest {
-            let unfed = first_of(later);
-            meter.next(one.facts().file_bytes);
-            one.feed(engine, |engine, progress| {
-                meter.show(&progress);
-                after(engine, progress.unread_from.min(unfed))
-            })?;
-            rest = later;
-        }
+        meter.next(self.packets.file_bytes());
+        self.packets.feed(engine, |engine, progress| {
+            meter.show(&progress);
+            after(engine, progress.unread_from)
+        })?;
         self.files.iter().try_for_each(Mapped::check_whole)
     }
 
@@ -215,8 +210,7 @@ impl Sources<'_> {
     pub fn facts(&self, totals: &Totals) -> Vec<CaptureFacts> {
         let stored = self.captures.iter();
         let stored = stored.map(|capture| (capture.file, input::facts(capture, totals)));
-        let packets = self.packets.iter();
-        let packets = packets.map(|packets| (packets.file(), packets.facts_with(totals)));
+        let packets = self.packets.facts_with(totals);
         let read = stored.chain(packets).map(|(file, mut facts)| {
             let given_again = |name: &String| format!("read once, although it was also given as {name}");
             facts
@@ -230,19 +224,14 @@ impl Sources<'_> {
     /// Names by the numbers of the files.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.files.iter().map(Mapped::name).collect();
-        for packets in &self.packets {
-            if packets.file() >= names.len() {
-                names.resize(packets.file() + 1, String::new());
+        for (file, facts) in self.packets.facts() {
+            if file >= names.len() {
+                names.resize(file + 1, String::new());
             }
-            names[packets.file()].clone_from(&packets.facts().path);
+            names[file].clone_from(&facts.path);
         }
         names
     }
-}
-
-/// The first packet of these captures, UTC, ns.
-fn first_of(packets: &[Packets<'_>]) -> u64 {
-    packets.iter().map(|one| one.facts().first).min().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -287,6 +276,7 @@ mod tests {
             "{damage:?}"
         );
         assert!(facts.iter().all(|facts| facts.records > 10));
-        assert!(facts[1].records < facts[2].records);
+        let shared = |facts: &CaptureFacts| facts.remarks.iter().any(|remark| remark.contains("also in torn"));
+        assert!(!shared(&facts[1]) && shared(&facts[2]), "{:?}", facts[2].remarks);
     }
 }

@@ -17,6 +17,7 @@ pub struct Attempt {
     seq: u32,
     ack: Option<u32>,
     syn: bool,
+    scale: Option<u8>,
 }
 
 impl Attempt {
@@ -30,6 +31,7 @@ impl Attempt {
             seq: segment.seq,
             ack: segment.ack,
             syn: segment.syn,
+            scale: segment.scale,
         }
     }
 
@@ -60,6 +62,7 @@ impl Attempt {
             hops: 0,
             urgent: None,
             window: 0,
+            scale: self.scale,
             stamps: None,
             tap: Tap::default(),
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 
 use super::driver::Import;
-use super::summary::{Error, ImportSummary};
+use super::summary::{Error, ImportSummary, Stored};
 use crate::create::{self, FileId, Named, Pending};
 use crate::format::record::{Clock, Record};
 use crate::format::{BlockBuilder, Class, Header, RawBlock, Writer};
@@ -53,15 +53,31 @@ impl Import<'_> {
     }
 
     /// Reads to the end; see [`import`].
-    pub fn blocks(mut self, sink: &mut dyn FnMut(RawBlock) -> io::Result<()>) -> Result<ImportSummary, Error> {
+    pub fn blocks(self, sink: &mut dyn FnMut(RawBlock) -> io::Result<()>) -> Result<ImportSummary, Error> {
+        let summaries = self.blocks_of(&mut |_, block| sink(block))?;
+        Ok(summaries
+            .into_iter()
+            .next()
+            .map(|(summary, _)| summary)
+            .unwrap_or_default())
+    }
+
+    /// The same of captures that are read together. With each block goes the number of a file: what the block says is lost is
+    /// from that file, and so is its first record. A summary of each file comes back, and what was
+    /// made of it.
+    pub fn blocks_of(
+        mut self,
+        sink: &mut dyn FnMut(usize, RawBlock) -> io::Result<()>,
+    ) -> Result<Vec<(ImportSummary, Stored)>, Error> {
         let mut packer = Packer::new(sink);
-        while self.step(&mut |record| packer.push(record))? {
+        while self.step_of(&mut |file, record| packer.push(file, record))? {
             packer.check()?;
         }
-        let summary = self.finish(&mut |record| packer.push(record));
+        let summaries = self.finish_of(&mut |file, record| packer.push(file, record));
         packer.flush();
         packer.check()?;
-        Ok(summary)
+        let stored = packer.stored.into_iter().chain(std::iter::repeat(Stored::default()));
+        Ok(summaries.into_iter().zip(stored).collect())
     }
 }
 
@@ -69,31 +85,60 @@ impl Import<'_> {
 struct Packer<'s> {
     state: BlockBuilder,
     events: BlockBuilder,
-    sink: &'s mut dyn FnMut(RawBlock) -> io::Result<()>,
+    /// The file that both are from.
+    file: usize,
+    /// By file.
+    stored: Vec<Stored>,
+    sink: &'s mut dyn FnMut(usize, RawBlock) -> io::Result<()>,
     failed: Option<io::Error>,
 }
 
 impl<'s> Packer<'s> {
-    fn new(sink: &'s mut dyn FnMut(RawBlock) -> io::Result<()>) -> Self {
+    fn new(sink: &'s mut dyn FnMut(usize, RawBlock) -> io::Result<()>) -> Self {
         Packer {
             state: BlockBuilder::new(Class::State),
             events: BlockBuilder::new(Class::Events),
+            file: 0,
+            stored: Vec::new(),
             sink,
             failed: None,
         }
     }
 
-    fn push(&mut self, record: &Record<'_>) {
-        if record.is_state() {
-            self.state.push(record);
-            if self.state.is_full() {
-                self.send_state();
-            }
-        } else {
-            self.events.push(record);
-            if self.events.is_full() {
+    fn push(&mut self, file: usize, record: &Record<'_>) {
+        if file != self.file {
+            if matches!(record, Record::Loss(_) | Record::Remark(_)) {
                 self.flush();
             }
+            if self.state.is_empty() && self.events.is_empty() {
+                self.file = file;
+            }
+        }
+        let builder = match record.is_state() {
+            true => &mut self.state,
+            false => &mut self.events,
+        };
+        let before = builder.len();
+        builder.push(record);
+        let raw_bytes = builder.len() - before;
+        self.count(file, record, raw_bytes as u64);
+        if self.events.is_full() {
+            self.flush();
+        } else if self.state.is_full() {
+            self.send_state();
+        }
+    }
+
+    fn count(&mut self, file: usize, record: &Record<'_>, raw_bytes: u64) {
+        if file >= self.stored.len() {
+            self.stored.resize(file + 1, Stored::default());
+        }
+        let stored = &mut self.stored[file];
+        stored.records += 1;
+        stored.raw_bytes += raw_bytes;
+        if let Record::Data(data) = record {
+            stored.data_bytes += u64::from(data.len);
+            stored.payload_bytes += data.payload.len() as u64;
         }
     }
 
@@ -114,7 +159,7 @@ impl<'s> Packer<'s> {
 
     fn send(&mut self, block: RawBlock) {
         if self.failed.is_none()
-            && let Err(error) = (self.sink)(block)
+            && let Err(error) = (self.sink)(self.file, block)
         {
             self.failed = Some(error);
         }

@@ -5,7 +5,7 @@
 use super::duplex::{Out, directions, settle};
 use super::packet::Segment;
 use super::part::Tap;
-use super::reset::{Kept, RESET_AHEAD, Reset};
+use super::reset::{Kept, LATE_COST, RESET_AHEAD, Reset};
 use super::stream::{Bytes, Gaps, Kind, Moment, Stream};
 use super::summary::ImportSummary;
 use crate::format::record::{
@@ -16,9 +16,16 @@ use crate::format::record::{
 const ECONNREFUSED: u16 = 111;
 /// A RST may be this far before what was seen.
 const RESET_BEHIND: i64 = 1 << 20;
+/// An acknowledgment confirms what begins at most so far before it.
+const CONFIRMED_DISTANCE: u32 = 1 << 24;
 /// After the end of a connection, data this far away belongs to another that uses the same ports.
 const REUSE_DISTANCE: i64 = 1 << 22;
-/// Bytes missing from the capture that the answer to a SYN may acknowledge (data in the SYN, or captured late).
+
+/// A packet of another capture is of this connection where both its sequence numbers are no further than this from what was
+/// seen, or the only one that can be compared is no further than the second. By chance that is so once in 2^14 times.
+const SAME_DISTANCE: u64 = 1 << 24;
+const SAME_DISTANCE_OF_ONE: u64 = 1 << 17;
+/// The answer to a SYN may acknowledge up to so many bytes that the capture does not have (data in the SYN, or captured late).
 const EARLY_BYTES: u32 = 1 << 20;
 
 /// Whether a segment is part of a connection with the same endpoints.
@@ -43,7 +50,7 @@ pub fn roles(segment: &Segment<'_>) -> ([Endpoint; 2], bool) {
     }
 }
 
-/// A connection. Index 0 is `local`, 1 is `remote`; the table knows which of them sent a segment (`side`).
+/// A connection. Index 0 is `local`, 1 is `remote`; the table says which of them sent a segment (`side`).
 #[derive(Debug)]
 pub struct Connection {
     id: u64,
@@ -53,8 +60,12 @@ pub struct Connection {
     taps: [Tap; 2],
     /// Initial sequence numbers that were seen.
     syn: [Option<u32>; 2],
-    /// Another sequence number of `remote`, in a second answer to the same SYN. The acknowledgment decides which one counts.
+    /// How far their windows are shifted, from the SYN.
+    scales: [Option<u8>; 2],
+    /// Another one of `remote`, in a second answer to the same SYN. The acknowledgment decides which counts.
     other_syn: Option<u32>,
+    /// Data far beyond the window, by its sender. It is part of the stream if its receiver acknowledges it.
+    doubted: [Option<Box<Kept>>; 2],
     /// A SYN that does not fit, and who sent it.
     opening: Option<Box<(usize, Kept)>>,
     reset: Option<Box<Reset>>,
@@ -84,7 +95,9 @@ impl Connection {
             streams: Default::default(),
             taps: Default::default(),
             syn: [None; 2],
+            scales: [None; 2],
             other_syn: None,
+            doubted: Default::default(),
             opening: None,
             reset: None,
             reset_by: None,
@@ -104,7 +117,8 @@ impl Connection {
     pub fn held(&self) -> usize {
         let late = self.reset.as_ref().map_or(0, |reset| reset.late_bytes);
         let opening = self.opening.as_ref().map_or(0, |opening| opening.1.payload.len());
-        self.streams[0].held() + self.streams[1].held() + late + opening
+        let doubted = self.doubted.iter().flatten().map(|kept| LATE_COST + kept.payload.len());
+        self.streams[0].held() + self.streams[1].held() + late + opening + doubted.sum::<usize>()
     }
 
     /// Whether it is open, as far as was seen.
@@ -112,7 +126,12 @@ impl Connection {
         !self.closed && self.reset.is_none()
     }
 
-    /// Time of a RST while it is not known whether it was obeyed.
+    /// Time of the newest packet.
+    pub fn last_time(&self) -> u64 {
+        self.last_time
+    }
+
+    /// Time of the RST of which it is not known yet whether it was obeyed.
     pub fn reset_time(&self) -> Option<u64> {
         self.reset.as_ref().map(|reset| reset.time)
     }
@@ -166,6 +185,33 @@ impl Connection {
             true => Belongs::Perhaps,
             false => Belongs::Successor,
         }
+    }
+
+    /// Whether a segment that another capture has between the same endpoints is one of this connection, by its sequence numbers.
+    pub fn agrees(&self, side: usize, segment: &Segment<'_>) -> bool {
+        let (own, other) = (&self.streams[side], &self.streams[1 - side]);
+        if segment.syn {
+            let first = segment.seq.wrapping_add(1);
+            let is_answer = segment
+                .ack
+                .is_some_and(|ack| self.syn[1 - side].is_some() && other.may_begin_at(ack));
+            return match self.syn[side] {
+                Some(isn) => isn == segment.seq,
+                None => own.may_begin_at(first) || is_answer && !own.is_seen(),
+            };
+        }
+        let ack = segment.ack.filter(|_| other.is_known());
+        match (own.is_known(), ack) {
+            (true, Some(ack)) => own.is_within(segment.seq, SAME_DISTANCE) && other.is_within(ack, SAME_DISTANCE),
+            (true, None) => own.is_within(segment.seq, SAME_DISTANCE_OF_ONE),
+            (false, Some(ack)) => other.is_within(ack, SAME_DISTANCE_OF_ONE),
+            (false, None) => false,
+        }
+    }
+
+    /// Whether this SYN may have opened the connection, of which another capture has a later part.
+    pub fn may_be_beginning(&self, side: usize, segment: &Segment<'_>) -> bool {
+        self.syn[side].is_none() && self.streams[side].may_begin_after(segment.seq.wrapping_add(1), SAME_DISTANCE)
     }
 
     /// Whether a SYN is one of this connection, which is not closed.
@@ -284,6 +330,12 @@ impl Connection {
             && !segment.rst
         {
             self.choose_syn(side, ack);
+            // That of a SYN is not shifted, and no larger than those after it.
+            if let Some(scale) = self.scales[side] {
+                let window = u64::from(segment.window) << scale;
+                self.streams[1 - side].announce_window(window);
+            }
+            self.confirm(1 - side, ack, summary, out);
             self.streams[1 - side].acknowledge(now, ack);
         }
         if segment.rst {
@@ -381,6 +433,7 @@ impl Connection {
 
     fn synchronize(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {
         let first = segment.seq.wrapping_add(1);
+        self.scales[side] = self.scales[side].max(segment.scale);
         if let Some(isn) = self.syn[side] {
             if isn == segment.seq {
                 self.retransmits = self.retransmits.saturating_add(1);
@@ -463,12 +516,37 @@ impl Connection {
                 self.retransmits = self.retransmits.saturating_add(1);
                 summary.retransmits += 1;
             }
-            Kind::Stray => summary.remark(About::OutOfWindow),
+            Kind::Stray => {
+                if self.doubted[side].replace(Box::new(Kept::new(segment))).is_some() {
+                    summary.remark(About::OutOfWindow);
+                }
+            }
         }
         if captured < segment.len && kind == Kind::New {
             summary.truncated += 1;
             summary.truncated_bytes += u64::from(segment.len - captured);
         }
+    }
+
+    /// The receiver of what `side` sent acknowledges it up to here: what was doubted was no stray, if that is in it.
+    fn confirm(&mut self, side: usize, ack: u32, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
+        let is_it = |kept: &mut Box<Kept>| (1..=CONFIRMED_DISTANCE).contains(&ack.wrapping_sub(kept.segment.seq));
+        let Some(kept) = self.doubted[side].take_if(is_it) else {
+            return;
+        };
+        let segment = kept.segment();
+        self.announce(out);
+        self.streams[side].confirm(segment.seq);
+        self.data(side, segment.seq, &segment, self.now(segment.time), summary, out);
+        if segment.fin {
+            self.streams[side].finish_at(segment.seq.wrapping_add(segment.len));
+        }
+    }
+
+    /// Nobody acknowledged them.
+    fn drop_doubted(&mut self, summary: &mut ImportSummary) {
+        let doubted = self.doubted.iter_mut().filter_map(Option::take);
+        doubted.for_each(|_| summary.remark(About::OutOfWindow));
     }
 
     fn reset(&mut self, side: usize, segment: &Segment<'_>, summary: &mut ImportSummary) {
@@ -530,6 +608,7 @@ impl Connection {
     /// Ends the connection; no record of it follows.
     fn close(&mut self, ending: Ending, time: u64, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         self.announce(out);
+        self.drop_doubted(summary);
         self.flush(time, summary, out);
         self.closed = true;
         out(&Record::Close(Close {
@@ -549,6 +628,7 @@ impl Connection {
             reset.drop_late(summary);
         }
         self.opening = None;
+        self.drop_doubted(summary);
         self.flush(self.last_time, summary, out);
     }
 
@@ -592,6 +672,7 @@ impl Connection {
             return;
         }
         self.announce(out);
+        self.drop_doubted(summary);
         self.flush(self.last_time, summary, out);
         if self.streams[0].is_done() && self.streams[1].is_done() {
             self.close(Ending::Closed, self.last_time, summary, out);

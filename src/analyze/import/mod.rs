@@ -20,6 +20,7 @@
 //! - A packet that the capture holds more than once (on several interfaces, inside and outside of a tunnel, before and
 //!   after a translation of addresses) counts once. Of a translated connection `local` is the end that opened it, as seen
 //!   first, and `remote` the end that answers, as seen last.
+//! - Several captures can be read together as one ([`Import::join`]): rotated parts, and what was captured at several places.
 //! - `Remark` records give the number of packets that were left out, and why.
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 
@@ -44,7 +45,7 @@ mod tunnel;
 pub use blocks::{import, import_file};
 pub use driver::Import;
 pub use source::is_packet_capture;
-pub use summary::{Damage, Error, ImportSummary};
+pub use summary::{Damage, Error, ImportSummary, Shared, Stored};
 
 #[cfg(test)]
 mod tests;

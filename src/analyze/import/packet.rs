@@ -17,6 +17,9 @@ const MAX_EXTENSIONS: usize = 16;
 /// Tunnels inside each other that are opened.
 const MAX_TUNNELS: usize = 4;
 
+/// A larger shift counts as this (RFC 7323, 2.3).
+const MAX_SCALE: u8 = 14;
+
 /// IP protocol numbers and extension headers.
 mod protocol {
     pub const HOP_BY_HOP: u8 = 0;
@@ -56,6 +59,8 @@ pub struct Segment<'a> {
     pub urgent: Option<u32>,
     /// The receive window, not scaled.
     pub window: u16,
+    /// Of a SYN: how far the windows of its sender are shifted (RFC 7323, 2.2), where its options were captured.
+    pub scale: Option<u8>,
     /// The values of the timestamps option (RFC 7323, 3.2), where they were captured.
     pub stamps: Option<[u8; 8]>,
     pub tap: Tap,
@@ -275,6 +280,7 @@ impl Way<'_> {
         fixed[12] = fixed[12] & 0x0f | 5 << 4;
         let header = TcpHeaderSlice::from_slice(&fixed).map_err(|_| bad)?;
         let payload = part.skip(header_len);
+        let options = part.bytes.get(20..header_len);
         Ok(Segment {
             time: self.time,
             from: Endpoint {
@@ -300,21 +306,32 @@ impl Way<'_> {
                     .wrapping_add(u32::from(header.urgent_pointer().saturating_sub(1)))
             }),
             window: header.window_size(),
-            stamps: part.bytes.get(20..header_len).and_then(timestamps),
+            scale: options.filter(|_| header.syn()).map(scale),
+            stamps: options.and_then(timestamps),
             tap: self.tap,
         })
     }
 }
 
 /// The timestamps among TCP options.
-fn timestamps(mut options: &[u8]) -> Option<[u8; 8]> {
+fn timestamps(options: &[u8]) -> Option<[u8; 8]> {
+    option(options, [8, 10])?.first_chunk().copied()
+}
+
+/// The window scale among TCP options; none is no shift.
+fn scale(options: &[u8]) -> u8 {
+    let scale = option(options, [3, 3]).and_then(|value| value.first());
+    scale.map_or(0, |scale| (*scale).min(MAX_SCALE))
+}
+
+/// What follows this kind and length among TCP options.
+fn option(mut options: &[u8], [kind, len]: [u8; 2]) -> Option<&[u8]> {
     loop {
-        match *options {
-            [0, ..] | [] => return None,
-            [1, ..] => options = &options[1..],
-            [8, 10, ref rest @ ..] => return rest.first_chunk().copied(),
-            [_, len, ..] => options = options.get(usize::from(len.max(2))..)?,
-            [_] => return None,
+        match options {
+            [0, ..] | [] | [_] => return None,
+            [1, rest @ ..] => options = rest,
+            [a, b, rest @ ..] if [*a, *b] == [kind, len] => return Some(rest),
+            [_, len, ..] => options = options.get(usize::from(*len.max(&2))..)?,
         }
     }
 }

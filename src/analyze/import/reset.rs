@@ -11,7 +11,7 @@ pub const RESET_AHEAD: i64 = 1 << 24;
 const MAX_LATE: usize = 64;
 const MAX_LATE_BYTES: usize = 256 << 10;
 /// What a waiting segment costs besides its payload.
-const LATE_COST: usize = 128;
+pub(super) const LATE_COST: usize = 128;
 
 /// A segment with its own copy of the bytes.
 #[derive(Debug)]

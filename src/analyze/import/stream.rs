@@ -120,6 +120,10 @@ pub struct Stream {
     acked: u64,
     /// Since when `acked` has been beyond `next`.
     unseen_since: Option<Moment>,
+    /// The largest receive window that the other end announced; 0 where that is not known.
+    window: u64,
+    /// The other end has received something here, beyond a window.
+    confirmed: u64,
     /// Segments in a row that were far outside the window and near each other, and where the newest ended.
     strays: u8,
     stray: u32,
@@ -206,6 +210,27 @@ impl Stream {
         self.is_start_certain = true;
     }
 
+    /// The other end takes so many bytes beyond what it has acknowledged.
+    pub fn announce_window(&mut self, window: u64) {
+        self.window = self.window.max(window);
+    }
+
+    /// The other end acknowledges what begins at this sequence number, however far ahead it is.
+    pub fn confirm(&mut self, seq: u32) {
+        self.confirmed = self.unwrap(seq);
+    }
+
+    /// Whether a position is further ahead than its sender may send. The capture may have lost what came before, with its
+    /// acknowledgments: not each byte beyond the window is doubted.
+    fn is_beyond_window(&self, pos: u64) -> bool {
+        let window = match self.window {
+            0 => MAX_WINDOW,
+            window => window.clamp(MAX_BELIEVED, MAX_WINDOW),
+        };
+        let reached = self.next.max(self.acked).max(self.confirmed);
+        pos > reached + window || pos > self.next + MAX_WINDOW
+    }
+
     /// Whether no packet of it was seen, and its start is known from acknowledgments only.
     pub fn is_start_uncertain(&self) -> bool {
         self.provisional && !self.is_start_certain
@@ -232,6 +257,28 @@ impl Stream {
     #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
     pub fn ahead(&self, seq: u32) -> i64 {
         i64::from(seq.wrapping_sub(self.next as u32) as i32)
+    }
+
+    /// Whether it began at this sequence number, as far as that is known.
+    #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
+    pub fn may_begin_at(&self, seq: u32) -> bool {
+        self.is_known() && self.start as u32 == seq
+    }
+
+    /// Whether what is known of it begins after this sequence number, at most this far.
+    #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
+    pub fn may_begin_after(&self, seq: u32, distance: u64) -> bool {
+        self.is_known() && (1..=distance).contains(&u64::from((self.start as u32).wrapping_sub(seq)))
+    }
+
+    /// Whether a sequence number is among those that were seen, or at most this far from them.
+    pub fn is_within(&self, seq: u32, distance: u64) -> bool {
+        let ahead = self.ahead(seq);
+        let before = self.bytes().saturating_add(distance);
+        match ahead < 0 {
+            true => ahead.unsigned_abs() <= before,
+            false => ahead.unsigned_abs() <= distance,
+        }
     }
 
     fn unwrap(&self, seq: u32) -> u64 {
@@ -296,7 +343,7 @@ impl Stream {
                 _ => Kind::Retransmit,
             };
         }
-        if pos > self.next && pos - self.next > MAX_WINDOW {
+        if self.is_beyond_window(pos) {
             return self.stray(time, seq, len, gaps, out);
         }
         self.strays = 0;
@@ -554,9 +601,8 @@ impl Stream {
             self.begin(seq);
         }
         self.provisional = false;
-        let ahead = self.ahead(seq);
-        if self.end.is_none() && (0..=MAX_WINDOW as i64).contains(&ahead) {
-            let end = self.unwrap(seq);
+        let end = self.unwrap(seq);
+        if self.end.is_none() && end >= self.next && !self.is_beyond_window(end) {
             self.end = Some(end);
             if self.acked == end + 1 {
                 // The FIN's own number, acknowledged before it was seen.

@@ -1,5 +1,6 @@
 //! The result of an import: what was read, what was left out, where reading stopped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -69,6 +70,28 @@ pub struct ImportSummary {
     pub remarks: Remarks,
     /// Set when the file could not be read to its end.
     pub damage: Option<Damage>,
+    /// By the number of a file that is read together with this one: connections that both have.
+    pub shared: BTreeMap<u32, Shared>,
+}
+
+/// Records that were made of the packets of a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stored {
+    pub records: u64,
+    /// Of the records in blocks.
+    pub raw_bytes: u64,
+    /// Bytes that went over the connections, and those of them that were captured.
+    pub data_bytes: u64,
+    pub payload_bytes: u64,
+}
+
+/// Connections that two files have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// Connections that are the same, so that their packets count once.
+    pub joined: u64,
+    /// Connections of the same addresses and ports whose sequence numbers differ, so that each counts for itself.
+    pub different: u64,
 }
 
 impl ImportSummary {

@@ -17,17 +17,29 @@ pub const MAX_HELD: usize = 64 << 20;
 
 /// Time after a RST in which the connection may turn out to go on, ns by packet times.
 const RESET_NS: u64 = 1_000_000_000;
+/// A client does not use a port again to the same server for so long, ns (TIME_WAIT of Linux).
+const REUSE_NS: u64 = 60_000_000_000;
 /// Pairs of addresses that one connection may have, through translations.
 const MAX_ALIASES: usize = 16;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
 
-/// Both endpoints, the smaller first.
+/// Both endpoints, the smaller first, and where they were captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     ips: [[u8; 16]; 2],
     ports: u32,
+    chain: u32,
+}
+
+/// Where packets come from, when several captures are read together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Number of the file.
+    pub file: u32,
+    /// Number of the chain: files that were captured one after the other, maybe parts of one capture.
+    pub chain: u32,
 }
 
 impl Key {
@@ -38,6 +50,7 @@ impl Key {
         let key = Key {
             ips: [low.ip, high.ip],
             ports: u32::from(low.port) << 16 | u32::from(high.port),
+            chain: 0,
         };
         (key, first_is_low)
     }
@@ -62,6 +75,8 @@ impl Key {
 #[derive(Debug, Clone, Copy)]
 struct Place {
     slot: u32,
+    /// The file that the newest packet with this key is from.
+    file: u32,
     /// The smaller endpoint is `local`.
     low_is_local: bool,
 }
@@ -134,6 +149,21 @@ impl Followed {
         self.whole.as_ref().map_or(0, |whole| whole.held())
     }
 
+    /// See [`Connection::agrees`].
+    fn agrees(&self, side: usize, segment: &Segment<'_>) -> bool {
+        match &self.whole {
+            Some(whole) => whole.agrees(side, segment),
+            None => self.attempt.connection().agrees(side, segment),
+        }
+    }
+
+    /// Whether it is open, or ended so short a time ago that its ports are hardly in use again.
+    fn is_recent(&self, now: u64) -> bool {
+        self.whole
+            .as_ref()
+            .is_none_or(|whole| whole.is_open() || now.saturating_sub(whole.last_time()) < REUSE_NS)
+    }
+
     fn reset_time(&self) -> Option<u64> {
         self.whole.as_ref().and_then(|whole| whole.reset_time())
     }
@@ -173,6 +203,11 @@ pub struct Table {
     held: usize,
     next_number: u32,
     limit: usize,
+    origin: Origin,
+    /// How many chains there are.
+    chains: u32,
+    /// There is more than one file.
+    joins: bool,
 }
 
 impl Default for Table {
@@ -195,10 +230,20 @@ impl Table {
             held: 0,
             next_number: 1,
             limit: limit.clamp(1, NONE as usize - 1),
+            origin: Origin::default(),
+            chains: 1,
+            joins: false,
         }
     }
 
-    /// Number of connections.
+    /// There are several captures, and the segments that follow come from here.
+    pub fn come_from(&mut self, origin: Origin) {
+        self.origin = origin;
+        self.chains = self.chains.max(origin.chain + 1);
+        self.joins = true;
+    }
+
+    /// How many connections are held.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -207,12 +252,17 @@ impl Table {
     /// Processes one segment.
     pub fn segment(&mut self, segment: &Segment<'_>, summary: &mut ImportSummary, out: &mut impl FnMut(&Record<'_>)) {
         self.end_resets(segment.time, summary, out);
-        let (key, low_sent) = Key::new(&segment.from, &segment.to);
+        let (mut key, low_sent) = Key::new(&segment.from, &segment.to);
+        key.chain = self.origin.chain;
         let opens = segment.syn && segment.ack.is_none();
         let print = self.recent.print(segment);
         let seen = self.recent.find(print, segment);
         self.forget_translations(&key, opens, seen, segment, summary, out);
-        let (place, is_taken) = match self.by_key.get(&key).copied() {
+        let known = match self.joins {
+            true => self.find_of_several(key, low_sent, segment, summary),
+            false => self.by_key.get(&key).copied(),
+        };
+        let (place, is_taken) = match known {
             Some(place) => (place, false),
             // A RST without a connection has no meaning.
             None if segment.rst => return summary.remark(About::IgnoredReset),
@@ -332,10 +382,89 @@ impl Table {
         slot.aliases.push(key);
         let place = Place {
             slot: seen.slot,
+            file: self.origin.file,
             low_is_local: low_sent == (seen.side == 0),
         };
         self.by_key.insert(key, place);
         Some(place)
+    }
+
+    /// The connection of these endpoints, where several captures are read. Hosts may use the same addresses and ports, at once
+    /// or one after the other (127.0.0.1): so the first packet of a connection in each file has to agree with what is known from
+    /// others by its sequence numbers.
+    fn find_of_several(
+        &mut self,
+        key: Key,
+        low_sent: bool,
+        segment: &Segment<'_>,
+        summary: &mut ImportSummary,
+    ) -> Option<Place> {
+        let own = self.by_key.get(&key).copied();
+        let is_recent = |table: &Table, place: Place| table.slots[place.slot as usize].followed.is_recent(segment.time);
+        let mut different = None;
+        if let Some(place) = own {
+            let is_of_this_file = place.file == self.origin.file && !segment.syn;
+            if is_of_this_file || self.agrees(place, low_sent, segment) {
+                if place.file != self.origin.file {
+                    self.by_key.insert(
+                        key,
+                        Place {
+                            file: self.origin.file,
+                            ..place
+                        },
+                    );
+                }
+                return own;
+            }
+            // Mostly a SYN opens the next connection of the same endpoints.
+            let is_odd = !segment.syn || self.may_be_beginning(place, low_sent, segment);
+            if place.file != self.origin.file && is_odd && is_recent(self, place) {
+                different = Some(place.file);
+            }
+        }
+        for chain in (0..self.chains).filter(|chain| *chain != key.chain) {
+            let Some(place) = self.by_key.get(&Key { chain, ..key }).copied() else {
+                continue;
+            };
+            if self.agrees(place, low_sent, segment) {
+                summary.shared.entry(place.file).or_default().joined += 1;
+                let place_here = Place {
+                    file: self.origin.file,
+                    ..place
+                };
+                self.by_key.insert(key, place_here);
+                let slot = &mut self.slots[place.slot as usize];
+                if slot.key != key && !slot.aliases.contains(&key) {
+                    slot.aliases.push(key);
+                }
+                return Some(place_here);
+            }
+            if own.is_none() && is_recent(self, place) {
+                different = Some(place.file);
+            }
+        }
+        if let Some(file) = different.filter(|_| !segment.rst) {
+            summary.shared.entry(file).or_default().different += 1;
+        }
+        let goes_on = own.filter(|place| segment.syn || place.file == self.origin.file);
+        if own.is_some() && goes_on.is_none() {
+            self.by_key.remove(&key);
+        }
+        goes_on
+    }
+
+    /// See [`Connection::may_be_beginning`].
+    fn may_be_beginning(&self, place: Place, low_sent: bool, segment: &Segment<'_>) -> bool {
+        let whole = &self.slots[place.slot as usize].followed.whole;
+        whole
+            .as_ref()
+            .is_some_and(|whole| whole.may_be_beginning(place.side(low_sent), segment))
+    }
+
+    fn agrees(&self, place: Place, low_sent: bool, segment: &Segment<'_>) -> bool {
+        self.slots[place.slot as usize]
+            .followed
+            .agrees(place.side(low_sent), segment)
     }
 
     /// The ports are in use again, or the connection was joined again after its end. Returns which end of the new one sent
@@ -370,8 +499,8 @@ impl Table {
         let place = &mut self.slots[slot];
         if turned {
             for key in place.aliases.iter().chain([&place.key]) {
-                if let Some(place) = self.by_key.get_mut(key) {
-                    place.low_is_local = !place.low_is_local;
+                if let Some(known) = self.by_key.get_mut(key).filter(|known| known.slot as usize == slot) {
+                    known.low_is_local = !known.low_is_local;
                 }
             }
         }
@@ -477,7 +606,11 @@ impl Table {
             }
             slot
         };
-        let place = Place { slot, low_is_local };
+        let place = Place {
+            slot,
+            file: self.origin.file,
+            low_is_local,
+        };
         self.by_key.insert(key, place);
         (place, is_taken)
     }

@@ -324,7 +324,10 @@ pub struct Run {
     pub losses: Vec<Loss>,
     /// `Remark` records: packets that were left out, by subject.
     pub reported: Vec<(Subject, u64)>,
+    /// Of the first file.
     pub summary: ImportSummary,
+    /// Of the others.
+    pub others: Vec<ImportSummary>,
 }
 
 impl Run {
@@ -334,9 +337,21 @@ impl Run {
     }
 
     pub fn checked(file: &[u8]) -> Result<Run, crate::analyze::import::Error> {
+        Run::read(Import::open(file)?)
+    }
+
+    /// Imports several files together.
+    pub fn joined<F: AsRef<[u8]>>(files: &[F]) -> Run {
+        let imports = files
+            .iter()
+            .map(|file| Import::open(file.as_ref()).expect("a packet capture"));
+        Run::read(Import::join(imports.collect())).expect("packet captures")
+    }
+
+    fn read(mut import: Import<'_>) -> Result<Run, crate::analyze::import::Error> {
         let mut run = Run::default();
         let mut next = std::collections::HashMap::new();
-        let summary = Import::open(file)?.records(&mut |record| match record {
+        let mut take = |record: &Record<'_>| match record {
             Record::Socket(r) => {
                 assert!(run.sockets.iter().all(|s| s.id != r.id), "announced twice");
                 run.sockets.push(*r);
@@ -365,9 +380,19 @@ impl Run {
                 });
             }
             _ => {}
-        })?;
-        run.summary = summary;
+        };
+        while import.step(&mut take)? {}
+        let mut summaries = import.finish_of(&mut |_, record| take(record)).into_iter();
+        run.summary = summaries.next().unwrap_or_default();
+        run.others = summaries.collect();
         Ok(run)
+    }
+
+    /// Connections that two files have: those that were joined, and those that differ.
+    pub fn shared(&self) -> Vec<(u64, u64)> {
+        let all = self.others.iter().chain([&self.summary]);
+        let shared = all.flat_map(|summary| summary.shared.values());
+        shared.map(|shared| (shared.joined, shared.different)).collect()
     }
 
     /// What was left out, and what else there is to know.

@@ -545,8 +545,71 @@ fn syn(n: u32) -> Segment<'static> {
         hops: 64,
         urgent: None,
         window: 0,
+        scale: None,
         stamps: None,
         tap: Tap::default(),
+    }
+}
+
+/// Forged, or of another connection: what no window allows is no part of the stream, and no bytes are missing before it.
+#[test]
+fn what_lies_far_beyond_the_receive_window_is_left_out() {
+    const FAR: u32 = 900_000_000;
+    for flags in ["A", "FA"] {
+        let mut talk = Dialog::opened();
+        talk.send(0, b"one?").send(1, b"one!");
+        let [client, server] = talk.seq;
+        talk.packet(0, client.wrapping_add(FAR), server, flags, b"GET /evil");
+        talk.send(0, b"two?").send(1, b"two!").fin(0).fin(1).ack(0);
+        let run = talk.run();
+        assert_eq!(
+            (run.client(), run.server()),
+            ("one?two?".into(), "one!two!".into()),
+            "{flags}"
+        );
+        assert_eq!(run.summary.gap_bytes, 0, "{flags}");
+        assert_eq!(run.remarks(), [(About::OutOfWindow.into(), 1)], "{flags}");
+        assert_eq!(run.closes[0].bytes_sent, 8, "{flags}");
+    }
+}
+
+/// Where the capture lost more than a window, the stream goes on where the packets after it are.
+#[test]
+fn more_than_a_window_that_was_lost_is_a_hole() {
+    let mut talk = Dialog::opened();
+    talk.send(0, b"one?");
+    talk.seq[0] = talk.seq[0].wrapping_add(100 << 20);
+    for _ in 0..20 {
+        talk.send(0, b"more");
+    }
+    talk.fin(0).fin(1).ack(0);
+    let run = talk.run();
+    assert!(run.client().ends_with("moremoremoremore"), "{}", run.client());
+    assert!(run.summary.gap_bytes >= 100 << 20);
+    assert_eq!(run.closes.len(), 1);
+}
+
+/// The scale counts: a window may be larger than its field.
+#[test]
+fn a_window_that_is_scaled_is_as_large_as_it_says() {
+    let scaled = |flags: &str, scale: u8| {
+        let (from, to, seq, ack) = match flags {
+            "S" => (CLIENT, SERVER, 1000, 0),
+            _ => (SERVER, CLIENT, 5000, 1001),
+        };
+        let mut segment = tcp(from.1, to.1, seq, ack, flags, b"");
+        // In place of the two paddings and the timestamps.
+        segment[20..24].copy_from_slice(&[3, 3, scale, 0]);
+        ethernet(0x0800, &v4(from.0, to.0, 6, 1, 0x4000, &segment))
+    };
+    for (scale, is_possible) in [(0, false), (14, true)] {
+        let mut talk = Dialog::at(1001, 5001);
+        talk.frames.push(Captured::new(START, scaled("S", 0)));
+        talk.frames.push(Captured::new(START + 1, scaled("SA", scale)));
+        talk.wait(STEP).send(0, b"one?").send(1, b"one!");
+        talk.lose(0, &vec![0; 200 << 20]).send(0, b"far?");
+        let run = talk.run();
+        assert_eq!(run.client().contains("far?"), is_possible, "{}", run.client());
     }
 }
 

@@ -7,4 +7,5 @@ mod files;
 mod packets;
 mod properties;
 mod robust;
+mod several;
 mod tunnels;
