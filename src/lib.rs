@@ -18,6 +18,10 @@ pub mod escape;
 #[cfg(feature = "analyze")]
 mod fetch;
 pub mod format;
+#[cfg_attr(
+    not(feature = "record"),
+    allow(dead_code, reason = "some of it is used while recording only")
+)]
 mod human;
 pub mod info;
 pub mod mapped;
@@ -25,6 +29,10 @@ pub mod message;
 pub mod open;
 pub mod outcome;
 pub mod panic;
+#[cfg_attr(
+    not(feature = "record"),
+    allow(dead_code, reason = "some of it is used while recording only")
+)]
 pub mod pods;
 #[cfg(feature = "record")]
 pub mod record;

@@ -35,6 +35,9 @@ type Key = (u16, u64);
 /// By both endpoints of a connection. Whoever is captured chooses them, so the hash is seeded at random.
 type ByEnds<T> = HashMap<[Endpoint; 2], T, RandomState>;
 
+/// The pid and the cgroup of a process.
+type ProcessPlace = (u32, u64);
+
 /// What of a flow lies within the span that is counted.
 #[derive(Debug, Default)]
 struct FlowWithin {
@@ -77,7 +80,7 @@ struct Slot {
     pair: u64,
     client: usize,
     /// For which client, editions and processes these were looked up, where nothing else can change them.
-    sure: Option<(usize, u64, [(u32, u64); 2])>,
+    sure: Option<(usize, u64, [ProcessPlace; 2])>,
     /// Block of its last event.
     touched: u64,
     /// The next younger and the next older flow of the same endpoints.
