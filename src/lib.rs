@@ -19,8 +19,8 @@ pub mod escape;
 mod fetch;
 pub mod format;
 #[cfg_attr(
-    not(feature = "record"),
-    allow(dead_code, reason = "some of it is used while recording only")
+    not(all(feature = "record", feature = "analyze")),
+    allow(dead_code, reason = "each side uses a part of it")
 )]
 mod human;
 pub mod info;
