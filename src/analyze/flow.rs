@@ -23,6 +23,7 @@ use super::exchange::{AnyExchange, AnyQueue, Exchange, Halves, Incomplete, Seen,
 use super::protocol::conversation::Conversation;
 use super::protocol::turn::TurnMessage;
 use super::protocol::{Missing, Verdict, detect};
+use super::row::WantedTurns;
 use super::stream::{Held, Segment, Stream};
 use crate::format::record::Endpoint;
 
@@ -238,9 +239,9 @@ impl Flow {
         }
     }
 
-    /// Cuts it into turns from here on: until its protocol is known to be one that is read, or, with `of_all`, in any case.
-    pub fn cut_turns(&mut self, of_all: bool) {
-        self.turns.begin(of_all);
+    /// Cuts it into turns from here on, if they are wanted.
+    pub fn cut_turns(&mut self, wanted: WantedTurns) {
+        self.turns.begin(wanted);
     }
 
     /// Which end is the client; `None` while nobody knows.

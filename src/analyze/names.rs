@@ -266,10 +266,13 @@ impl Host {
 
     /// Events of it were lost between these times (boot clock, ns), and nobody knows which.
     pub fn note_lost(&mut self, since: u64, until: u64) {
-        if self.lost.len() < MAX_LOST {
-            self.lost.push((since, until));
-        } else if let Some(last) = self.lost.last_mut() {
-            *last = (last.0.min(since), last.1.max(until));
+        let is_full = self.lost.len() >= MAX_LOST;
+        match self.lost.last_mut() {
+            // One report begins where the one before has ended.
+            Some(last) if is_full || (since <= last.1 && last.0 <= until) => {
+                *last = (last.0.min(since), last.1.max(until));
+            }
+            _ => self.lost.push((since, until)),
         }
     }
 

@@ -352,8 +352,9 @@ impl ProcessRow<'_> {
 }
 
 /// Of which connections turns are cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WantedTurns {
+    #[default]
     None,
     /// Those whose protocol is not read.
     Unread,

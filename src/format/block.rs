@@ -294,6 +294,13 @@ pub fn records(raw: &[u8]) -> Records<'_> {
     }
 }
 
+/// The records of some kinds in a block.
+pub fn records_of<'b>(bytes: &'b [u8], kinds: &'b [Kind]) -> impl Iterator<Item = Record<'b>> {
+    let frames = frames(bytes).flatten();
+    let of_kinds = frames.filter(|frame| frame.kind.is_some_and(|kind| kinds.contains(&kind)));
+    of_kinds.filter_map(|frame| records(&bytes[frame.at..]).next()?.ok())
+}
+
 /// The frames of an inflated block: records that are found but not read.
 pub fn frames(raw: &[u8]) -> Frames<'_> {
     Frames { raw, at: 0 }

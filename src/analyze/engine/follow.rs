@@ -13,7 +13,7 @@ use crate::analyze::shard::Shard;
 use crate::format::kind::Kind;
 use crate::format::record::{Layer, Record};
 
-/// A shard jumps from record to record of its own, which the processor does not foresee: so many records ahead are fetched.
+/// Records that are fetched ahead: a shard skips the records of other shards, which the processor cannot predict.
 const AHEAD: usize = 6;
 
 /// Follows the blocks one after the other, the records of each connection in the order of the file.

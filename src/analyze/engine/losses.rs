@@ -2,7 +2,6 @@
 
 use super::Engine;
 use super::blocks::{Block, Source};
-use super::split::record_at;
 use crate::analyze::remarks::{self, Subject};
 use crate::analyze::row::Sink;
 use crate::format::Kind;
@@ -98,11 +97,8 @@ impl<S: Sink> Engine<S> {
             if stored.count(Kind::Loss) == 0 || stored.inflate(&mut buffer).is_err() {
                 continue;
             }
-            for frame in block::frames(&buffer)
-                .flatten()
-                .filter(|frame| frame.kind == Some(Kind::Loss))
-            {
-                if let Some(Record::Loss(loss)) = record_at(&buffer, frame.at as u32)
+            for record in block::records_of(&buffer, &[Kind::Loss]) {
+                if let Record::Loss(loss) = record
                     && loss.reason.loses_any_event()
                 {
                     host.note_lost(loss.since, loss.time);

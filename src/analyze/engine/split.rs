@@ -20,9 +20,9 @@ pub(super) const SHARDS: usize = 8;
 const GROUPS: usize = 128;
 /// Bytes of a record, about.
 const USUAL_LEN: usize = 256;
-/// Of a record that is read soon, so many bytes are fetched: the heads of most messages lie in them.
+/// Bytes that are fetched of a record that is read soon: most heads of messages are no longer.
 const NEAR: usize = 6 * CACHE_LINE;
-/// Who looks through a whole block fetches what is so many bytes further.
+/// Bytes between what is read and what is fetched where a whole block is read.
 const FURTHER: u32 = 2048;
 
 /// The offsets of one block's records, by who reads them.

@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::{OBSERVERS, WIRE};
 use crate::analyze::exchange::{Exchange, Halves, Incomplete, Seen, Span};
 use crate::analyze::protocol::turn::TurnMessage;
+use crate::analyze::row::WantedTurns;
 use crate::analyze::stream::{ORIGIN, Segment};
 
 /// Holes that are kept of one direction; of what came before the last of them nothing is known.
@@ -115,11 +116,9 @@ impl Runs {
 /// The turns of a connection that are not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
+    wanted: WantedTurns,
+    /// They are cut now.
     is_on: bool,
-    /// They are wanted where no protocol is read.
-    is_wanted: bool,
-    /// They are wanted also where the protocol is read.
-    is_of_all: bool,
     /// Whose calls decide where turns begin, once the first was taken.
     primary: Option<usize>,
     /// By sender: up to where turns were taken.
@@ -133,14 +132,14 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Cuts a connection from here on; `of_all`: whatever its protocol is.
-    pub fn begin(&mut self, of_all: bool) {
-        (self.is_on, self.is_wanted, self.is_of_all) = (true, true, of_all);
+    /// Cuts a connection from here on, if its turns are wanted.
+    pub fn begin(&mut self, wanted: WantedTurns) {
+        (self.wanted, self.is_on) = (wanted, wanted != WantedTurns::None);
     }
 
     /// The exchanges of the connection are read: its turns are not wanted, unless all are.
     pub fn protocol_is_read(&mut self) {
-        if self.is_of_all {
+        if self.wanted == WantedTurns::All {
             return;
         }
         self.is_on = false;
@@ -154,15 +153,16 @@ impl Turns {
     /// The exchanges of the connection are read no longer: with the next turn after this one, turns are wanted again. `client`: which
     /// end asks.
     pub fn protocol_is_left(&mut self, client: usize) {
+        let resumes = self.wanted != WantedTurns::None && !self.is_on;
         for observer in &mut self.observers {
             observer.read_until = observer.until.map(|until| until.unwrap_or(ORIGIN));
-            if self.is_wanted && !self.is_on {
+            if resumes {
                 observer.holes = Default::default();
                 observer.left_out = Some(client);
             }
         }
-        self.is_resumed |= self.is_wanted && !self.is_on;
-        self.is_on = self.is_wanted;
+        self.is_resumed |= resumes;
+        self.is_on |= resumes;
     }
 
     /// Whether no more is kept until some are taken.
@@ -190,7 +190,7 @@ impl Turns {
     /// Takes bytes that an observer saw `sender` send.
     #[inline]
     pub fn segment(&mut self, sender: usize, segment: &Segment<'_>) {
-        if !self.is_wanted || segment.urgent || segment.len == 0 {
+        if self.wanted == WantedTurns::None || segment.urgent || segment.len == 0 {
             return;
         }
         let observer = &mut self.observers[usize::from(segment.observer).min(WIRE)];
@@ -225,26 +225,19 @@ impl Turns {
             true => (Some(first), answer),
             false => (None, Some(first)),
         };
-        let done = self
-            .done
-            .unwrap_or_else(|| match connection.is_joined || self.is_resumed {
-                true => [0, 1].map(|sender| {
-                    let run = [request, response]
-                        .into_iter()
-                        .flatten()
-                        .find(|run| run.sender == sender);
-                    run.map_or(seen.until[sender].unwrap_or(ORIGIN), |run| run.start)
-                }),
-                false => [ORIGIN; 2],
-            });
+        let by_sender = match client {
+            0 => [request, response],
+            _ => [response, request],
+        };
+        let is_from_start = !connection.is_joined && !self.is_resumed;
+        let begun = |sender: usize| match by_sender[sender] {
+            Some(run) if !is_from_start => run.start,
+            None if !is_from_start => seen.until[sender].unwrap_or(ORIGIN),
+            _ => ORIGIN,
+        };
+        let done = self.done.unwrap_or_else(|| [0, 1].map(begun));
         // All that either side sent between the turn before and the next.
-        let ranges = [0, 1].map(|sender| {
-            let run = [request, response]
-                .into_iter()
-                .flatten()
-                .find(|run| run.sender == sender);
-            done[sender]..run.map_or(done[sender], |run| run.end)
-        });
+        let ranges = [0, 1].map(|sender| done[sender]..by_sender[sender].map_or(done[sender], |run| run.end));
         let is_past = |seen: &Runs| (0..2).all(|sender| seen.is_past(sender, ranges[sender].end, ends));
         let others = (0..WIRE).filter(|other| *other != primary && primary < WIRE && connection.attached[*other]);
         let count = 1 + usize::from(answer.is_some());
@@ -254,10 +247,9 @@ impl Turns {
                 return None;
             }
         }
-        let starts = |sender: usize, run: Option<Run>| run.is_none_or(|run| run.start == done[sender]);
-        let is_whole = starts(client, request)
-            && starts(1 - client, response)
-            && (0..2).all(|sender| seen.saw_all(sender, &ranges[sender]));
+        let is_whole = (0..2).all(|sender| {
+            by_sender[sender].is_none_or(|run| run.start == done[sender]) && seen.saw_all(sender, &ranges[sender])
+        });
         let is_known = is_past(seen);
         let is_left = first.start >= seen.read_until[first.sender];
         let mut exchange: Box<Exchange<TurnMessage>> = Box::default();

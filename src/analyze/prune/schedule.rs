@@ -223,7 +223,7 @@ impl Calendar {
         last.sort_unstable();
         let mut slack = HashMap::new();
         scan(places, last, release, |place, bytes| {
-            let clocks = records_of(bytes, &[Kind::Clock]).filter_map(|record| match record {
+            let clocks = block::records_of(bytes, &[Kind::Clock]).filter_map(|record| match record {
                 Record::Clock(clock) => Some(places[place].drift(&clock)),
                 _ => None,
             });
@@ -320,7 +320,7 @@ impl Ends {
             let placed = &places[place];
             let host = placed.block.host;
             let (from, _) = calendar.on_boot_clock(placed, span);
-            for record in records_of(bytes, &[Kind::Close, Kind::Connect, Kind::Exit, Kind::Clock]) {
+            for record in block::records_of(bytes, &[Kind::Close, Kind::Connect, Kind::Exit, Kind::Clock]) {
                 match record {
                     Record::Close(Close { time, id, .. }) if time < from => {
                         closed.insert((host, id));
@@ -407,7 +407,7 @@ fn learn_clocks<S: Sink>(
     // A loss may be reported long after it began.
     let has_losses = |place: &usize| steps[*place] != Step::Skip && places[*place].stored.count(Kind::Loss) > 0;
     scan(places, (0..places.len()).filter(has_losses), release, |place, bytes| {
-        for record in records_of(bytes, &[Kind::Loss]) {
+        for record in block::records_of(bytes, &[Kind::Loss]) {
             if let Record::Loss(loss) = record {
                 times.extend([loss.since, loss.time].map(|time| (places[place].block.host, time)));
             }
@@ -453,18 +453,11 @@ fn learn_clocks<S: Sink>(
         }
     }
     scan(places, which, release, |place, bytes| {
-        for record in records_of(bytes, &[Kind::Clock]) {
+        for record in block::records_of(bytes, &[Kind::Clock]) {
             engine.learn_ahead(places[place].block.host, &record);
         }
         true
     });
-}
-
-/// The records of some kinds in a block.
-fn records_of<'b>(bytes: &'b [u8], kinds: &'b [Kind]) -> impl Iterator<Item = Record<'b>> {
-    let frames = block::frames(bytes).flatten();
-    let of_kinds = frames.filter(|frame| frame.kind.is_some_and(|kind| kinds.contains(&kind)));
-    of_kinds.filter_map(|frame| block::records(&bytes[frame.at..]).next()?.ok())
 }
 
 /// Scans blocks ahead of their turn; `each` gets the place and the decompressed bytes, and returns whether to go on. Damaged

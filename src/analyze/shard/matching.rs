@@ -5,7 +5,7 @@ use super::socket::{both_ends, is_before, is_handshake, saw_handshake, totals};
 use super::{FlowWithin, Key, Shard, Slot};
 use crate::analyze::flow::{Flow, OBSERVERS, WIRE};
 use crate::analyze::names::Host;
-use crate::analyze::row::{Sink, WantedTurns};
+use crate::analyze::row::Sink;
 use crate::format::record::{Close, Data, Direction, Endpoint, Opened, Role, Socket};
 
 /// Sequence numbers of two views that are farther apart than this are not the same connection: well above the socket
@@ -216,10 +216,7 @@ impl<S: Sink> Shard<S> {
             Some(over) => over.again(ends, None, joined),
             None => Flow::new(ends, None, joined),
         };
-        match self.sink.turns() {
-            WantedTurns::None => {}
-            wanted => flow.cut_turns(wanted == WantedTurns::All),
-        }
+        flow.cut_turns(self.sink.turns());
         self.slots[place] = Some(Slot {
             flow,
             within: FlowWithin::default(),

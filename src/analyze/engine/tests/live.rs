@@ -70,10 +70,10 @@ fn a_line_names_the_remote_end_as_its_own_host_knows_it() {
 
 #[test]
 fn a_socket_that_comes_after_records_of_both_ends_has_lines_from_then_on() {
-    let [asked, heard, answered, received] = one_exchange();
+    let [asked, received_request, answered, received] = one_exchange();
     let blocks = each_alone(&[&[
         asked,
-        heard,
+        received_request,
         client(CLIENT, 5000),
         server(SERVER, 5000),
         answered,

@@ -20,7 +20,7 @@ type Cut = (
 fn cut(observers: &[usize], calls: &[Call], ends: [Option<u64>; 2]) -> Vec<Cut> {
     let endpoints = [1, 2].map(|port| Endpoint::new([127, 0, 0, 1].into(), port));
     let mut flow = Flow::new(endpoints, Some(0), false);
-    flow.cut_turns(false);
+    flow.cut_turns(WantedTurns::Unread);
     (0..2).for_each(|sender| flow.start(sender, 0));
     observers.iter().for_each(|observer| flow.attach(*observer, 0));
     let (mut cut, zeros) = (Vec::new(), [0u8; 4096]);
